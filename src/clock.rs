@@ -1,0 +1,189 @@
+//! Dates and durations as text: RFC 3339 in UTC, names of backups, `1m30s`. Pure.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970 in UTC; all the precision that a backup needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The system's clock now.
+    pub fn now() -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(since.as_secs() as i64)
+    }
+
+    /// `2026-11-22T15:30:00Z`.
+    pub fn rfc3339(self) -> String {
+        let (y, mo, d, h, mi, s) = self.parts();
+        format!("{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}Z")
+    }
+
+    /// `20261122T153000Z`, the first part of a backup's name.
+    pub fn compact(self) -> String {
+        let (y, mo, d, h, mi, s) = self.parts();
+        format!("{y:04}{mo:02}{d:02}T{h:02}{mi:02}{s:02}Z")
+    }
+
+    /// Reads what [`Timestamp::rfc3339`] writes.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        let b = text.as_bytes();
+        let shape = b"0000-00-00T00:00:00Z";
+        let fits = b.len() == shape.len()
+            && b.iter().zip(shape).all(
+                |(c, s)| {
+                    if *s == b'0' { c.is_ascii_digit() } else { c == s }
+                },
+            );
+        if !fits {
+            return None;
+        }
+        let n = |from: usize, to: usize| text[from..to].parse::<i64>().ok();
+        Timestamp::from_parts(n(0, 4)?, n(5, 7)?, n(8, 10)?, n(11, 13)?, n(14, 16)?, n(17, 19)?)
+    }
+
+    /// Reads what [`Timestamp::compact`] writes.
+    pub fn parse_compact(text: &str) -> Option<Timestamp> {
+        if text.len() != 16 || !text.is_ascii() {
+            return None;
+        }
+        let (date, time) = (&text[..9], &text[9..]);
+        let spread = format!(
+            "{}-{}-{}{}:{}:{}",
+            &date[..4],
+            &date[4..6],
+            &date[6..],
+            &time[..2],
+            &time[2..4],
+            &time[4..]
+        );
+        Timestamp::parse(&spread)
+    }
+
+    /// How long ago, seen from `now`; zero for the future.
+    pub fn age(self, now: Timestamp) -> Duration {
+        Duration::from_secs(now.0.saturating_sub(self.0).max(0) as u64)
+    }
+
+    fn from_parts(y: i64, mo: i64, d: i64, h: i64, mi: i64, s: i64) -> Option<Timestamp> {
+        if !(1..=12).contains(&mo) || !(1..=31).contains(&d) || h > 23 || mi > 59 || s > 60 {
+            return None;
+        }
+        // Days from civil, Howard Hinnant's well known algorithm (proleptic Gregorian).
+        let year = if mo <= 2 { y - 1 } else { y };
+        let era = year.div_euclid(400);
+        let yoe = year - era * 400;
+        let doy = (153 * (if mo > 2 { mo - 3 } else { mo + 9 }) + 2) / 5 + d - 1;
+        let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+        let days = era * 146_097 + doe - 719_468;
+        Some(Timestamp(days * 86_400 + h * 3600 + mi * 60 + s))
+    }
+
+    fn parts(self) -> (i64, i64, i64, i64, i64, i64) {
+        let (days, secs) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
+        let z = days + 719_468;
+        let era = z.div_euclid(146_097);
+        let doe = z - era * 146_097;
+        let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let day = doy - (153 * mp + 2) / 5 + 1;
+        let month = if mp < 10 { mp + 3 } else { mp - 9 };
+        let year = yoe + era * 400 + i64::from(month <= 2);
+        (year, month, day, secs / 3600, secs % 3600 / 60, secs % 60)
+    }
+}
+
+/// A duration for people: `0.4s`, `12s`, `1m30s`, `2h5m`, `3d4h`.
+pub fn short(d: Duration) -> String {
+    let s = d.as_secs();
+    match s {
+        0..10 => format!("{:.1}s", d.as_secs_f64()).replace(".0s", "s"),
+        10..60 => format!("{s}s"),
+        60..3600 => two(s / 60, "m", s % 60, "s"),
+        3600..86_400 => two(s / 3600, "h", s % 3600 / 60, "m"),
+        _ => two(s / 86_400, "d", s % 86_400 / 3600, "h"),
+    }
+}
+
+fn two(a: u64, a_unit: &str, b: u64, b_unit: &str) -> String {
+    if b == 0 { format!("{a}{a_unit}") } else { format!("{a}{a_unit}{b}{b_unit}") }
+}
+
+/// Reads a duration of the command line: a number with `ms`, `s`, `m`, `h` or `d`; `0` alone is
+/// zero. A fraction is fine (`1.5h`). `None` for anything else, and for more than 100 years.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(at);
+    let unit = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    if !number.starts_with(|c: char| c.is_ascii_digit()) || number.ends_with('.') {
+        return None;
+    }
+    let seconds = number.parse::<f64>().ok()? * unit;
+    if seconds > 100.0 * 366.0 * 86_400.0 {
+        return None;
+    }
+    Some(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_system_date_command() {
+        for (secs, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_361_400, "2026-11-22T15:30:00Z"),
+            (4_102_444_799, "2099-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Timestamp(secs).rfc3339(), text);
+            assert_eq!(Timestamp::parse(text), Some(Timestamp(secs)));
+            let compact = Timestamp(secs).compact();
+            assert_eq!(Timestamp::parse_compact(&compact), Some(Timestamp(secs)), "{compact}");
+        }
+        for bad in [
+            "",
+            "2026-11-22",
+            "2026-13-22T15:30:00Z",
+            "2026-11-22T15:30:00+",
+            "é026-11-22T15:30:0Z",
+        ] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_stay_in_bounds() {
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1.5h"), Some(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
+        assert_eq!(parse_duration("2d"), Some(Duration::from_secs(172_800)));
+        for bad in
+            ["", "5", "s", "-1s", "1 s", "1w", "1..5s", ".5s", "5.s", "1e3s", "inf", "99999999999d"]
+        {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_short_for_people() {
+        let shown = |ms| short(Duration::from_millis(ms));
+        assert_eq!(shown(400), "0.4s");
+        assert_eq!(shown(2000), "2s");
+        assert_eq!(shown(90_000), "1m30s");
+        assert_eq!(shown(7_500_000), "2h5m");
+        assert_eq!(shown(86_400_000), "1d");
+    }
+}

@@ -1,0 +1,309 @@
+//! What can go wrong, by cause.
+//!
+//! One variant for each word of the contract's list of causes. The data a message needs is in
+//! the fields; the words are made here and nowhere else. Nothing in the program decides on a
+//! message's text: it decides on the variant.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clock::short;
+
+/// The result of nearly everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure, named by its cause.
+#[derive(Debug)]
+pub enum Error {
+    /// The private mysqld ended, and we did not ask it to.
+    MysqldDied {
+        /// How it ended, as `killed by signal 9`.
+        how: String,
+        /// Its last error lines, joined; empty if it said nothing.
+        log: String,
+    },
+    /// The private mysqld lives and does not answer, or does not move on to start or end.
+    MysqldHung {
+        /// What it was asked for, as `a ping`.
+        what: String,
+        /// For how long it was waited for.
+        after: Duration,
+    },
+    /// The private mysqld refused to start.
+    MysqldStart {
+        /// How it ended, or what could not be executed.
+        how: String,
+        /// Its last error lines, joined.
+        log: String,
+    },
+    /// The kernel killed the private mysqld for its memory, or memory could not be had.
+    OutOfMemory {
+        /// How it ended.
+        how: String,
+        /// The limit that was met, bytes, where it is known.
+        limit: Option<u64>,
+    },
+    /// No space left where it is needed.
+    DiskFull {
+        /// A directory on that file system.
+        path: PathBuf,
+        /// Bytes free there now.
+        free: u64,
+        /// Bytes that were needed, if known.
+        needed: Option<u64>,
+    },
+    /// No candidate answers, or replication lost its connection.
+    PrimaryUnreachable {
+        /// Whom we tried, as `db1:3306, db2:3306`.
+        primary: String,
+        /// The client's or server's text.
+        text: String,
+    },
+    /// Nothing moves.
+    Stalled {
+        /// For how long.
+        after: Duration,
+        /// What stands still, with its position.
+        what: String,
+    },
+    /// The primary refuses the account or lacks a privilege for it.
+    AccessDenied {
+        /// Whom we asked.
+        primary: String,
+        /// What is refused, and what is missing.
+        text: String,
+    },
+    /// The primary no longer has the binary logs the base needs.
+    Purged {
+        /// The position of the base.
+        position: String,
+        /// What the primary says or has.
+        primary: String,
+    },
+    /// The base has transactions that the primary lacks.
+    Diverged {
+        /// The transactions in question.
+        errant: String,
+        /// What the primary has.
+        primary: String,
+    },
+    /// A statement of the primary could not be applied, or a dump could not be made.
+    ReplicationError {
+        /// The server's error number, 0 if there is none.
+        errno: u16,
+        /// Its text without statements.
+        text: String,
+    },
+    /// A backup does not hold what it should.
+    BackupDamaged {
+        /// Its name.
+        backup: String,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// There is no backup, or not the one that was named.
+    NoBackup {
+        /// Where we looked, or for what, and what to do.
+        what: String,
+    },
+    /// A system call failed.
+    Io {
+        /// What was done, with the path, as `write REPO/tmp/x`.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else holds a lock.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// What the holder wrote into it.
+        holder: String,
+    },
+    /// A signal told us to stop.
+    Interrupted {
+        /// Its number.
+        signal: i32,
+    },
+    /// Wrong usage, or a configuration that cannot work.
+    Configuration {
+        /// What is wrong, naming the option, file or key.
+        text: String,
+    },
+}
+
+impl Error {
+    /// A [`Error::Configuration`].
+    pub fn config(text: impl Into<String>) -> Error {
+        Error::Configuration { text: text.into() }
+    }
+
+    /// Turns the error of a system call on `path` into ours: a full disk is its own cause.
+    pub fn io(doing: &str, path: &Path, source: io::Error) -> Error {
+        match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Error::DiskFull {
+                path: path.to_path_buf(),
+                free: crate::sys::free_bytes(path).unwrap_or(0),
+                needed: None,
+            },
+            _ => Error::Io { doing: format!("{doing} {}", path.display()), source },
+        }
+    }
+
+    /// The cause's one word, as in the contract.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Error::MysqldDied { .. } => "mysqld-died",
+            Error::MysqldHung { .. } => "mysqld-hung",
+            Error::MysqldStart { .. } => "mysqld-start",
+            Error::OutOfMemory { .. } => "out-of-memory",
+            Error::DiskFull { .. } => "disk-full",
+            Error::PrimaryUnreachable { .. } => "primary-unreachable",
+            Error::Stalled { .. } => "stalled",
+            Error::AccessDenied { .. } => "access-denied",
+            Error::Purged { .. } => "purged",
+            Error::Diverged { .. } => "diverged",
+            Error::ReplicationError { .. } => "replication-error",
+            Error::BackupDamaged { .. } => "backup-damaged",
+            Error::NoBackup { .. } => "no-backup",
+            Error::Io { .. } => "io-error",
+            Error::Locked { .. } => "locked",
+            Error::Interrupted { .. } => "interrupted",
+            Error::Configuration { .. } => "configuration",
+        }
+    }
+
+    /// Is it one that the breaker counts, because another attempt may go well?
+    pub fn is_temporary(&self) -> bool {
+        self.is_the_primarys()
+            || matches!(
+                self,
+                Error::MysqldDied { .. } | Error::MysqldHung { .. } | Error::OutOfMemory { .. }
+            )
+    }
+
+    /// Is it the primary's doing, so that what was reached before it is worth storing?
+    pub fn is_the_primarys(&self) -> bool {
+        matches!(self, Error::PrimaryUnreachable { .. } | Error::Stalled { .. })
+    }
+
+    /// May the scratch data be to blame, if it was resumed or its mysqld died on it?
+    pub fn may_be_the_datas(&self) -> bool {
+        matches!(
+            self,
+            Error::Diverged { .. } | Error::ReplicationError { .. } | Error::MysqldStart { .. }
+        )
+    }
+
+    /// The status to exit with, when this ends the command.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Configuration { .. } => 2,
+            Error::Locked { .. } => 75,
+            Error::Interrupted { signal } => (128 + signal) as u8,
+            e if e.is_temporary() => 75,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::MysqldDied { how, log } | Error::MysqldStart { how, log } => {
+                let what = if matches!(self, Error::MysqldDied { .. }) {
+                    "the private mysqld died"
+                } else {
+                    "the private mysqld did not start"
+                };
+                write!(f, "{what}: {how}")?;
+                if !log.is_empty() {
+                    write!(f, "; its log says: {log}")?;
+                }
+                Ok(())
+            }
+            Error::MysqldHung { what, after } => {
+                write!(f, "the private mysqld is hung: no {what} for {}", short(*after))
+            }
+            Error::OutOfMemory { how, limit } => {
+                write!(f, "the private mysqld ran out of memory: {how}")?;
+                match limit {
+                    Some(n) => write!(f, "; the limit is {}", bytes(*n))?,
+                    None => write!(f, "; no limit is set for it, so the machine's was met")?,
+                }
+                write!(
+                    f,
+                    "; raise it or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
+                )
+            }
+            Error::DiskFull { path, free, needed } => {
+                write!(f, "no space left on the file system of {}: ", path.display())?;
+                write!(f, "{} free", bytes(*free))?;
+                if let Some(n) = needed {
+                    write!(f, ", {} needed", bytes(*n))?;
+                }
+                Ok(())
+            }
+            Error::PrimaryUnreachable { primary, text } => {
+                write!(f, "primary {primary} does not answer: {text}")
+            }
+            Error::Stalled { after, what } => {
+                write!(f, "nothing moved for {}: {what}", short(*after))
+            }
+            Error::AccessDenied { primary, text } => {
+                write!(f, "primary {primary} denies access: {text}")
+            }
+            Error::Purged { position, primary } => write!(
+                f,
+                "the primary no longer has the binary logs after {position}: {primary}; take a \
+                 new first backup with 'rollforward seed'"
+            ),
+            Error::Diverged { errant, primary } => write!(
+                f,
+                "the base holds {errant}, which the primary lacks (it has {primary}): it was \
+                 reset or replaced, or it is a replica that lags behind"
+            ),
+            Error::ReplicationError { errno: 0, text } => write!(f, "replication failed: {text}"),
+            Error::ReplicationError { errno, text } => {
+                write!(f, "replication failed with error {errno}: {text}")
+            }
+            Error::BackupDamaged { backup, what } => {
+                write!(f, "backup {backup} is damaged: {what}")
+            }
+            Error::NoBackup { what } => f.write_str(what),
+            Error::Io { doing, source } => write!(f, "cannot {doing}: {}", io_text(source)),
+            Error::Locked { path, holder } => {
+                write!(f, "{} is locked by {holder}", path.display())
+            }
+            Error::Interrupted { signal } => write!(f, "stopped by signal {signal}"),
+            Error::Configuration { text } => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The system's words without std's `(os error 13)`, in lower case as all of ours.
+fn io_text(e: &io::Error) -> String {
+    let text = e.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(c) => c.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+/// A number of bytes for people: `17 B`, `4.0 MiB`, `1.5 GiB`.
+pub fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    let mut unit = 0;
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    while value >= 1024.0 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}

@@ -1,0 +1,6 @@
+//! rollforward
+
+mod clock;
+mod error;
+mod sys;
+fn main() {}

@@ -1,0 +1,183 @@
+//! The system calls that std does not wrap, each behind a safe function.
+//!
+//! The only file with `unsafe` in it. Nothing here keeps state or decides anything.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Component, Path};
+use std::process::Command;
+use std::time::Duration;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn c_string(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Lets the kernel kill the command's process when ours ends, however it ends. The signal is
+/// tied to the thread that spawns: call `spawn` from the main thread only. It is set after the
+/// change of uid, since that clears it.
+pub fn die_with_parent(command: &mut Command) {
+    // SAFETY: getpid cannot fail.
+    let parent = unsafe { libc::getpid() };
+    // SAFETY: between fork and exec only prctl, getppid and _exit are called, which are
+    // async-signal-safe; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(move || {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            // The parent may have died before prctl: then nobody would ever send the signal.
+            if libc::getppid() != parent {
+                libc::_exit(127);
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Sends `signal` to one process (`pid` > 0) or to a process group (`pid` < 0).
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill takes plain numbers.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Sets how long a read and a write on the socket `fd` may block; zero means for ever.
+pub fn set_socket_timeout(fd: RawFd, timeout: Duration) -> io::Result<()> {
+    let value = libc::timeval {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_usec: timeout.subsec_micros() as libc::suseconds_t,
+    };
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        // SAFETY: the pointer and the length describe `value`, which outlives the call.
+        check(unsafe {
+            libc::setsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Bytes that a process like ours may still write on the file system of `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = c_string(path.as_os_str())?;
+    // SAFETY: statvfs is plain data for which all zeros is a value.
+    let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call.
+    check(unsafe { libc::statvfs(path.as_ptr(), &mut answer) })?;
+    Ok(answer.f_bavail * answer.f_frsize)
+}
+
+/// Starts the write-out of what was written to `file` so far, without waiting for it, so that
+/// the fsync at the end finds little to do. A hint: errors do not matter.
+pub fn start_writeback(file: &File, offset: u64, length: u64) {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            offset as i64,
+            length as i64,
+            libc::SYNC_FILE_RANGE_WRITE,
+        );
+    }
+}
+
+/// The first byte at or after `offset` that is not in a hole; `None` when only a hole follows.
+/// File systems without holes answer `offset` itself.
+pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, libc::SEEK_DATA) };
+    if at >= 0 {
+        return Ok(Some(at as u64));
+    }
+    match io::Error::last_os_error() {
+        e if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        e if e.raw_os_error() == Some(libc::EINVAL) => Ok(Some(offset)),
+        e => Err(e),
+    }
+}
+
+/// Makes `length` bytes from `offset` read as zeros and gives their space back. The file must
+/// be at least that long. Fails with `EOPNOTSUPP` where the file system cannot.
+pub fn punch_hole(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, length as i64) })
+        .map(drop)
+}
+
+/// Opens `path`, relative and of normal components only, below the open directory `dir`,
+/// following no symbolic link at any step. `flags` are open(2)'s; `mode` that of a new file.
+pub fn open_below(dir: &File, path: &Path, flags: i32, mode: u32) -> io::Result<File> {
+    let mut at: Option<File> = None;
+    let mut components = path.components().peekable();
+    while let Some(component) = components.next() {
+        let Component::Normal(name) = component else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let (flags, mode) = match components.peek() {
+            Some(_) => (libc::O_DIRECTORY | libc::O_PATH, 0),
+            None => (flags, mode),
+        };
+        at = Some(open_at(at.as_ref().unwrap_or(dir), name, flags, mode)?);
+    }
+    at.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+fn open_at(dir: &File, name: &OsStr, flags: i32, mode: u32) -> io::Result<File> {
+    let name = c_string(name)?;
+    let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the name is a valid C string and the directory is open during the call.
+    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags, mode) })?;
+    // SAFETY: the descriptor was just opened and belongs to nobody else.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Makes the directory `path`, relative and of normal components, below `dir`. Its parent must
+/// exist and be reached through no symbolic link.
+pub fn mkdir_below(dir: &File, path: &Path, mode: u32) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = match path.parent() {
+        Some(p) if p != Path::new("") => {
+            Some(open_below(dir, p, libc::O_DIRECTORY | libc::O_PATH, 0)?)
+        }
+        _ => None,
+    };
+    let name = c_string(name)?;
+    let at = parent.as_ref().unwrap_or(dir).as_raw_fd();
+    // SAFETY: the name is a valid C string and the directory is open during the call.
+    check(unsafe { libc::mkdirat(at, name.as_ptr(), mode) }).map(drop)
+}
+
+/// Are we root?
+pub fn is_root() -> bool {
+    // SAFETY: geteuid cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Clock ticks in a second of `/proc/PID/stat`.
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: sysconf takes a plain number.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
+}
+
+/// The uid and gid of a user by name, from the system's user database.
+pub fn user_by_name(name: &str) -> Option<(u32, u32)> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name is a valid C string; the answer is read before any other call that may
+    // overwrite it, and only the main thread looks users up.
+    unsafe {
+        let entry = libc::getpwnam(name.as_ptr());
+        (!entry.is_null()).then(|| ((*entry).pw_uid, (*entry).pw_gid))
+    }
+}
