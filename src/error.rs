@@ -26,10 +26,10 @@ pub enum Error {
     },
     /// The private mysqld lives and does not answer, or does not move on to start or end.
     MysqldHung {
-        /// What it was asked for, as `a ping`.
+        /// What it was asked for, as `answer to a ping`.
         what: String,
-        /// For how long it was waited for.
-        after: Duration,
+        /// For how long it was waited for; `None` if it closed the session instead.
+        after: Option<Duration>,
     },
     /// The private mysqld refused to start.
     MysqldStart {
@@ -224,8 +224,11 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Error::MysqldHung { what, after } => {
+            Error::MysqldHung { what, after: Some(after) } => {
                 write!(f, "the private mysqld is hung: no {what} for {}", short(*after))
+            }
+            Error::MysqldHung { what, after: None } => {
+                write!(f, "the private mysqld closed its session and lives on: no {what}")
             }
             Error::OutOfMemory { how, limit } => {
                 write!(f, "the private mysqld ran out of memory: {how}")?;

@@ -1,0 +1,159 @@
+//! The circuit breaker: how long to wait before the next attempt, and when to give up. Pure.
+//!
+//! Closed is healthy. A failure opens it until `base * 2^(k-1)`, at most `cap`; when that time
+//! has come it is half-open, and the next attempt is the probe. Only progress closes it and
+//! forgets the failures. It takes `now` from the caller, does no I/O and never sleeps.
+
+use std::time::{Duration, Instant};
+
+/// Where the breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No failure since the last progress.
+    Closed,
+    /// Waiting until then.
+    Open(Instant),
+    /// The probe is under way.
+    HalfOpen,
+    /// Too many failures; nothing leaves this state.
+    GivenUp,
+}
+
+/// Counts failures in a row.
+#[derive(Debug)]
+pub struct Breaker {
+    max_failures: u32,
+    base: Duration,
+    cap: Duration,
+    failures: u32,
+    state: State,
+}
+
+impl Breaker {
+    /// Gives up on failure number `max_failures + 1` in a row; waits `base` after the first one,
+    /// twice as long after each further one, never longer than `cap`.
+    pub fn new(max_failures: u32, base: Duration, cap: Duration) -> Breaker {
+        Breaker { max_failures, base, cap, failures: 0, state: State::Closed }
+    }
+
+    /// Failures in a row so far.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// How many attempts there are without progress, all in all.
+    pub fn attempts(&self) -> u32 {
+        self.max_failures.saturating_add(1)
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Counts a failure. The answer is the wait before the next attempt, or `None`: give up.
+    /// `shorten` between 0 and 1 takes up to a quarter off the wait, so that many passes that
+    /// lost the same primary do not return in step, and the announced time still holds.
+    pub fn failed(&mut self, now: Instant, shorten: f64) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > self.max_failures {
+            self.state = State::GivenUp;
+            return None;
+        }
+        let wait = self.wait_after(self.failures).mul_f64(1.0 - shorten.clamp(0.0, 1.0) / 4.0);
+        self.state = State::Open(now + wait);
+        Some(wait)
+    }
+
+    /// The wait is over: the next attempt is the probe. Says whether it really is.
+    pub fn probe(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::Open(until) if now >= until => {
+                self.state = State::HalfOpen;
+                true
+            }
+            State::Closed | State::HalfOpen => true,
+            State::Open(_) | State::GivenUp => false,
+        }
+    }
+
+    /// Something new was executed: forget the failures. Says how many there were.
+    pub fn progress(&mut self) -> u32 {
+        if self.state == State::GivenUp {
+            return 0;
+        }
+        self.state = State::Closed;
+        std::mem::take(&mut self.failures)
+    }
+
+    /// The longest that all the waits can be, from the first failure until giving up.
+    pub fn longest_wait(&self) -> Duration {
+        // Beyond 64 failures each wait is the cap (or the base is zero).
+        let counted = self.max_failures.min(64);
+        let first: Duration = (1..=counted).map(|k| self.wait_after(k)).sum();
+        first + self.wait_after(64).saturating_mul(self.max_failures - counted)
+    }
+
+    fn wait_after(&self, failures: u32) -> Duration {
+        let factor = 2u32.saturating_pow(failures.saturating_sub(1));
+        self.base.saturating_mul(factor).min(self.cap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_then_it_gives_up() {
+        let mut b = Breaker::new(5, S, S * 6);
+        let now = Instant::now();
+        let waits: Vec<_> = (0..6).map(|_| b.failed(now, 0.0)).collect();
+        assert_eq!(waits, [Some(S), Some(S * 2), Some(S * 4), Some(S * 6), Some(S * 6), None]);
+        assert_eq!(b.state(), State::GivenUp);
+        assert_eq!(b.longest_wait(), S * 19);
+        assert_eq!(b.progress(), 0);
+        assert!(!b.probe(now + S * 100));
+    }
+
+    #[test]
+    fn with_no_failure_allowed_the_first_one_gives_up() {
+        assert_eq!(Breaker::new(0, S, S).failed(Instant::now(), 0.0), None);
+        assert_eq!(Breaker::new(0, S, S).longest_wait(), Duration::ZERO);
+    }
+
+    #[test]
+    fn only_progress_closes_it() {
+        let mut b = Breaker::new(2, S, S * 60);
+        let now = Instant::now();
+        b.failed(now, 0.0);
+        assert_eq!(b.state(), State::Open(now + S));
+        assert!(!b.probe(now));
+        assert!(b.probe(now + S));
+        assert_eq!(b.state(), State::HalfOpen);
+        assert_eq!(b.failed(now + S, 0.0), Some(S * 2));
+        assert_eq!(b.progress(), 2);
+        assert_eq!(b.state(), State::Closed);
+        assert_eq!(b.failed(now, 0.0), Some(S));
+    }
+
+    #[test]
+    fn jitter_only_shortens() {
+        for shorten in [0.0, 0.3, 1.0, 7.0] {
+            let wait = Breaker::new(1, S, S).failed(Instant::now(), shorten).unwrap();
+            assert!(wait <= S && wait >= S * 3 / 4, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_failures_neither_overflow_nor_end() {
+        let mut b = Breaker::new(u32::MAX, S, S * 60);
+        let now = Instant::now();
+        for _ in 0..1000 {
+            assert!(b.failed(now, 0.0).unwrap() <= S * 60);
+        }
+        assert!(b.longest_wait() > S * 60 * 1000);
+    }
+}

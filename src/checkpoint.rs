@@ -1,0 +1,267 @@
+//! The checkpoint file: where the pass is, for people, monitors and the next pass.
+//!
+//! Lines of `key=value`, replaced whole by rename. It is written with fsync at each change of
+//! phase and at the end, and without while running: at most once a second when something moved,
+//! at least every ten seconds. Failing to write it is a warning once, never the end of a pass:
+//! it is a witness, not the work. Keys and their meaning: the contract.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::clock::Timestamp;
+
+/// At most this often while something moves.
+const OFTEN: Duration = Duration::from_secs(1);
+/// At least this often.
+const SELDOM: Duration = Duration::from_secs(10);
+/// Longest `message`, bytes.
+const MESSAGE_BYTES: usize = 500;
+
+/// What a checkpoint says: its keys and values in the order of the contract.
+pub type Facts = BTreeMap<String, String>;
+
+const KEYS: [&str; 19] = [
+    "state",
+    "phase",
+    "cause",
+    "message",
+    "position",
+    "goal",
+    "primary",
+    "base_backup",
+    "new_backup",
+    "failures",
+    "exit_status",
+    "pid",
+    "mysqld_pid",
+    "socket",
+    "bytes_done",
+    "bytes_total",
+    "started",
+    "updated",
+    "progressed",
+];
+
+/// The checkpoint of a running pass.
+pub struct Checkpoint {
+    path: Option<PathBuf>,
+    facts: Facts,
+    written: Instant,
+    moved: bool,
+    warned: bool,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a command that keeps none.
+    pub fn none() -> Checkpoint {
+        let written = Instant::now();
+        Checkpoint { path: None, facts: Facts::new(), written, moved: false, warned: false }
+    }
+
+    /// Begins one at `path`; nothing is written before the first phase. Needs both locks.
+    pub fn begin(path: &Path) -> Checkpoint {
+        let mut checkpoint = Checkpoint { path: Some(path.to_path_buf()), ..Checkpoint::none() };
+        let now = Timestamp::now().rfc3339();
+        for (key, value) in [
+            ("state", "running"),
+            ("failures", "0"),
+            ("pid", &std::process::id().to_string()),
+            ("started", &now),
+            ("progressed", &now),
+        ] {
+            checkpoint.facts.insert(key.into(), value.into());
+        }
+        checkpoint
+    }
+
+    /// A new phase begins: written at once and durably.
+    pub fn phase(&mut self, phase: &str) {
+        log::debug!("phase {phase}");
+        self.set("phase", phase);
+        self.clear("bytes_done");
+        self.clear("bytes_total");
+        self.progressed();
+        self.write(true);
+    }
+
+    /// Sets a fact; it is written with the next beat.
+    pub fn set(&mut self, key: &str, value: impl ToString) {
+        let value = if key == "message" { message(&value.to_string()) } else { value.to_string() };
+        if self.facts.get(key) != Some(&value) {
+            self.facts.insert(key.into(), value);
+            self.moved = true;
+        }
+    }
+
+    /// A fact that no longer holds.
+    pub fn clear(&mut self, key: &str) {
+        self.facts.remove(key);
+    }
+
+    /// The value of a fact.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.facts.get(key).map(String::as_str)
+    }
+
+    /// Something moved just now.
+    pub fn progressed(&mut self) {
+        self.set("progressed", Timestamp::now().rfc3339());
+        self.moved = true;
+    }
+
+    /// Called at every look: writes if it is time to.
+    pub fn beat(&mut self) {
+        let age = self.written.elapsed();
+        if age >= SELDOM || (self.moved && age >= OFTEN) {
+            self.write(false);
+        }
+    }
+
+    /// When [`Checkpoint::beat`] wants to be called at the latest.
+    pub fn due(&self) -> Instant {
+        self.written + if self.moved { OFTEN } else { SELDOM }
+    }
+
+    /// The last word: `state` is `done`, `failed` or `stopped`. Written durably.
+    pub fn end(&mut self, state: &str, exit_status: u8) {
+        self.set("state", state);
+        self.set("exit_status", exit_status);
+        for key in ["mysqld_pid", "socket"] {
+            self.clear(key);
+        }
+        self.write(true);
+    }
+
+    fn write(&mut self, durably: bool) {
+        self.set("updated", Timestamp::now().rfc3339());
+        self.written = Instant::now();
+        self.moved = false;
+        let Some(path) = &self.path else { return };
+        if let Err(e) = replace(path, &self.text(), durably)
+            && !std::mem::replace(&mut self.warned, true)
+        {
+            log::warn!("cannot write the checkpoint {}: {e}", path.display());
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from("format=1\n");
+        for key in KEYS {
+            if let Some(value) = self.facts.get(key) {
+                text.push_str(&format!("{key}={value}\n"));
+            }
+        }
+        text
+    }
+}
+
+/// Reads the checkpoint at `path`; an absent one is `None`.
+///
+/// # Errors
+/// Says why what is there cannot be used.
+pub fn read(path: &Path) -> Result<Option<Facts>, String> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e.to_string()),
+        Ok(m) if !m.is_file() || m.len() > 1 << 20 => return Err("it is no checkpoint".into()),
+        Ok(_) => {}
+    }
+    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+    parse(&text).map(Some)
+}
+
+/// Reads the text of a checkpoint.
+///
+/// # Errors
+/// Says which line is wrong.
+pub fn parse(text: &str) -> Result<Facts, String> {
+    let mut lines = text.lines();
+    match lines.next() {
+        Some("format=1") => {}
+        Some(other) if other.starts_with("format=") => {
+            return Err(format!("'{other}' is not a format of this version"));
+        }
+        _ => return Err("it does not begin with format=1".into()),
+    }
+    let mut facts = Facts::new();
+    for (number, line) in lines.enumerate() {
+        let (key, value) =
+            line.split_once('=').ok_or_else(|| format!("line {} has no '='", number + 2))?;
+        facts.insert(key.to_string(), value.to_string());
+    }
+    Ok(facts)
+}
+
+/// Replaces `path` by a file with `text`, whole or not at all; private to us.
+///
+/// # Errors
+/// What the system said.
+pub fn replace(path: &Path, text: &str, durably: bool) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    if durably {
+        file.sync_all()?;
+    }
+    fs::rename(&new, path)?;
+    if durably && let Some(parent) = path.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// One line in single quotes, at most 500 bytes with them.
+fn message(text: &str) -> String {
+    let clean: String =
+        text.chars().map(|c| if c == '\'' || c.is_control() { '?' } else { c }).collect();
+    let mut end = clean.len().min(MESSAGE_BYTES - 2);
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("'{}'", &clean[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let path = std::env::temp_dir().join(format!("rollforward-cp-{}", std::process::id()));
+        let mut checkpoint = Checkpoint::begin(&path);
+        checkpoint.set("position", "0-1-5");
+        checkpoint.set("message", "it's\na 'test'");
+        checkpoint.phase("catch-up");
+        checkpoint.end("stopped", 143);
+        let text = fs::read_to_string(&path).unwrap();
+        let facts = read(&path).unwrap().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(text.starts_with("format=1\nstate=stopped\nphase=catch-up\n"), "{text}");
+        assert_eq!(facts["position"], "0-1-5");
+        assert_eq!(facts["exit_status"], "143");
+        assert_eq!(facts["message"], "'it?s?a ?test?'");
+    }
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        let long = message(&"ä".repeat(600));
+        assert!(long.len() <= 500 && long.len() > 496);
+        assert!(long.ends_with("ä'"));
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_refused() {
+        for bad in ["", "format=2\n", "state=running\n", "format=1\nnonsense\n"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse("format=1\nlater_key=x\n").unwrap().contains_key("later_key"));
+    }
+}

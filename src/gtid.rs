@@ -1,0 +1,388 @@
+//! Positions of both flavors: read, contain, subtract, print. Pure.
+//!
+//! A MariaDB position is the last transaction of each replication domain (`0-1-100,5-2-7`); a
+//! MySQL position is the set of all transactions (`uuid:1-5:8,uuid:tag:1-3`). They are compared
+//! by what they contain and never as text: servers print the parts in any order. Grammar: the
+//! servers' documentation of `gtid_slave_pos` and of "GTID sets".
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Whose words a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// MariaDB 10.5 and later.
+    MariaDb,
+    /// MySQL 8.0 and later.
+    MySql,
+}
+
+impl Flavor {
+    /// Its name in manifests: `mariadb` or `mysql`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flavor::MariaDb => "mariadb",
+            Flavor::MySql => "mysql",
+        }
+    }
+
+    /// Reads what [`Flavor::name`] gives.
+    pub fn from_name(name: &str) -> Option<Flavor> {
+        [Flavor::MariaDb, Flavor::MySql].into_iter().find(|f| f.name() == name)
+    }
+
+    /// From the text of `SELECT VERSION()` or of `mysqld --version`.
+    pub fn from_version(version: &str) -> Flavor {
+        if version.contains("MariaDB") { Flavor::MariaDb } else { Flavor::MySql }
+    }
+}
+
+/// Server and sequence number of the last transaction in a domain.
+type Last = (u32, u64);
+/// First and last of a run of transaction numbers, both included.
+type Interval = (u64, u64);
+
+/// What a server has executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// By domain, the last transaction.
+    MariaDb(BTreeMap<u32, Last>),
+    /// By source (`uuid` or `uuid:tag`), sorted runs that neither touch nor overlap.
+    MySql(BTreeMap<String, Vec<Interval>>),
+}
+
+impl Position {
+    /// Reads a position as a server of `flavor` prints it. An empty text is an empty position.
+    ///
+    /// # Errors
+    /// Says which part cannot be read.
+    pub fn parse(flavor: Flavor, text: &str) -> Result<Position, String> {
+        let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+        match flavor {
+            Flavor::MariaDb => {
+                let mut domains = BTreeMap::new();
+                for part in parts {
+                    let gtid = Gtid::parse(part)?;
+                    if domains.insert(gtid.domain, (gtid.server, gtid.sequence)).is_some() {
+                        return Err(format!("domain {} twice in position '{text}'", gtid.domain));
+                    }
+                }
+                Ok(Position::MariaDb(domains))
+            }
+            Flavor::MySql => {
+                let mut sources: BTreeMap<String, Vec<Interval>> = BTreeMap::new();
+                for part in parts {
+                    for (source, interval) in mysql_part(part)? {
+                        sources.entry(source).or_default().push(interval);
+                    }
+                }
+                for intervals in sources.values_mut() {
+                    merge(intervals);
+                }
+                Ok(Position::MySql(sources))
+            }
+        }
+    }
+
+    /// Is nothing in it?
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Position::MariaDb(p) => p.is_empty(),
+            Position::MySql(p) => p.is_empty(),
+        }
+    }
+
+    /// Is every transaction of `other` in this one? Positions of two flavors contain nothing of
+    /// each other.
+    pub fn contains(&self, other: &Position) -> bool {
+        match (self, other) {
+            (Position::MariaDb(a), Position::MariaDb(b)) => {
+                b.iter().all(|(domain, (_, seq))| a.get(domain).is_some_and(|(_, s)| s >= seq))
+            }
+            (Position::MySql(_), Position::MySql(_)) => other.minus(self).is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What this one has and `other` lacks. For MariaDB that is the last transaction of each
+    /// domain in which this one is ahead.
+    pub fn minus(&self, other: &Position) -> Position {
+        match (self, other) {
+            (Position::MariaDb(a), Position::MariaDb(b)) => {
+                let ahead =
+                    |d: &u32, last: &Last| b.get(d).is_none_or(|(_, theirs)| last.1 > *theirs);
+                Position::MariaDb(
+                    a.iter().filter(|(d, l)| ahead(d, l)).map(|(d, l)| (*d, *l)).collect(),
+                )
+            }
+            (Position::MySql(a), Position::MySql(b)) => {
+                let none = Vec::new();
+                let rest = a.iter().filter_map(|(source, runs)| {
+                    let left = subtract(runs, b.get(source).unwrap_or(&none));
+                    (!left.is_empty()).then(|| (source.clone(), left))
+                });
+                Position::MySql(rest.collect())
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// How many transactions `goal` has that this one lacks; a domain that this one has never
+    /// seen counts from its beginning.
+    pub fn distance_to(&self, goal: &Position) -> u64 {
+        match (self, goal) {
+            (Position::MariaDb(a), Position::MariaDb(b)) => b
+                .iter()
+                .map(|(d, (_, seq))| seq.saturating_sub(a.get(d).map_or(0, |(_, s)| *s)))
+                .fold(0, u64::saturating_add),
+            (Position::MySql(_), Position::MySql(_)) => match goal.minus(self) {
+                Position::MySql(left) => left
+                    .values()
+                    .flatten()
+                    .map(|(first, last)| (last - first).saturating_add(1))
+                    .fold(0, u64::saturating_add),
+                Position::MariaDb(_) => 0,
+            },
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        match self {
+            Position::MariaDb(domains) => {
+                for (domain, (server, sequence)) in domains {
+                    write!(f, "{comma}{domain}-{server}-{sequence}")?;
+                    comma = ",";
+                }
+            }
+            Position::MySql(sources) => {
+                for (source, intervals) in sources {
+                    write!(f, "{comma}{source}")?;
+                    for (first, last) in intervals {
+                        write!(f, ":{first}")?;
+                        if last > first {
+                            write!(f, "-{last}")?;
+                        }
+                    }
+                    comma = ",";
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One transaction of MariaDB, `domain-server-sequence`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gtid {
+    /// Replication domain.
+    pub domain: u32,
+    /// The server it was first written on.
+    pub server: u32,
+    /// Its number in the domain.
+    pub sequence: u64,
+}
+
+impl Gtid {
+    fn parse(text: &str) -> Result<Gtid, String> {
+        let wrong = || format!("'{text}' is no GTID of the form domain-server-sequence");
+        let mut parts = text.split('-');
+        let mut next = || parts.next().filter(|p| digits(p)).ok_or_else(wrong);
+        let (domain, server, sequence) = (next()?, next()?, next()?);
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(Gtid {
+            domain: domain.parse().map_err(|_| wrong())?,
+            server: server.parse().map_err(|_| wrong())?,
+            sequence: sequence.parse().map_err(|_| wrong())?,
+        })
+    }
+}
+
+/// MariaDB's `gtid_binlog_state`: for each domain and server, the last transaction of that
+/// server in that domain. It tells what a primary has, also after changes of primary.
+#[derive(Clone, Debug, Default)]
+pub struct BinlogState(Vec<Gtid>);
+
+impl BinlogState {
+    /// Reads the value of the server variable.
+    ///
+    /// # Errors
+    /// Says which part cannot be read.
+    pub fn parse(text: &str) -> Result<BinlogState, String> {
+        let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+        parts.map(Gtid::parse).collect::<Result<_, _>>().map(BinlogState)
+    }
+
+    /// The transactions of a MariaDB `position` that a server with this state never had.
+    pub fn lacks(&self, position: &Position) -> Position {
+        let Position::MariaDb(domains) = position else { return position.clone() };
+        let has = |domain: u32, server: u32, sequence: u64| {
+            self.0
+                .iter()
+                .any(|g| (g.domain, g.server) == (domain, server) && g.sequence >= sequence)
+        };
+        let missing = domains.iter().filter(|(d, (s, n))| !has(**d, *s, *n));
+        Position::MariaDb(missing.map(|(d, l)| (*d, *l)).collect())
+    }
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `uuid:1-5:7`, `uuid:tag:1:tag2:3-4`: a tag holds for the intervals after it.
+fn mysql_part(part: &str) -> Result<Vec<(String, Interval)>, String> {
+    let wrong = || format!("'{part}' is no GTID set of the form uuid:first-last");
+    let mut pieces = part.split(':').map(str::trim);
+    let uuid = pieces.next().unwrap_or_default().to_ascii_lowercase();
+    let uuid_like = uuid.len() == 36
+        && uuid.bytes().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        });
+    if !uuid_like {
+        return Err(wrong());
+    }
+    let mut source = uuid.clone();
+    let mut found = Vec::new();
+    for piece in pieces {
+        if piece.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            // A tag is at most 32 of [a-z0-9_] and does not begin with a digit.
+            if piece.len() > 32 || !piece.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                return Err(wrong());
+            }
+            source = format!("{uuid}:{}", piece.to_ascii_lowercase());
+            continue;
+        }
+        let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
+        let number = |text: &str| {
+            let n = digits(text).then(|| text.parse::<u64>().ok()).flatten();
+            n.filter(|n| (1..i64::MAX as u64).contains(n)).ok_or_else(wrong)
+        };
+        let interval = (number(first)?, number(last)?);
+        if interval.0 > interval.1 {
+            return Err(wrong());
+        }
+        found.push((source.clone(), interval));
+    }
+    if found.is_empty() { Err(wrong()) } else { Ok(found) }
+}
+
+fn merge(intervals: &mut Vec<Interval>) {
+    intervals.sort_unstable();
+    let mut merged: Vec<Interval> = Vec::with_capacity(intervals.len());
+    for &(first, last) in intervals.iter() {
+        match merged.last_mut() {
+            Some(before) if first <= before.1 + 1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    *intervals = merged;
+}
+
+/// `a` without `b`; both sorted and merged.
+fn subtract(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
+    let mut left = Vec::new();
+    for &(mut first, last) in a {
+        for &(cut_first, cut_last) in b {
+            if cut_last < first || cut_first > last {
+                continue;
+            }
+            if cut_first > first {
+                left.push((first, cut_first - 1));
+            }
+            first = cut_last + 1;
+        }
+        if first <= last {
+            left.push((first, last));
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const U: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+    const V: &str = "b1f5a6b0-0000-11e1-9e33-c80aa9429562";
+
+    fn ma(text: &str) -> Position {
+        Position::parse(Flavor::MariaDb, text).unwrap()
+    }
+    fn my(text: &str) -> Position {
+        let text = text.replace('U', U).replace('V', V);
+        Position::parse(Flavor::MySql, &text).unwrap()
+    }
+
+    #[test]
+    fn mariadb_contains_by_domain_and_sequence() {
+        // As MASTER_GTID_WAIT of MariaDB 10.11 answers at 0-1-100,5-2-7.
+        let here = ma("0-1-100,5-2-7");
+        for (goal, reached) in [
+            ("0-1-99", true),
+            ("0-7-100", true),
+            ("5-2-7,0-1-100", true),
+            ("0-1-100,6-1-1", false),
+            ("0-1-101", false),
+            ("", true),
+        ] {
+            assert_eq!(here.contains(&ma(goal)), reached, "{goal}");
+        }
+    }
+
+    #[test]
+    fn mariadb_state_tells_what_a_primary_never_had() {
+        let state = BinlogState::parse("0-1-50,0-2-80,3-1-9").unwrap();
+        assert!(state.lacks(&ma("0-1-50,3-1-9")).is_empty());
+        assert!(state.lacks(&ma("0-2-79")).is_empty());
+        assert_eq!(state.lacks(&ma("0-1-51")), ma("0-1-51"));
+        assert_eq!(state.lacks(&ma("0-9-10,3-1-2")), ma("0-9-10"));
+        assert_eq!(state.lacks(&ma("7-1-1")), ma("7-1-1"));
+    }
+
+    #[test]
+    fn mysql_sets_with_gaps_several_sources_and_tags() {
+        let here = my("U:1-100:102,V:1-5,V:nightly:1-3");
+        assert!(here.contains(&my("V:2:nightly:3,U:50-60")));
+        assert!(!here.contains(&my("U:101")));
+        assert!(!here.contains(&my("V:nightly:4")));
+        assert_eq!(my("U:1-3:4:5-9").to_string(), format!("{U}:1-9"));
+        assert_eq!(my("U:1-10,V:1").minus(&my("U:3:5-6,V:1-9")), my("U:1-2:4:7-10"));
+        assert_eq!(my("U:1-4").distance_to(&my("U:1-10,V:3")), 7);
+        assert_eq!(my("U:1-5,\nV:1-2"), my("V:1-2,U:1-5"));
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused() {
+        for bad in ["0-1", "0-1-2-3", "a-1-2", "0--2", "0-1-2,0-1-3", "4294967296-1-1", "+0-1-2"] {
+            assert!(Position::parse(Flavor::MariaDb, bad).is_err(), "{bad}");
+        }
+        for bad in ["x:1", U, "U:", "U:0", "U:5-3", "U:1-", "U:9223372036854775807", "U:1:ta-g:2"] {
+            let text = bad.replace("U:", &format!("{U}:"));
+            assert!(Position::parse(Flavor::MySql, &text).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subtraction_and_containment_agree_with_counting() {
+        // Every pair of subsets of 1..=6, against the plain definition.
+        let set = |bits: u32| {
+            let runs: Vec<String> =
+                (1..=6).filter(|n| bits >> n & 1 == 1).map(|n| n.to_string()).collect();
+            if runs.is_empty() { my("") } else { my(&format!("U:{}", runs.join(":"))) }
+        };
+        for a in (0..128).step_by(2) {
+            for b in (0..128).step_by(2) {
+                assert_eq!(set(a).contains(&set(b)), a & b == b);
+                assert_eq!(set(a).minus(&set(b)), set(a & !b));
+                assert_eq!(set(a).distance_to(&set(b)), u64::from((b & !a).count_ones()));
+            }
+        }
+    }
+}

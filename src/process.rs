@@ -1,0 +1,180 @@
+//! A child process: started in a group of its own, asked whether it ended, signalled, reaped.
+//!
+//! Every child dies with us. A [`Child`] that is dropped while it runs is killed and reaped, so
+//! that no way out of a function leaves a process behind. Spawn from the main thread only.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{self, Command, ExitStatus};
+
+use crate::sys;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Exit {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Exit::Status(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Status(code) => write!(f, "it ended with status {code}"),
+            Exit::Signal(signal) => write!(f, "it was killed by signal {signal}{}", name(*signal)),
+        }
+    }
+}
+
+fn name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGKILL => " (KILL)",
+        libc::SIGSEGV => " (SEGV)",
+        libc::SIGABRT => " (ABRT)",
+        libc::SIGBUS => " (BUS)",
+        libc::SIGTERM => " (TERM)",
+        libc::SIGILL => " (ILL)",
+        libc::SIGFPE => " (FPE)",
+        _ => "",
+    }
+}
+
+/// Signs that a process does something: they only ever grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VitalSigns {
+    /// CPU time used, milliseconds.
+    pub cpu_ms: u64,
+    /// Bytes read from and written to disks.
+    pub io_bytes: u64,
+}
+
+/// A running child, or one that has ended and was reaped.
+pub struct Child {
+    child: process::Child,
+    exit: Option<Exit>,
+}
+
+impl Child {
+    /// Starts `command` in its own process group, tied to our life.
+    ///
+    /// # Errors
+    /// What fork or exec said.
+    pub fn spawn(command: &mut Command) -> io::Result<Child> {
+        command.process_group(0);
+        sys::die_with_parent(command);
+        Ok(Child { child: command.spawn()?, exit: None })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The pipes that the command asked for.
+    pub fn pipes(&mut self) -> &mut process::Child {
+        &mut self.child
+    }
+
+    /// Has it ended? Never blocks.
+    pub fn try_wait(&mut self) -> Option<Exit> {
+        if self.exit.is_none() {
+            self.exit = match self.child.try_wait() {
+                Ok(status) => status.map(Exit::from),
+                // Nobody else reaps our children, so this cannot happen; a process that
+                // cannot be waited for is as good as gone.
+                Err(_) => Some(Exit::Signal(0)),
+            };
+        }
+        self.exit
+    }
+
+    /// Sends a signal to it, unless it has ended.
+    pub fn signal(&mut self, signal: i32) {
+        if self.try_wait().is_none() {
+            let _ = sys::kill(self.pid() as i32, signal);
+        }
+    }
+
+    /// Kills it and all of its group, and reaps it. Waits only for the kernel to free its memory.
+    #[allow(clippy::disallowed_methods)]
+    pub fn kill(&mut self) -> Exit {
+        if self.try_wait().is_none() {
+            let _ = sys::kill(-(self.pid() as i32), libc::SIGKILL);
+            self.exit = Some(self.child.wait().map_or(Exit::Signal(libc::SIGKILL), Exit::from));
+        }
+        self.exit.unwrap_or(Exit::Signal(libc::SIGKILL))
+    }
+
+    /// Its vital signs; zeros when they cannot be read.
+    pub fn vital_signs(&self) -> VitalSigns {
+        vital_signs(self.pid())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn vital_signs(pid: u32) -> VitalSigns {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Fields after the name, which may hold spaces: proc(5), utime and stime are 14 and 15.
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map_or(vec![], |(_, rest)| rest.split_whitespace().collect());
+    let field = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let counter = |key: &str| {
+        io.lines().find_map(|l| l.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    VitalSigns {
+        cpu_ms: (field(14) + field(15)) * 1000 / sys::ticks_per_second(),
+        io_bytes: counter("read_bytes:") + counter("write_bytes:"),
+    }
+}
+
+/// When a process started, in clock ticks since boot: with its pid, an identity that is never
+/// used again. `None` when there is no such process.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_child_is_gone() {
+        let child = Child::spawn(Command::new("sleep").arg("60")).unwrap();
+        let pid = child.pid();
+        assert!(start_time(pid).is_some());
+        drop(child);
+        assert_eq!(start_time(pid), None);
+    }
+
+    #[test]
+    fn exit_tells_a_signal_from_a_status() {
+        let mut child = Child::spawn(Command::new("sleep").arg("60")).unwrap();
+        assert_eq!(child.try_wait(), None);
+        assert_eq!(child.kill(), Exit::Signal(9));
+        assert_eq!(child.try_wait(), Some(Exit::Signal(9)));
+        let mut child = Child::spawn(Command::new("sh").args(["-c", "exit 7"])).unwrap();
+        while child.try_wait().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(child.try_wait(), Some(Exit::Status(7)));
+    }
+}

@@ -1,0 +1,330 @@
+//! One session with a server, that its first I/O error uses up.
+//!
+//! The `mysql` crate hands out the previous answer after a read that timed out. A [`Session`]
+//! therefore drops its connection at the first trouble that is not the server's own answer, and
+//! says [`Trouble::Lost`] from then on. Every call is bounded by the session's time-out. The only
+//! user of the `mysql` crate; all values pass as text.
+
+use std::fmt;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder, Value};
+
+use crate::sys;
+
+/// A password. It shows itself to nobody who does not ask for it by name.
+#[derive(Clone, Default)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// How a connection to the primary is protected, by the words of the MySQL client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// `ssl-mode=DISABLED`, and the default without `ssl-ca`.
+    #[default]
+    Disabled,
+    /// Encrypted, whoever answers.
+    Required,
+    /// Encrypted, and the certificate is of a trusted authority and names the host.
+    VerifyIdentity,
+}
+
+/// The `ssl-*` keys.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// `ssl-mode`.
+    pub mode: TlsMode,
+    /// `ssl-ca`.
+    pub ca: Option<PathBuf>,
+    /// `ssl-cert`; with `ssl-key`.
+    pub cert: Option<PathBuf>,
+    /// `ssl-key`.
+    pub key: Option<PathBuf>,
+}
+
+/// Who we are to the primary.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// `user`.
+    pub user: String,
+    /// `password`.
+    pub password: Secret,
+    /// `ssl-*`.
+    pub tls: Tls,
+}
+
+/// Why a statement has no result.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The server answered with an error; the session goes on.
+    Server {
+        /// Its number.
+        errno: u16,
+        /// Its text. It may quote the statement: do not pass it on where that matters.
+        text: String,
+    },
+    /// No answer within the time-out; the session is used up.
+    TimedOut,
+    /// The connection could not be made, or broke; the session is used up.
+    Lost(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Server { errno, text } => write!(f, "error {errno}: {text}"),
+            Trouble::TimedOut => f.write_str("no answer in time"),
+            Trouble::Lost(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The answer to a query: columns by name, values as text, `None` for NULL.
+pub struct Rows {
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+}
+
+impl Rows {
+    /// The value of `column` in the first row; empty when it is NULL, absent or there is no row.
+    pub fn get(&self, column: &str) -> &str {
+        let at = self.columns.iter().position(|c| c == column);
+        let value = at.and_then(|i| self.rows.first()?.get(i)?.as_deref());
+        value.unwrap_or_default()
+    }
+
+    /// The values of row after row; NULL as an empty text.
+    pub fn iter(&self) -> impl Iterator<Item = Vec<&str>> {
+        self.rows.iter().map(|r| r.iter().map(|v| v.as_deref().unwrap_or_default()).collect())
+    }
+
+    /// The first value of the first row; empty when there is none.
+    pub fn first(&self) -> &str {
+        self.rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default()
+    }
+
+    /// Is there no row?
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// A session, held until its first trouble.
+pub struct Session {
+    conn: Option<Conn>,
+}
+
+impl Session {
+    /// Logs in as root without a password over the Unix socket at `path`.
+    ///
+    /// # Errors
+    /// [`Trouble::Lost`] while nobody listens there yet, else what the server says.
+    pub fn over_socket(path: &str, timeout: Duration) -> Result<Session, Trouble> {
+        let opts = common(timeout).socket(Some(path)).user(Some("root"));
+        let mut session = Session::open(opts)?;
+        // Text goes through unchanged, and a quoted password needs no guess at the sql_mode.
+        session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;
+        Ok(session)
+    }
+
+    /// Logs in to a primary over TCP.
+    ///
+    /// # Errors
+    /// The server's refusal, or why it cannot be reached.
+    pub fn over_tcp(
+        host: &str,
+        port: u16,
+        account: &Account,
+        timeout: Duration,
+    ) -> Result<Session, Trouble> {
+        let opts = common(timeout)
+            .ip_or_hostname(Some(host))
+            .tcp_port(port)
+            .tcp_connect_timeout(Some(timeout))
+            .user(Some(account.user.as_str()))
+            .pass(Some(account.password.0.as_str()));
+        Session::open(with_tls(opts, &account.tls)?)
+    }
+
+    fn open(opts: OptsBuilder) -> Result<Session, Trouble> {
+        match Conn::new(opts) {
+            Ok(conn) => Ok(Session { conn: Some(conn) }),
+            Err(e) => Err(trouble(e)),
+        }
+    }
+
+    /// Runs a query and returns all of its rows.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; anything but the server's own answer uses the session up.
+    pub fn query(&mut self, sql: &str) -> Result<Rows, Trouble> {
+        let Some(conn) = self.conn.as_mut() else {
+            return Err(Trouble::Lost("the session was lost before".into()));
+        };
+        let answer = collect(conn, sql).map_err(trouble);
+        if !matches!(answer, Ok(_) | Err(Trouble::Server { .. })) {
+            self.conn = None;
+        }
+        answer
+    }
+
+    /// Runs a statement that returns no rows of interest.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub fn run(&mut self, sql: &str) -> Result<(), Trouble> {
+        self.query(sql).map(drop)
+    }
+
+    /// Is it still of use?
+    pub fn is_alive(&self) -> bool {
+        self.conn.is_some()
+    }
+
+    /// Bounds the calls from now on. For statements that are known to take their time.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        let set = |c: &Conn| sys::set_socket_timeout(c.as_raw_fd(), timeout).is_ok();
+        if !self.conn.as_ref().is_some_and(set) {
+            self.conn = None;
+        }
+    }
+}
+
+fn common(timeout: Duration) -> OptsBuilder {
+    // Each of these spares a query or a second connection that nobody asked for.
+    OptsBuilder::new()
+        .prefer_socket(false)
+        .max_allowed_packet(Some(16 << 20))
+        .stmt_cache_size(0)
+        .read_timeout(Some(timeout))
+        .write_timeout(Some(timeout))
+}
+
+#[cfg(feature = "tls")]
+fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
+    use mysql::{ClientIdentity, SslOpts};
+    if tls.mode == TlsMode::Disabled {
+        return Ok(opts);
+    }
+    let identity = match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => Some(ClientIdentity::new(cert.clone(), key.clone())),
+        _ => None,
+    };
+    let ssl = SslOpts::default()
+        .with_client_identity(identity)
+        .with_root_cert_path(tls.ca.clone())
+        .with_danger_accept_invalid_certs(tls.mode == TlsMode::Required)
+        .with_danger_skip_domain_validation(tls.mode == TlsMode::Required);
+    Ok(opts.ssl_opts(ssl))
+}
+
+#[cfg(not(feature = "tls"))]
+fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
+    if tls.mode == TlsMode::Disabled {
+        return Ok(opts);
+    }
+    Err(Trouble::Lost("this build has no TLS: set ssl-mode=DISABLED or use another build".into()))
+}
+
+fn collect(conn: &mut Conn, sql: &str) -> mysql::Result<Rows> {
+    let mut result = conn.query_iter(sql)?;
+    let columns: Vec<String> =
+        result.columns().as_ref().iter().map(|c| c.name_str().into_owned()).collect();
+    let mut rows = Vec::new();
+    for row in result.by_ref() {
+        rows.push(row?.unwrap_raw().into_iter().map(|v| text(v.unwrap_or(Value::NULL))).collect());
+    }
+    Ok(Rows { columns, rows })
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        // The text protocol sends nothing else; for completeness.
+        other => Some(other.as_sql(true).trim_matches('\'').to_string()),
+    }
+}
+
+fn trouble(error: mysql::Error) -> Trouble {
+    match error {
+        mysql::Error::MySqlError(e) => Trouble::Server { errno: e.code, text: e.message },
+        // The crate keeps the codec's error type to itself; a time-out of the socket is
+        // EAGAIN (11) in its words.
+        e @ (mysql::Error::CodecError(_) | mysql::Error::IoError(_)) => {
+            let text = e.to_string();
+            if text.contains("os error 11)") { Trouble::TimedOut } else { Trouble::Lost(text) }
+        }
+        e => Trouble::Lost(e.to_string()),
+    }
+}
+
+/// `text` as a string literal, for a session whose sql_mode lacks NO_BACKSLASH_ESCAPES.
+pub fn quoted(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len() + 2);
+    literal.push('\'');
+    for c in text.chars() {
+        if matches!(c, '\'' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(c);
+    }
+    literal.push('\'');
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let account = Account { password: Secret("hunter2".into()), ..Account::default() };
+        assert!(!format!("{account:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn quotes_and_backslashes_are_escaped() {
+        assert_eq!(quoted(r"a'b\c"), r"'a\'b\\c'");
+    }
+
+    /// A server that greets, accepts any login and answers nothing after it.
+    #[test]
+    fn a_session_that_timed_out_is_used_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut greeting = b"\x0a5.5.5-10.11.0-MariaDB\0\x01\0\0\0abcdefgh\0".to_vec();
+            greeting.extend_from_slice(&0xf7feu16.to_le_bytes());
+            greeting.extend_from_slice(&[33, 2, 0, 0xff, 0x81, 21]);
+            greeting.extend_from_slice(&[0; 10]);
+            greeting.extend_from_slice(b"abcdefghijkl\0mysql_native_password\0");
+            let mut packet = vec![greeting.len() as u8, 0, 0, 0];
+            packet.extend(greeting);
+            peer.write_all(&packet).unwrap();
+            let mut buffer = [0; 1024];
+            peer.read(&mut buffer).unwrap();
+            peer.write_all(&[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]).unwrap();
+            // Until the client has gone.
+            while peer.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        });
+        let timeout = Duration::from_millis(200);
+        let account = Account { user: "u".into(), ..Account::default() };
+        let mut session = Session::over_tcp("127.0.0.1", port, &account, timeout).unwrap();
+        assert!(matches!(session.query("SELECT 'OLD'"), Err(Trouble::TimedOut)));
+        assert!(!session.is_alive());
+        assert!(matches!(session.query("SELECT 'NEW'"), Err(Trouble::Lost(_))));
+        server.join().unwrap();
+    }
+}
