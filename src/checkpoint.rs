@@ -204,8 +204,10 @@ pub fn replace(path: &Path, text: &str, durably: bool) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    // Not through a symbolic link: the directory may belong to the private mysqld's user.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let mut file = options.open(&new)?;
     file.write_all(text.as_bytes())?;
     if durably {
         file.sync_all()?;

@@ -58,6 +58,8 @@ pub struct VitalSigns {
     pub cpu_ms: u64,
     /// Bytes read from and written to disks.
     pub io_bytes: u64,
+    /// Bytes it has written to its log, where somebody keeps count.
+    pub log_bytes: u64,
 }
 
 /// A running child, or one that has ended and was reaped.
@@ -142,6 +144,7 @@ fn vital_signs(pid: u32) -> VitalSigns {
     VitalSigns {
         cpu_ms: (field(14) + field(15)) * 1000 / sys::ticks_per_second(),
         io_bytes: counter("read_bytes:") + counter("write_bytes:"),
+        log_bytes: 0,
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::mysqld::Mysqld;
-use crate::packs::Gauge;
+use crate::pool::Gauge;
 use crate::process::VitalSigns;
 use crate::signals::Signals;
 
-/// A ninth of a look's time of CPU (10 % of a core), or this many bytes of disk I/O since the
-/// last look, are signs of life; our own queries cost a server less.
+/// This share of a core, or this many bytes of disk I/O since the last look, are signs of life;
+/// our own queries cost a server less.
 const ALIVE_CPU_PERCENT: u64 = 10;
 const ALIVE_IO_BYTES: u64 = 64 << 10;
 /// How long a killed mysqld may take to vanish before it is called hung.

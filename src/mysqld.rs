@@ -1,0 +1,368 @@
+//! The private mysqld: how it is started, how we get in and nobody else does, why it died.
+//!
+//! Its passwords are unknown to us and no account of ours may stay behind. So it starts without
+//! grant tables on a socket in a private directory; we open every session that the attempt will
+//! need, then load the grant tables, and from there on nobody gets in: a session that is lost
+//! cannot be had again. It is started directly, never through a wrapper that would restart it.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::gtid::Flavor;
+use crate::log_tail::LogTail;
+use crate::memory;
+use crate::process::{Child, Exit, VitalSigns, start_time};
+use crate::session::{Session, Trouble};
+use crate::supervisor::Watched;
+use crate::sys;
+
+/// Less than this free where mysqld works: it will wait for space and hang.
+const SPACE_TO_LIVE: u64 = 2 << 20;
+
+/// How one private mysqld differs from another.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The server program.
+    pub program: PathBuf,
+    /// Whose words it speaks.
+    pub flavor: Flavor,
+    /// The scratch directory, absolute: it holds `data`, the socket, the log.
+    pub scratch: PathBuf,
+    /// uid and gid to run as, when we are root and it is somebody else.
+    pub user: Option<(u32, u32)>,
+    /// The user's `--mysqld-option`s.
+    pub options: Vec<String>,
+    /// Server settings that the data needs: name and value.
+    pub settings: Vec<(String, String)>,
+    /// Never the primary's.
+    pub server_id: u32,
+    /// Time-out of every SQL call.
+    pub call_timeout: Duration,
+}
+
+impl Setup {
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.scratch.join("data")
+    }
+
+    /// The socket's path as people and monitors see it.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("mysqld.sock")
+    }
+
+    /// mysqld's log.
+    pub fn log(&self) -> PathBuf {
+        self.scratch.join("mysqld.log")
+    }
+
+    /// Lets `command` run as the private mysqld's user.
+    pub fn run_as(&self, command: &mut Command) {
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+    }
+
+    fn command(&self, grant_tables: bool) -> Command {
+        let mut command = Command::new(&self.program);
+        let path = |name: &str, at: PathBuf| {
+            let mut arg = std::ffi::OsString::from(name);
+            arg.push(at);
+            arg
+        };
+        command
+            .arg("--no-defaults")
+            .arg(path("--datadir=", self.data()))
+            // Relative to the data directory: a socket's whole path may have 107 bytes only.
+            .arg("--socket=../mysqld.sock")
+            .arg(path("--pid-file=", self.scratch.join("mysqld.pid")))
+            .arg(path("--tmpdir=", self.scratch.join("tmp")))
+            .arg(format!("--server-id={}", self.server_id))
+            .arg(format!("--innodb-buffer-pool-size={}", memory::buffer_pool()))
+            .args([
+                "--skip-networking",
+                "--skip-log-bin",
+                "--relay-log=relay",
+                "--performance-schema=OFF",
+                // Position and data go back together after a kill, so a lost second costs time only.
+                "--innodb-flush-log-at-trx-commit=0",
+                // A silent primary is noticed after so many seconds; heartbeats come every two.
+                "--slave-net-timeout=10",
+            ]);
+        match self.flavor {
+            Flavor::MariaDb => command.args([
+                "--skip-slave-start",
+                "--skip-symbolic-links",
+                // Not DISABLED: replicated events could then not be created.
+                "--event-scheduler=OFF",
+            ]),
+            Flavor::MySql => command.args([
+                "--gtid-mode=ON",
+                "--enforce-gtid-consistency=ON",
+                "--skip-replica-start",
+                "--mysqlx=OFF",
+                "--secure-file-priv=NULL",
+                "--relay-log-recovery=ON",
+                "--persisted-globals-load=OFF",
+                "--event-scheduler=OFF",
+            ]),
+        };
+        if !grant_tables {
+            command.arg("--skip-grant-tables");
+        }
+        if sys::is_root() && self.user.is_none() {
+            command.arg("--user=root");
+        }
+        for (name, value) in &self.settings {
+            let name = name.replace('_', "-");
+            command.arg(format!("--{name}={value}"));
+        }
+        command.args(&self.options);
+        // The inherited umask is not enough: master.info holds a password.
+        command.env_remove("MYSQLD_PARENT_PID").env("UMASK", "0600").env("UMASK_DIR", "0700");
+        command.current_dir(&self.scratch).stdin(Stdio::null());
+        command
+    }
+}
+
+/// A private mysqld that was started, with our sessions.
+pub struct Mysqld {
+    child: Child,
+    scratch: File,
+    data: PathBuf,
+    call_timeout: Duration,
+    log: LogTail,
+    ready: bool,
+    asked_to_end: bool,
+    control: Option<Session>,
+    pinger: Option<Session>,
+    spare: Option<Session>,
+    kills_before: u64,
+}
+
+impl Mysqld {
+    /// Starts it, with its grant tables in force (for a dump to be loaded) or without.
+    ///
+    /// # Errors
+    /// [`Error::MysqldStart`] when the program cannot be executed.
+    pub fn spawn(setup: &Setup, grant_tables: bool) -> Result<Mysqld> {
+        let log_path = setup.log();
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&log_path)
+            .map_err(|e| Error::io("open", &log_path, e))?;
+        let again = || log.try_clone().map_err(|e| Error::io("open", &log_path, e));
+        let mut command = setup.command(grant_tables);
+        setup.run_as(&mut command);
+        command.stdout(again()?).stderr(again()?);
+        let tail = LogTail::from_end(&log_path);
+        let child = Child::spawn(&mut command).map_err(|e| Error::MysqldStart {
+            how: format!("cannot execute {}: {e}", setup.program.display()),
+            log: String::new(),
+        })?;
+        let scratch = File::open(&setup.scratch).map_err(|e| Error::io("open", &setup.scratch, e))?;
+        Ok(Mysqld {
+            child,
+            scratch,
+            data: setup.data(),
+            call_timeout: setup.call_timeout,
+            log: tail,
+            ready: false,
+            asked_to_end: false,
+            control: None,
+            pinger: None,
+            spare: None,
+            kills_before: memory::kills(),
+        })
+    }
+
+    /// Tries to open all the sessions: `false` while it is still starting.
+    ///
+    /// # Errors
+    /// When it answers, and with an error.
+    pub fn connect(&mut self) -> Result<bool> {
+        // Through the directory's descriptor, so that the path is short enough for a socket.
+        use std::os::fd::AsRawFd;
+        let socket = format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd());
+        for slot in [&mut self.control, &mut self.pinger, &mut self.spare] {
+            match Session::over_socket(&socket, self.call_timeout) {
+                Ok(session) => *slot = Some(session),
+                Err(Trouble::Lost(_)) => return Ok(false),
+                Err(trouble) => return Err(self.lost("answer to a login", trouble)),
+            }
+        }
+        self.ready = true;
+        Ok(true)
+    }
+
+    /// Loads the grant tables: from here on nobody else gets in, and we stay.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn close_the_door(&mut self, flavor: Flavor) -> Result<()> {
+        // LOCAL: without it MySQL may count this as a transaction of its own.
+        self.run("FLUSH LOCAL PRIVILEGES")?;
+        if flavor == Flavor::MariaDb {
+            // This call is what lets replicated event definitions through on MariaDB.
+            self.run("SET GLOBAL event_scheduler = OFF")?;
+        }
+        Ok(())
+    }
+
+    /// The session that status and replication statements go through; the spare one when the
+    /// first is used up.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn control(&mut self) -> Result<&mut Session> {
+        if !self.control.as_ref().is_some_and(Session::is_alive) {
+            self.control = self.spare.take();
+        }
+        self.control.as_mut().ok_or(Error::MysqldHung {
+            what: "session to it is left".into(),
+            after: None,
+        })
+    }
+
+    /// Runs a statement on the control session.
+    ///
+    /// # Errors
+    /// [`Error::MysqldHung`] if the session is lost; else what the server says.
+    pub fn run(&mut self, sql: &str) -> Result<()> {
+        let result = self.control()?.run(sql);
+        result.map_err(|t| self.lost("answer to a statement", t))
+    }
+
+    /// What a `trouble` with a session of ours means.
+    pub fn lost(&self, what: &str, trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Server { errno, text } => {
+                Error::ReplicationError { errno, text: crate::log_tail::without_statement(&text) }
+            }
+            Trouble::TimedOut => {
+                Error::MysqldHung { what: what.into(), after: Some(self.call_timeout) }
+            }
+            Trouble::Lost(_) => Error::MysqldHung { what: what.into(), after: None },
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// When it started, for the scratch directory's state file.
+    pub fn start_time(&self) -> u64 {
+        start_time(self.pid()).unwrap_or(0)
+    }
+
+    /// Has the process ended, for whatever reason?
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().is_some()
+    }
+
+    /// Asks it to shut down cleanly. Our sessions are closed first: it would wait for them.
+    pub fn ask_to_end(&mut self) {
+        self.asked_to_end = true;
+        (self.control, self.pinger, self.spare) = (None, None, None);
+        self.child.signal(libc::SIGTERM);
+    }
+
+    /// Did it end by itself with status 0, after it was asked to?
+    pub fn ended_cleanly(&mut self) -> bool {
+        self.asked_to_end && self.child.try_wait() == Some(Exit::Status(0))
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        (self.control, self.pinger, self.spare) = (None, None, None);
+        self.child.kill();
+    }
+
+    /// Why it ended.
+    fn cause_of_death(&mut self, exit: Exit) -> Error {
+        let log = self.log.last_errors();
+        let how = exit.to_string();
+        if let Some(full) = self.disk_full() {
+            return full;
+        }
+        if exit == Exit::Signal(libc::SIGKILL) && memory::kills() > self.kills_before {
+            return Error::OutOfMemory { how, limit: memory::limit() };
+        }
+        match exit {
+            Exit::Status(1 | 3 | 7) if !self.ready => Error::MysqldStart { how, log },
+            Exit::Status(0) => Error::MysqldDied { how: "somebody shut it down".into(), log },
+            _ => Error::MysqldDied { how, log },
+        }
+    }
+
+    /// The error that a full disk is, if it is full. Both servers wait for space then, answer
+    /// pings, and hang in everything else.
+    pub fn disk_full(&self) -> Option<Error> {
+        let free = sys::free_bytes(&self.data).ok()?;
+        (free < SPACE_TO_LIVE).then(|| Error::DiskFull {
+            path: self.data.clone(),
+            free,
+            needed: None,
+        })
+    }
+}
+
+impl Watched for Mysqld {
+    fn ended(&mut self) -> Option<Error> {
+        let exit = self.child.try_wait()?;
+        Some(self.cause_of_death(exit))
+    }
+
+    fn ping(&mut self) -> Result<()> {
+        if !self.ready {
+            return Ok(());
+        }
+        let answer = match self.pinger.as_mut() {
+            Some(session) => session.run("SELECT 1"),
+            None => return Ok(()),
+        };
+        answer.map_err(|t| self.lost("answer to a ping", t))
+    }
+
+    fn vital_signs(&self) -> Option<VitalSigns> {
+        Some(VitalSigns { log_bytes: self.log.written(), ..self.child.vital_signs() })
+    }
+
+    fn look_after(&mut self) -> Result<()> {
+        self.log.keep_short();
+        self.disk_full().map_or(Ok(()), Err)
+    }
+}
+
+/// Removes what replication leaves beside the data: MariaDB's `master.info` holds a password,
+/// and after a power loss these files keep replication from being set up again. The position
+/// is in the tables.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn forget_replication(data: &Path) -> Result<()> {
+    let entries = match fs::read_dir(data) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("read", data, e)),
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = ["master", "multi-master", "relay-log", "relay.", "relay-"];
+        let is_file = entry.file_type().is_ok_and(|t| t.is_file());
+        if is_file && (name == "auto.cnf" || ours.iter().any(|p| name.starts_with(p))) {
+            fs::remove_file(entry.path()).map_err(|e| Error::io("remove", &entry.path(), e))?;
+        }
+    }
+    Ok(())
+}

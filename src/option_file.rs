@@ -1,0 +1,311 @@
+//! Option files in MySQL's format, and the account and addresses they hold.
+//!
+//! `[client]` is shared with other programs: unknown keys there are ignored. `[rollforward]` is
+//! ours: the caller refuses unknown keys. Grammar from the servers' documentation "Using option
+//! files": `#` and `;` begin comments, values may be quoted, `\s \t \n \r \b \\` are escapes,
+//! `!include` and `!includedir` are followed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::primary::{Address, Primary};
+use crate::session::{Account, Secret, Tls, TlsMode};
+
+/// How deep files may include others.
+const DEPTH: u32 = 10;
+/// Larger is no option file.
+const LARGEST: u64 = 1 << 20;
+
+/// What was read.
+#[derive(Default)]
+pub struct OptionFile {
+    /// The file that the command line named.
+    pub path: PathBuf,
+    /// Keys of `[client]`, dashes for underscores; the last one counts.
+    client: BTreeMap<String, String>,
+    /// Keys of `[rollforward]` in their order; `None` where no `=` follows.
+    pub rollforward: Vec<(String, Option<String>)>,
+    /// The same by option, once the keys are known to be options.
+    pub merged: BTreeMap<&'static str, Vec<String>>,
+}
+
+/// Reads `path` and what it includes.
+///
+/// # Errors
+/// [`Error::Configuration`] naming file and line.
+pub fn read(path: &Path) -> Result<OptionFile> {
+    let mut file = OptionFile { path: path.to_path_buf(), ..OptionFile::default() };
+    file.add(path, DEPTH)?;
+    Ok(file)
+}
+
+impl OptionFile {
+    fn add(&mut self, path: &Path, depth: u32) -> Result<()> {
+        let text = load(path)?;
+        let mut group = String::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            let wrong = |what: &str| {
+                Error::config(format!("{}, line {}: {what}", path.display(), number + 1))
+            };
+            if line.is_empty() || line.starts_with(['#', ';']) {
+                continue;
+            }
+            if let Some(directive) = line.strip_prefix('!') {
+                if depth == 0 {
+                    return Err(wrong("files include each other too deeply"));
+                }
+                self.include(path, directive, depth - 1, &wrong)?;
+            } else if let Some(rest) = line.strip_prefix('[') {
+                let (name, _) = rest.split_once(']').ok_or_else(|| wrong("']' is missing"))?;
+                group = name.trim().to_ascii_lowercase();
+            } else if group.is_empty() {
+                return Err(wrong("a key before the first [group]"));
+            } else {
+                self.entry(&group, line);
+            }
+        }
+        Ok(())
+    }
+
+    fn include(
+        &mut self,
+        from: &Path,
+        directive: &str,
+        depth: u32,
+        wrong: &dyn Fn(&str) -> Error,
+    ) -> Result<()> {
+        let (word, target) = directive.split_once(char::is_whitespace).unwrap_or((directive, ""));
+        let target = from.parent().unwrap_or(Path::new("")).join(target.trim());
+        match word {
+            "include" => self.add(&target, depth),
+            "includedir" => {
+                let entries = fs::read_dir(&target)
+                    .map_err(|e| wrong(&format!("cannot read {}: {e}", target.display())))?;
+                let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+                files.retain(|f| f.extension().is_some_and(|e| e == "cnf"));
+                files.sort();
+                files.iter().try_for_each(|f| self.add(f, depth))
+            }
+            _ => Err(wrong(&format!("unknown directive '!{word}'"))),
+        }
+    }
+
+    fn entry(&mut self, group: &str, line: &str) {
+        let line = without_comment(line);
+        let (key, value) = match line.split_once('=') {
+            Some((key, value)) => (key.trim(), Some(unquote(value.trim()))),
+            None => (line.trim(), None),
+        };
+        match group {
+            "client" => {
+                self.client.insert(key.replace('_', "-"), value.unwrap_or_default());
+            }
+            "rollforward" => self.rollforward.push((key.to_string(), value)),
+            _ => {}
+        }
+    }
+
+    /// The account of `[client]`, and the addresses of `given` (`--primary`) or of `[client]`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] naming what is missing or malformed.
+    pub fn primary(&self, given: Option<&str>, password_file: Option<&Path>) -> Result<Primary> {
+        let port = match self.client.get("port") {
+            Some(text) => parse_port(text)
+                .ok_or_else(|| Error::config(format!("malformed port '{text}' in [client]")))?,
+            None => 3306,
+        };
+        let list = given.or_else(|| self.client.get("host").map(String::as_str));
+        let candidates = list
+            .into_iter()
+            .flat_map(|l| l.split(','))
+            .map(|a| address(a.trim(), port))
+            .collect::<Result<_>>()?;
+        let password = match password_file {
+            Some(path) => load(path)?.trim_end_matches(['\n', '\r']).to_string(),
+            None => self.client.get("password").cloned().unwrap_or_default(),
+        };
+        let user = self.client.get("user").cloned().unwrap_or_default();
+        let account = Account { user, password: Secret(password), tls: self.tls()? };
+        Ok(Primary { candidates, account })
+    }
+
+    fn tls(&self) -> Result<Tls> {
+        let path = |key: &str| {
+            let value = self.client.get(key).filter(|v| !v.is_empty());
+            value.map(PathBuf::from)
+        };
+        let (ca, cert, key) = (path("ssl-ca"), path("ssl-cert"), path("ssl-key"));
+        let mode = match self.client.get("ssl-mode").map(|m| m.to_ascii_uppercase()) {
+            None if ca.is_some() => TlsMode::VerifyIdentity,
+            None if cert.is_some() => TlsMode::Required,
+            None => TlsMode::Disabled,
+            Some(mode) => match mode.as_str() {
+                "DISABLED" => TlsMode::Disabled,
+                "REQUIRED" => TlsMode::Required,
+                "VERIFY_IDENTITY" if ca.is_some() => TlsMode::VerifyIdentity,
+                "VERIFY_IDENTITY" => {
+                    return Err(Error::config("ssl-mode=VERIFY_IDENTITY in [client] needs ssl-ca"));
+                }
+                "VERIFY_CA" => {
+                    return Err(Error::config(
+                        "ssl-mode=VERIFY_CA in [client] is refused: the TLS library also trusts \
+                         the public roots, so it would keep nobody out; use VERIFY_IDENTITY",
+                    ));
+                }
+                _ => {
+                    return Err(Error::config(format!(
+                        "malformed ssl-mode '{mode}' in [client]: DISABLED, REQUIRED or \
+                         VERIFY_IDENTITY"
+                    )));
+                }
+            },
+        };
+        if cert.is_some() != key.is_some() {
+            return Err(Error::config("ssl-cert and ssl-key in [client] go together"));
+        }
+        if mode != TlsMode::Disabled {
+            for path in [&ca, &cert, &key].into_iter().flatten() {
+                load(path)?;
+            }
+        }
+        Ok(Tls { mode, ca, cert, key })
+    }
+}
+
+fn load(path: &Path) -> Result<String> {
+    let cannot = |why: &str| Error::config(format!("cannot read {}: {why}", path.display()));
+    let meta = fs::metadata(path).map_err(|e| cannot(&plain(&e)))?;
+    if meta.is_dir() || meta.len() > LARGEST {
+        return Err(cannot("it is no option file"));
+    }
+    let bytes = fs::read(path).map_err(|e| cannot(&plain(&e)))?;
+    String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8 text"))
+}
+
+fn plain(e: &std::io::Error) -> String {
+    e.to_string().split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// A `#` outside quotes begins a comment also behind a value.
+fn without_comment(line: &str) -> &str {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        match quote {
+            _ if escaped => escaped = false,
+            _ if c == '\\' => escaped = true,
+            Some(q) if c == q => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == '#' => return line[..at].trim_end(),
+            None => {}
+        }
+    }
+    line
+}
+
+fn unquote(value: &str) -> String {
+    let inner = ['"', '\'']
+        .iter()
+        .find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q))
+        .unwrap_or(value);
+    let mut text = String::new();
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            text.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => text.push('\n'),
+            Some('t') => text.push('\t'),
+            Some('r') => text.push('\r'),
+            Some('b') => text.push('\u{8}'),
+            Some('s') => text.push(' '),
+            Some(other @ ('\\' | '"' | '\'')) => text.push(other),
+            Some(other) => text.extend(['\\', other]),
+            None => text.push('\\'),
+        }
+    }
+    text
+}
+
+/// `host`, `host:port`, `[::1]`, `[::1]:port`, `::1`.
+fn address(text: &str, default_port: u16) -> Result<Address> {
+    let wrong = || Error::config(format!("malformed --primary '{text}': HOST or HOST:PORT"));
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or_else(wrong)?;
+        (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(wrong)?) })
+    } else if text.matches(':').count() > 1 {
+        (text, None)
+    } else {
+        text.split_once(':').map_or((text, None), |(h, p)| (h, Some(p)))
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    if host.is_empty() || host.len() > 255 || !host.chars().all(plain) {
+        return Err(wrong());
+    }
+    let port = port.map_or(Some(default_port), parse_port).ok_or_else(wrong)?;
+    // A server would take "localhost" for its Unix socket.
+    let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
+    Ok(Address { host: host.to_string(), port })
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|p| *p > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> OptionFile {
+        let mut file = OptionFile::default();
+        let mut group = String::new();
+        for line in text.lines() {
+            match line.strip_prefix('[') {
+                Some(g) => group = g.trim_end_matches(']').into(),
+                None => file.entry(&group, line),
+            }
+        }
+        file
+    }
+
+    #[test]
+    fn values_as_mysql_reads_them() {
+        let f = file("[client]\nuser = u # me\npassword=\"a#b\\\\c\\s\"\nport=3307\nhost='db1'\nx");
+        let primary = f.primary(None, None).unwrap();
+        assert_eq!(primary.account.user, "u");
+        assert_eq!(primary.account.password.0, "a#b\\c ");
+        assert_eq!(primary.name(), "db1:3307");
+    }
+
+    #[test]
+    fn addresses_in_all_their_forms() {
+        for (text, shown) in [
+            ("db", "db:3306"),
+            ("db:1", "db:1"),
+            ("localhost:3", "127.0.0.1:3"),
+            ("[::1]:3307", "[::1]:3307"),
+            ("::1", "[::1]:3306"),
+        ] {
+            assert_eq!(address(text, 3306).unwrap().to_string(), shown);
+        }
+        for bad in ["", ":3306", "db:", "db:x", "db:0", "db:70000", "[::1", "[::1]3", "a b", "a'b"] {
+            assert!(address(bad, 3306).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn verify_ca_is_refused_with_the_reason() {
+        let error = file("[client]\nssl_mode=verify_ca").primary(None, None).unwrap_err();
+        assert!(error.to_string().contains("public roots"), "{error}");
+        let error = file("[client]\nssl-mode=VERIFY_IDENTITY").primary(None, None).unwrap_err();
+        assert!(error.to_string().contains("needs ssl-ca"), "{error}");
+    }
+}

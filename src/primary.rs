@@ -1,0 +1,320 @@
+//! The primary as we ask it: who answers, what it has, and whether our base can follow it.
+//!
+//! Candidates are tried in order, looked up afresh at every attempt. All questions need no
+//! privilege at all. A base is judged by positions, never by time: too old, or with transactions
+//! that the primary lacks.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::gtid::{BinlogState, Flavor, Position};
+use crate::privileges;
+use crate::session::{Account, Rows, Session, Trouble};
+
+/// No call to the primary lasts longer.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Server settings that the data needs, or that decide what a replicated statement means.
+const SETTINGS: [&str; 7] = [
+    "lower_case_table_names",
+    "innodb_page_size",
+    "character_set_server",
+    "collation_server",
+    "sql_mode",
+    "explicit_defaults_for_timestamp",
+    "max_allowed_packet",
+];
+
+/// Where a primary may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// All the places where the primary may be, and who we are to it.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    /// In the order in which they are tried.
+    pub candidates: Vec<Address>,
+    /// The account.
+    pub account: Account,
+}
+
+/// What a primary said of itself.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Who answered.
+    pub address: Address,
+    /// Whose words it speaks.
+    pub flavor: Flavor,
+    /// Its version, as it says.
+    pub version: String,
+    /// What it has executed: the goal, if this pass needs one now.
+    pub position: Position,
+    /// When the position was read.
+    pub asked: Timestamp,
+    /// Never to be used by another server.
+    pub server_id: u32,
+    /// Settings to be shared with it.
+    pub settings: Vec<(String, String)>,
+    history: History,
+}
+
+#[derive(Clone, Debug)]
+enum History {
+    MariaDb { state: BinlogState, applied: Position },
+    MySql { purged: Position },
+}
+
+impl Facts {
+    /// Can a replica go on from `position` here?
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] or [`Error::Purged`]. MariaDB tells the latter only once replication
+    /// starts: see [`Facts::judge_refused`].
+    pub fn judge(&self, position: &Position) -> Result<()> {
+        let errant = match &self.history {
+            // A replica that keeps no binary log of what it applied has it all the same.
+            History::MariaDb { state, applied } => state.lacks(position).minus(applied),
+            History::MySql { .. } => position.minus(&self.position),
+        };
+        if !errant.is_empty() {
+            return Err(Error::Diverged {
+                errant: errant.to_string(),
+                primary: format!("{} at {}", self.address, shown(&self.position)),
+            });
+        }
+        match &self.history {
+            History::MySql { purged } if !purged.minus(position).is_empty() => {
+                Err(self.purged(position, &format!("it has purged {purged}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The verdict on `position` after the primary refused to send what follows it.
+    pub fn judge_refused(&self, position: &Position) -> Error {
+        let at = format!("it is at {} and refuses to go back so far", shown(&self.position));
+        self.judge(position).err().unwrap_or_else(|| self.purged(position, &at))
+    }
+
+    fn purged(&self, position: &Position, what: &str) -> Error {
+        Error::Purged {
+            position: position.to_string(),
+            primary: format!("{} says {what}", self.address),
+        }
+    }
+}
+
+fn shown(position: &Position) -> String {
+    if position.is_empty() { "no position".into() } else { position.to_string() }
+}
+
+impl Primary {
+    /// All candidates, for messages.
+    pub fn name(&self) -> String {
+        let names: Vec<String> = self.candidates.iter().map(Address::to_string).collect();
+        names.join(", ")
+    }
+
+    /// A session with one candidate.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], or [`Error::PrimaryUnreachable`].
+    pub fn open(&self, address: &Address) -> Result<Session> {
+        Session::over_tcp(&address.host, address.port, &self.account, CALL)
+            .map_err(|t| refused(address, t))
+    }
+
+    /// The facts of the first candidate that answers and that a replica at `base` can follow.
+    ///
+    /// # Errors
+    /// The verdict of the last candidate, unless another one may do better later: then that
+    /// nobody can be reached.
+    pub fn choose(&self, base: Option<&Position>) -> Result<Facts> {
+        let mut worst: Option<Error> = None;
+        for address in &self.candidates {
+            let judged = self.ask(address).and_then(|facts| {
+                base.map_or(Ok(()), |b| facts.judge(b))?;
+                Ok(facts)
+            });
+            match judged {
+                Ok(facts) => return Ok(facts),
+                Err(e) => {
+                    log::debug!("candidate {address}: {e}");
+                    worst = Some(match worst {
+                        Some(w) if w.is_temporary() => w,
+                        _ => e,
+                    });
+                }
+            }
+        }
+        Err(worst.unwrap_or_else(|| Error::config("no primary is given: use --primary")))
+    }
+
+    /// Checks that the account has the privileges `wanted` (see [`privileges`]) at `address`.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`] naming what is missing, and the statement that grants it.
+    pub fn check_privileges(&self, address: &Address, wanted: &[&str]) -> Result<()> {
+        let mut session = self.open(address)?;
+        let rows = session.query("SHOW GRANTS").map_err(|t| refused(address, t))?;
+        let grants: Vec<String> = rows.iter().map(|r| r.concat()).collect();
+        let missing = privileges::missing(&grants, wanted).join(", ");
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::AccessDenied {
+            primary: address.to_string(),
+            text: format!(
+                "the account '{user}' lacks {missing}; run there: GRANT {missing} ON *.* TO \
+                 '{user}'@'...'",
+                user = self.account.user
+            ),
+        })
+    }
+
+    fn ask(&self, address: &Address) -> Result<Facts> {
+        let mut session = self.open(address)?;
+        let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
+        let version = query("SELECT VERSION()")?.first().to_string();
+        let flavor = Flavor::from_version(&version);
+        let settings: String = SETTINGS.iter().map(|s| format!(", @@global.{s} AS {s}")).collect();
+        let own = match flavor {
+            Flavor::MariaDb => {
+                "@@global.gtid_binlog_pos AS position, @@global.gtid_binlog_state AS state, \
+                 @@global.gtid_slave_pos AS applied, @@global.log_bin AS logs"
+            }
+            Flavor::MySql => {
+                "@@global.gtid_executed AS position, @@global.gtid_purged AS purged, \
+                 @@global.gtid_mode AS gtids, @@global.log_bin AS logs"
+            }
+        };
+        let asked = Timestamp::now();
+        let rows =
+            query(&format!("SELECT {own}, @@global.server_id AS server_id{settings}"))?;
+        check_logs(address, flavor, &rows)?;
+        let position = |column: &str| {
+            Position::parse(flavor, rows.get(column)).map_err(|text| Error::ReplicationError {
+                errno: 0,
+                text: format!("{address} gave an unreadable {column}: {text}"),
+            })
+        };
+        let history = match flavor {
+            Flavor::MariaDb => History::MariaDb {
+                state: BinlogState::parse(rows.get("state"))
+                    .map_err(|text| Error::ReplicationError { errno: 0, text })?,
+                applied: position("applied")?,
+            },
+            Flavor::MySql => History::MySql { purged: position("purged")? },
+        };
+        Ok(Facts {
+            address: address.clone(),
+            flavor,
+            version,
+            position: position("position")?,
+            asked,
+            server_id: rows.get("server_id").parse().unwrap_or(0),
+            settings: SETTINGS.iter().map(|s| (s.to_string(), rows.get(s).to_string())).collect(),
+            history,
+        })
+    }
+}
+
+fn check_logs(address: &Address, flavor: Flavor, rows: &Rows) -> Result<()> {
+    if rows.get("logs") != "1" {
+        return Err(Error::config(format!(
+            "primary {address} writes no binary log: set log_bin there"
+        )));
+    }
+    if flavor == Flavor::MySql && rows.get("gtids") != "ON" {
+        return Err(Error::config(format!(
+            "primary {address} has gtid_mode={}: set it to ON there",
+            rows.get("gtids")
+        )));
+    }
+    Ok(())
+}
+
+/// What a primary's refusal means.
+pub fn refused(address: &Address, trouble: Trouble) -> Error {
+    match trouble {
+        Trouble::Server { errno, text } if denies_access(errno) => Error::AccessDenied {
+            primary: address.to_string(),
+            text: format!("error {errno}: {text}"),
+        },
+        trouble => Error::PrimaryUnreachable {
+            primary: address.to_string(),
+            text: trouble.to_string(),
+        },
+    }
+}
+
+/// Error numbers that waiting does not cure: the account, its password, its privileges or the
+/// way it must connect. From the error references of both servers; 1597 and 13120 are the
+/// replica's "registering was refused".
+pub fn denies_access(errno: u16) -> bool {
+    const NUMBERS: [u16; 20] = [
+        1044, 1045, 1130, 1142, 1143, 1227, 1251, 1275, 1370, 1597, 1698, 1820, 1862, 2059,
+        2061, 3118, 3159, 3955, 4151, 13120,
+    ];
+    NUMBERS.contains(&errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(state: &str, applied: &str) -> Facts {
+        let position = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+        Facts {
+            address: Address { host: "::1".into(), port: 3306 },
+            flavor: Flavor::MariaDb,
+            version: "10.11".into(),
+            position: position("0-2-80"),
+            asked: Timestamp(0),
+            server_id: 2,
+            settings: Vec::new(),
+            history: History::MariaDb {
+                state: BinlogState::parse(state).unwrap(),
+                applied: position(applied),
+            },
+        }
+    }
+
+    #[test]
+    fn a_base_that_the_primary_never_had_is_diverged() {
+        let base = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+        let primary = facts("0-1-50,0-2-80", "");
+        assert!(primary.judge(&base("0-1-50")).is_ok());
+        let Err(Error::Diverged { errant, primary }) = primary.judge(&base("0-3-70")) else {
+            panic!("not diverged")
+        };
+        assert_eq!((errant.as_str(), primary.as_str()), ("0-3-70", "[::1]:3306 at 0-2-80"));
+        // What it only applied counts, too.
+        assert!(facts("0-2-80", "5-9-9").judge(&base("5-9-9")).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_is_purged_only_where_the_positions_allow_it() {
+        let base = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+        let primary = facts("0-1-50,0-2-80", "");
+        assert_eq!(primary.judge_refused(&base("0-1-3")).cause(), "purged");
+        assert_eq!(primary.judge_refused(&base("0-1-51")).cause(), "diverged");
+    }
+}

@@ -1,0 +1,199 @@
+//! The private server as a replica: its words in both flavors, its status, what an error means.
+//!
+//! Everything is decided on the numbers and words of columns, never on an error's text.
+
+use crate::error::{Error, Result};
+use crate::gtid::{Flavor, Position};
+use crate::log_tail::without_statement;
+use crate::mysqld::Mysqld;
+use crate::primary::{Address, Facts, denies_access};
+use crate::session::{Account, TlsMode, Tls, quoted};
+
+/// Points replication at the primary of `facts` and starts it, whatever it did before.
+///
+/// # Errors
+/// What the private server says; [`Error::MysqldHung`] when it says nothing.
+pub fn start(mysqld: &mut Mysqld, facts: &Facts, account: &Account) -> Result<()> {
+    let (host, port) = (quoted(&facts.address.host), facts.address.port);
+    let (user, password) = (quoted(&account.user), quoted(&account.password.0));
+    match facts.flavor {
+        Flavor::MariaDb => {
+            mysqld.run("STOP SLAVE")?;
+            mysqld.run(&format!(
+                "CHANGE MASTER TO MASTER_HOST={host}, MASTER_PORT={port}, MASTER_USER={user}, \
+                 MASTER_PASSWORD={password}, MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, \
+                 MASTER_HEARTBEAT_PERIOD=2{}",
+                tls_words(&account.tls, "MASTER")
+            ))?;
+            mysqld.run("START SLAVE")
+        }
+        Flavor::MySql => {
+            mysqld.run("STOP REPLICA")?;
+            mysqld.run(&format!(
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \
+                 SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
+                 SOURCE_HEARTBEAT_PERIOD=2, GET_SOURCE_PUBLIC_KEY=1{}",
+                tls_words(&account.tls, "SOURCE")
+            ))?;
+            mysqld.run(&format!("START REPLICA USER={user} PASSWORD={password}"))
+        }
+    }
+}
+
+fn tls_words(tls: &Tls, side: &str) -> String {
+    let on = u8::from(tls.mode != TlsMode::Disabled);
+    let verify = u8::from(tls.mode == TlsMode::VerifyIdentity);
+    let mut words = format!(", {side}_SSL={on}, {side}_SSL_VERIFY_SERVER_CERT={verify}");
+    if on == 1 {
+        for (name, path) in [("CA", &tls.ca), ("CERT", &tls.cert), ("KEY", &tls.key)] {
+            if let Some(path) = path {
+                words += &format!(", {side}_SSL_{name}={}", quoted(&path.to_string_lossy()));
+            }
+        }
+    }
+    words
+}
+
+/// Stops replication and forgets the primary, so that no login stays behind.
+///
+/// # Errors
+/// As [`start`].
+pub fn stop(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
+    let (stop, reset) = match flavor {
+        Flavor::MariaDb => ("STOP SLAVE", "RESET SLAVE ALL"),
+        Flavor::MySql => ("STOP REPLICA", "RESET REPLICA ALL"),
+    };
+    mysqld.run(stop)?;
+    mysqld.run(reset)
+}
+
+/// What the private server has executed.
+///
+/// # Errors
+/// As [`start`].
+pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
+    let sql = match flavor {
+        Flavor::MariaDb => "SELECT @@global.gtid_slave_pos",
+        Flavor::MySql => "SELECT @@global.gtid_executed",
+    };
+    let answer = mysqld.control()?.query(sql);
+    let rows = answer.map_err(|t| mysqld.lost("answer to a position query", t))?;
+    Position::parse(flavor, rows.first())
+        .map_err(|text| Error::ReplicationError { errno: 0, text })
+}
+
+/// Tells a fresh MariaDB from where to go on; its data does not know. (MySQL's always does.)
+///
+/// # Errors
+/// As [`start`].
+pub fn set_position(mysqld: &mut Mysqld, position: &Position) -> Result<()> {
+    mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'"))
+}
+
+/// Is the receiver connected?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// Yes.
+    Connected,
+    /// It is trying to.
+    Connecting,
+    /// Its thread has stopped.
+    Stopped,
+}
+
+/// One look at the replica.
+#[derive(Debug)]
+pub struct ReplicaStatus {
+    /// The thread that receives.
+    pub receiver: Receiver,
+    /// Does the thread that applies run?
+    pub applier_runs: bool,
+    /// What was received so far, for comparing only.
+    pub received: String,
+    receiver_error: (u16, String),
+    applier_error: (u16, String),
+}
+
+impl ReplicaStatus {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub fn read(mysqld: &mut Mysqld, flavor: Flavor) -> Result<ReplicaStatus> {
+        let (sql, side, received) = match flavor {
+            Flavor::MariaDb => (
+                "SHOW SLAVE STATUS",
+                "Slave",
+                ["Gtid_IO_Pos", "Master_Log_File", "Read_Master_Log_Pos", "Relay_Log_Space"],
+            ),
+            Flavor::MySql => (
+                "SHOW REPLICA STATUS",
+                "Replica",
+                ["Retrieved_Gtid_Set", "Source_Log_File", "Read_Source_Log_Pos", "Relay_Log_Space"],
+            ),
+        };
+        let answer = mysqld.control()?.query(sql);
+        let row = answer.map_err(|t| mysqld.lost("answer to a status query", t))?;
+        let receiver = match row.get(&format!("{side}_IO_Running")) {
+            "Yes" => Receiver::Connected,
+            "Connecting" | "Preparing" => Receiver::Connecting,
+            _ => Receiver::Stopped,
+        };
+        let error = |side: &str| {
+            let errno = row.get(&format!("Last_{side}_Errno")).parse().unwrap_or(0);
+            (errno, without_statement(row.get(&format!("Last_{side}_Error"))))
+        };
+        Ok(ReplicaStatus {
+            receiver,
+            applier_runs: row.get(&format!("{side}_SQL_Running")) == "Yes",
+            received: received.map(|c| row.get(c)).join(" "),
+            receiver_error: error("IO"),
+            applier_error: error("SQL"),
+        })
+    }
+
+    /// The failure that this status is, unless it is a connection that may still come about.
+    /// `facts` are of the primary that it follows, `at` is the executed position.
+    pub fn failure(&self, facts: &Facts, at: &Position) -> Option<Error> {
+        let (errno, text) = &self.applier_error;
+        if *errno != 0 && !self.applier_runs {
+            return Some(Error::ReplicationError { errno: *errno, text: text.clone() });
+        }
+        let (errno, text) = &self.receiver_error;
+        if denies_access(*errno) && self.receiver != Receiver::Connected {
+            let text = if matches!(errno, 1597 | 13120) {
+                format!("it lacks REPLICATION SLAVE (error {errno}: {text})")
+            } else {
+                format!("error {errno}: {text}")
+            };
+            return Some(Error::AccessDenied { primary: facts.address.to_string(), text });
+        }
+        if self.receiver == Receiver::Stopped && *errno != 0 && !is_connection_error(*errno) {
+            return Some(match errno {
+                1236 | 13114 => facts.judge_refused(at),
+                _ => Error::ReplicationError { errno: *errno, text: text.clone() },
+            });
+        }
+        if !self.applier_runs && self.receiver == Receiver::Connected {
+            let text = "the applier has stopped without an error".into();
+            return Some(Error::ReplicationError { errno: 0, text });
+        }
+        None
+    }
+
+    /// The failure that a receiver is that did not get connected.
+    pub fn not_connected(&self, address: &Address) -> Error {
+        let (errno, text) = &self.receiver_error;
+        let text = match errno {
+            0 => "replication cannot connect to it".into(),
+            _ => format!("error {errno}: {text}"),
+        };
+        Error::PrimaryUnreachable { primary: address.to_string(), text }
+    }
+}
+
+/// Error numbers of a connection that is not there, or of a server that takes none just now.
+/// From the client error reference (2xxx) and the servers' (1xxx).
+fn is_connection_error(errno: u16) -> bool {
+    matches!(errno, 1040 | 1053 | 1129 | 1152..=1161 | 1184 | 1203 | 1226 | 2002..=2006 | 2012 | 2013 | 2026 | 2055)
+}

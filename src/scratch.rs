@@ -1,0 +1,368 @@
+//! The scratch directory: ours and nobody else's, locked, and with a note of what its data is.
+//!
+//! `state` says which backup the data came from, in which boot, and which mysqld runs on it. It
+//! is written before the data changes its nature, so that data of unknown nature is never used:
+//! a half restored directory says so, and so does one whose mysqld was not shut down.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::checkpoint::{self, Facts};
+use crate::error::{Error, Result};
+use crate::gtid::Flavor;
+use crate::lock::{LockFile, lock_file};
+use crate::mysqld::Mysqld;
+use crate::process::start_time;
+use crate::supervisor::{Look, Nobody, Supervisor, Wait};
+use crate::sys;
+
+/// What a scratch directory may hold.
+const OURS: &[&str] = &[
+    "data", "tmp", "lock", "state", "state.new", "checkpoint", "checkpoint.new", "mysqld.log",
+    "mysqld.sock", "mysqld.sock.lock", "mysqld.pid", "dump.err", "load.err", "lost+found",
+];
+/// File name endings of InnoDB tables and of definitions in a database's directory.
+const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"];
+/// Databases of the server's own, whose tables survive a crash or are made anew.
+const SYSTEM: &[&str] =
+    &["mysql", "sys", "performance_schema", "#innodb_redo", "#innodb_temp", "#rocksdb"];
+
+/// What the data in the scratch directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Being restored or dumped into: of no use but for its equal blocks.
+    Partial,
+    /// Restored, and perhaps caught up a way: can be gone on with.
+    Ready,
+    /// Left over from a pass that ended well.
+    Kept,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Partial => "partial",
+            Stage::Ready => "ready",
+            Stage::Kept => "kept",
+        }
+    }
+}
+
+/// The scratch directory, locked.
+pub struct Scratch {
+    root: PathBuf,
+    user: Option<(u32, u32)>,
+    state: Facts,
+    _lock: LockFile,
+}
+
+impl Scratch {
+    /// Opens or makes the scratch directory at `root` and locks it. `others` are files of ours
+    /// that the user may have put there; `user` is `--mysqld-user`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when somebody else's files are in it, [`Error::Locked`].
+    pub fn open(
+        root: &Path,
+        others: &[PathBuf],
+        user: Option<&str>,
+        command: &str,
+    ) -> Result<Scratch> {
+        make_private(root)?;
+        let root = root.canonicalize().map_err(|e| Error::io("open", root, e))?;
+        refuse_foreign(&root, others)?;
+        let lock = lock_file(&root.join("lock"), command)?;
+        let state = match checkpoint::read(&root.join("state")) {
+            Ok(state) => state.unwrap_or_default(),
+            Err(why) => {
+                log::warn!("the scratch data is not used: its state file is unreadable: {why}");
+                Facts::new()
+            }
+        };
+        let user = run_as(&root, user)?;
+        let scratch = Scratch { root, user, state, _lock: lock };
+        scratch.make_tmp()?;
+        Ok(scratch)
+    }
+
+    /// Its absolute path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the data is.
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// Who the private mysqld runs as, when that is not us.
+    pub fn user(&self) -> Option<(u32, u32)> {
+        self.user
+    }
+
+    /// Notes what the data is from here on, and which backup it came from.
+    ///
+    /// # Errors
+    /// When the state file cannot be written: then nothing may be done with the data.
+    pub fn set_stage(&mut self, stage: Stage, base: Option<&str>) -> Result<()> {
+        self.state.insert("stage".into(), stage.name().into());
+        self.state.insert("boot".into(), boot_id());
+        match base {
+            Some(base) => self.state.insert("base".into(), base.into()),
+            None => self.state.remove("base"),
+        };
+        self.save()
+    }
+
+    /// Notes that `mysqld` runs on the data.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_running(&mut self, mysqld: &Mysqld) -> Result<()> {
+        self.state.insert("mysqld_pid".into(), mysqld.pid().to_string());
+        self.state.insert("mysqld_start".into(), mysqld.start_time().to_string());
+        self.save()
+    }
+
+    /// Notes that mysqld was shut down cleanly.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_clean(&mut self) -> Result<()> {
+        self.state.remove("mysqld_pid");
+        self.state.remove("mysqld_start");
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
+        let path = self.root.join("state");
+        let mut text = String::from("format=1\n");
+        for (key, value) in &self.state {
+            text += &format!("{key}={value}\n");
+        }
+        checkpoint::replace(&path, &text, true).map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Is there any data?
+    pub fn has_data(&self) -> bool {
+        self.data().exists()
+    }
+
+    /// Was the mysqld on the data not shut down?
+    fn is_unclean(&self) -> bool {
+        self.state.contains_key("mysqld_pid")
+    }
+
+    /// May the data that came from `base` be gone on with?
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check_resumable(&self, base: Option<&str>, flavor: Flavor) -> Result<(), String> {
+        if !self.has_data() {
+            return Err("there is none".into());
+        }
+        if self.state.get("stage").map(String::as_str) != Some(Stage::Ready.name()) {
+            return Err("it is not complete or was left by a finished pass".into());
+        }
+        if self.state.get("base").map(String::as_str) != base {
+            return Err("it came from another backup".into());
+        }
+        if self.state.get("boot") != Some(&boot_id()) {
+            return Err("the machine was restarted since".into());
+        }
+        if self.is_unclean() { self.check_crash_safe(flavor) } else { Ok(()) }
+    }
+
+    /// Does all data, and the position with it, survive a killed mysqld?
+    ///
+    /// # Errors
+    /// Names the first file that does not.
+    pub fn check_crash_safe(&self, flavor: Flavor) -> Result<(), String> {
+        let data = self.data();
+        let unsure = |e: io::Error| format!("it cannot be looked through: {e}");
+        if flavor == Flavor::MariaDb && !data.join("mysql/gtid_slave_pos.ibd").exists() {
+            return Err("mysql.gtid_slave_pos is not an InnoDB table".into());
+        }
+        for database in fs::read_dir(&data).map_err(unsure)? {
+            let database = database.map_err(unsure)?;
+            let name = database.file_name();
+            let is_system = SYSTEM.iter().any(|s| name == *s);
+            if is_system || !database.file_type().map_err(unsure)?.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(database.path()).map_err(unsure)? {
+                let path = file.map_err(unsure)?.path();
+                let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+                if !SAFE_ENDINGS.contains(&ending) {
+                    let shown = path.strip_prefix(&data).unwrap_or(&path).display();
+                    return Err(format!("{shown} is not an InnoDB table and its mysqld was killed"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the data.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn discard(&mut self) -> Result<()> {
+        let data = self.data();
+        if self.has_data() {
+            self.set_stage(Stage::Partial, None)?;
+            fs::remove_dir_all(&data).map_err(|e| Error::io("remove", &data, e))?;
+        }
+        self.set_clean()
+    }
+
+    /// Makes an empty data directory of the right owner.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_data(&self) -> Result<()> {
+        self.make_dir("data")
+    }
+
+    fn make_tmp(&self) -> Result<()> {
+        let tmp = self.root.join("tmp");
+        if tmp.exists() {
+            fs::remove_dir_all(&tmp).map_err(|e| Error::io("empty", &tmp, e))?;
+        }
+        self.make_dir("tmp")
+    }
+
+    fn make_dir(&self, name: &str) -> Result<()> {
+        let path = self.root.join(name);
+        let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&path);
+        made.map_err(|e| Error::io("make", &path, e))?;
+        match self.user {
+            Some((uid, gid)) => {
+                chown(&path, Some(uid), Some(gid)).map_err(|e| Error::io("chown", &path, e))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a mysqld that an earlier pass left behind, and removes its socket and the like.
+    ///
+    /// # Errors
+    /// When it will not go, or a stop.
+    pub fn sweep(&mut self, supervisor: &mut Supervisor) -> Result<()> {
+        let number = |key: &str| self.state.get(key).and_then(|v| v.parse::<u64>().ok());
+        if let (Some(pid), Some(start)) = (number("mysqld_pid"), number("mysqld_start")) {
+            let pid = pid as u32;
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let ours = String::from_utf8_lossy(&command)
+                .contains(&format!("--datadir={}", self.data().display()));
+            if ours && start_time(pid) == Some(start) {
+                log::warn!("ending the mysqld (pid {pid}) that an earlier pass left behind");
+                let _ = sys::kill(pid as i32, libc::SIGKILL);
+                let wait = Wait {
+                    every: Duration::from_millis(20),
+                    patience: Some(Duration::from_secs(10)),
+                };
+                let gone = supervisor.wait_for(&mut Nobody, wait, |_, _| {
+                    let gone = start_time(pid) != Some(start);
+                    Ok(if gone { Look::Done(()) } else { Look::Still })
+                })?;
+                if gone.is_none() {
+                    let doing = format!("end the mysqld (pid {pid}) of an earlier pass");
+                    return Err(Error::Io { doing, source: io::ErrorKind::TimedOut.into() });
+                }
+            }
+        }
+        self.tidy();
+        let log = self.root.join("mysqld.log");
+        if log.exists() {
+            fs::remove_file(&log).map_err(|e| Error::io("remove", &log, e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes sockets and other temporary things.
+    pub fn tidy(&self) {
+        let files =
+            ["mysqld.sock", "mysqld.sock.lock", "mysqld.pid", "state.new", "dump.err", "load.err"];
+        for name in files {
+            let _ = fs::remove_file(self.root.join(name));
+        }
+        let _ = self.make_tmp();
+    }
+}
+
+/// Makes `path` with mode 0700 if it is absent, and sees that it is a directory.
+fn make_private(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(m) if m.is_dir() => Ok(()),
+        Ok(_) => Err(Error::config(format!("{} is not a directory", path.display()))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| Error::config(format!("cannot make {}: {e}", path.display()))),
+        Err(e) => Err(Error::config(format!("cannot open {}: {e}", path.display()))),
+    }
+}
+
+fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
+    let entries = fs::read_dir(root).map_err(|e| Error::io("read", root, e))?;
+    let others: Vec<_> = others
+        .iter()
+        .filter(|o| o.parent().and_then(|p| p.canonicalize().ok()).as_deref() == Some(root))
+        .filter_map(|o| o.file_name())
+        .collect();
+    let has_state = root.join("state").exists();
+    for entry in entries {
+        let name = entry.map_err(|e| Error::io("read", root, e))?.file_name();
+        let other = others.iter().any(|o| {
+            name == *o || name.to_string_lossy() == format!("{}.new", o.to_string_lossy())
+        });
+        let ours = OURS.iter().any(|o| name == *o) && (name != "data" || has_state);
+        if !ours && !other {
+            let what = if root.join("ibdata1").exists() {
+                "it looks like the data directory of a server"
+            } else {
+                "a scratch directory holds nothing else"
+            };
+            return Err(Error::config(format!(
+                "scratch directory {} holds '{}', which is not ours: {what}",
+                root.display(),
+                name.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Who the private mysqld runs as: `None` for ourselves.
+fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32)>> {
+    let meta = fs::metadata(root).map_err(|e| Error::io("open", root, e))?;
+    let private = || fs::set_permissions(root, fs::Permissions::from_mode(0o700));
+    if !sys::is_root() {
+        if meta.mode() & 0o077 != 0 {
+            private().map_err(|e| Error::io("make private", root, e))?;
+        }
+        return match name {
+            Some(_) => Err(Error::config("--mysqld-user works as root only")),
+            None => Ok(None),
+        };
+    }
+    private().map_err(|e| Error::io("make private", root, e))?;
+    let (uid, gid) = match name {
+        Some(name) => sys::user_by_name(name)
+            .ok_or_else(|| Error::config(format!("no user '{name}' for --mysqld-user")))?,
+        None => (meta.uid(), meta.gid()),
+    };
+    if uid == 0 {
+        log::warn!("the private mysqld runs as root: better name a user with --mysqld-user");
+        return Ok(None);
+    }
+    chown(root, Some(uid), Some(gid)).map_err(|e| Error::io("chown", root, e))?;
+    Ok(Some((uid, gid)))
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+}

@@ -1,0 +1,385 @@
+//! The first backup: a dump by the primary's own client, loaded into a fresh private server.
+//!
+//! A dump may end with status 0 and without the data, so nothing is taken on trust: privileges
+//! are checked before, every complaint on standard error is a failure, and the tables are
+//! compared afterwards. Tables that take no part in the snapshot (MyISAM, Aria) must not have
+//! been written meanwhile. The password reaches the client through a pipe and lies nowhere.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::gtid::{Flavor, Position};
+use crate::log_tail::without_statement;
+use crate::mysqld::{Mysqld, Setup, forget_replication};
+use crate::primary::{Facts, Primary, denies_access};
+use crate::privileges;
+use crate::process::{Child, Exit, VitalSigns};
+use crate::replication;
+use crate::scratch::Scratch;
+use crate::session::{Account, Session, TlsMode};
+use crate::supervisor::{Look, Supervisor, Wait, Watched};
+use crate::tables::{self, Tables};
+
+/// How patient the steps are.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// `--start-timeout`.
+    pub start: Duration,
+    /// `--shutdown-timeout`.
+    pub shutdown: Duration,
+    /// `--stall-timeout`, if it is not off.
+    pub stall: Option<Duration>,
+}
+
+/// Fills the scratch directory with a dump of the primary, as a data directory that was shut
+/// down cleanly. The answer is its position.
+///
+/// # Errors
+/// What keeps it from being complete and of one moment.
+pub fn dump(
+    supervisor: &mut Supervisor,
+    setup: &Setup,
+    scratch: &mut Scratch,
+    primary: &Primary,
+    facts: &Facts,
+    patience: Patience,
+) -> Result<Position> {
+    if facts.flavor != Flavor::MariaDb {
+        return Err(Error::config("this build dumps MariaDB primaries only"));
+    }
+    primary.check_privileges(&facts.address, privileges::DUMP)?;
+    let mut session = primary.open(&facts.address)?;
+    let before = tables::list_primary(&mut session, &facts.address)?;
+    drop(session);
+    scratch.discard()?;
+    scratch.make_data()?;
+    install(supervisor, setup, patience)?;
+    let mut mysqld = Mysqld::spawn(setup, true)?;
+    scratch.set_running(&mysqld)?;
+    wait_until_ready(supervisor, &mut mysqld, patience.start)?;
+    let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
+    pipe.run(supervisor, patience)?;
+    let position = check(setup, &mut mysqld, primary, facts, &before)
+        .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
+    end(supervisor, &mut mysqld, patience.shutdown)?;
+    scratch.set_clean()?;
+    forget_replication(&scratch.data())?;
+    Ok(position)
+}
+
+/// Waits until all of our sessions with a starting mysqld are open.
+///
+/// # Errors
+/// [`Error::MysqldStart`], its death, or [`Error::MysqldHung`] after `patience` without life.
+pub fn wait_until_ready(
+    supervisor: &mut Supervisor,
+    mysqld: &mut Mysqld,
+    patience: Duration,
+) -> Result<()> {
+    supervisor.checkpoint.set("mysqld_pid", mysqld.pid());
+    let wait = Wait { every: Duration::from_millis(50), patience: Some(patience) };
+    supervisor
+        .wait_for(mysqld, wait, |mysqld, _| {
+            Ok(if mysqld.connect()? { Look::Done(()) } else { Look::Still })
+        })?
+        .ok_or_else(|| Error::MysqldHung { what: "end of its start".into(), after: Some(patience) })
+}
+
+/// Shuts mysqld down cleanly.
+///
+/// # Errors
+/// Its death by anything else, or [`Error::MysqldHung`] after `patience` without life; then it
+/// is killed.
+pub fn end(supervisor: &mut Supervisor, mysqld: &mut Mysqld, patience: Duration) -> Result<()> {
+    mysqld.ask_to_end();
+    let ended = supervisor.wait_for_end(mysqld, patience);
+    if !matches!(ended, Ok(true)) {
+        mysqld.kill();
+        ended?;
+        return Err(Error::MysqldHung { what: "clean end".into(), after: Some(patience) });
+    }
+    match mysqld.ended() {
+        Some(end) if !mysqld.ended_cleanly() => Err(end),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the system tables of an empty server.
+fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Patience) -> Result<()> {
+    let program = tool(setup, "mariadb-install-db")?;
+    let mut command = Command::new(&program);
+    command
+        .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+        .arg("--skip-name-resolve")
+        .arg(format!("--datadir={}", setup.data().display()))
+        .current_dir(&setup.scratch)
+        .stdin(Stdio::null());
+    // What cannot be changed once the tables are there.
+    for (name, value) in &setup.settings {
+        if matches!(name.as_str(), "innodb_page_size" | "lower_case_table_names") {
+            command.arg(format!("--{}={value}", name.replace('_', "-")));
+        }
+    }
+    setup.run_as(&mut command);
+    if crate::sys::is_root() && setup.user.is_none() {
+        command.arg("--user=root");
+    }
+    let errors = setup.scratch.join("load.err");
+    let said = output(&errors)?;
+    let both = said.try_clone().map_err(|e| Error::io("open", &errors, e))?;
+    command.stdout(said).stderr(both);
+    let child = spawn(&mut command, &program)?;
+    let wait = Wait { every: Duration::from_millis(200), patience: Some(patience.start) };
+    let exit = supervisor.wait_for(&mut Tool(child), wait, |tool, _| {
+        Ok(tool.0.try_wait().map_or(Look::Still, Look::Done))
+    })?;
+    match exit {
+        Some(Exit::Status(0)) => Ok(()),
+        Some(exit) => Err(Error::MysqldStart {
+            how: format!("mariadb-install-db failed: {exit}"),
+            log: last_line(&errors),
+        }),
+        None => Err(Error::MysqldHung {
+            what: "end of mariadb-install-db".into(),
+            after: Some(patience.start),
+        }),
+    }
+}
+
+/// A child that is waited for by itself.
+struct Tool(Child);
+
+impl Watched for Tool {
+    fn ended(&mut self) -> Option<Error> {
+        None
+    }
+    fn ping(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn vital_signs(&self) -> Option<VitalSigns> {
+        Some(self.0.vital_signs())
+    }
+    fn look_after(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// `mariadb-dump | mariadb`, with the mysqld that is loaded.
+struct Pipe<'a> {
+    dump: Child,
+    load: Child,
+    mysqld: &'a mut Mysqld,
+    address: String,
+    scratch: PathBuf,
+}
+
+impl<'a> Pipe<'a> {
+    fn start(
+        setup: &Setup,
+        mysqld: &'a mut Mysqld,
+        primary: &Primary,
+        facts: &Facts,
+    ) -> Result<Pipe<'a>> {
+        let program = tool(setup, "mariadb-dump")?;
+        let mut command = Command::new(&program);
+        command
+            // The option file is its standard input: the password is in no file and no argument.
+            .arg("--defaults-file=/dev/stdin")
+            .args(["--all-databases", "--single-transaction", "--gtid", "--master-data=1"])
+            .args(["--routines", "--triggers", "--events", "--max-allowed-packet=1G"])
+            .env_remove("MYSQL_PWD")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(output(&setup.scratch.join("dump.err"))?);
+        let mut dump = spawn(&mut command, &program)?;
+        let options = client_options(&primary.account, facts);
+        if let Some(mut stdin) = dump.pipes().stdin.take() {
+            // Smaller than a pipe holds; a client that died will say so itself.
+            let _ = stdin.write_all(options.as_bytes());
+        }
+        let program = tool(setup, "mariadb")?;
+        let mut command = Command::new(&program);
+        command
+            .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--binary-mode"])
+            .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
+            .current_dir(&setup.scratch)
+            .env_remove("MYSQL_PWD")
+            .stdout(Stdio::null())
+            .stderr(output(&setup.scratch.join("load.err"))?);
+        match dump.pipes().stdout.take() {
+            Some(stdout) => command.stdin(Stdio::from(stdout)),
+            None => command.stdin(Stdio::null()),
+        };
+        let load = spawn(&mut command, &program)?;
+        let address = facts.address.to_string();
+        Ok(Pipe { dump, load, mysqld, address, scratch: setup.scratch.clone() })
+    }
+
+    fn run(mut self, supervisor: &mut Supervisor, patience: Patience) -> Result<()> {
+        let wait = Wait { every: Duration::from_secs(1), patience: patience.stall };
+        let ended = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
+            checkpoint.progressed();
+            // A loader that failed breaks the pipe: do not wait for the dump then.
+            let done = match (pipe.dump.try_wait(), pipe.load.try_wait()) {
+                (_, Some(load)) => Look::Done(load),
+                _ => Look::Still,
+            };
+            Ok(done)
+        })?;
+        let Some(load) = ended else {
+            let after = patience.stall.unwrap_or_default();
+            return Err(Error::Stalled { after, what: "the dump of the primary".into() });
+        };
+        let wait = Wait { every: Duration::from_millis(200), patience: patience.stall };
+        let dump = supervisor.wait_for(&mut self, wait, |pipe, _| {
+            Ok(pipe.dump.try_wait().map_or(Look::Still, Look::Done))
+        })?;
+        let loaded = complaint(&self.scratch.join("load.err"));
+        if load != Exit::Status(0) || !loaded.is_empty() {
+            let text = if loaded.is_empty() { load.to_string() } else { loaded };
+            let errno = errno_of(&text);
+            if matches!(errno, 2002 | 2006 | 2013) {
+                let lost = Error::MysqldHung { what: "answer to the load".into(), after: None };
+                return Err(supervisor.explain(self.mysqld, lost, patience.shutdown));
+            }
+            let text = format!("loading the dump: {}", without_statement(&text));
+            return Err(Error::ReplicationError { errno, text });
+        }
+        let complained = complaint(&self.scratch.join("dump.err"));
+        match dump {
+            Some(Exit::Status(0)) if complained.is_empty() => Ok(()),
+            Some(exit) => {
+                let text =
+                    if complained.is_empty() { exit.to_string() } else { complained };
+                Err(dump_error(&self.address, &text))
+            }
+            None => Err(Error::Stalled {
+                after: patience.stall.unwrap_or_default(),
+                what: "the dump of the primary".into(),
+            }),
+        }
+    }
+}
+
+impl Watched for Pipe<'_> {
+    fn ended(&mut self) -> Option<Error> {
+        self.mysqld.ended()
+    }
+    fn ping(&mut self) -> Result<()> {
+        self.mysqld.ping()
+    }
+    fn vital_signs(&self) -> Option<VitalSigns> {
+        let (a, b) = (self.mysqld.vital_signs()?, self.dump.vital_signs());
+        Some(VitalSigns {
+            cpu_ms: a.cpu_ms + b.cpu_ms,
+            io_bytes: a.io_bytes + b.io_bytes,
+            log_bytes: a.log_bytes,
+        })
+    }
+    fn look_after(&mut self) -> Result<()> {
+        self.mysqld.look_after()
+    }
+}
+
+fn dump_error(address: &str, text: &str) -> Error {
+    let (errno, text) = (errno_of(text), without_statement(text));
+    match errno {
+        2002..=2006 | 2013 | 1040 | 1053 | 1158..=1161 => {
+            Error::PrimaryUnreachable { primary: address.into(), text }
+        }
+        e if denies_access(e) => Error::AccessDenied { primary: address.into(), text },
+        errno => Error::ReplicationError { errno, text: format!("mariadb-dump: {text}") },
+    }
+}
+
+/// The number in a client's complaint, as in `Got error: 1045:` or `ERROR 1062 (23000)`.
+fn errno_of(text: &str) -> u16 {
+    let words = text.split(|c: char| !c.is_ascii_digit());
+    words.filter(|w| w.len() == 4).find_map(|w| w.parse().ok()).unwrap_or(0)
+}
+
+/// Compares what was loaded with the primary, and reads the position.
+fn check(
+    setup: &Setup,
+    mysqld: &mut Mysqld,
+    primary: &Primary,
+    facts: &Facts,
+    before: &Tables,
+) -> Result<Position> {
+    let mut session: Session = primary.open(&facts.address)?;
+    let after = tables::list_primary(&mut session, &facts.address)?;
+    let loaded = tables::list_private(mysqld)?;
+    tables::compare(before, &after, &loaded)?;
+    mysqld.run("RESET SLAVE ALL")?;
+    let position = replication::position(mysqld, setup.flavor)?;
+    if position.is_empty() {
+        return Err(Error::ReplicationError { errno: 0, text: "the dump has no position".into() });
+    }
+    Ok(position)
+}
+
+fn client_options(account: &Account, facts: &Facts) -> String {
+    let quote = |text: &str| {
+        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("\"{escaped}\"")
+    };
+    let mut text = format!(
+        "[client]\nuser={}\npassword={}\nhost={}\nport={}\nprotocol=tcp\n",
+        quote(&account.user),
+        quote(&account.password.0),
+        quote(&facts.address.host),
+        facts.address.port
+    );
+    let tls = &account.tls;
+    match tls.mode {
+        TlsMode::Disabled => text += "skip-ssl\n",
+        TlsMode::Required => text += "ssl\ndisable-ssl-verify-server-cert\n",
+        TlsMode::VerifyIdentity => text += "ssl\nssl-verify-server-cert\n",
+    }
+    if tls.mode != TlsMode::Disabled {
+        for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+            if let Some(path) = path {
+                text += &format!("ssl-{key}={}\n", quote(&path.to_string_lossy()));
+            }
+        }
+    }
+    text
+}
+
+/// A client or script of the server's package: beside the server program, else from PATH.
+fn tool(setup: &Setup, name: &str) -> Result<PathBuf> {
+    let beside = setup.program.parent().unwrap_or(Path::new("/"));
+    let mut places = vec![beside.to_path_buf(), beside.join("../bin"), beside.join("../scripts")];
+    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    places.push("/usr/bin".into());
+    let found = places.iter().map(|p| p.join(name)).find(|p| p.is_file());
+    found.ok_or_else(|| Error::config(format!("{name} is not installed; a dump needs it")))
+}
+
+fn spawn(command: &mut Command, program: &Path) -> Result<Child> {
+    Child::spawn(command).map_err(|e| Error::io("execute", program, e))
+}
+
+/// An empty file for what a child says.
+fn output(path: &Path) -> Result<File> {
+    let _ = fs::remove_file(path);
+    File::options()
+        .append(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|e| Error::io("open", path, e))
+}
+
+fn complaint(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join(" | ")
+}
+
+fn last_line(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().rev().find(|l| l.contains("ERROR")).unwrap_or_default().trim().to_string()
+}
