@@ -1,6 +1,17 @@
 //! rollforward
+#![allow(dead_code)]
 
+mod backup;
 mod clock;
 mod error;
+mod lock;
+mod manifest;
+mod packs;
+mod partial;
+mod pool;
+mod prune;
+mod repository;
+mod retention;
 mod sys;
+mod tree;
 fn main() {}
