@@ -52,7 +52,7 @@ pub fn store(
     waker: Option<UnixStream>,
     watch: Watch<'_>,
 ) -> Result<Stored> {
-    let partial = PartialBackup::begin(repo, lock, level)?;
+    let partial = PartialBackup::begin(repo, lock, &header, level)?;
     let root = File::open(data).map_err(|e| Error::io("open", data, e))?;
     let tree = walk(data)?;
     let size = tree.files.iter().map(|f| f.size).sum();

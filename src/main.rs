@@ -11,7 +11,9 @@ mod partial;
 mod pool;
 mod prune;
 mod repository;
+mod restore;
 mod retention;
 mod sys;
 mod tree;
+mod verify;
 fn main() {}

@@ -154,10 +154,9 @@ impl Manifest {
             line(&mut out, format_args!("file {path} {:o} {}", file.mode, file.size));
             for block in &file.blocks {
                 match block {
-                    Block::Stored { hash, pack, offset, length } => line(
-                        &mut out,
-                        format_args!("block {} {pack} {offset} {length}", hex(hash)),
-                    ),
+                    Block::Stored { hash, pack, offset, length } => {
+                        line(&mut out, format_args!("block {} {pack} {offset} {length}", hex(hash)))
+                    }
                     Block::Zeros { count } => line(&mut out, format_args!("zeros {count}")),
                 }
             }

@@ -51,19 +51,29 @@ pub fn look(root: &Path, pack: &PackRef) -> Result<(), String> {
             Err(format!("pack {name} has {} bytes instead of {}", m.len(), pack.size))
         }
         Ok(_) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!("pack {name} is missing")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let aside = damaged_path(root, &pack.hash).exists();
+            let what = if aside { "was found damaged and set aside" } else { "is missing" };
+            Err(format!("pack {name} {what}"))
+        }
         Err(e) => Err(format!("pack {name}: {e}")),
     }
 }
 
-fn open(root: &Path, pack: &PackRef) -> Result<File, Fault> {
-    let path = pack_path(root, &pack.hash);
+/// As [`look`], content with a pack that was set aside: single blocks of it may be good.
+pub fn look_for_reading(root: &Path, pack: &PackRef) -> Result<(), String> {
+    let aside = damaged_path(root, &pack.hash).symlink_metadata();
+    let usable = aside.is_ok_and(|m| m.is_file() && m.len() == pack.size);
+    if usable { Ok(()) } else { look(root, pack) }
+}
+
+fn open(root: &Path, pack: &PackRef, path: &Path) -> Result<File, Fault> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = file.and_then(|f| Ok((f.metadata()?, f)));
     match file {
         Ok((m, file)) if m.is_file() && m.len() == pack.size => Ok(file),
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fault(&path, pack, e)),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fault(path, pack, e)),
         _ => Err(Fault::Damaged(look(root, pack).err().unwrap_or_default())),
     }
 }
@@ -83,7 +93,8 @@ fn fault(path: &Path, pack: &PackRef, e: io::Error) -> Fault {
 
 /// Reads a whole pack and compares it with its name. Returns early when the gauge is stopped.
 pub fn check_pack(root: &Path, pack: &PackRef, gauge: &Gauge) -> Result<(), Fault> {
-    let mut file = open(root, pack)?;
+    let path = pack_path(root, &pack.hash);
+    let mut file = open(root, pack, &path)?;
     let mut sum = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -91,7 +102,7 @@ pub fn check_pack(root: &Path, pack: &PackRef, gauge: &Gauge) -> Result<(), Faul
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(fault(&pack_path(root, &pack.hash), pack, e)),
+            Err(e) => return Err(fault(&path, pack, e)),
         };
         sum.update(&buffer[..n]);
         gauge.add(n as u64);
@@ -136,7 +147,7 @@ impl<'a> Fetcher<'a> {
                 if self.open.len() == KEPT_OPEN {
                     self.open.remove(0);
                 }
-                self.open.push((pack.hash, open(self.root, pack)?));
+                self.open.push((pack.hash, self.open(pack)?));
                 &self.open[self.open.len() - 1].1
             }
         };
@@ -146,12 +157,23 @@ impl<'a> Fetcher<'a> {
         // The buffer is the limit: a frame that would grow beyond it is an error.
         self.content.resize(size, 0);
         let got = self.zstd.decompress_to_buffer(&self.frame[..], &mut self.content[..]);
-        let good = got.is_ok_and(|n| n == size) && Hash::from(Sha256::digest(&self.content)) == *hash;
+        let good =
+            got.is_ok_and(|n| n == size) && Hash::from(Sha256::digest(&self.content)) == *hash;
         if !good {
             let pack = hex(&pack.hash);
             let text = format!("the block at {offset} of pack {pack} does not match its sum");
             return Err(Fault::Damaged(text));
         }
         Ok(&self.content)
+    }
+
+    fn open(&self, pack: &PackRef) -> Result<File, Fault> {
+        let first = open(self.root, pack, &pack_path(self.root, &pack.hash));
+        if let Err(Fault::Damaged(_)) = first {
+            // Each block is checked by itself, so one set aside is still good for the others.
+            let aside = damaged_path(self.root, &pack.hash);
+            return open(self.root, pack, &aside).or(first);
+        }
+        first
     }
 }

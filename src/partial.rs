@@ -67,8 +67,16 @@ pub struct PartialBackup<'a> {
 }
 
 impl<'a> PartialBackup<'a> {
-    /// Sweeps what an earlier one left, and finds out what is stored already.
-    pub fn begin(repo: &'a Repository, lock: &'a RepoLock, level: i32) -> Result<Self> {
+    /// Sweeps what an earlier one left, and finds out what is stored already. The header is
+    /// looked at here, since after hours of storing it would be late to find it wanting.
+    pub fn begin(
+        repo: &'a Repository,
+        lock: &'a RepoLock,
+        header: &Header,
+        level: i32,
+    ) -> Result<Self> {
+        let empty = assemble(header.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
+        manifest::parse(empty.to_text().as_bytes()).map_err(|what| vanished(&what))?;
         repo.sweep_tmp(lock)?;
         let packer = Packer::new(repo.root(), level, reusable(repo)?);
         Ok(PartialBackup { repo, lock, packer, named: false })

@@ -8,8 +8,8 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +54,14 @@ pub struct Held {
     pub name: String,
     /// What it holds.
     pub manifest: Manifest,
-    _file: File,
+    file: File,
+}
+
+impl Held {
+    /// The manifest, and what alone keeps the backup from being removed.
+    pub(crate) fn into_parts(self) -> (Manifest, File) {
+        (self.manifest, self.file)
+    }
 }
 
 impl Repository {
@@ -67,7 +74,9 @@ impl Repository {
         match File::open(&format).and_then(|f| f.take(100).read_to_string(&mut text)) {
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound && root.exists() => {
-                return Err(Error::config(format!("{shown} is not a repository: no file 'format'")));
+                return Err(Error::config(format!(
+                    "{shown} is not a repository: no file 'format'"
+                )));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::config(format!("there is no repository {shown}")));
@@ -232,14 +241,13 @@ impl Repository {
             }
         }
         let ours = file.metadata().map_err(|e| Error::io("read", &path, e))?;
-        let linked = path
-            .symlink_metadata()
-            .is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino()));
+        let linked =
+            path.symlink_metadata().is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino()));
         if !linked {
             return Err(Error::NoBackup { what: format!("backup {name} was just removed") });
         }
         let manifest = self.read(name, &file)?;
-        Ok(Held { name: name.into(), manifest, _file: file })
+        Ok(Held { name: name.into(), manifest, file })
     }
 
     /// Renames a pack that is proven damaged, so that its content is stored anew by the next

@@ -42,9 +42,11 @@ pub fn expired(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<Str
         .iter()
         .rev()
         .take(policy.keep_count.unwrap_or(0))
-        .chain(complete.iter().filter(|b| {
-            policy.keep_within.is_some_and(|limit| b.data_as_of.age(now) < limit)
-        }))
+        .chain(
+            complete
+                .iter()
+                .filter(|b| policy.keep_within.is_some_and(|limit| b.data_as_of.age(now) < limit)),
+        )
         .map(|b| b.name.as_str())
         .collect();
     kept.insert(&newest.name);

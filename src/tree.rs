@@ -114,10 +114,8 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
     }
     let starts = |s: &str| name.starts_with(s.as_bytes());
     let ends = |s: &str| name.ends_with(s.as_bytes());
-    matches!(
-        name,
-        b"auto.cnf" | b"backup-my.cnf" | b"core" | b"ibtmp1" | b"multi-master.info"
-    ) || starts("ib_buffer_pool")
+    matches!(name, b"auto.cnf" | b"backup-my.cnf" | b"core" | b"ibtmp1" | b"multi-master.info")
+        || starts("ib_buffer_pool")
         || starts("ddl_recovery")
         || starts("xtrabackup_")
         || starts("mariadb_backup_")
@@ -132,7 +130,9 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
 /// Binary and relay logs with what goes with them, whatever the server calls them: their names
 /// end in a number of six digits or more. Aria's log does too, and is needed.
 fn is_log(name: &[u8]) -> bool {
-    if [".index", ".state", ".index_crash_safe", ".~rec~"].iter().any(|s| name.ends_with(s.as_bytes()))
+    if [".index", ".state", ".index_crash_safe", ".~rec~"]
+        .iter()
+        .any(|s| name.ends_with(s.as_bytes()))
     {
         return true;
     }

@@ -90,8 +90,8 @@ impl Parser {
 
     fn setting(&mut self, rest: &str) -> Result<(), String> {
         let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
-        let key_fits = !key.is_empty()
-            && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        let key_fits =
+            !key.is_empty() && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-".contains(&b);
         if !key_fits || !value.bytes().all(fits) {
             return Err("a setting of this form is not allowed".into());
@@ -194,9 +194,8 @@ impl Parser {
     /// A path that may be written to: relative, normal, new, and below a known directory.
     fn new_path(&self, word: &str) -> Result<PathBuf, String> {
         let bytes = unescape(word).ok_or("the path is not well escaped")?;
-        let normal = |part: &[u8]| {
-            !part.is_empty() && part.len() <= 255 && part != b"." && part != b".."
-        };
+        let normal =
+            |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b"..";
         if bytes.contains(&0) || bytes.len() > 4095 || !bytes.split(|&b| b == b'/').all(normal) {
             return Err(format!("the path {word} is not a normal relative one"));
         }

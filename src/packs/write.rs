@@ -76,7 +76,8 @@ impl<'a> Packer<'a> {
 
     /// A writer for one worker.
     pub fn writer(&self) -> Result<PackWriter<'_>> {
-        let zstd = Compressor::new(self.level).map_err(|e| Error::io("compress to", self.root, e))?;
+        let zstd =
+            Compressor::new(self.level).map_err(|e| Error::io("compress to", self.root, e))?;
         Ok(PackWriter { packer: self, zstd, frame: Vec::new(), pack: None })
     }
 
@@ -181,8 +182,7 @@ impl PackWriter<'_> {
         let frame = &self.frame[..length];
         pack.file.write_all(frame).map_err(|e| Error::io("write", &pack.path, e))?;
         pack.sum.update(frame);
-        let place =
-            Place { pack: pack.index as u32, offset: pack.size, length: length as u32 };
+        let place = Place { pack: pack.index as u32, offset: pack.size, length: length as u32 };
         pack.size += length as u64;
         if pack.size - pack.written_back >= WRITEBACK {
             sys::start_writeback(&pack.file, pack.written_back, pack.size - pack.written_back);
