@@ -94,7 +94,12 @@ fn error_line(line: &str) -> Option<String> {
 pub fn without_statement(text: &str) -> String {
     let ends = [" on query", "Query:", " near '", "Statement:"];
     let end = ends.iter().filter_map(|e| text.find(e)).min().unwrap_or(text.len());
-    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().into()
+    text[..end]
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>()
+        .trim()
+        .into()
 }
 
 #[cfg(test)]
@@ -118,6 +123,9 @@ database: ''. Query: 'create user u identified by 'xYz-12345'', Internal MariaDB
              failed' | Failed to access directory"
         );
         assert_eq!(quote("nothing of note\n"), "");
-        assert_eq!(quote("261122 18:11:00 [ERROR] mariadbd got signal 11 ;"), "mariadbd got signal 11 ;");
+        assert_eq!(
+            quote("261122 18:11:00 [ERROR] mariadbd got signal 11 ;"),
+            "mariadbd got signal 11 ;"
+        );
     }
 }

@@ -31,7 +31,8 @@ fn cgroups() -> Vec<(PathBuf, &'static str)> {
         };
         // In a container the path may be the host's, and only the root of the mount is ours.
         let own = Path::new(root).join(path.trim_start_matches('/'));
-        found.extend(own.ancestors().take_while(|a| a.starts_with(root)).map(|a| (a.into(), limit)));
+        found
+            .extend(own.ancestors().take_while(|a| a.starts_with(root)).map(|a| (a.into(), limit)));
     }
     found
 }

@@ -168,7 +168,8 @@ impl Mysqld {
             how: format!("cannot execute {}: {e}", setup.program.display()),
             log: String::new(),
         })?;
-        let scratch = File::open(&setup.scratch).map_err(|e| Error::io("open", &setup.scratch, e))?;
+        let scratch =
+            File::open(&setup.scratch).map_err(|e| Error::io("open", &setup.scratch, e))?;
         Ok(Mysqld {
             child,
             scratch,
@@ -192,9 +193,11 @@ impl Mysqld {
         // Through the directory's descriptor, so that the path is short enough for a socket.
         use std::os::fd::AsRawFd;
         let socket = format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd());
-        for slot in [&mut self.control, &mut self.pinger, &mut self.spare] {
+        while self.spare.is_none() {
             match Session::over_socket(&socket, self.call_timeout) {
-                Ok(session) => *slot = Some(session),
+                Ok(session) if self.control.is_none() => self.control = Some(session),
+                Ok(session) if self.pinger.is_none() => self.pinger = Some(session),
+                Ok(session) => self.spare = Some(session),
                 Err(Trouble::Lost(_)) => return Ok(false),
                 Err(trouble) => return Err(self.lost("answer to a login", trouble)),
             }
@@ -226,10 +229,9 @@ impl Mysqld {
         if !self.control.as_ref().is_some_and(Session::is_alive) {
             self.control = self.spare.take();
         }
-        self.control.as_mut().ok_or(Error::MysqldHung {
-            what: "session to it is left".into(),
-            after: None,
-        })
+        self.control
+            .as_mut()
+            .ok_or(Error::MysqldHung { what: "session to it is left".into(), after: None })
     }
 
     /// Runs a statement on the control session.

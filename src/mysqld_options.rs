@@ -4,18 +4,67 @@ use crate::error::{Error, Result};
 
 /// What the pass itself depends on. A name here covers what begins with it where it ends in `-`.
 const OURS: &[&str] = &[
-    "defaults-file", "defaults-extra-file", "defaults-group-suffix", "no-defaults",
-    "print-defaults", "datadir", "socket", "user", "pid-file", "log-bin", "log-bin-",
-    "binlog-", "bin-log", "log-basename", "sync-binlog", "log-slave-updates",
-    "log-replica-updates", "relay-log", "relay-log-", "gtid-", "enforce-gtid-consistency",
-    "server-id", "server-uuid", "networking", "port", "bind-address", "mysqlx", "mysqlx-",
-    "grant-tables", "event-scheduler", "replicate-", "replica-skip-errors", "slave-skip-errors",
-    "init-file", "init-slave", "init-replica", "general-log", "general-log-", "log", "log-output",
-    "slave-start", "replica-start", "master-info-file", "bootstrap", "initialize",
-    "initialize-insecure", "help", "version",
-    "persisted-globals-load", "daemonize", "chroot", "log-error", "symbolic-links", "basedir-",
-    "skip-external-locking", "external-locking", "innodb-force-recovery", "innodb-read-only",
-    "master-", "wsrep-", "log-isam",
+    "defaults-file",
+    "defaults-extra-file",
+    "defaults-group-suffix",
+    "no-defaults",
+    "print-defaults",
+    "datadir",
+    "socket",
+    "user",
+    "pid-file",
+    "log-bin",
+    "log-bin-",
+    "binlog-",
+    "bin-log",
+    "log-basename",
+    "sync-binlog",
+    "log-slave-updates",
+    "log-replica-updates",
+    "relay-log",
+    "relay-log-",
+    "gtid-",
+    "enforce-gtid-consistency",
+    "server-id",
+    "server-uuid",
+    "networking",
+    "port",
+    "bind-address",
+    "mysqlx",
+    "mysqlx-",
+    "grant-tables",
+    "event-scheduler",
+    "replicate-",
+    "replica-skip-errors",
+    "slave-skip-errors",
+    "init-file",
+    "init-slave",
+    "init-replica",
+    "general-log",
+    "general-log-",
+    "log",
+    "log-output",
+    "slave-start",
+    "replica-start",
+    "master-info-file",
+    "bootstrap",
+    "initialize",
+    "initialize-insecure",
+    "help",
+    "version",
+    "persisted-globals-load",
+    "daemonize",
+    "chroot",
+    "log-error",
+    "symbolic-links",
+    "basedir-",
+    "skip-external-locking",
+    "external-locking",
+    "innodb-force-recovery",
+    "innodb-read-only",
+    "master-",
+    "wsrep-",
+    "log-isam",
 ];
 
 /// Refuses options that the pass depends on, under any of the names a server knows them by.
@@ -29,7 +78,8 @@ pub fn check(options: &[String]) -> Result<()> {
                 "--mysqld-option '{option}' does not begin with '--'"
             )));
         };
-        let name = body.split('=').next().unwrap_or_default().to_ascii_lowercase().replace('_', "-");
+        let name =
+            body.split('=').next().unwrap_or_default().to_ascii_lowercase().replace('_', "-");
         let mut bare = name.as_str();
         // Servers take these in front of any option.
         while let Some(rest) = ["loose-", "skip-", "disable-", "enable-", "maximum-", "autoset-"]
@@ -60,16 +110,36 @@ mod tests {
     #[test]
     fn what_the_pass_depends_on_is_refused_under_every_name() {
         for bad in [
-            "--datadir=/x", "--skip-log-bin", "--log_bin=x", "--LOG-BIN", "--loose-server-id=3",
-            "--gtid_strict_mode=1", "--skip-networking=0", "--skip-grant-tables", "--init-file=/x",
-            "--general_log=1", "--replicate-do-db=a", "--datad=/x", "--event-scheduler=ON",
-            "--socket=/x", "--user=me", "datadir=/x", "-u", "--", "--=x", "--binlog-format=ROW",
+            "--datadir=/x",
+            "--skip-log-bin",
+            "--log_bin=x",
+            "--LOG-BIN",
+            "--loose-server-id=3",
+            "--gtid_strict_mode=1",
+            "--skip-networking=0",
+            "--skip-grant-tables",
+            "--init-file=/x",
+            "--general_log=1",
+            "--replicate-do-db=a",
+            "--datad=/x",
+            "--event-scheduler=ON",
+            "--socket=/x",
+            "--user=me",
+            "datadir=/x",
+            "-u",
+            "--",
+            "--=x",
+            "--binlog-format=ROW",
         ] {
             assert!(check(&[bad.into()]).is_err(), "{bad}");
         }
         for good in [
-            "--innodb-buffer-pool-size=1G", "--slave-parallel-threads=4", "--plugin-dir=/x",
-            "--max-connections=20", "--innodb_io_capacity=200", "--table-open-cache=10",
+            "--innodb-buffer-pool-size=1G",
+            "--slave-parallel-threads=4",
+            "--plugin-dir=/x",
+            "--max-connections=20",
+            "--innodb_io_capacity=200",
+            "--table-open-cache=10",
         ] {
             assert!(check(&[good.into()]).is_ok(), "{good}");
         }

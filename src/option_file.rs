@@ -209,10 +209,8 @@ fn without_comment(line: &str) -> &str {
 }
 
 fn unquote(value: &str) -> String {
-    let inner = ['"', '\'']
-        .iter()
-        .find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q))
-        .unwrap_or(value);
+    let inner =
+        ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(value);
     let mut text = String::new();
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
@@ -239,7 +237,10 @@ fn address(text: &str, default_port: u16) -> Result<Address> {
     let wrong = || Error::config(format!("malformed --primary '{text}': HOST or HOST:PORT"));
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or_else(wrong)?;
-        (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(wrong)?) })
+        (
+            host,
+            if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(wrong)?) },
+        )
     } else if text.matches(':').count() > 1 {
         (text, None)
     } else {
@@ -296,7 +297,8 @@ mod tests {
         ] {
             assert_eq!(address(text, 3306).unwrap().to_string(), shown);
         }
-        for bad in ["", ":3306", "db:", "db:x", "db:0", "db:70000", "[::1", "[::1]3", "a b", "a'b"] {
+        for bad in ["", ":3306", "db:", "db:x", "db:0", "db:70000", "[::1", "[::1]3", "a b", "a'b"]
+        {
             assert!(address(bad, 3306).is_err(), "{bad}");
         }
     }

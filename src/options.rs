@@ -100,6 +100,18 @@ pub struct Options {
     file: OptionFile,
 }
 
+/// Reads the command line of this process.
+///
+/// # Errors
+/// As [`parse`]; an argument that is not UTF-8 is refused by name.
+pub fn parse_arguments() -> Result<Request> {
+    let args: Result<Vec<String>, _> =
+        std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect();
+    let args =
+        args.map_err(|a| Error::config(format!("argument '{}' is not UTF-8 text", a.display())))?;
+    parse(args)
+}
+
 /// Reads the command line (without the program's name) and the option file it names.
 ///
 /// # Errors
@@ -200,7 +212,8 @@ impl Options {
         for (key, value) in std::mem::take(&mut self.file.rollforward) {
             let name = key.replace('_', "-");
             let spec = OPTIONS.iter().find(|s| s.long == name);
-            let Some(spec) = spec.filter(|s| !matches!(s.long, "defaults-file" | "help" | "version"))
+            let Some(spec) =
+                spec.filter(|s| !matches!(s.long, "defaults-file" | "help" | "version"))
             else {
                 return Err(Error::config(format!(
                     "unknown key '{key}' in [rollforward] of {}",
@@ -244,9 +257,8 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        for name in [
-            "backoff-base", "backoff-cap", "stall-timeout", "min-interval", "keep-within",
-        ] {
+        for name in ["backoff-base", "backoff-cap", "stall-timeout", "min-interval", "keep-within"]
+        {
             self.duration(name, Duration::ZERO)?;
         }
         for name in ["poll-interval", "ping-timeout", "start-timeout", "shutdown-timeout"] {
@@ -408,7 +420,8 @@ fn help(command: Option<&str>) -> String {
     }
     text += "\noptions:\n";
     for spec in OPTIONS.iter().filter(|s| belongs(s, command)) {
-        let short = if spec.short.is_empty() { "    ".into() } else { format!("-{}, ", spec.short) };
+        let short =
+            if spec.short.is_empty() { "    ".into() } else { format!("-{}, ", spec.short) };
         let long = format!("{short}--{} {}", spec.long, spec.value);
         let only = match (command, spec.commands) {
             (None, [_, ..]) => format!(" ({})", spec.commands.join(", ")),

@@ -206,8 +206,7 @@ impl Primary {
             }
         };
         let asked = Timestamp::now();
-        let rows =
-            query(&format!("SELECT {own}, @@global.server_id AS server_id{settings}"))?;
+        let rows = query(&format!("SELECT {own}, @@global.server_id AS server_id{settings}"))?;
         check_logs(address, flavor, &rows)?;
         let position = |column: &str| {
             Position::parse(flavor, rows.get(column)).map_err(|text| Error::ReplicationError {
@@ -258,10 +257,9 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
             primary: address.to_string(),
             text: format!("error {errno}: {text}"),
         },
-        trouble => Error::PrimaryUnreachable {
-            primary: address.to_string(),
-            text: trouble.to_string(),
-        },
+        trouble => {
+            Error::PrimaryUnreachable { primary: address.to_string(), text: trouble.to_string() }
+        }
     }
 }
 
@@ -270,8 +268,8 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
 /// replica's "registering was refused".
 pub fn denies_access(errno: u16) -> bool {
     const NUMBERS: [u16; 20] = [
-        1044, 1045, 1130, 1142, 1143, 1227, 1251, 1275, 1370, 1597, 1698, 1820, 1862, 2059,
-        2061, 3118, 3159, 3955, 4151, 13120,
+        1044, 1045, 1130, 1142, 1143, 1227, 1251, 1275, 1370, 1597, 1698, 1820, 1862, 2059, 2061,
+        3118, 3159, 3955, 4151, 13120,
     ];
     NUMBERS.contains(&errno)
 }

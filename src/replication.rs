@@ -7,7 +7,7 @@ use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
 use crate::mysqld::Mysqld;
 use crate::primary::{Address, Facts, denies_access};
-use crate::session::{Account, TlsMode, Tls, quoted};
+use crate::session::{Account, Tls, TlsMode, quoted};
 
 /// Points replication at the primary of `facts` and starts it, whatever it did before.
 ///
@@ -78,8 +78,7 @@ pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
     };
     let answer = mysqld.control()?.query(sql);
     let rows = answer.map_err(|t| mysqld.lost("answer to a position query", t))?;
-    Position::parse(flavor, rows.first())
-        .map_err(|text| Error::ReplicationError { errno: 0, text })
+    Position::parse(flavor, rows.first()).map_err(|text| Error::ReplicationError { errno: 0, text })
 }
 
 /// Tells a fresh MariaDB from where to go on; its data does not know. (MySQL's always does.)

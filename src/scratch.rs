@@ -21,8 +21,20 @@ use crate::sys;
 
 /// What a scratch directory may hold.
 const OURS: &[&str] = &[
-    "data", "tmp", "lock", "state", "state.new", "checkpoint", "checkpoint.new", "mysqld.log",
-    "mysqld.sock", "mysqld.sock.lock", "mysqld.pid", "dump.err", "load.err", "lost+found",
+    "data",
+    "tmp",
+    "lock",
+    "state",
+    "state.new",
+    "checkpoint",
+    "checkpoint.new",
+    "mysqld.log",
+    "mysqld.sock",
+    "mysqld.sock.lock",
+    "mysqld.pid",
+    "dump.err",
+    "load.err",
+    "lost+found",
 ];
 /// File name endings of InnoDB tables and of definitions in a database's directory.
 const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"];
@@ -198,7 +210,9 @@ impl Scratch {
                 let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
                 if !SAFE_ENDINGS.contains(&ending) {
                     let shown = path.strip_prefix(&data).unwrap_or(&path).display();
-                    return Err(format!("{shown} is not an InnoDB table and its mysqld was killed"));
+                    return Err(format!(
+                        "{shown} is not an InnoDB table and its mysqld was killed"
+                    ));
                 }
             }
         }

@@ -35,8 +35,16 @@ pub struct Patience {
     pub stall: Option<Duration>,
 }
 
+/// What was dumped.
+pub struct Seeded {
+    /// The position of the data.
+    pub position: Position,
+    /// The version of the server that holds it.
+    pub version: String,
+}
+
 /// Fills the scratch directory with a dump of the primary, as a data directory that was shut
-/// down cleanly. The answer is its position.
+/// down cleanly.
 ///
 /// # Errors
 /// What keeps it from being complete and of one moment.
@@ -47,7 +55,7 @@ pub fn dump(
     primary: &Primary,
     facts: &Facts,
     patience: Patience,
-) -> Result<Position> {
+) -> Result<Seeded> {
     if facts.flavor != Flavor::MariaDb {
         return Err(Error::config("this build dumps MariaDB primaries only"));
     }
@@ -63,12 +71,12 @@ pub fn dump(
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
     pipe.run(supervisor, patience)?;
-    let position = check(setup, &mut mysqld, primary, facts, &before)
+    let seeded = check(setup, &mut mysqld, primary, facts, &before)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
     end(supervisor, &mut mysqld, patience.shutdown)?;
     scratch.set_clean()?;
     forget_replication(&scratch.data())?;
-    Ok(position)
+    Ok(seeded)
 }
 
 /// Waits until all of our sessions with a starting mysqld are open.
@@ -96,11 +104,21 @@ pub fn wait_until_ready(
 /// is killed.
 pub fn end(supervisor: &mut Supervisor, mysqld: &mut Mysqld, patience: Duration) -> Result<()> {
     mysqld.ask_to_end();
-    let ended = supervisor.wait_for_end(mysqld, patience);
+    let mut stop = None;
+    let mut ended = supervisor.wait_for_end(mysqld, patience);
+    if let Err(e @ Error::Interrupted { .. }) = ended {
+        // It is on its way already: let it end well, and report the stop then.
+        supervisor.begin_stopping();
+        stop = Some(e);
+        ended = supervisor.wait_for_end(mysqld, patience);
+    }
     if !matches!(ended, Ok(true)) {
         mysqld.kill();
         ended?;
         return Err(Error::MysqldHung { what: "clean end".into(), after: Some(patience) });
+    }
+    if let Some(stop) = stop {
+        return Err(stop);
     }
     match mysqld.ended() {
         Some(end) if !mysqld.ended_cleanly() => Err(end),
@@ -253,8 +271,7 @@ impl<'a> Pipe<'a> {
         match dump {
             Some(Exit::Status(0)) if complained.is_empty() => Ok(()),
             Some(exit) => {
-                let text =
-                    if complained.is_empty() { exit.to_string() } else { complained };
+                let text = if complained.is_empty() { exit.to_string() } else { complained };
                 Err(dump_error(&self.address, &text))
             }
             None => Err(Error::Stalled {
@@ -309,7 +326,7 @@ fn check(
     primary: &Primary,
     facts: &Facts,
     before: &Tables,
-) -> Result<Position> {
+) -> Result<Seeded> {
     let mut session: Session = primary.open(&facts.address)?;
     let after = tables::list_primary(&mut session, &facts.address)?;
     let loaded = tables::list_private(mysqld)?;
@@ -319,7 +336,9 @@ fn check(
     if position.is_empty() {
         return Err(Error::ReplicationError { errno: 0, text: "the dump has no position".into() });
     }
-    Ok(position)
+    let answer = mysqld.control()?.query("SELECT VERSION()");
+    let version = answer.map_err(|t| mysqld.lost("answer to a query", t))?.first().to_string();
+    Ok(Seeded { position, version })
 }
 
 fn client_options(account: &Account, facts: &Facts) -> String {
@@ -367,11 +386,7 @@ fn spawn(command: &mut Command, program: &Path) -> Result<Child> {
 /// An empty file for what a child says.
 fn output(path: &Path) -> Result<File> {
     let _ = fs::remove_file(path);
-    File::options()
-        .append(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|e| Error::io("open", path, e))
+    File::options().append(true).create_new(true).open(path).map_err(|e| Error::io("open", path, e))
 }
 
 fn complaint(path: &Path) -> String {

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Component, Path};
 use std::process::Command;
@@ -66,6 +67,22 @@ pub fn set_socket_timeout(fd: RawFd, timeout: Duration) -> io::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Writes one byte into the socket without ever waiting, to wake who reads at its other end. A
+/// full socket will wake it anyway: errors do not matter.
+pub fn wake(socket: &UnixStream) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pointer is to one readable byte; the descriptor is open during the call.
+    unsafe {
+        libc::send(socket.as_raw_fd(), [0u8].as_ptr().cast(), 1, flags);
+    }
+}
+
+/// Waits until everything written to the file system of `file` is on the disk.
+pub fn sync_file_system(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
 }
 
 /// Bytes that a process like ours may still write on the file system of `path`.

@@ -1,0 +1,243 @@
+//! A data directory becomes a backup.
+//!
+//! The files are cut into blocks and dealt out one by one, so that a single large file keeps
+//! all workers busy, and small files in handfuls. The data must stand still: a file that is not
+//! at its end what it was at the walk ends the backup, by name. Files are opened below the data
+//! directory through no symbolic link.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::manifest::{BLOCK_SIZE, Hash};
+use crate::packs::write::{PackWriter, Place};
+use crate::partial::{PartialBackup, StoredFile};
+use crate::pool::{self, Gauge, Watch, locked};
+use crate::repository::{RepoLock, Repository};
+use crate::sys::{next_data, open_below};
+use crate::tree::{Found, walk};
+
+pub use crate::partial::Header;
+
+/// Small files are dealt out in lots of at most so many.
+const LOT: usize = 256;
+
+/// What was stored.
+#[derive(Debug)]
+pub struct Stored {
+    /// The backup's name.
+    pub name: String,
+    /// Bytes of all its files.
+    pub size: u64,
+    /// Bytes that it added to the repository.
+    pub stored: u64,
+    /// Number of its files.
+    pub files: u64,
+}
+
+/// Stores the data directory `data` as a new backup.
+#[allow(clippy::too_many_arguments)]
+pub fn store(
+    repo: &Repository,
+    lock: &RepoLock,
+    data: &Path,
+    header: Header,
+    jobs: usize,
+    level: i32,
+    waker: Option<UnixStream>,
+    watch: Watch<'_>,
+) -> Result<Stored> {
+    let partial = PartialBackup::begin(repo, lock, &header, level)?;
+    let root = File::open(data).map_err(|e| Error::io("open", data, e))?;
+    let tree = walk(data)?;
+    let size = tree.files.iter().map(|f| f.size).sum();
+    let gauge = Gauge::new(waker);
+    gauge.set_total(size);
+
+    let source = Source { data, root, files: &tree.files, gauge: &gauge };
+    let cursor = Mutex::new(Cursor { source: &source, next: 0, large: None });
+    let found = pool::work(&gauge, jobs, watch, || {
+        let writer = partial.packer().writer()?;
+        let mut worker = Worker { source: &source, writer, buffer: Vec::new(), found: Vec::new() };
+        while !gauge.stopped() {
+            let Some(job) = locked(&cursor).deal()? else { break };
+            worker.run(job)?;
+        }
+        worker.writer.close()?;
+        Ok(worker.found)
+    })?;
+    // A block that is in no list counts as zeros, so be sure that none was forgotten.
+    assert_eq!(gauge.done(), size, "every byte was looked at");
+
+    let files = join(&tree.files, found);
+    let backup = partial.finish(header, tree.dirs, files)?;
+    Ok(Stored {
+        name: backup.name,
+        size,
+        stored: backup.manifest.stored,
+        files: backup.manifest.files.len() as u64,
+    })
+}
+
+/// A stored block: file, number, content, place.
+type Item = (usize, u64, Hash, Place);
+
+/// Puts together what the workers stored.
+fn join(files: &[Found], found: Vec<Vec<Item>>) -> Vec<StoredFile> {
+    let mut all: Vec<Item> = found.into_iter().flatten().collect();
+    all.sort_unstable_by_key(|(file, number, ..)| (*file, *number));
+    let mut all = all.into_iter().peekable();
+    let mut out = Vec::with_capacity(files.len());
+    for (index, file) in files.iter().enumerate() {
+        let mut blocks = Vec::new();
+        while let Some((_, number, hash, place)) = all.next_if(|(file, ..)| *file == index) {
+            blocks.push((number, hash, place));
+        }
+        out.push(StoredFile { path: file.path.clone(), mode: file.mode, size: file.size, blocks });
+    }
+    out
+}
+
+struct Source<'a> {
+    data: &'a Path,
+    root: File,
+    files: &'a [Found],
+    gauge: &'a Gauge,
+}
+
+impl Source<'_> {
+    fn open(&self, index: usize) -> Result<File> {
+        let found = &self.files[index];
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+        let file = open_below(&self.root, &found.path, flags, 0);
+        let file = file.map_err(|e| self.fail(index, e))?;
+        self.check(index, &file)?;
+        Ok(file)
+    }
+
+    /// Fails if the file is not what it was.
+    fn check(&self, index: usize, file: &File) -> Result<()> {
+        let now = file.metadata().map_err(|e| self.fail(index, e))?;
+        if self.files[index].is_unchanged(&now) {
+            return Ok(());
+        }
+        Err(self.fail(index, io::Error::other("it changed while it was read")))
+    }
+
+    fn fail(&self, index: usize, e: io::Error) -> Error {
+        Error::io("read", &self.data.join(&self.files[index].path), e)
+    }
+}
+
+/// What a worker does next.
+enum Job {
+    /// Small files, whole.
+    Lot(Range<usize>),
+    /// One block of a large file.
+    Block(usize, u64, Arc<File>),
+}
+
+/// Deals out the work in the order of the files, so that reading goes forward.
+struct Cursor<'a> {
+    source: &'a Source<'a>,
+    next: usize,
+    /// The large file in work, and its next block.
+    large: Option<(usize, Arc<File>, u64)>,
+}
+
+impl Cursor<'_> {
+    fn deal(&mut self) -> Result<Option<Job>> {
+        loop {
+            if let Some(job) = self.block()? {
+                return Ok(Some(job));
+            }
+            let files = self.source.files;
+            let Some(found) = files.get(self.next) else { return Ok(None) };
+            if found.size > BLOCK_SIZE {
+                self.large = Some((self.next, Arc::new(self.source.open(self.next)?), 0));
+                self.next += 1;
+                continue;
+            }
+            let first = self.next;
+            let mut bytes = 0;
+            while let Some(found) = files.get(self.next) {
+                bytes += found.size;
+                if self.next > first && (bytes > BLOCK_SIZE || self.next - first == LOT) {
+                    break;
+                }
+                self.next += 1;
+            }
+            return Ok(Some(Job::Lot(first..self.next)));
+        }
+    }
+
+    /// The next block of the large file, passing over holes however long they are.
+    fn block(&mut self) -> Result<Option<Job>> {
+        let Some((index, file, next)) = &mut self.large else { return Ok(None) };
+        let found = &self.source.files[*index];
+        let start = *next * BLOCK_SIZE;
+        if found.sparse && start < found.size {
+            let data = next_data(file, start).map_err(|e| self.source.fail(*index, e))?;
+            let data = data.unwrap_or(found.size).min(found.size);
+            *next = if data == found.size { data.div_ceil(BLOCK_SIZE) } else { data / BLOCK_SIZE };
+            self.source.gauge.add((*next * BLOCK_SIZE).min(found.size) - start);
+        }
+        if *next * BLOCK_SIZE >= found.size {
+            self.source.check(*index, file)?;
+            self.large = None;
+            return Ok(None);
+        }
+        let job = Job::Block(*index, *next, Arc::clone(file));
+        *next += 1;
+        Ok(Some(job))
+    }
+}
+
+struct Worker<'a> {
+    source: &'a Source<'a>,
+    writer: PackWriter<'a>,
+    buffer: Vec<u8>,
+    found: Vec<Item>,
+}
+
+impl Worker<'_> {
+    fn run(&mut self, job: Job) -> Result<()> {
+        match job {
+            Job::Block(index, number, file) => {
+                self.block(index, number, &file)?;
+                // Looked at after each block, since the last one to end is not known.
+                self.source.check(index, &file)
+            }
+            Job::Lot(range) => {
+                for index in range {
+                    if self.source.gauge.stopped() {
+                        break;
+                    }
+                    let file = self.source.open(index)?;
+                    if self.source.files[index].size > 0 {
+                        self.block(index, 0, &file)?;
+                        self.source.check(index, &file)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn block(&mut self, index: usize, number: u64, file: &File) -> Result<()> {
+        let start = number * BLOCK_SIZE;
+        let length = (self.source.files[index].size - start).min(BLOCK_SIZE);
+        self.buffer.resize(length as usize, 0);
+        file.read_exact_at(&mut self.buffer, start).map_err(|e| self.source.fail(index, e))?;
+        if let Some((hash, place)) = self.writer.put(&self.buffer)? {
+            self.found.push((index, number, hash, place));
+        }
+        self.source.gauge.add(length);
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! The commands: options in, a call of the room that does the work, an exit status out.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::clock::short;
+use crate::error::{Error, Result, bytes};
+use crate::listing;
+use crate::options::Options;
+use crate::plan::Plan;
+use crate::pool::Gauge;
+use crate::primary::Primary;
+use crate::prune;
+use crate::repository::Repository;
+use crate::restore;
+use crate::run;
+use crate::seed::Patience;
+use crate::supervisor::Supervisor;
+use crate::target;
+use crate::verify;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Runs the command. The answer is the exit status.
+pub fn dispatch(options: &Options) -> u8 {
+    let result = match options.command {
+        "run" => plan(options).and_then(|p| run::run(&p, &mut Supervisor::new(p.poll)?)),
+        "seed" => from(options)
+            .and_then(|()| plan(options))
+            .and_then(|p| run::seed(&p, &mut Supervisor::new(p.poll)?)),
+        "restore" => restore(options),
+        "list" => list(options),
+        "verify" => verify(options),
+        "prune" => prune(options),
+        other => Err(Error::config(format!("unknown command '{other}'"))),
+    };
+    result.unwrap_or_else(|e| {
+        log::error!("{}: {e}; exit status {}", e.cause(), e.exit_status());
+        e.exit_status()
+    })
+}
+
+/// Writes to standard output. The answer is the exit status: a reader that has gone is fine.
+pub fn print(text: &str) -> u8 {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => 1,
+        _ => 0,
+    }
+}
+
+/// `--from`.
+fn from(options: &Options) -> Result<()> {
+    match options.text("from") {
+        Some("dump") => Ok(()),
+        None => Err(Error::config("seed needs --from dump")),
+        Some(other @ "clone") => {
+            Err(Error::config(format!("--from {other} is not in this build: use dump")))
+        }
+        Some(other) => Err(Error::config(format!("malformed value '{other}' for --from: dump"))),
+    }
+}
+
+fn plan(options: &Options) -> Result<Plan> {
+    let scratch = absolute(options.required_path("scratch")?);
+    let repo = absolute(options.required_path("repo")?);
+    let checkpoint = match options.path("checkpoint") {
+        Some(path) => absolute(path),
+        None => scratch.join("checkpoint"),
+    };
+    let log_file = options.path("log-file").map(absolute);
+    let stall = options.duration("stall-timeout", MINUTE * 10)?;
+    Ok(Plan {
+        repo,
+        scratch,
+        others: log_file.into_iter().chain([checkpoint.clone()]).collect(),
+        checkpoint,
+        primary: primary(options)?,
+        program: server_program(options.path("mysqld"))?,
+        mysqld_user: options.text("mysqld-user").map(String::from),
+        mysqld_options: options.mysqld_options().to_vec(),
+        dumps_first: options.dumps_first()?,
+        max_failures: options.max_failures()?,
+        backoff: (
+            options.duration("backoff-base", SECOND)?,
+            options.duration("backoff-cap", MINUTE)?,
+        ),
+        poll: options.duration("poll-interval", SECOND)?,
+        ping_timeout: options.duration("ping-timeout", SECOND * 30)?,
+        patience: Patience {
+            start: options.duration("start-timeout", MINUTE * 10)?,
+            shutdown: options.duration("shutdown-timeout", MINUTE * 5)?,
+            stall: (!stall.is_zero()).then_some(stall),
+        },
+        min_interval: options.duration("min-interval", Duration::ZERO)?,
+        policy: options.retention()?,
+        jobs: options.jobs()?,
+        level: options.compression_level()?,
+        keep_scratch: options.switch("keep-scratch"),
+    })
+}
+
+fn primary(options: &Options) -> Result<Primary> {
+    let primary = options.primary()?;
+    if primary.candidates.is_empty() {
+        return Err(Error::config("no primary given: use --primary, or host in [client]"));
+    }
+    if primary.account.user.is_empty() {
+        return Err(Error::config(
+            "no account given: use --defaults-file with user in its [client]",
+        ));
+    }
+    Ok(primary)
+}
+
+/// The server to run privately: what was named, or the first one found.
+fn server_program(named: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = named {
+        let path = absolute(path);
+        return if is_program(&path) {
+            Ok(path)
+        } else {
+            Err(Error::config(format!("--mysqld {} is not a program", path.display())))
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/local/sbin", "/usr/local/mysql/bin", "/usr/libexec"];
+    let places: Vec<PathBuf> =
+        std::env::split_paths(&path).chain(usual.into_iter().map(PathBuf::from)).collect();
+    ["mariadbd", "mysqld"]
+        .iter()
+        .flat_map(|name| places.iter().map(move |p| p.join(name)))
+        .find(|p| is_program(p))
+        .ok_or_else(|| Error::config("no mariadbd or mysqld found: install one or use --mysqld"))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn restore(options: &Options) -> Result<u8> {
+    let began = Instant::now();
+    let to = absolute(options.required_path("to")?);
+    let repo = Repository::open(&options.required_path("repo")?)?;
+    let mut supervisor = Supervisor::new(SECOND)?;
+    let target = target::Target::claim(&to, repo.root())?;
+    let name = match &options.backup {
+        Some(name) => name.clone(),
+        None => newest(&repo)?,
+    };
+    let held = repo.hold(&name)?;
+    let waker = supervisor.waker();
+    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers(gauge);
+    let restored = restore::restore(
+        &repo,
+        &held,
+        target.path(),
+        target.owner(),
+        restore::Into::Empty,
+        true,
+        options.jobs()?,
+        waker,
+        &mut watch,
+    )?;
+    target.keep();
+    let manifest = &held.manifest;
+    log::info!(
+        "restored {name} to {}: {} files, {}, in {}",
+        to.display(),
+        restored.files,
+        bytes(restored.bytes),
+        short(began.elapsed())
+    );
+    log::info!(
+        "data as of {}, position {}, {} {}",
+        manifest.data_as_of.rfc3339(),
+        manifest.position,
+        manifest.flavor,
+        manifest.version
+    );
+    Ok(0)
+}
+
+fn newest(repo: &Repository) -> Result<String> {
+    let none =
+        || Error::NoBackup { what: format!("repository {} has no backup", repo.root().display()) };
+    repo.names()?.pop().ok_or_else(none)
+}
+
+fn list(options: &Options) -> Result<u8> {
+    let repo = Repository::open(&options.required_path("repo")?)?;
+    let entries = listing::entries(&repo)?;
+    let json = options.switch("json");
+    Ok(print(&if json { listing::json(&entries) } else { listing::table(&entries) }))
+}
+
+fn verify(options: &Options) -> Result<u8> {
+    let began = Instant::now();
+    let repo = Repository::open(&options.required_path("repo")?)?;
+    let names = match &options.backup {
+        Some(name) => vec![name.clone()],
+        None => repo.names()?,
+    };
+    let mut supervisor = Supervisor::new(SECOND)?;
+    let waker = supervisor.waker();
+    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers(gauge);
+    let report = verify::verify(&repo, &names, options.jobs()?, waker, &mut watch)?;
+    let status = listing::report_verify(&report, &names);
+    if options.switch("json") {
+        print(&listing::verify_json(&report));
+    }
+    log::info!(
+        "verified {} backups: {} packs, {}, in {}",
+        names.len(),
+        report.packs_read,
+        bytes(report.bytes),
+        short(began.elapsed())
+    );
+    status.map(|()| 0)
+}
+
+fn prune(options: &Options) -> Result<u8> {
+    let repo = Repository::open(&options.required_path("repo")?)?;
+    let lock = repo.lock("prune")?;
+    let dry_run = options.switch("dry-run");
+    if !dry_run {
+        repo.sweep_tmp(&lock)?;
+    }
+    let pruned = prune::prune(&repo, &lock, options.retention()?, dry_run)?;
+    listing::report_prune(&pruned, dry_run);
+    match pruned.unreadable.first() {
+        Some(name) => Err(Error::BackupDamaged {
+            backup: name.clone(),
+            what: "its manifest cannot be read, so no pack was removed".into(),
+        }),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,237 @@
+//! What `list` and `verify` print, for people and for programs.
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result, bytes};
+use crate::manifest::Manifest;
+use crate::prune::Pruned;
+use crate::repository::Repository;
+use crate::verify::Report;
+
+/// A backup as `list` shows it.
+pub struct Entry {
+    name: String,
+    /// `None` when it cannot be read.
+    manifest: Option<Manifest>,
+    damage: Option<String>,
+}
+
+/// All backups, oldest first.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub fn entries(repo: &Repository) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for name in repo.names()? {
+        entries.push(match repo.load(&name) {
+            Ok(manifest) => {
+                let damage = repo.state(&manifest);
+                Entry { name, manifest: Some(manifest), damage }
+            }
+            // Pruned between the listing and the look.
+            Err(Error::NoBackup { .. }) => continue,
+            Err(Error::BackupDamaged { what, .. }) => {
+                Entry { name, manifest: None, damage: Some(what) }
+            }
+            Err(e) => return Err(e),
+        });
+    }
+    Ok(entries)
+}
+
+/// For people: a line each.
+pub fn table(entries: &[Entry]) -> String {
+    let mut rows = vec![
+        ["NAME", "STATE", "DATA AS OF", "SIZE", "ADDED", "VERSION", "POSITION"].map(String::from),
+    ];
+    for entry in entries {
+        let state = if entry.damage.is_some() { "damaged" } else { "complete" };
+        let name = entry.name.clone();
+        rows.push(match &entry.manifest {
+            Some(m) => [
+                name,
+                state.into(),
+                m.data_as_of.rfc3339(),
+                bytes(m.size),
+                bytes(m.stored),
+                m.version.clone(),
+                m.position.clone(),
+            ],
+            None => {
+                [name, state.into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]
+            }
+        });
+    }
+    let mut text = String::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
+            let last = column + 1 == row.len();
+            text += &if last { cell.clone() } else { format!("{cell:<width$}  ") };
+        }
+        text.push('\n');
+    }
+    for entry in entries {
+        if let Some(damage) = &entry.damage {
+            text += &format!("{}: {damage}\n", entry.name);
+        }
+    }
+    text
+}
+
+/// For programs: an array of objects.
+pub fn json(entries: &[Entry]) -> String {
+    let objects: Vec<String> = entries
+        .iter()
+        .map(|entry| {
+            let m = entry.manifest.as_ref();
+            let text = |f: fn(&Manifest) -> &str| m.map_or("null".into(), |m| quote(f(m)));
+            let time =
+                |f: fn(&Manifest) -> Timestamp| m.map_or("null".into(), |m| quote(&f(m).rfc3339()));
+            let number = |f: fn(&Manifest) -> u64| m.map_or("null".into(), |m| f(m).to_string());
+            let base = m.and_then(|m| m.base.as_deref()).map_or("null".into(), quote);
+            let state = if entry.damage.is_some() { "damaged" } else { "complete" };
+            object(&[
+                ("name", quote(&entry.name)),
+                ("state", quote(state)),
+                ("flavor", text(|m| &m.flavor)),
+                ("version", text(|m| &m.version)),
+                ("position", text(|m| &m.position)),
+                ("data_as_of", time(|m| m.data_as_of)),
+                ("finished", time(|m| m.finished)),
+                ("files", number(|m| m.files.len() as u64)),
+                ("size", number(|m| m.size)),
+                ("stored", number(|m| m.stored)),
+                ("base", base),
+            ])
+        })
+        .collect();
+    if objects.is_empty() { "[]\n".into() } else { format!("[\n  {}\n]\n", objects.join(",\n  ")) }
+}
+
+/// Logs what a prune did, or would do.
+pub fn report_prune(pruned: &Pruned, dry_run: bool) {
+    let verb = if dry_run { "would remove" } else { "removed" };
+    if !pruned.removed.is_empty() || pruned.packs > 0 {
+        log::info!(
+            "{verb} {} backups ({}), {} packs, {}",
+            pruned.removed.len(),
+            pruned.removed.join(", "),
+            pruned.packs,
+            bytes(pruned.bytes)
+        );
+    } else if dry_run {
+        log::info!("would remove nothing");
+    }
+    for name in &pruned.in_use {
+        log::info!("{name} is in use: it stays until the next prune");
+    }
+    if !pruned.unreadable.is_empty() {
+        log::warn!(
+            "backup-damaged: no pack was removed, since these manifests cannot be read: {}",
+            pruned.unreadable.join(", ")
+        );
+    }
+}
+
+/// Logs what a verify found. Damage is an error.
+///
+/// # Errors
+/// [`Error::BackupDamaged`] naming the first damaged backup.
+pub fn report_verify(report: &Report, names: &[String]) -> Result<()> {
+    for damage in &report.damaged {
+        let files: Vec<String> =
+            damage.files.iter().take(5).map(|f| f.display().to_string()).collect();
+        let more = damage.files.len().saturating_sub(files.len());
+        let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+        log::warn!(
+            "backup-damaged: pack {}: {}; it spoils {}{and} in {}",
+            damage.pack,
+            damage.what,
+            files.join(", "),
+            damage.backups.join(", ")
+        );
+    }
+    let mut bad = report.backups.iter().filter(|b| !b.ok);
+    match bad.next() {
+        Some(first) => {
+            let others = bad.count();
+            let and = if others > 0 { format!(" (and {others} more)") } else { String::new() };
+            Err(Error::BackupDamaged {
+                backup: format!("{}{and}", first.name),
+                what: first.what.clone(),
+            })
+        }
+        None => {
+            log::debug!("all of {} backups are good", names.len());
+            Ok(())
+        }
+    }
+}
+
+/// The report as one object.
+pub fn verify_json(report: &Report) -> String {
+    let backups: Vec<String> = report
+        .backups
+        .iter()
+        .map(|b| {
+            object(&[("name", quote(&b.name)), ("ok", b.ok.to_string()), ("what", quote(&b.what))])
+        })
+        .collect();
+    let strings = |list: Vec<String>| {
+        let quoted: Vec<String> = list.iter().map(|s| quote(s)).collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    let damaged: Vec<String> = report
+        .damaged
+        .iter()
+        .map(|d| {
+            object(&[
+                ("pack", quote(&d.pack)),
+                ("what", quote(&d.what)),
+                ("backups", strings(d.backups.clone())),
+                ("files", strings(d.files.iter().map(|f| f.display().to_string()).collect())),
+            ])
+        })
+        .collect();
+    let ok = report.backups.iter().all(|b| b.ok);
+    let whole = object(&[
+        ("ok", ok.to_string()),
+        ("packs", report.packs_read.to_string()),
+        ("bytes", report.bytes.to_string()),
+        ("backups", format!("[{}]", backups.join(", "))),
+        ("damaged", format!("[{}]", damaged.join(", "))),
+    ]);
+    whole + "\n"
+}
+
+fn object(members: &[(&str, String)]) -> String {
+    let members: Vec<String> = members.iter().map(|(k, v)| format!("{}: {v}", quote(k))).collect();
+    format!("{{{}}}", members.join(", "))
+}
+
+/// A JSON string, RFC 8259.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", c as u32)),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(quote("a\"b\\c\nd"), "\"a\\\"b\\\\c\\u000ad\"");
+        assert_eq!(object(&[("k", "1".into())]), "{\"k\": 1}");
+        assert_eq!(json(&[]), "[]\n");
+    }
+}

@@ -1,0 +1,223 @@
+//! The directory that a backup is restored into.
+//!
+//! Made ready first: directories are there, what is surplus or of the wrong kind is gone, and
+//! there is room. After that, files are opened below it and nothing but a file of its own is
+//! ever written to: no link, symbolic or hard, leads out. Modes and owners come last, since a
+//! directory may be recorded as one that cannot be written to.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Into;
+use crate::error::{Error, Result};
+use crate::manifest::{Block, FileEntry, Hash, Manifest, Piece};
+use crate::sys;
+
+/// The target, open.
+pub struct Target {
+    /// For messages.
+    pub path: PathBuf,
+    /// Everything is opened below it.
+    pub root: File,
+    into: Into,
+    owner: Option<(u32, u32)>,
+}
+
+/// One of its files, with its size.
+pub struct TargetFile {
+    pub file: File,
+    /// It was made just now, so it is all zeros.
+    new: bool,
+}
+
+impl Target {
+    /// Makes the directory ready for the files of `manifest`.
+    pub fn prepare(
+        path: &Path,
+        into: Into,
+        owner: Option<(u32, u32)>,
+        manifest: &Manifest,
+    ) -> Result<Target> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("make", path, e));
+            }
+            _ => {}
+        }
+        let root = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let target = Target { path: path.to_path_buf(), root, into, owner };
+        let had = match into {
+            Into::Empty => target.check_empty().map(|()| 0)?,
+            Into::Existing => target.clear_surplus(manifest)?,
+        };
+        target.check_space(manifest, had)?;
+        for dir in &manifest.dirs {
+            match sys::mkdir_below(&target.root, &dir.path, 0o700) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && into == Into::Existing => {}
+                other => {
+                    other.map_err(|e| Error::io("make", &path.join(&dir.path), e))?;
+                }
+            }
+        }
+        Ok(target)
+    }
+
+    /// Where the file is, for messages.
+    pub fn path(&self, entry: &FileEntry) -> PathBuf {
+        self.path.join(&entry.path)
+    }
+
+    fn check_empty(&self) -> Result<()> {
+        let fail = |e| Error::io("list", &self.path, e);
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            // The root of a file system of its own has it; servers pass over it too.
+            if name != "lost+found" {
+                let (path, name) = (self.path.display(), name.to_string_lossy());
+                return Err(Error::config(format!("{path} is not empty: it holds '{name}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what the backup has not, or has as something else, and says how many bytes of
+    /// disk what is left has.
+    fn clear_surplus(&self, manifest: &Manifest) -> Result<u64> {
+        let dirs: HashSet<&Path> = manifest.dirs.iter().map(|d| d.path.as_path()).collect();
+        let files: HashMap<&Path, u64> =
+            manifest.files.iter().map(|f| (f.path.as_path(), f.size)).collect();
+        let mut kept = 0;
+        let mut todo = vec![PathBuf::new()];
+        while let Some(dir) = todo.pop() {
+            let full = self.path.join(&dir);
+            let fail = |e| Error::io("clear", &full, e);
+            for entry in fs::read_dir(&full).map_err(fail)? {
+                let entry = entry.map_err(fail)?;
+                let path = dir.join(entry.file_name());
+                let m = entry.metadata().map_err(fail)?;
+                if m.is_dir() {
+                    if dirs.contains(path.as_path()) {
+                        todo.push(path);
+                    } else if path.as_os_str() != "lost+found" {
+                        fs::remove_dir_all(entry.path()).map_err(fail)?;
+                    }
+                } else if m.is_file() && m.nlink() == 1 && files.contains_key(path.as_path()) {
+                    kept += (m.blocks() * 512).min(files[path.as_path()]);
+                } else {
+                    fs::remove_file(entry.path()).map_err(fail)?;
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    fn check_space(&self, manifest: &Manifest, had: u64) -> Result<()> {
+        let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
+        let stored = pieces.filter(|p| matches!(p.block, Block::Stored { .. }));
+        let needed = stored.map(|p| p.length).sum::<u64>().saturating_sub(had);
+        let free = sys::free_bytes(&self.path).map_err(|e| Error::io("look at", &self.path, e))?;
+        if needed > free {
+            return Err(Error::DiskFull { path: self.path.clone(), free, needed: Some(needed) });
+        }
+        Ok(())
+    }
+
+    /// Opens or makes a file and gives it its size.
+    pub fn open(&self, entry: &FileEntry) -> Result<TargetFile> {
+        let fail = |e| Error::io("write", &self.path(entry), e);
+        let (file, new) = self.open_or_make(&entry.path).map_err(fail)?;
+        // An older file is cut or grown; what grows is a hole until it is written.
+        file.set_len(entry.size).map_err(fail)?;
+        Ok(TargetFile { file, new })
+    }
+
+    fn open_or_make(&self, path: &Path) -> io::Result<(File, bool)> {
+        if self.into == Into::Existing {
+            let flags = libc::O_RDWR | libc::O_NONBLOCK;
+            match sys::open_below(&self.root, path, flags, 0) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => return other.map(|file| (file, false)),
+            }
+        }
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+        Ok((sys::open_below(&self.root, path, flags, 0o600)?, true))
+    }
+
+    /// Gives a file its mode and owner.
+    pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
+        self.adorn(&file.file, entry.mode).map_err(|e| Error::io("write", &self.path(entry), e))
+    }
+
+    /// Gives the directories their modes and owners, the innermost first.
+    pub fn finish_dirs(&self, manifest: &Manifest) -> Result<()> {
+        for dir in manifest.dirs.iter().rev() {
+            let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+            sys::open_below(&self.root, &dir.path, flags, 0)
+                .and_then(|d| self.adorn(&d, dir.mode))
+                .map_err(|e| Error::io("write", &self.path.join(&dir.path), e))?;
+        }
+        match self.owner {
+            Some((uid, gid)) => std::os::unix::fs::fchown(&self.root, Some(uid), Some(gid))
+                .map_err(|e| Error::io("write", &self.path, e)),
+            None => Ok(()),
+        }
+    }
+
+    fn adorn(&self, file: &File, mode: u32) -> io::Result<()> {
+        let is = file.metadata()?;
+        if let Some((uid, gid)) = self.owner
+            && (is.uid(), is.gid()) != (uid, gid)
+        {
+            std::os::unix::fs::fchown(file, Some(uid), Some(gid))?;
+        }
+        if is.mode() & 0o7777 != mode {
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+}
+
+impl TargetFile {
+    /// Does it have the content named `hash` there already?
+    pub fn has(&self, piece: &Piece, hash: &Hash, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        if self.new {
+            return Ok(false);
+        }
+        buffer.resize(piece.length as usize, 0);
+        self.file.read_exact_at(buffer, piece.offset)?;
+        Ok(Hash::from(Sha256::digest(&buffer[..])) == *hash)
+    }
+
+    /// Writes a block.
+    pub fn write(&self, piece: &Piece, content: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(content, piece.offset)?;
+        sys::start_writeback(&self.file, piece.offset, piece.length);
+        Ok(())
+    }
+
+    /// Makes a run of blocks zeros, if anything is there.
+    pub fn zero(&self, piece: &Piece) -> io::Result<()> {
+        let end = piece.offset + piece.length;
+        if self.new || sys::next_data(&self.file, piece.offset)?.is_none_or(|at| at >= end) {
+            return Ok(());
+        }
+        match sys::punch_hole(&self.file, piece.offset, piece.length) {
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                let zeros = vec![0; 1 << 20];
+                let mut at = piece.offset;
+                while at < end {
+                    let n = (end - at).min(1 << 20);
+                    self.file.write_all_at(&zeros[..n as usize], at)?;
+                    at += n;
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The pass: the order of its steps, and the one way out whatever happens.
+//!
+//! Lock, look at what is there, attempts until the goal is reached or the breaker gives up,
+//! store, prune, clean up. A stop travels up to [`run`] as an error like any other; what an end
+//! leaves behind (scratch data, checkpoint) is decided in [`conclude`] alone.
+
+use std::time::Instant;
+
+use crate::attempt::{Attempts, Reached};
+use crate::backup::{self, Stored};
+use crate::checkpoint::{self, Checkpoint};
+use crate::clock::short;
+use crate::error::{Error, Result, bytes};
+use crate::listing;
+use crate::partial::Header;
+use crate::plan::{Plan, check_apart};
+use crate::prune;
+use crate::repository::{RepoLock, Repository};
+use crate::retention::Policy;
+use crate::scratch::{Scratch, Stage};
+use crate::supervisor::Supervisor;
+
+/// How a pass ended that did not fail.
+enum Done {
+    /// The newest backup is young enough.
+    NothingDue,
+    /// A backup is stored; 3 if somebody should look.
+    Stored { name: String, status: u8 },
+}
+
+/// `rollforward run`: one pass. The answer is the exit status.
+///
+/// # Errors
+/// Usage and locks only: these leave the checkpoint alone. Any other failure is written to the
+/// checkpoint and the log here, and comes back as its exit status.
+pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
+    pass(plan, supervisor, "run", |attempts, repo, lock| {
+        if attempts.not_due(plan.min_interval) {
+            return Ok(Done::NothingDue);
+        }
+        let reached = attempts.reach_goal()?;
+        let stored = store(plan, attempts, repo, lock)?;
+        let looked_over = attempts.passed_over();
+        if reached == Reached::Goal {
+            prune_old(attempts.supervisor(), repo, lock, plan.policy)?;
+        }
+        let status = if reached == Reached::Goal && !looked_over { 0 } else { 3 };
+        Ok(Done::Stored { name: stored.name, status })
+    })
+}
+
+/// `rollforward seed --from dump`: a backup that starts a new chain. The answer is the exit
+/// status.
+///
+/// # Errors
+/// As [`run`].
+pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
+    pass(plan, supervisor, "seed", |attempts, repo, lock| {
+        attempts.dump()?;
+        let stored = store(plan, attempts, repo, lock)?;
+        Ok(Done::Stored { name: stored.name, status: 0 })
+    })
+}
+
+/// What `run` and `seed` have in common: the locks before, the conclusion after.
+fn pass(
+    plan: &Plan,
+    supervisor: &mut Supervisor,
+    command: &str,
+    work: impl FnOnce(&mut Attempts, &Repository, &RepoLock) -> Result<Done>,
+) -> Result<u8> {
+    check_apart(&plan.repo, &plan.scratch)?;
+    let repo = Repository::open_or_create(&plan.repo)?;
+    let lock = repo.lock(command)?;
+    let user = plan.mysqld_user.as_deref();
+    let mut scratch = Scratch::open(&plan.scratch, &plan.others, user, command)?;
+    let before = match checkpoint::read(&plan.checkpoint) {
+        Ok(facts) => facts,
+        Err(why) => {
+            log::warn!("the checkpoint {} is not used: {why}", plan.checkpoint.display());
+            None
+        }
+    };
+    supervisor.checkpoint = Checkpoint::begin(&plan.checkpoint);
+    let result = (|| {
+        repo.sweep_tmp(&lock)?;
+        scratch.sweep(supervisor)?;
+        let fresh = command == "seed";
+        let mut attempts = Attempts::new(
+            plan,
+            supervisor,
+            &repo,
+            &mut scratch,
+            before.unwrap_or_default(),
+            fresh,
+        )?;
+        let worked = work(&mut attempts, &repo, &lock);
+        attempts.leave(worked)
+    })();
+    Ok(conclude(plan, supervisor, &mut scratch, result))
+}
+
+/// The one way out: what stays in the scratch directory, the checkpoint's last word, the log's
+/// last line.
+fn conclude(
+    plan: &Plan,
+    supervisor: &mut Supervisor,
+    scratch: &mut Scratch,
+    result: Result<Done>,
+) -> u8 {
+    let status = match &result {
+        Ok(Done::NothingDue) => 0,
+        Ok(Done::Stored { status, .. }) => *status,
+        Err(e) => e.exit_status(),
+    };
+    let kept = match &result {
+        Ok(Done::NothingDue) => Ok(()),
+        Ok(Done::Stored { name, .. }) if status == 0 && plan.keep_scratch => {
+            scratch.set_stage(Stage::Kept, Some(name))
+        }
+        Err(_) if status == 75 || status >= 128 => Ok(()),
+        _ => scratch.discard(),
+    };
+    if let Err(e) = kept {
+        log::warn!("scratch directory {}: {e}", scratch.root().display());
+    }
+    scratch.tidy();
+    let checkpoint = &mut supervisor.checkpoint;
+    match &result {
+        Ok(_) => checkpoint.end("done", status),
+        Err(e) => {
+            checkpoint.set("cause", e.cause());
+            checkpoint.set("message", e);
+            let stopped = matches!(e, Error::Interrupted { .. });
+            checkpoint.end(if stopped { "stopped" } else { "failed" }, status);
+            log::error!("{}: {e}; exit status {status}", e.cause());
+        }
+    }
+    status
+}
+
+/// Stores the data, which must be shut down, as a new backup.
+fn store(
+    plan: &Plan,
+    attempts: &mut Attempts,
+    repo: &Repository,
+    lock: &RepoLock,
+) -> Result<Stored> {
+    let began = Instant::now();
+    let header: Header = attempts.header()?;
+    let position = header.position.clone();
+    let data = attempts.data();
+    let supervisor = attempts.supervisor();
+    supervisor.checkpoint.phase("backup");
+    let waker = supervisor.waker();
+    let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers(gauge);
+    let stored =
+        backup::store(repo, lock, &data, header, plan.jobs, plan.level, waker, &mut watch)?;
+    supervisor.checkpoint.set("new_backup", &stored.name);
+    log::info!(
+        "stored {} at {position}: {} files, {}, {} new, in {}",
+        stored.name,
+        stored.files,
+        bytes(stored.size),
+        bytes(stored.stored),
+        short(began.elapsed())
+    );
+    Ok(stored)
+}
+
+fn prune_old(
+    supervisor: &mut Supervisor,
+    repo: &Repository,
+    lock: &RepoLock,
+    policy: Policy,
+) -> Result<()> {
+    supervisor.checkpoint.phase("prune");
+    supervisor.check_stop()?;
+    let pruned = prune::prune(repo, lock, policy, false)?;
+    listing::report_prune(&pruned, false);
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Where `restore --to` puts a backup: empty at first, and empty again if it fails.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// A directory that was empty or absent. Unless it is kept, what came into it is removed again.
+pub struct Target {
+    path: PathBuf,
+    made: bool,
+    owner: Option<(u32, u32)>,
+    kept: bool,
+}
+
+impl Target {
+    /// Takes the directory `path`, which must not lie in the repository, or makes it.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when it is something else, or not empty.
+    pub fn claim(path: &Path, repo: &Path) -> Result<Target> {
+        let wrong = |what: &str| Error::config(format!("--to {} {what}", path.display()));
+        let meta = match fs::symlink_metadata(path) {
+            Ok(meta) => Some(meta),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(wrong(&format!("cannot be opened: {e}"))),
+        };
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let lies_in = |dir: &Path| {
+            let repo = repo.canonicalize().unwrap_or_else(|_| repo.to_path_buf());
+            dir.canonicalize().is_ok_and(|d| d.starts_with(repo))
+        };
+        if lies_in(if meta.is_some() { path } else { parent }) {
+            return Err(wrong("lies in the repository"));
+        }
+        if let Some(meta) = &meta {
+            if !meta.is_dir() {
+                return Err(wrong("is not a directory"));
+            }
+            let mut entries =
+                fs::read_dir(path).map_err(|e| wrong(&format!("cannot be read: {e}")))?;
+            if entries.next().is_some() {
+                return Err(wrong("is not empty"));
+            }
+        } else {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(path)
+                .map_err(|e| wrong(&format!("cannot be made: {e}")))?;
+        }
+        let owner = if sys::is_root() {
+            let like = if meta.is_some() { path } else { parent };
+            fs::metadata(like).ok().map(|m| (m.uid(), m.gid()))
+        } else {
+            None
+        };
+        Ok(Target { path: path.to_path_buf(), made: meta.is_none(), owner, kept: false })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who its files shall belong to, if that is for us to say.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        self.owner
+    }
+
+    /// It is complete: keep it.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+            let _ = if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+        if self.made {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
