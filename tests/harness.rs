@@ -26,7 +26,7 @@ fn a_replica_until_a_position_equals_the_primary() {
     replica.advance_to(&position);
     assert_same("replica", &snapshot(&replica), "primary", &snapshot(&primary));
 
-    let writer = Writer::start_with(&primary, "load", Duration::ZERO, true);
+    let writer = Writer::start_with(&primary, "live", Duration::ZERO, true);
     writer.wait_for_more(300);
     let middle = primary.gtid_pos();
     writer.wait_for_more(10);

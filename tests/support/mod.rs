@@ -6,6 +6,8 @@
 //! `ROLLFORWARD_KEEP=1` to keep them.
 #![allow(unsafe_code, dead_code, unused_imports)]
 #![allow(clippy::disallowed_methods)]
+// The watcher outlives us on purpose.
+#![allow(clippy::zombie_processes)]
 
 pub mod compare;
 pub mod primary;
