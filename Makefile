@@ -4,6 +4,7 @@ DESTDIR ?=
 CARGO ?= cargo
 # Each test has a server or three of its own: more at once only fight for the disk.
 TEST_THREADS ?= 2
+TEST_FLAGS ?=
 BIN = target/release/rollforward
 SCRIPTS = scripts/deps scripts/house scripts/demo
 
@@ -23,7 +24,7 @@ check:
 
 test:
 	scripts/deps --quiet
-	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
 
 demo:
 	scripts/deps --quiet --data
