@@ -1,0 +1,41 @@
+# rollforward: what one types. `make deps` brings what a target needs, by apt, when it is missing.
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+# Each test has a server or three of its own: more at once only fight for the disk.
+TEST_THREADS ?= 2
+TEST_FLAGS ?=
+BIN = target/release/rollforward
+SCRIPTS = scripts/deps scripts/house scripts/demo
+
+all:
+	$(CARGO) build --release --locked
+
+deps:
+	scripts/deps
+
+check:
+	scripts/deps --quiet
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	scripts/house
+	shellcheck $(SCRIPTS) .ci/run
+	mandoc -Tlint -Wwarning man/rollforward.8
+
+test:
+	scripts/deps --quiet
+	$(CARGO) test --locked $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
+
+demo:
+	scripts/deps --quiet --data
+	CARGO='$(CARGO)' scripts/demo
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rollforward
+	install -m 644 man/rollforward.8 $(DESTDIR)$(PREFIX)/share/man/man8/rollforward.8
+
+clean:
+	$(CARGO) clean
+
+.PHONY: all deps check test demo install clean

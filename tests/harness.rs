@@ -1,0 +1,94 @@
+//! The harness itself: servers come up, replicate, compare, and go away without a trace.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    Checkpoint, DUMP, NIGHTLY, Primary, Replica, Scene, Server, TempDir, Writer, alive,
+    assert_same, processes_under, snapshot, wait_until,
+};
+
+#[test]
+fn a_replica_until_a_position_equals_the_primary() {
+    need_server!();
+    let primary = Primary::start("primary");
+    primary.create_account(NIGHTLY);
+    primary.create_account(DUMP);
+    let replica = Replica::start(&primary);
+    primary.fill("shop", 3, 1000);
+    primary.sql(
+        "CREATE VIEW shop.v AS SELECT COUNT(*) FROM shop.t0; \
+         CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO DELETE FROM shop.t0",
+    );
+    primary.backlog("shop", 500);
+    let position = primary.gtid_pos();
+    replica.advance_to(&position);
+    assert_same("replica", &snapshot(&replica), "primary", &snapshot(&primary));
+
+    let writer = Writer::start_with(&primary, "live", Duration::ZERO, true);
+    writer.wait_for_more(300);
+    let middle = primary.gtid_pos();
+    writer.wait_for_more(10);
+    assert!(writer.stop() >= 310);
+    replica.advance_to(&middle);
+    assert_ne!(snapshot(&replica), snapshot(&primary));
+    replica.advance_to(&primary.gtid_pos());
+    assert_same("replica", &snapshot(&replica), "primary", &snapshot(&primary));
+    primary.flush_and_purge_logs();
+}
+
+#[test]
+fn a_copy_of_a_stopped_server_starts_and_holds_the_same() {
+    need_server!();
+    let mut primary = Primary::start("primary");
+    primary.fill("shop", 1, 100);
+    let before = snapshot(&primary);
+    primary.kill9();
+    primary.restart();
+    primary.stop();
+    let dir = TempDir::new("copy");
+    let copy = dir.path().join("data");
+    let mut cp = std::process::Command::new("cp");
+    support::run_helper(cp.arg("-a").arg(primary.datadir()).arg(&copy), "");
+    let restored = Server::start_on(&copy);
+    assert_same("the copy", &snapshot(&restored), "the original", &before);
+    assert!(restored.try_sql("SELECT 1 FROM nowhere.none").is_err());
+}
+
+#[test]
+#[should_panic(expected = "definition `shop`.`t0`: only in left")]
+fn a_difference_is_named() {
+    let left = [("definition `shop`.`t0`".to_string(), "x".to_string())].into();
+    assert_same("left", &left, "right", &Default::default());
+}
+
+#[test]
+fn a_scene_leaves_no_process_and_no_directory() {
+    need_server!();
+    let scene = Scene::new("scene");
+    let pid = scene.primary.pid();
+    let datadir = scene.primary.datadir().to_path_buf();
+    let own = scene.path("");
+    assert!(alive(pid) && datadir.exists() && own.exists());
+    assert_eq!(processes_under(&datadir), [pid]);
+    assert_eq!(scene.checkpoint(), Checkpoint::default());
+    assert!(scene.leftover_processes().is_empty());
+    drop(scene);
+    wait_until("the server to be gone", Duration::from_secs(5), || !alive(pid));
+    assert!(!datadir.exists() && !own.exists());
+}
+
+#[test]
+fn the_servers_of_a_killed_test_die_with_it() {
+    need_server!();
+    let (pid, dir) = std::thread::spawn(|| {
+        // Forgotten, as by a thread that is killed: only the kernel can end the server.
+        let server = std::mem::ManuallyDrop::new(Server::start("lost", false, &[]));
+        (server.pid(), server.datadir().to_path_buf())
+    })
+    .join()
+    .unwrap();
+    wait_until("the server to be gone", Duration::from_secs(10), || !alive(pid));
+    assert!(processes_under(&dir).is_empty());
+}

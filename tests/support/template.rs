@@ -1,0 +1,73 @@
+//! One freshly installed data directory for all tests of a build, copied for each server.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{find_program, is_root, run_helper};
+
+/// Options that change what is on disk: the same at installation and at every start.
+pub const FORMAT: [&str; 2] = ["--innodb-log-file-size=16M", "--innodb-fast-shutdown=1"];
+
+/// `mariadbd` with `--no-defaults` and, for root, the switch that lets it run as such.
+pub fn mariadbd() -> Command {
+    let mut command = Command::new(find_program("mariadbd").expect("mariadbd"));
+    command.arg("--no-defaults");
+    if is_root() {
+        command.arg("--user=root");
+    }
+    command
+}
+
+/// Copies the template to `datadir`, which must not exist; makes the template if need be.
+pub fn copy_to(datadir: &Path) {
+    let template = template();
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--sparse=always", "--reflink=auto", "--"]).arg(&template).arg(datadir);
+    run_helper(&mut copy, "");
+}
+
+fn template() -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(cache).unwrap();
+    let version = run_helper(mariadbd().arg("--version"), "");
+    let version: String = version
+        .split_once("Ver ")
+        .map_or(version.as_str(), |(_, v)| v)
+        .split_whitespace()
+        .next()
+        .unwrap_or("unknown")
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c))
+        .collect();
+    let ready = cache.join(format!("template-{version}-1"));
+    // Held until the function returns; another test process waits here meanwhile.
+    let lock = File::create(cache.join("template.lock")).unwrap();
+    lock.lock().unwrap();
+    if ready.exists() {
+        return ready;
+    }
+    let half = cache.join("template-half");
+    let _ = fs::remove_dir_all(&half);
+    install(&half);
+    fs::rename(&half, &ready).unwrap();
+    ready
+}
+
+fn install(datadir: &Path) {
+    let mut command = Command::new(find_program("mariadb-install-db").expect("install-db"));
+    command.arg("--no-defaults").arg(format!("--datadir={}", datadir.display()));
+    command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+    command.args(["--skip-name-resolve", "--force"]).args(FORMAT);
+    if is_root() {
+        command.arg("--user=root");
+    }
+    run_helper(&mut command, "");
+    // The anonymous account would win over 'user'@'%' for connections from this host.
+    let mut bootstrap = mariadbd();
+    bootstrap.arg(format!("--datadir={}", datadir.display())).arg("--bootstrap").args(FORMAT);
+    run_helper(
+        &mut bootstrap,
+        "USE mysql;\nDELETE FROM global_priv WHERE User = '';\nDELETE FROM db WHERE User = '';\n",
+    );
+}
