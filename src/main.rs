@@ -14,6 +14,8 @@ mod repository;
 mod restore;
 mod retention;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod verify;
 fn main() {}
