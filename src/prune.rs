@@ -53,7 +53,7 @@ pub enum Removal {
 }
 
 /// Applies the policy. With `dry_run` nothing is changed.
-pub fn prune(repo: &Repository, lock: &RepoLock, policy: Policy, dry_run: bool) -> Result<Pruned> {
+pub fn prune(repo: &Repository, _lock: &RepoLock, policy: Policy, dry_run: bool) -> Result<Pruned> {
     let mut out = Pruned::default();
     let mut candidates = Vec::new();
     for name in repo.names()? {
@@ -83,7 +83,6 @@ pub fn prune(repo: &Repository, lock: &RepoLock, policy: Policy, dry_run: bool) 
         out.packs += 1;
         out.bytes += size;
     }
-    let _ = lock;
     Ok(out)
 }
 

@@ -7,7 +7,7 @@ use super::support::{Space, header, noise, snapshot};
 use crate::backup::store;
 use crate::error::Error;
 use crate::manifest::BLOCK_SIZE;
-use crate::restore::Into;
+use crate::restore::{Into, restore};
 
 const BLOCK: usize = BLOCK_SIZE as usize;
 
@@ -179,4 +179,21 @@ fn a_file_that_changes_while_it_is_read_ends_the_backup_by_name() {
     let error = store(&s.repo, &lock, &s.data, header(), 1, 1, None, grow).unwrap_err();
     assert!(error.to_string().contains("z.ibd") && error.cause() == "io-error", "{error}");
     assert!(s.repo.names().unwrap().is_empty() && s.tmp_is_empty() && s.packs().is_empty());
+}
+
+#[test]
+fn an_owner_gets_all_of_a_restored_directory() {
+    let s = Space::new();
+    s.file("shop/a.ibd", 1, BLOCK + 1);
+    s.file("b", 2, 10);
+    let held = s.repo.hold(&s.store().name).unwrap();
+    // Only root can give files away; to others the owner is who they are anyway.
+    let me = s.dir.metadata().unwrap();
+    let owner = if crate::sys::is_root() { (4242, 4343) } else { (me.uid(), me.gid()) };
+    let to = s.dir.join("to");
+    restore(&s.repo, &held, &to, Some(owner), Into::Empty, true, 2, None, &mut |_| Ok(())).unwrap();
+    for path in ["", "shop", "shop/a.ibd", "b"] {
+        let m = to.join(path).metadata().unwrap();
+        assert_eq!((m.uid(), m.gid()), owner, "{path}");
+    }
 }
