@@ -12,7 +12,9 @@ use std::path::PathBuf;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::manifest::{self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef};
+use crate::manifest::{
+    self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
+};
 use crate::packs;
 use crate::packs::write::{Packer, Place, Table, sync_dir};
 use crate::repository::{RepoLock, Repository, write_durably};
@@ -105,6 +107,9 @@ impl<'a> PartialBackup<'a> {
             return Err(vanished(&format!("its manifest would be false: {what}")));
         }
         let name = self.repo.new_name()?;
+        if !is_backup_name(&name) {
+            return Err(vanished(&format!("{name} would be no name of a backup")));
+        }
         let draft = self.repo.tmp().join("manifest");
         let place = self.repo.backups().join(&name);
         write_durably(&draft, text.as_bytes())?;

@@ -62,8 +62,6 @@ pub struct Facts {
     pub address: Address,
     /// Whose words it speaks.
     pub flavor: Flavor,
-    /// Its version, as it says.
-    pub version: String,
     /// What it has executed: the goal, if this pass needs one now.
     pub position: Position,
     /// When the position was read.
@@ -225,7 +223,6 @@ impl Primary {
         Ok(Facts {
             address: address.clone(),
             flavor,
-            version,
             position: position("position")?,
             asked,
             server_id: rows.get("server_id").parse().unwrap_or(0),
@@ -283,7 +280,6 @@ mod tests {
         Facts {
             address: Address { host: "::1".into(), port: 3306 },
             flavor: Flavor::MariaDb,
-            version: "10.11".into(),
             position: position("0-2-80"),
             asked: Timestamp(0),
             server_id: 2,

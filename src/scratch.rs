@@ -16,8 +16,9 @@ use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
 use crate::process::start_time;
-use crate::supervisor::{Look, Nobody, Supervisor, Wait};
+use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
+use crate::watched::Nobody;
 
 /// What a scratch directory may hold.
 const OURS: &[&str] = &[
