@@ -252,14 +252,28 @@ fn text(value: Value) -> Option<String> {
 fn trouble(error: mysql::Error) -> Trouble {
     match error {
         mysql::Error::MySqlError(e) => Trouble::Server { errno: e.code, text: e.message },
-        // The crate keeps the codec's error type to itself; a time-out of the socket is
-        // EAGAIN (11) in its words.
-        e @ (mysql::Error::CodecError(_) | mysql::Error::IoError(_)) => {
-            let text = e.to_string();
-            if text.contains("os error 11)") { Trouble::TimedOut } else { Trouble::Lost(text) }
-        }
+        mysql::Error::DriverError(e) => Trouble::Lost(plain(&e.to_string())),
+        mysql::Error::IoError(e) => lost(&e.to_string()),
+        // The crate keeps the codec's error type to itself.
+        mysql::Error::CodecError(e) => lost(&e.to_string()),
         e => Trouble::Lost(e.to_string()),
     }
+}
+
+/// A time-out of the socket is EAGAIN, "os error 11" in std's words.
+fn lost(text: &str) -> Trouble {
+    if text.contains("(os error 11)") { Trouble::TimedOut } else { Trouble::Lost(plain(text)) }
+}
+
+/// The crates' words in the manner of ours.
+fn plain(text: &str) -> String {
+    let text = text.strip_prefix("IO error: ").unwrap_or(text);
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut text = text.replace(['`', '\''], "");
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
 }
 
 /// `text` as a string literal, for a session whose sql_mode lacks NO_BACKSLASH_ESCAPES.
