@@ -180,7 +180,8 @@ impl<'a> Attempts<'a> {
     pub(crate) fn ask_primary(&mut self) -> Result<Facts> {
         let base = self.bases.current().map(|b| &b.position);
         let at = if self.data == Data::None { base } else { self.progress.at().or(base) };
-        let facts = self.plan.primary.choose(at)?;
+        let supervisor = &mut *self.supervisor;
+        let facts = self.plan.primary.choose(at, &mut || supervisor.check_stop())?;
         if let Some(base) = self.bases.current()
             && base.manifest.flavor != facts.flavor.name()
         {

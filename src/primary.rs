@@ -140,13 +140,19 @@ impl Primary {
     }
 
     /// The facts of the first candidate that answers and that a replica at `base` can follow.
+    /// `go_on` is asked before each of them, since a dead one takes its time.
     ///
     /// # Errors
     /// The verdict of the last candidate, unless another one may do better later: then that
     /// nobody can be reached.
-    pub fn choose(&self, base: Option<&Position>) -> Result<Facts> {
+    pub fn choose(
+        &self,
+        base: Option<&Position>,
+        go_on: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Facts> {
         let mut worst: Option<Error> = None;
         for address in &self.candidates {
+            go_on()?;
             let judged = self.ask(address).and_then(|facts| {
                 base.map_or(Ok(()), |b| facts.judge(b))?;
                 Ok(facts)

@@ -73,7 +73,8 @@ pub fn dump(
     scratch.set_running(&mysqld)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
-    pipe.run(supervisor, patience)?;
+    pipe.run(supervisor, patience)
+        .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
     let seeded = check(setup, &mut mysqld, primary, facts, &before)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
     end(supervisor, &mut mysqld, patience.shutdown)?;

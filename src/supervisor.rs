@@ -113,13 +113,17 @@ impl Supervisor {
                 watched.look_after()?;
                 match look(watched, &mut self.checkpoint)? {
                     Look::Done(found) => return Ok(Some(found)),
-                    Look::Moving => moved = Instant::now(),
+                    Look::Moving => {
+                        moved = Instant::now();
+                        self.checkpoint.progressed();
+                    }
                     Look::Still => {}
                 }
                 let signs = watched.vital_signs();
                 if looked.elapsed() >= Duration::from_millis(100) {
                     if lives(vital, signs, looked.elapsed()) {
                         moved = Instant::now();
+                        self.checkpoint.progressed();
                     }
                     (vital, looked) = (signs, Instant::now());
                 }
