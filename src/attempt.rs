@@ -238,8 +238,8 @@ impl<'a> Attempts<'a> {
         }
         let repo = self.repo.root().display();
         let what = format!(
-            "repository {repo} has no backup: take the first one with 'rollforward seed --from \
-             dump', or run with --first-backup=dump"
+            "repository {repo} has no backup: take the first one with rollforward seed --from \
+             dump, or run with --first-backup=dump"
         );
         Err(Error::NoBackup { what })
     }
