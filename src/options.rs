@@ -151,8 +151,8 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     }
     let values = collect(&matches);
     let file = match values.get("defaults-file").and_then(|v| v.last()) {
-        Some(path) => option_file::read(Path::new(path))?,
-        None => OptionFile::default(),
+        Some(path) if !path.is_empty() => option_file::read(Path::new(path))?,
+        _ => OptionFile::default(),
     };
     let mut options = Options { command, backup: matches.free.first().cloned(), values, file };
     options.merge_file()?;
