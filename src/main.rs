@@ -62,10 +62,13 @@ use crate::options::Request;
 fn main() -> ExitCode {
     let status = match options::parse_arguments() {
         Ok(Request::Print(text)) => commands::print(&text),
-        Ok(Request::Command(options)) => match logger::start(&options) {
-            Ok(()) => commands::dispatch(&options),
-            Err(e) => usage_error(&e),
-        },
+        Ok(Request::Command(options)) => {
+            // Before the log: a usage error goes to standard error and makes no file.
+            match commands::check(&options).and_then(|()| logger::start(&options)) {
+                Ok(()) => commands::dispatch(&options),
+                Err(e) => usage_error(&e),
+            }
+        }
         Err(e) => usage_error(&e),
     };
     ExitCode::from(status)

@@ -82,10 +82,13 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     if let Some(extra) = matches.free.get(allowed) {
         return Err(Error::config(format!("unexpected argument '{extra}' for {command}")));
     }
+    if matches.free.first().is_some_and(String::is_empty) {
+        return Err(Error::config(format!("{command} needs the name of a backup, not ''")));
+    }
     let values = collect(&matches);
     let file = match values.get("defaults-file").and_then(|v| v.last()) {
-        Some(path) => option_file::read(Path::new(path))?,
-        None => OptionFile::default(),
+        Some(path) if !path.is_empty() => option_file::read(Path::new(path))?,
+        _ => OptionFile::default(),
     };
     let mut options = Options { command, backup: matches.free.first().cloned(), values, file };
     options.merge_file()?;
@@ -158,7 +161,7 @@ impl Options {
                 (true, Some(v)) if matches!(v.as_str(), "0" | "off" | "false") => continue,
                 (false, Some(v)) => v,
                 (is_switch, _) => {
-                    let wants = if is_switch { "is a switch" } else { "needs a value" };
+                    let wants = if is_switch { "takes 1 or 0" } else { "needs a value" };
                     return Err(Error::config(format!(
                         "key '{key}' in [rollforward] of {} {wants}",
                         self.file.path.display()
@@ -169,7 +172,12 @@ impl Options {
                 self.file.merged.entry(spec.long).or_default().push(value);
             }
         }
+        let said_how_much = self.switch("quiet") || self.switch("verbose");
         for (long, mut from_file) in std::mem::take(&mut self.file.merged) {
+            // The two are one setting: -v beats the file's quiet.
+            if said_how_much && matches!(long, "quiet" | "verbose") {
+                continue;
+            }
             let given = self.values.entry(long).or_default();
             if long == "mysqld-option" {
                 from_file.append(given);
@@ -307,11 +315,8 @@ impl Options {
         match self.text("first-backup") {
             None | Some("refuse") => Ok(false),
             Some("dump") => Ok(true),
-            Some("clone") => {
-                Err(Error::config("--first-backup clone is not in this build: use dump"))
-            }
             Some(other) => Err(Error::config(format!(
-                "malformed value '{other}' for --first-backup: refuse, dump or clone"
+                "malformed value '{other}' for --first-backup: refuse or dump"
             ))),
         }
     }

@@ -186,8 +186,8 @@ impl Primary {
         Err(Error::AccessDenied {
             primary: address.to_string(),
             text: format!(
-                "the account '{user}' lacks {missing}; run there: GRANT {missing} ON *.* TO \
-                 '{user}'@'...'",
+                "the account {user} lacks {missing}; run there: GRANT {missing} ON *.* TO \
+                 `{user}`@`...`",
                 user = self.account.user
             ),
         })

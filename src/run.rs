@@ -17,7 +17,7 @@ use crate::plan::{Plan, check_apart};
 use crate::prune;
 use crate::repository::{RepoLock, Repository};
 use crate::retention::Policy;
-use crate::scratch::{Scratch, Stage};
+use crate::scratch::{self, Scratch, Stage};
 use crate::supervisor::Supervisor;
 
 /// How a pass ended that did not fail.
@@ -70,6 +70,7 @@ fn pass(
     work: impl FnOnce(&mut Attempts, &Repository, &RepoLock) -> Result<Done>,
 ) -> Result<u8> {
     check_apart(&plan.repo, &plan.scratch)?;
+    scratch::check(&plan.scratch, &plan.others)?;
     let repo = Repository::open_or_create(&plan.repo)?;
     let lock = repo.lock(command)?;
     let user = plan.mysqld_user.as_deref();

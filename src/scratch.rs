@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::checkpoint::{self, Facts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, system_text};
 use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
@@ -72,6 +72,26 @@ pub struct Scratch {
     _lock: LockFile,
 }
 
+/// Could [`Scratch::open`] take `root`? Changes nothing, so that a directory that is refused
+/// leaves no new repository behind.
+///
+/// # Errors
+/// [`Error::Configuration`], as there.
+pub fn check(root: &Path, others: &[PathBuf]) -> Result<()> {
+    let fail = |e| Error::io("open", root, e);
+    match fs::metadata(root) {
+        Ok(m) if m.is_dir() => refuse_foreign(&root.canonicalize().map_err(fail)?, others),
+        Ok(_) => Err(cannot_be(root, "it is not a directory")),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot_be(root, &system_text(&e))),
+        Err(_) if root.parent().is_some_and(Path::is_dir) => Ok(()),
+        Err(_) => Err(cannot_be(root, "the directory it would lie in does not exist")),
+    }
+}
+
+fn cannot_be(root: &Path, why: &str) -> Error {
+    Error::config(format!("{} cannot be the scratch directory: {why}", root.display()))
+}
+
 impl Scratch {
     /// Opens or makes the scratch directory at `root` and locks it. `others` are files of ours
     /// that the user may have put there; `user` is `--mysqld-user`.
@@ -84,9 +104,12 @@ impl Scratch {
         user: Option<&str>,
         command: &str,
     ) -> Result<Scratch> {
-        make_private(root)?;
+        check(root, others)?;
+        if !root.exists() {
+            let made = fs::DirBuilder::new().mode(0o700).create(root);
+            made.map_err(|e| cannot_be(root, &system_text(&e)))?;
+        }
         let root = root.canonicalize().map_err(|e| Error::io("open", root, e))?;
-        refuse_foreign(&root, others)?;
         let lock = lock_file(&root.join("lock"), command)?;
         let state = match checkpoint::read(&root.join("state")) {
             Ok(state) => state.unwrap_or_default(),
@@ -305,19 +328,6 @@ impl Scratch {
             let _ = fs::remove_file(self.root.join(name));
         }
         let _ = self.make_tmp();
-    }
-}
-
-/// Makes `path` with mode 0700 if it is absent, and sees that it is a directory.
-fn make_private(path: &Path) -> Result<()> {
-    match fs::metadata(path) {
-        Ok(m) if m.is_dir() => Ok(()),
-        Ok(_) => Err(Error::config(format!("{} is not a directory", path.display()))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
-            .mode(0o700)
-            .create(path)
-            .map_err(|e| Error::config(format!("cannot make {}: {e}", path.display()))),
-        Err(e) => Err(Error::config(format!("cannot open {}: {e}", path.display()))),
     }
 }
 
