@@ -12,6 +12,7 @@
 pub mod compare;
 pub mod primary;
 pub mod program;
+pub mod repository;
 pub mod scene;
 pub mod server;
 pub mod template;
