@@ -15,6 +15,7 @@ pub mod program;
 pub mod scene;
 pub mod server;
 pub mod template;
+pub mod tricks;
 pub mod writer;
 
 pub use compare::{Snapshot, assert_same, snapshot};
