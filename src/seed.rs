@@ -46,6 +46,9 @@ pub struct Seeded {
     pub version: String,
 }
 
+/// A dump that failed while tables came and went is made anew, so often.
+const TRIES: u32 = 3;
+
 /// Fills the scratch directory with a dump of the primary, as a data directory that was shut
 /// down cleanly.
 ///
@@ -63,9 +66,31 @@ pub fn dump(
         return Err(Error::config("this build dumps MariaDB primaries only"));
     }
     primary.check_privileges(&facts.address, privileges::DUMP)?;
-    let mut session = primary.open(&facts.address)?;
-    let before = tables::list_primary(&mut session, &facts.address)?;
-    drop(session);
+    for tries in 1.. {
+        let mut session = primary.open(&facts.address)?;
+        let before = tables::list_primary(&mut session, &facts.address)?;
+        drop(session);
+        let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
+        let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
+        let mut session = primary.open(&facts.address)?;
+        let after = tables::list_primary(&mut session, &facts.address)?;
+        if tries == TRIES || before.keys().eq(after.keys()) {
+            return Err(e);
+        }
+        log::warn!("{}: {e}; tables came or went meanwhile, dumping anew", e.cause());
+    }
+    unreachable!("the last try returns")
+}
+
+fn dump_once(
+    supervisor: &mut Supervisor,
+    setup: &Setup,
+    scratch: &mut Scratch,
+    primary: &Primary,
+    facts: &Facts,
+    patience: Patience,
+    before: &Tables,
+) -> Result<Seeded> {
     scratch.discard()?;
     scratch.make_data()?;
     install(supervisor, setup, patience)?;
@@ -75,7 +100,7 @@ pub fn dump(
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
     pipe.run(supervisor, patience)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
-    let seeded = check(setup, &mut mysqld, primary, facts, &before)
+    let seeded = check(setup, &mut mysqld, primary, facts, before)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
     end(supervisor, &mut mysqld, patience.shutdown)?;
     scratch.set_clean()?;

@@ -16,6 +16,9 @@ const KEEP_ONE: Policy = Policy { keep_count: Some(1), keep_within: None };
 fn a_repository_is_made_private_and_a_half_made_one_is_completed() {
     let s = Space::new();
     let path = s.dir.join("deep/new");
+    // A missing parent may be a disk that is not mounted.
+    assert!(Repository::open_or_create(&path).is_err());
+    fs::create_dir(s.dir.join("deep")).unwrap();
     Repository::open_or_create(&path).unwrap();
     for dir in ["", "backups", "packs", "tmp"] {
         let mode = path.join(dir).metadata().unwrap().permissions().mode();
