@@ -16,6 +16,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure, named by its cause.
 #[derive(Debug)]
+// `replication-error` is a word of the contract.
+#[allow(clippy::enum_variant_names)]
 pub enum Error {
     /// The private mysqld ended, and we did not ask it to.
     MysqldDied {

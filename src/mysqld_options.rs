@@ -93,13 +93,13 @@ pub fn check(options: &[String]) -> Result<()> {
         {
             bare = rest;
         }
-        let is_ours = |ours: &&str| {
+        let is_ours = |ours: &str| {
             // Servers complete an unambiguous beginning of a name.
-            *ours == bare
-                || (ours.ends_with('-') && bare.starts_with(*ours))
+            ours == bare
+                || (ours.ends_with('-') && bare.starts_with(ours))
                 || (bare.len() >= 3 && ours.starts_with(bare))
         };
-        if bare.is_empty() || OURS.iter().any(|o| is_ours(&o)) {
+        if bare.is_empty() || OURS.iter().any(|o| is_ours(o)) {
             return Err(Error::config(format!(
                 "--mysqld-option '{option}' is refused: the pass depends on it"
             )));

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::manifest::{self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef};
+use crate::manifest::{
+    self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
+};
 use crate::packs;
 use crate::packs::write::{Packer, Place, Table, sync_dir};
 use crate::repository::{RepoLock, Repository, write_durably};
@@ -78,7 +80,7 @@ impl<'a> PartialBackup<'a> {
         let empty = assemble(header.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
         manifest::parse(empty.to_text().as_bytes()).map_err(|what| vanished(&what))?;
         repo.sweep_tmp(lock)?;
-        let packer = Packer::new(repo.root(), level, reusable(repo)?);
+        let packer = Packer::new(repo.root(), level, reusable(repo, header.base.as_deref())?);
         Ok(PartialBackup { repo, lock, packer, named: false })
     }
 
@@ -105,6 +107,9 @@ impl<'a> PartialBackup<'a> {
             return Err(vanished(&format!("its manifest would be false: {what}")));
         }
         let name = self.repo.new_name()?;
+        if !is_backup_name(&name) {
+            return Err(vanished(&format!("{name} would be no name of a backup")));
+        }
         let draft = self.repo.tmp().join("manifest");
         let place = self.repo.backups().join(&name);
         write_durably(&draft, text.as_bytes())?;
@@ -182,28 +187,25 @@ fn assemble(
     }
 }
 
-/// The blocks that need not be stored again: those in packs that are there, and of which the
-/// newest backup uses half or more. What is left of the other packs is stored anew, so they
-/// empty out and a prune can remove them.
-fn reusable(repo: &Repository) -> Result<Table> {
+/// The blocks that need not be stored again: those of the backup `base`, in packs that are there
+/// and of which it uses half or more. What is left of the other packs is stored anew, so they
+/// empty out and a prune can remove them. The base was restored, so its blocks were read; nobody
+/// vouches for those of other backups, and a new chain must stand by itself.
+fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
     let mut table = Table::default();
-    let mut good: Option<HashMap<PackRef, u32>> = None;
-    for name in repo.names()?.iter().rev() {
-        let manifest = match repo.load(name) {
-            Err(Error::BackupDamaged { .. } | Error::NoBackup { .. }) => continue,
-            other => other?,
-        };
-        let good = good.get_or_insert_with(|| {
-            let packs = well_used(repo, &manifest);
-            table.packs = packs.iter().copied().map(Some).collect();
-            packs.into_iter().zip(0..).collect()
-        });
-        for block in manifest.files.iter().flat_map(|f| &f.blocks) {
-            if let Block::Stored { hash, pack, offset, length } = *block
-                && let Some(&pack) = good.get(&manifest.packs[pack as usize])
-            {
-                table.blocks.entry(hash).or_insert(Place { pack, offset, length });
-            }
+    let Some(base) = base else { return Ok(table) };
+    let manifest = match repo.load(base) {
+        Err(Error::BackupDamaged { .. } | Error::NoBackup { .. }) => return Ok(table),
+        other => other?,
+    };
+    let packs = well_used(repo, &manifest);
+    table.packs = packs.iter().copied().map(Some).collect();
+    let good: HashMap<PackRef, u32> = packs.into_iter().zip(0..).collect();
+    for block in manifest.files.iter().flat_map(|f| &f.blocks) {
+        if let Block::Stored { hash, pack, offset, length } = *block
+            && let Some(&pack) = good.get(&manifest.packs[pack as usize])
+        {
+            table.blocks.entry(hash).or_insert(Place { pack, offset, length });
         }
     }
     Ok(table)

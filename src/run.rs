@@ -35,12 +35,12 @@ enum Done {
 /// checkpoint and the log here, and comes back as its exit status.
 pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "run", |attempts, repo, lock| {
-        if attempts.not_due(plan.min_interval) {
+        if attempts.bases.not_due(plan.min_interval) {
             return Ok(Done::NothingDue);
         }
         let reached = attempts.reach_goal()?;
         let stored = store(plan, attempts, repo, lock)?;
-        let looked_over = attempts.passed_over();
+        let looked_over = attempts.bases.any_passed_over();
         if reached == Reached::Goal {
             prune_old(attempts.supervisor(), repo, lock, plan.policy)?;
         }

@@ -16,8 +16,9 @@ use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
 use crate::process::start_time;
-use crate::supervisor::{Look, Nobody, Supervisor, Wait};
+use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
+use crate::watched::Nobody;
 
 /// What a scratch directory may hold.
 const OURS: &[&str] = &[
@@ -109,6 +110,7 @@ impl Scratch {
             made.map_err(|e| cannot_be(root, &system_text(&e)))?;
         }
         let root = root.canonicalize().map_err(|e| Error::io("open", root, e))?;
+        refuse_link(&root.join("data"))?;
         let lock = lock_file(&root.join("lock"), command)?;
         let state = match checkpoint::read(&root.join("state")) {
             Ok(state) => state.unwrap_or_default(),
@@ -358,6 +360,19 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The data must be below the scratch directory itself: through a link we would empty, or start
+/// a server on, what is somebody else's.
+fn refuse_link(data: &Path) -> Result<()> {
+    match data.symlink_metadata() {
+        Ok(m) if !m.is_dir() => Err(Error::config(format!(
+            "{} is not a directory: remove it, and name another --scratch if the data shall be \
+             elsewhere",
+            data.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Who the private mysqld runs as: `None` for ourselves.

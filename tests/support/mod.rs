@@ -12,9 +12,11 @@
 pub mod compare;
 pub mod primary;
 pub mod program;
+pub mod repository;
 pub mod scene;
 pub mod server;
 pub mod template;
+pub mod tricks;
 pub mod writer;
 
 pub use compare::{Snapshot, assert_same, snapshot};
