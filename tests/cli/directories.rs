@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::{Place, SOON, program};
 use crate::need_server;
-use crate::support::Server;
+use crate::support::{Scene, Server};
 
 #[test]
 fn a_missing_repository_is_named_and_not_made_by_readers() {
@@ -189,4 +189,14 @@ fn a_server_program_that_is_none_is_named() {
         place.refuses(&place.run().arg(place.arg("mysqld", name)), &["--mysqld", name, what]);
     }
     place.refuses(&place.run().arg(place.arg("mysqld", "")), &["--mysqld", "not an executable"]);
+}
+
+#[test]
+fn an_unknown_option_of_mysqld_ends_the_pass_at_once_and_is_named() {
+    need_server!();
+    let scene = Scene::seeded("option");
+    let run = scene.command("run").arg("--mysqld-option=--no-such-option=1");
+    let outcome = run.run_to_end(SOON).expect(1).says("mysqld-start").says("no-such-option");
+    assert_eq!(outcome.stderr.matches("did not start").count(), 1, "{outcome}");
+    scene.run().expect(0);
 }
