@@ -9,24 +9,24 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::base::Bases;
 use crate::breaker::Breaker;
 use crate::catch_up::{self, Progress};
 use crate::checkpoint::Facts as Checkpointed;
 use crate::clock::{Timestamp, short};
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
-use crate::manifest::Manifest;
-use crate::mysqld::{Mysqld, Setup, forget_replication};
-use crate::partial::Header;
+use crate::mysqld::{Mysqld, forget_replication};
 use crate::plan::Plan;
 use crate::primary::Facts;
 use crate::privileges;
+use crate::random::random_fraction;
 use crate::replication;
 use crate::repository::Repository;
-use crate::restore::{self, Into};
-use crate::scratch::{Scratch, Stage};
+use crate::scratch::Scratch;
 use crate::seed;
-use crate::supervisor::{Nobody, Supervisor};
+use crate::supervisor::Supervisor;
+use crate::watched::Nobody;
 
 /// How far the attempts came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum Reached {
 
 /// What the data in the scratch directory is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Data {
+pub(crate) enum Data {
     /// Nothing: it must be restored.
     None,
     /// Restored in this pass, and its mysqld was never killed.
@@ -48,30 +48,22 @@ enum Data {
     Suspect,
 }
 
-/// A backup to begin from.
-struct Base {
-    name: String,
-    manifest: Manifest,
-    position: Position,
-}
-
 /// The attempts of one pass.
 pub struct Attempts<'a> {
-    plan: &'a Plan,
-    supervisor: &'a mut Supervisor,
-    repo: &'a Repository,
-    scratch: &'a mut Scratch,
+    pub(crate) plan: &'a Plan,
+    pub(crate) supervisor: &'a mut Supervisor,
+    pub(crate) repo: &'a Repository,
+    pub(crate) scratch: &'a mut Scratch,
     breaker: Breaker,
-    base: Option<Base>,
-    passed_over: Vec<String>,
-    data: Data,
+    pub(crate) bases: Bases<'a>,
+    pub(crate) data: Data,
     mysqld: Option<Mysqld>,
-    facts: Option<Facts>,
-    version: String,
+    pub(crate) facts: Option<Facts>,
+    pub(crate) version: String,
     goal: Option<Position>,
-    data_as_of: Timestamp,
-    started: Timestamp,
-    progress: Progress,
+    pub(crate) data_as_of: Timestamp,
+    pub(crate) started: Timestamp,
+    pub(crate) progress: Progress,
 }
 
 impl<'a> Attempts<'a> {
@@ -95,8 +87,7 @@ impl<'a> Attempts<'a> {
             repo,
             scratch,
             breaker: Breaker::new(plan.max_failures, base, cap),
-            base: None,
-            passed_over: Vec::new(),
+            bases: Bases::new(repo),
             data: Data::None,
             mysqld: None,
             facts: None,
@@ -123,84 +114,27 @@ impl<'a> Attempts<'a> {
         self.scratch.data()
     }
 
-    /// Was a damaged backup passed over?
-    pub fn passed_over(&self) -> bool {
-        !self.passed_over.is_empty()
-    }
-
-    /// Is the newest backup younger than `min_interval`?
-    pub fn not_due(&self, min_interval: Duration) -> bool {
-        let Some(base) = &self.base else { return false };
-        let age = base.manifest.data_as_of.age(Timestamp::now());
-        let young = self.passed_over.is_empty() && age < min_interval;
-        if young {
-            log::info!("nothing is due: {} is {} old", base.name, short(age));
-        }
-        young
-    }
-
     /// Looks for the newest backup that is not damaged.
-    fn pick_base(&mut self) -> Result<()> {
-        self.base = None;
-        for name in self.repo.names()?.into_iter().rev() {
-            if self.passed_over.contains(&name) {
-                continue;
-            }
-            match self.look_at(&name) {
-                Ok(base) => {
-                    self.supervisor.checkpoint.set("base_backup", &base.name);
-                    self.supervisor.checkpoint.set("position", &base.position);
-                    self.data_as_of = base.manifest.data_as_of;
-                    self.base = Some(base);
-                    return Ok(());
-                }
-                Err(e @ Error::BackupDamaged { .. }) => {
-                    log::warn!("backup-damaged: passing over a backup: {e}");
-                    self.passed_over.push(name);
-                }
-                Err(e) => return Err(e),
-            }
+    pub(crate) fn pick_base(&mut self) -> Result<()> {
+        self.bases.pick()?;
+        if let Some(base) = self.bases.current() {
+            self.supervisor.checkpoint.set("base_backup", &base.name);
+            self.supervisor.checkpoint.set("position", &base.position);
+            self.data_as_of = base.manifest.data_as_of;
         }
         Ok(())
     }
 
-    fn look_at(&self, name: &str) -> Result<Base> {
-        let manifest = self.repo.load(name)?;
-        let damaged = |what: String| Error::BackupDamaged { backup: name.into(), what };
-        if let Some(what) = self.repo.state(&manifest) {
-            return Err(damaged(what));
-        }
-        let flavor = Flavor::from_name(&manifest.flavor)
-            .ok_or_else(|| damaged(format!("unknown flavor '{}'", manifest.flavor)))?;
-        let position = Position::parse(flavor, &manifest.position).map_err(damaged)?;
-        Ok(Base { name: name.to_string(), manifest, position })
-    }
-
     /// Goes on with the data of an interrupted pass if that is safe.
     fn resume(&mut self, before: &Checkpointed) {
-        let name = self.base.as_ref().map(|b| b.name.as_str());
-        if !self.scratch.has_data() || (name.is_none() && !self.passed_over.is_empty()) {
-            return;
-        }
-        let flavor = match (&self.base, before.get("position")) {
-            (Some(base), _) => Flavor::from_name(&base.manifest.flavor),
-            (None, Some(position)) if position.contains(':') => Some(Flavor::MySql),
-            (None, _) => Some(Flavor::MariaDb),
-        };
-        let flavor = flavor.unwrap_or(Flavor::MariaDb);
-        let fits = if before.get("base_backup").map(String::as_str) == name {
-            self.scratch.check_resumable(name, flavor)
-        } else {
-            Err("no checkpoint fits it".into())
-        };
-        let position = before.get("position").map(String::as_str).unwrap_or_default();
-        match fits.and_then(|()| Position::parse(flavor, position)) {
-            Ok(at) => {
+        match self.bases.resumable(self.scratch, before) {
+            Ok(Some(at)) => {
                 log::info!("going on with the data of an interrupted pass, at {at}");
                 self.supervisor.checkpoint.set("position", &at);
                 self.progress.start_at(at);
                 self.data = Data::Suspect;
             }
+            Ok(None) => {}
             Err(why) => log::info!("the scratch data is not gone on with: {why}"),
         }
     }
@@ -210,7 +144,7 @@ impl<'a> Attempts<'a> {
     /// # Errors
     /// What ends the pass.
     pub fn reach_goal(&mut self) -> Result<Reached> {
-        self.check_base()?;
+        self.bases.check(self.plan.dumps_first)?;
         log::info!(
             "gives up after {} failures in a row without progress, {} of waiting at most",
             self.breaker.attempts(),
@@ -223,25 +157,6 @@ impl<'a> Attempts<'a> {
                 return Ok(Reached::Short);
             }
         }
-    }
-
-    fn check_base(&self) -> Result<()> {
-        if self.base.is_some() {
-            return Ok(());
-        }
-        if let Some(name) = self.passed_over.first() {
-            let what = "and so is every other one".to_string();
-            return Err(Error::BackupDamaged { backup: name.clone(), what });
-        }
-        if self.plan.dumps_first {
-            return Ok(());
-        }
-        let repo = self.repo.root().display();
-        let what = format!(
-            "repository {repo} has no backup: take the first one with 'rollforward seed --from \
-             dump', or run with --first-backup=dump"
-        );
-        Err(Error::NoBackup { what })
     }
 
     fn attempt(&mut self) -> Result<()> {
@@ -262,11 +177,12 @@ impl<'a> Attempts<'a> {
     }
 
     /// The first candidate that answers and can be followed from where we are.
-    fn ask_primary(&mut self) -> Result<Facts> {
-        let base = self.base.as_ref().map(|b| &b.position);
+    pub(crate) fn ask_primary(&mut self) -> Result<Facts> {
+        let base = self.bases.current().map(|b| &b.position);
         let at = if self.data == Data::None { base } else { self.progress.at().or(base) };
-        let facts = self.plan.primary.choose(at)?;
-        if let Some(base) = &self.base
+        let supervisor = &mut *self.supervisor;
+        let facts = self.plan.primary.choose(at, &mut || supervisor.check_stop())?;
+        if let Some(base) = self.bases.current()
             && base.manifest.flavor != facts.flavor.name()
         {
             return Err(Error::config(format!(
@@ -298,108 +214,6 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Brings data into the scratch directory: of the base, or of a dump when there is none.
-    fn fill(&mut self, facts: &Facts) -> Result<()> {
-        loop {
-            let Some(base) = &self.base else { return self.dump_from(facts) };
-            let name = base.name.clone();
-            match self.restore(&name) {
-                Err(e @ Error::BackupDamaged { .. }) => {
-                    log::warn!("backup-damaged: passing over a backup: {e}");
-                    self.passed_over.push(name);
-                    self.pick_base()?;
-                    self.check_base()?;
-                    let base = self.base.as_ref().map(|b| &b.position);
-                    base.map_or(Ok(()), |b| facts.judge(b))?;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn restore(&mut self, name: &str) -> Result<()> {
-        let began = Instant::now();
-        self.supervisor.checkpoint.phase("restore");
-        let held = self.repo.hold(name)?;
-        let into = if self.scratch.has_data() { Into::Existing } else { Into::Empty };
-        self.scratch.set_stage(Stage::Partial, Some(name))?;
-        self.scratch.make_data()?;
-        let (data, user) = (self.scratch.data(), self.scratch.user());
-        let waker = self.supervisor.waker();
-        let supervisor = &mut *self.supervisor;
-        let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers(gauge);
-        let jobs = self.plan.jobs;
-        let restored =
-            restore::restore(self.repo, &held, &data, user, into, false, jobs, waker, &mut watch)?;
-        self.scratch.set_clean()?;
-        self.scratch.set_stage(Stage::Ready, Some(name))?;
-        self.data = Data::Fresh;
-        self.progress.restart();
-        log::info!(
-            "restored {name}: {} files, {}, {} written, in {}",
-            restored.files,
-            bytes(restored.bytes),
-            bytes(restored.written),
-            short(began.elapsed())
-        );
-        Ok(())
-    }
-
-    /// A new chain: asks the primary and dumps it, with as many attempts as the breaker allows.
-    ///
-    /// # Errors
-    /// What ends the pass.
-    pub fn dump(&mut self) -> Result<()> {
-        loop {
-            let dumped = self.ask_primary().and_then(|facts| self.dump_from(&facts));
-            let Err(error) = dumped else { return Ok(()) };
-            if self.recover(error)? {
-                // Nothing of a dump is of use before its end.
-                return Err(Error::PrimaryUnreachable {
-                    primary: self.plan.primary.name(),
-                    text: "the dump could not be finished".into(),
-                });
-            }
-        }
-    }
-
-    fn dump_from(&mut self, facts: &Facts) -> Result<()> {
-        let began = Instant::now();
-        self.supervisor.checkpoint.phase("seed");
-        self.facts = Some(facts.clone());
-        let setup = self.setup(facts);
-        let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
-        let (primary, patience) = (&self.plan.primary, self.plan.patience);
-        let seeded = seed::dump(supervisor, &setup, scratch, primary, facts, patience)?;
-        self.scratch.set_stage(Stage::Ready, None)?;
-        self.data = Data::Fresh;
-        self.data_as_of = facts.asked;
-        self.version = seeded.version;
-        self.supervisor.checkpoint.set("position", &seeded.position);
-        log::info!(
-            "dumped and loaded {} at {} in {}",
-            facts.address,
-            seeded.position,
-            short(began.elapsed())
-        );
-        self.progress.restart();
-        self.progress.start_at(seeded.position);
-        Ok(())
-    }
-
-    fn setup(&self, facts: &Facts) -> Setup {
-        Setup {
-            program: self.plan.program.clone(),
-            flavor: facts.flavor,
-            scratch: self.scratch.root().to_path_buf(),
-            user: self.scratch.user(),
-            options: self.plan.mysqld_options.clone(),
-            settings: facts.settings.clone(),
-            server_id: random_server_id(facts.server_id),
-            call_timeout: self.plan.ping_timeout,
-        }
-    }
-
     /// Starts mysqld on the data and closes the door behind us.
     fn start(&mut self, facts: &Facts) -> Result<()> {
         let began = Instant::now();
@@ -411,7 +225,7 @@ impl<'a> Attempts<'a> {
         self.supervisor.checkpoint.set("socket", setup.socket().display());
         seed::wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
         let base = match self.data {
-            Data::Fresh => self.base.as_ref(),
+            Data::Fresh => self.bases.current(),
             _ => None,
         };
         let prepared = catch_up::prepare(mysqld, facts, base.map(|b| &b.position));
@@ -476,7 +290,7 @@ impl<'a> Attempts<'a> {
         {
             self.start(&facts)?;
         }
-        self.data_as_of = self.base.as_ref().map_or(self.started, |b| b.manifest.data_as_of);
+        self.data_as_of = self.bases.current().map_or(self.started, |b| b.manifest.data_as_of);
         self.shut_down()
     }
 
@@ -495,8 +309,10 @@ impl<'a> Attempts<'a> {
 
     /// What to do about a failed attempt: an error ends the pass, `true` gives up with what was
     /// reached, `false` tries again after a wait.
-    fn recover(&mut self, error: Error) -> Result<bool> {
+    pub(crate) fn recover(&mut self, error: Error) -> Result<bool> {
         let hung = matches!(error, Error::MysqldHung { .. });
+        // A mysqld that refuses to start on fresh data has not spoiled it.
+        let suspect = self.data == Data::Suspect;
         if let Some(mysqld) = &mut self.mysqld
             && (hung || mysqld.has_exited())
         {
@@ -504,7 +320,7 @@ impl<'a> Attempts<'a> {
             self.mysqld = None;
             self.its_mysqld_died();
         }
-        if error.may_be_the_datas() && self.data == Data::Suspect {
+        if error.may_be_the_datas() && suspect {
             self.mysqld = None;
             self.data = Data::None;
             log::warn!("{}: on data that may be to blame, which is restored anew", error.cause());
@@ -556,25 +372,6 @@ impl<'a> Attempts<'a> {
         self.supervisor.pause(&mut Nobody, until.saturating_duration_since(Instant::now()))
     }
 
-    /// What the manifest of the backup to be stored says.
-    ///
-    /// # Errors
-    /// When there is no position, which cannot be.
-    pub fn header(&self) -> Result<Header> {
-        let (Some(facts), Some(at)) = (&self.facts, self.progress.at()) else {
-            return Err(Error::config("there is nothing to store"));
-        };
-        Ok(Header {
-            flavor: facts.flavor.name().into(),
-            version: self.version.clone(),
-            position: at.to_string(),
-            data_as_of: self.data_as_of,
-            started: self.started,
-            base: self.base.as_ref().map(|b| b.name.clone()),
-            settings: facts.settings.clone(),
-        })
-    }
-
     /// The end, well or not: no mysqld stays, and one that still runs after a stop or a
     /// temporary failure is shut down, so that its data can be gone on with.
     ///
@@ -593,21 +390,4 @@ impl<'a> Attempts<'a> {
         }
         result
     }
-}
-
-/// A server id that is hardly anybody else's, and never the primary's.
-fn random_server_id(primary: u32) -> u32 {
-    let id = (1 << 31) | (random_fraction() * f64::from(1u32 << 31)) as u32;
-    if id == primary { id ^ 1 } else { id }
-}
-
-/// Between 0 and 1, from the system's random numbers.
-fn random_fraction() -> f64 {
-    let mut bytes = [0; 4];
-    let read = std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
-    if read.is_err() {
-        bytes = std::process::id().to_be_bytes();
-    }
-    f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
 }

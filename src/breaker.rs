@@ -47,6 +47,7 @@ impl Breaker {
     }
 
     /// Where it stands.
+    #[cfg(test)]
     pub fn state(&self) -> State {
         self.state
     }

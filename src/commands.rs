@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::clock::short;
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Result, bytes, system_text};
 use crate::listing;
+use crate::logger::last_words;
 use crate::options::Options;
 use crate::plan::Plan;
 use crate::pool::Gauge;
@@ -23,13 +24,25 @@ use crate::verify;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Is all there that the command needs? Changes nothing.
+///
+/// # Errors
+/// [`Error::Configuration`], naming what is missing or wrong.
+pub fn check(options: &Options) -> Result<()> {
+    options.required_path("repo")?;
+    match options.command {
+        "run" => plan(options).map(drop),
+        "seed" => from(options).and_then(|()| plan(options)).map(drop),
+        "restore" => options.required_path("to").map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the command. The answer is the exit status.
 pub fn dispatch(options: &Options) -> u8 {
     let result = match options.command {
         "run" => plan(options).and_then(|p| run::run(&p, &mut Supervisor::new(p.poll)?)),
-        "seed" => from(options)
-            .and_then(|()| plan(options))
-            .and_then(|p| run::seed(&p, &mut Supervisor::new(p.poll)?)),
+        "seed" => plan(options).and_then(|p| run::seed(&p, &mut Supervisor::new(p.poll)?)),
         "restore" => restore(options),
         "list" => list(options),
         "verify" => verify(options),
@@ -45,7 +58,11 @@ pub fn dispatch(options: &Options) -> u8 {
 /// Writes to standard output. The answer is the exit status: a reader that has gone is fine.
 pub fn print(text: &str) -> u8 {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => 1,
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            let text = system_text(&e);
+            last_words(&format!("rollforward: cannot write to standard output: {text}"));
+            1
+        }
         _ => 0,
     }
 }
@@ -55,10 +72,9 @@ fn from(options: &Options) -> Result<()> {
     match options.text("from") {
         Some("dump") => Ok(()),
         None => Err(Error::config("seed needs --from dump")),
-        Some(other @ "clone") => {
-            Err(Error::config(format!("--from {other} is not in this build: use dump")))
-        }
-        Some(other) => Err(Error::config(format!("malformed value '{other}' for --from: dump"))),
+        Some(other) => Err(Error::config(format!(
+            "malformed value '{other}' for --from: this build knows dump"
+        ))),
     }
 }
 
@@ -118,11 +134,11 @@ fn primary(options: &Options) -> Result<Primary> {
 fn server_program(named: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(path) = named {
         let path = absolute(path);
-        return if is_program(&path) {
-            Ok(path)
-        } else {
-            Err(Error::config(format!("--mysqld {} is not a program", path.display())))
-        };
+        if is_program(&path) {
+            return Ok(path);
+        }
+        let what = if path.exists() { "is not an executable file" } else { "does not exist" };
+        return Err(Error::config(format!("--mysqld {} {what}", path.display())));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/local/sbin", "/usr/local/mysql/bin", "/usr/libexec"];

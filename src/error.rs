@@ -16,6 +16,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure, named by its cause.
 #[derive(Debug)]
+// `replication-error` is a word of the contract.
+#[allow(clippy::enum_variant_names)]
 pub enum Error {
     /// The private mysqld ended, and we did not ask it to.
     MysqldDied {
@@ -260,8 +262,8 @@ impl fmt::Display for Error {
             }
             Error::Purged { position, primary } => write!(
                 f,
-                "the primary no longer has the binary logs after {position}: {primary}; take a \
-                 new first backup with 'rollforward seed'"
+                "the primary no longer has the binary logs after {position}: {primary}; \
+                 start a new chain with rollforward seed --from dump"
             ),
             Error::Diverged { errant, primary } => write!(
                 f,
@@ -276,7 +278,7 @@ impl fmt::Display for Error {
                 write!(f, "backup {backup} is damaged: {what}")
             }
             Error::NoBackup { what } => f.write_str(what),
-            Error::Io { doing, source } => write!(f, "cannot {doing}: {}", io_text(source)),
+            Error::Io { doing, source } => write!(f, "cannot {doing}: {}", system_text(source)),
             Error::Locked { path, holder } => {
                 write!(f, "{} is locked by {holder}", path.display())
             }
@@ -289,7 +291,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The system's words without std's `(os error 13)`, in lower case as all of ours.
-fn io_text(e: &io::Error) -> String {
+pub fn system_text(e: &io::Error) -> String {
     let text = e.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();

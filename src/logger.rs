@@ -12,7 +12,7 @@ use log::LevelFilter;
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, system_text};
 use crate::options::Options;
 
 /// Starts the log as `-v`, `-q` and `--log-file` say.
@@ -30,7 +30,8 @@ pub fn start(options: &Options) -> Result<()> {
         Some(path) => {
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
             Box::new(file.map_err(|e| {
-                Error::config(format!("cannot open --log-file {}: {e}", path.display()))
+                let text = system_text(&e);
+                Error::config(format!("cannot open --log-file {}: {text}", path.display()))
             })?)
         }
         None => Box::new(io::stderr()),

@@ -5,12 +5,15 @@
 
 mod attempt;
 mod backup;
+mod base;
 mod breaker;
 mod catch_up;
 mod checkpoint;
+mod client;
 mod clock;
 mod commands;
 mod error;
+mod fill;
 mod gtid;
 mod listing;
 mod lock;
@@ -30,6 +33,7 @@ mod primary;
 mod privileges;
 mod process;
 mod prune;
+mod random;
 mod replication;
 mod repository;
 mod restore;
@@ -44,7 +48,12 @@ mod sys;
 mod tables;
 mod target;
 mod tree;
+mod usage;
 mod verify;
+mod watched;
+
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
@@ -53,10 +62,13 @@ use crate::options::Request;
 fn main() -> ExitCode {
     let status = match options::parse_arguments() {
         Ok(Request::Print(text)) => commands::print(&text),
-        Ok(Request::Command(options)) => match logger::start(&options) {
-            Ok(()) => commands::dispatch(&options),
-            Err(e) => usage_error(&e),
-        },
+        Ok(Request::Command(options)) => {
+            // Before the log: a usage error goes to standard error and makes no file.
+            match commands::check(&options).and_then(|()| logger::start(&options)) {
+                Ok(()) => commands::dispatch(&options),
+                Err(e) => usage_error(&e),
+            }
+        }
         Err(e) => usage_error(&e),
     };
     ExitCode::from(status)

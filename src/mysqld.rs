@@ -18,8 +18,8 @@ use crate::log_tail::LogTail;
 use crate::memory;
 use crate::process::{Child, Exit, VitalSigns, start_time};
 use crate::session::{Session, Trouble};
-use crate::supervisor::Watched;
 use crate::sys;
+use crate::watched::Watched;
 
 /// Less than this free where mysqld works: it will wait for space and hang.
 const SPACE_TO_LIVE: u64 = 2 << 20;

@@ -10,6 +10,11 @@ const OURS: &[&str] = &[
     "no-defaults",
     "print-defaults",
     "datadir",
+    "aria-log-dir-path",
+    "innodb-data-home-dir",
+    "innodb-fast-shutdown",
+    "innodb-log-group-home-dir",
+    "innodb-undo-directory",
     "socket",
     "user",
     "pid-file",
@@ -88,13 +93,13 @@ pub fn check(options: &[String]) -> Result<()> {
         {
             bare = rest;
         }
-        let is_ours = |ours: &&str| {
+        let is_ours = |ours: &str| {
             // Servers complete an unambiguous beginning of a name.
-            *ours == bare
-                || (ours.ends_with('-') && bare.starts_with(*ours))
+            ours == bare
+                || (ours.ends_with('-') && bare.starts_with(ours))
                 || (bare.len() >= 3 && ours.starts_with(bare))
         };
-        if bare.is_empty() || OURS.iter().any(|o| is_ours(&o)) {
+        if bare.is_empty() || OURS.iter().any(|o| is_ours(o)) {
             return Err(Error::config(format!(
                 "--mysqld-option '{option}' is refused: the pass depends on it"
             )));
@@ -124,6 +129,8 @@ mod tests {
             "--datad=/x",
             "--event-scheduler=ON",
             "--socket=/x",
+            "--innodb-undo-directory=/x",
+            "--innodb_fast_shutdown=2",
             "--user=me",
             "datadir=/x",
             "-u",

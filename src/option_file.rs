@@ -118,11 +118,14 @@ impl OptionFile {
                 .ok_or_else(|| Error::config(format!("malformed port '{text}' in [client]")))?,
             None => 3306,
         };
-        let list = given.or_else(|| self.client.get("host").map(String::as_str));
-        let candidates = list
-            .into_iter()
-            .flat_map(|l| l.split(','))
-            .map(|a| address(a.trim(), port))
+        let host = self.client.get("host").map(String::as_str);
+        let named = if given.is_some() { "--primary" } else { "host in [client]" };
+        let parts = given.or(host).into_iter().flat_map(|l| l.split(','));
+        let wrong = |part: &str| {
+            Error::config(format!("malformed {named} '{part}': HOST, HOST:PORT or [IPV6]:PORT"))
+        };
+        let candidates = parts
+            .map(|a| address(a.trim(), port).ok_or_else(|| wrong(a)))
             .collect::<Result<_>>()?;
         let password = match password_file {
             Some(path) => load(path)?.trim_end_matches(['\n', '\r']).to_string(),
@@ -233,14 +236,10 @@ fn unquote(value: &str) -> String {
 }
 
 /// `host`, `host:port`, `[::1]`, `[::1]:port`, `::1`.
-fn address(text: &str, default_port: u16) -> Result<Address> {
-    let wrong = || Error::config(format!("malformed --primary '{text}': HOST or HOST:PORT"));
+fn address(text: &str, default_port: u16) -> Option<Address> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or_else(wrong)?;
-        (
-            host,
-            if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(wrong)?) },
-        )
+        let (host, after) = rest.split_once(']')?;
+        (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
     } else if text.matches(':').count() > 1 {
         (text, None)
     } else {
@@ -248,12 +247,12 @@ fn address(text: &str, default_port: u16) -> Result<Address> {
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
     if host.is_empty() || host.len() > 255 || !host.chars().all(plain) {
-        return Err(wrong());
+        return None;
     }
-    let port = port.map_or(Some(default_port), parse_port).ok_or_else(wrong)?;
+    let port = port.map_or(Some(default_port), parse_port)?;
     // A server would take "localhost" for its Unix socket.
     let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
-    Ok(Address { host: host.to_string(), port })
+    Some(Address { host: host.to_string(), port })
 }
 
 fn parse_port(text: &str) -> Option<u16> {
@@ -299,7 +298,7 @@ mod tests {
         }
         for bad in ["", ":3306", "db:", "db:x", "db:0", "db:70000", "[::1", "[::1]3", "a b", "a'b"]
         {
-            assert!(address(bad, 3306).is_err(), "{bad}");
+            assert!(address(bad, 3306).is_none(), "{bad}");
         }
     }
 

@@ -16,71 +16,7 @@ use crate::error::{Error, Result};
 use crate::option_file::{self, OptionFile};
 use crate::primary::Primary;
 use crate::retention::Policy;
-
-/// One option of the program.
-pub struct Spec {
-    short: &'static str,
-    /// Its long name.
-    pub long: &'static str,
-    /// What its value is called; empty for a switch.
-    value: &'static str,
-    help: &'static str,
-    /// The commands it belongs to; empty for all.
-    commands: &'static [&'static str],
-}
-
-const fn setting(long: &'static str, value: &'static str, help: &'static str) -> Spec {
-    Spec { short: "", long, value, help, commands: &[] }
-}
-
-/// All options, in the order of `--help`.
-#[rustfmt::skip]
-pub const OPTIONS: &[Spec] = &[
-    Spec { short: "r", ..setting("repo", "DIR", "the repository of backups") },
-    Spec { short: "s", ..setting("scratch", "DIR", "working directory of a pass") },
-    Spec { commands: &["restore"], ..setting("to", "DIR", "where to restore to; empty or absent") },
-    Spec { commands: &["seed"], ..setting("from", "SOURCE", "where the first backup comes from: dump") },
-    setting("primary", "HOST[:PORT][,...]", "where to replicate from; several are tried in order"),
-    setting("defaults-file", "FILE", "option file with [client] and [rollforward]"),
-    setting("password-file", "FILE", "the password alone in a file"),
-    setting("mysqld", "PATH", "the server program to run privately"),
-    setting("mysqld-user", "NAME", "as root: who the private mysqld runs as"),
-    setting("mysqld-option", "OPT", "passed on to the private mysqld; may repeat"),
-    setting("first-backup", "HOW", "run without any backup: refuse or dump [refuse]"),
-    setting("max-failures", "N", "failures without progress before giving up [10]"),
-    setting("backoff-base", "D", "wait after the first failure, then doubled [1s]"),
-    setting("backoff-cap", "D", "longest wait between attempts [1m]"),
-    setting("poll-interval", "D", "how often the replica is looked at and pinged [1s]"),
-    setting("ping-timeout", "D", "unanswered for so long, mysqld is hung [30s]"),
-    setting("stall-timeout", "D", "nothing moves for so long: a failure; 0 is off [10m]"),
-    setting("start-timeout", "D", "patience with a lifeless mysqld at its start [10m]"),
-    setting("shutdown-timeout", "D", "patience with a lifeless mysqld at its end [5m]"),
-    setting("min-interval", "D", "a newest backup younger than this: nothing is due [0]"),
-    setting("keep-count", "N", "keep the N newest complete backups"),
-    setting("keep-within", "D", "keep the complete backups younger than this"),
-    setting("jobs", "N", "workers of backup and restore [cores]"),
-    setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
-    setting("keep-scratch", "", "leave the scratch data after success"),
-    setting("checkpoint", "FILE", "where the checkpoint is kept [SCRATCH/checkpoint]"),
-    Spec { commands: &["list", "verify"], ..setting("json", "", "machine-readable") },
-    Spec { commands: &["prune"], ..setting("dry-run", "", "say what would go, remove nothing") },
-    Spec { short: "v", ..setting("verbose", "", "log more") },
-    Spec { short: "q", ..setting("quiet", "", "log warnings and errors only") },
-    setting("log-file", "FILE", "log there and not to standard error"),
-    Spec { short: "h", ..setting("help", "", "this text") },
-    Spec { short: "V", ..setting("version", "", "the version") },
-];
-
-/// The commands: name, operands, what it does.
-#[rustfmt::skip]
-pub const COMMANDS: &[(&str, &str, &str)] = &[
-    ("run", "", "one pass: restore, catch up, store a new backup, prune"),
-    ("seed", "", "take a backup that starts a new chain"),
-    ("restore", "[BACKUP]", "a backup (the newest) into an empty directory"),
-    ("list", "", "the backups in the repository, oldest first"),
-    ("verify", "[BACKUP]", "read every block back and check it"),
-    ("prune", "", "apply the retention policy now"),
-];
+use crate::usage::{COMMANDS, OPTIONS, belongs, help, version};
 
 /// What the command line asks for.
 pub enum Request {
@@ -146,10 +82,13 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     if let Some(extra) = matches.free.get(allowed) {
         return Err(Error::config(format!("unexpected argument '{extra}' for {command}")));
     }
+    if matches.free.first().is_some_and(String::is_empty) {
+        return Err(Error::config(format!("{command} needs the name of a backup, not ''")));
+    }
     let values = collect(&matches);
     let file = match values.get("defaults-file").and_then(|v| v.last()) {
-        Some(path) => option_file::read(Path::new(path))?,
-        None => OptionFile::default(),
+        Some(path) if !path.is_empty() => option_file::read(Path::new(path))?,
+        _ => OptionFile::default(),
     };
     let mut options = Options { command, backup: matches.free.first().cloned(), values, file };
     options.merge_file()?;
@@ -179,10 +118,6 @@ fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Resul
             other => other.to_string(),
         })
     })
-}
-
-fn belongs(spec: &Spec, command: Option<&str>) -> bool {
-    command.is_none_or(|c| spec.commands.is_empty() || spec.commands.contains(&c))
 }
 
 fn dashed(name: &str) -> String {
@@ -226,7 +161,7 @@ impl Options {
                 (true, Some(v)) if matches!(v.as_str(), "0" | "off" | "false") => continue,
                 (false, Some(v)) => v,
                 (is_switch, _) => {
-                    let wants = if is_switch { "is a switch" } else { "needs a value" };
+                    let wants = if is_switch { "takes 1 or 0" } else { "needs a value" };
                     return Err(Error::config(format!(
                         "key '{key}' in [rollforward] of {} {wants}",
                         self.file.path.display()
@@ -237,7 +172,12 @@ impl Options {
                 self.file.merged.entry(spec.long).or_default().push(value);
             }
         }
+        let said_how_much = self.switch("quiet") || self.switch("verbose");
         for (long, mut from_file) in std::mem::take(&mut self.file.merged) {
+            // The two are one setting: -v beats the file's quiet.
+            if said_how_much && matches!(long, "quiet" | "verbose") {
+                continue;
+            }
             let given = self.values.entry(long).or_default();
             if long == "mysqld-option" {
                 from_file.append(given);
@@ -375,11 +315,8 @@ impl Options {
         match self.text("first-backup") {
             None | Some("refuse") => Ok(false),
             Some("dump") => Ok(true),
-            Some("clone") => {
-                Err(Error::config("--first-backup clone is not in this build: use dump"))
-            }
             Some(other) => Err(Error::config(format!(
-                "malformed value '{other}' for --first-backup: refuse, dump or clone"
+                "malformed value '{other}' for --first-backup: refuse or dump"
             ))),
         }
     }
@@ -396,41 +333,4 @@ impl Options {
     pub fn primary(&self) -> Result<Primary> {
         self.file.primary(self.text("primary"), self.path("password-file").as_deref())
     }
-}
-
-fn version() -> String {
-    format!("rollforward {}\n", env!("CARGO_PKG_VERSION"))
-}
-
-fn help(command: Option<&str>) -> String {
-    let mut text = String::new();
-    let operands = |name: &str| COMMANDS.iter().find(|c| c.0 == name).map_or("", |c| c.1);
-    match command {
-        None => {
-            text += "rollforward keeps a fresh, proven backup of a MySQL or MariaDB primary\n\n\
-                     usage: rollforward COMMAND [options]\n\ncommands:\n";
-            for (name, operands, what) in COMMANDS {
-                text += &format!("  {:<20} {what}\n", format!("{name} {operands}"));
-            }
-        }
-        Some(name) => {
-            let what = COMMANDS.iter().find(|c| c.0 == name).map_or("", |c| c.2);
-            text += &format!("{what}\n\nusage: rollforward {name} [options] {}\n", operands(name));
-        }
-    }
-    text += "\noptions:\n";
-    for spec in OPTIONS.iter().filter(|s| belongs(s, command)) {
-        let short =
-            if spec.short.is_empty() { "    ".into() } else { format!("-{}, ", spec.short) };
-        let long = format!("{short}--{} {}", spec.long, spec.value);
-        let only = match (command, spec.commands) {
-            (None, [_, ..]) => format!(" ({})", spec.commands.join(", ")),
-            _ => String::new(),
-        };
-        text += &format!("  {long:<36} {}{only}\n", spec.help);
-    }
-    text += "\na duration is a number with ms, s, m, h or d\n\
-             exit status: 0 stored or nothing due, 1 failed for good, 2 usage or configuration,\n\
-             3 stored but look, 75 temporary, 128+n stopped by signal n; see rollforward(8)\n";
-    text
 }

@@ -73,7 +73,9 @@ fn open(root: &Path, pack: &PackRef, path: &Path) -> Result<File, Fault> {
     let file = file.and_then(|f| Ok((f.metadata()?, f)));
     match file {
         Ok((m, file)) if m.is_file() && m.len() == pack.size => Ok(file),
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fault(path, pack, e)),
+        Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => {
+            Err(fault(path, pack, e))
+        }
         _ => Err(Fault::Damaged(look(root, pack).err().unwrap_or_default())),
     }
 }
@@ -81,7 +83,7 @@ fn open(root: &Path, pack: &PackRef, path: &Path) -> Result<File, Fault> {
 /// A medium that cannot be read is damage; a missing permission or memory is not.
 fn fault(path: &Path, pack: &PackRef, e: io::Error) -> Fault {
     match e.raw_os_error() {
-        Some(libc::EIO | libc::EUCLEAN | libc::ELOOP | libc::EBADMSG) => {
+        Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => {
             Fault::Damaged(format!("pack {} cannot be read: {e}", hex(&pack.hash)))
         }
         None if e.kind() == io::ErrorKind::UnexpectedEof => {

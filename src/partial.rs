@@ -12,7 +12,9 @@ use std::path::PathBuf;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::manifest::{self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef};
+use crate::manifest::{
+    self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
+};
 use crate::packs;
 use crate::packs::write::{Packer, Place, Table, sync_dir};
 use crate::repository::{RepoLock, Repository, write_durably};
@@ -105,6 +107,9 @@ impl<'a> PartialBackup<'a> {
             return Err(vanished(&format!("its manifest would be false: {what}")));
         }
         let name = self.repo.new_name()?;
+        if !is_backup_name(&name) {
+            return Err(vanished(&format!("{name} would be no name of a backup")));
+        }
         let draft = self.repo.tmp().join("manifest");
         let place = self.repo.backups().join(&name);
         write_durably(&draft, text.as_bytes())?;
@@ -184,17 +189,26 @@ fn assemble(
 
 /// The blocks that need not be stored again: those of the backup `base`, in packs that are there
 /// and of which it uses half or more. What is left of the other packs is stored anew, so they
-/// empty out and a prune can remove them. The base was restored, so its blocks were read; nobody
-/// vouches for those of other backups, and a new chain must stand by itself.
+/// empty out and a prune can remove them. The base was restored, so its blocks were read. A new
+/// chain has no base: it uses the newest backup's blocks, each checked before.
 fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
     let mut table = Table::default();
-    let Some(base) = base else { return Ok(table) };
-    let manifest = match repo.load(base) {
-        Err(Error::BackupDamaged { .. } | Error::NoBackup { .. }) => return Ok(table),
-        other => other?,
+    let newest = match base {
+        Some(base) => vec![base.to_string()],
+        None => repo.names()?,
     };
+    let mut found = None;
+    for name in newest.iter().rev() {
+        match repo.load(name) {
+            Err(Error::BackupDamaged { .. } | Error::NoBackup { .. }) => continue,
+            other => found = Some(other?),
+        }
+        break;
+    }
+    let Some(manifest) = found else { return Ok(table) };
     let packs = well_used(repo, &manifest);
     table.packs = packs.iter().copied().map(Some).collect();
+    table.doubted = if base.is_some() { 0 } else { packs.len() as u32 };
     let good: HashMap<PackRef, u32> = packs.into_iter().zip(0..).collect();
     for block in manifest.files.iter().flat_map(|f| &f.blocks) {
         if let Block::Stored { hash, pack, offset, length } = *block

@@ -58,7 +58,7 @@ pub fn check_apart(repo: &Path, scratch: &Path) -> Result<()> {
     let (r, s) = (real(repo), real(scratch));
     if r == s || r.starts_with(&s) || s.starts_with(&r) {
         return Err(Error::config(format!(
-            "repository {} and scratch directory {} lie in each other",
+            "repository {} and scratch directory {} must not lie in each other",
             repo.display(),
             scratch.display()
         )));

@@ -62,8 +62,6 @@ pub struct Facts {
     pub address: Address,
     /// Whose words it speaks.
     pub flavor: Flavor,
-    /// Its version, as it says.
-    pub version: String,
     /// What it has executed: the goal, if this pass needs one now.
     pub position: Position,
     /// When the position was read.
@@ -142,13 +140,19 @@ impl Primary {
     }
 
     /// The facts of the first candidate that answers and that a replica at `base` can follow.
+    /// `go_on` is asked before each of them, since a dead one takes its time.
     ///
     /// # Errors
     /// The verdict of the last candidate, unless another one may do better later: then that
     /// nobody can be reached.
-    pub fn choose(&self, base: Option<&Position>) -> Result<Facts> {
+    pub fn choose(
+        &self,
+        base: Option<&Position>,
+        go_on: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Facts> {
         let mut worst: Option<Error> = None;
         for address in &self.candidates {
+            go_on()?;
             let judged = self.ask(address).and_then(|facts| {
                 base.map_or(Ok(()), |b| facts.judge(b))?;
                 Ok(facts)
@@ -182,8 +186,8 @@ impl Primary {
         Err(Error::AccessDenied {
             primary: address.to_string(),
             text: format!(
-                "the account '{user}' lacks {missing}; run there: GRANT {missing} ON *.* TO \
-                 '{user}'@'...'",
+                "the account {user} lacks {missing}; run there: GRANT {missing} ON *.* TO \
+                 `{user}`@`...`",
                 user = self.account.user
             ),
         })
@@ -225,7 +229,6 @@ impl Primary {
         Ok(Facts {
             address: address.clone(),
             flavor,
-            version,
             position: position("position")?,
             asked,
             server_id: rows.get("server_id").parse().unwrap_or(0),
@@ -283,7 +286,6 @@ mod tests {
         Facts {
             address: Address { host: "::1".into(), port: 3306 },
             flavor: Flavor::MariaDb,
-            version: "10.11".into(),
             position: position("0-2-80"),
             asked: Timestamp(0),
             server_id: 2,

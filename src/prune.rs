@@ -33,6 +33,7 @@ pub struct Pruned {
 }
 
 /// What a sweep did.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Number of packs that went.
@@ -53,7 +54,7 @@ pub enum Removal {
 }
 
 /// Applies the policy. With `dry_run` nothing is changed.
-pub fn prune(repo: &Repository, lock: &RepoLock, policy: Policy, dry_run: bool) -> Result<Pruned> {
+pub fn prune(repo: &Repository, _lock: &RepoLock, policy: Policy, dry_run: bool) -> Result<Pruned> {
     let mut out = Pruned::default();
     let mut candidates = Vec::new();
     for name in repo.names()? {
@@ -83,10 +84,10 @@ pub fn prune(repo: &Repository, lock: &RepoLock, policy: Policy, dry_run: bool) 
         out.packs += 1;
         out.bytes += size;
     }
-    let _ = lock;
     Ok(out)
 }
 
+#[cfg(test)]
 impl Repository {
     /// Removes the backup `name`, unless somebody reads it. Its packs stay until a sweep.
     pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {

@@ -106,12 +106,23 @@ impl Repository {
         if path.join("format").symlink_metadata().is_ok() {
             return Repository::open(path);
         }
-        if path.exists() {
+        if path.symlink_metadata().is_ok() {
+            if !path.is_dir() {
+                let text = format!("{} cannot be a repository: not a directory", path.display());
+                return Err(Error::config(text));
+            }
             refuse_strangers(path)?;
             // Only our own directories will be in it, and those are private in any case.
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
         } else {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
+            // Only the last part: a file system that is not mounted must not be filled below.
+            DirBuilder::new().mode(0o700).create(path).map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => Error::config(format!(
+                    "repository {} cannot be made: the directory it would lie in does not exist",
+                    path.display()
+                )),
+                _ => fail(e),
+            })?;
             if let Some(parent) = std::path::absolute(path).map_err(fail)?.parent() {
                 sync_dir(parent)?;
             }

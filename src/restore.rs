@@ -7,7 +7,6 @@
 
 mod target;
 
-use std::fs::File;
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -19,7 +18,6 @@ use crate::manifest::{Block, FileEntry, Manifest, Piece};
 use crate::packs::{self, Fault, Fetcher};
 use crate::pool::{self, Gauge, Watch, locked};
 use crate::repository::{Held, Repository, damaged};
-use crate::sys;
 use target::{Target, TargetFile};
 
 /// Small files are dealt out in lots of at most so many, or so many bytes.
@@ -184,7 +182,7 @@ impl Worker<'_> {
                 if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     self.pass.target.finish_file(&large.file, large.entry)?;
                     if self.pass.durable {
-                        large.file.sync(self.pass.target, large.entry)?;
+                        self.pass.target.sync_file(&large.file, large.entry)?;
                     }
                 }
             }
@@ -229,18 +227,5 @@ impl Worker<'_> {
         }
         self.pass.gauge.add(piece.length);
         Ok(())
-    }
-}
-
-impl TargetFile {
-    fn sync(&self, target: &Target, entry: &FileEntry) -> Result<()> {
-        self.file.sync_all().map_err(|e| Error::io("write", &target.path(entry), e))
-    }
-}
-
-impl Target {
-    fn sync(&self) -> Result<()> {
-        let root: &File = &self.root;
-        sys::sync_file_system(root).map_err(|e| Error::io("write", &self.path, e))
     }
 }

@@ -17,7 +17,7 @@ use crate::plan::{Plan, check_apart};
 use crate::prune;
 use crate::repository::{RepoLock, Repository};
 use crate::retention::Policy;
-use crate::scratch::{Scratch, Stage};
+use crate::scratch::{self, Scratch, Stage};
 use crate::supervisor::Supervisor;
 
 /// How a pass ended that did not fail.
@@ -35,12 +35,12 @@ enum Done {
 /// checkpoint and the log here, and comes back as its exit status.
 pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "run", |attempts, repo, lock| {
-        if attempts.not_due(plan.min_interval) {
+        if attempts.bases.not_due(plan.min_interval) {
             return Ok(Done::NothingDue);
         }
         let reached = attempts.reach_goal()?;
         let stored = store(plan, attempts, repo, lock)?;
-        let looked_over = attempts.passed_over();
+        let looked_over = attempts.bases.any_passed_over();
         if reached == Reached::Goal {
             prune_old(attempts.supervisor(), repo, lock, plan.policy)?;
         }
@@ -70,6 +70,7 @@ fn pass(
     work: impl FnOnce(&mut Attempts, &Repository, &RepoLock) -> Result<Done>,
 ) -> Result<u8> {
     check_apart(&plan.repo, &plan.scratch)?;
+    scratch::check(&plan.scratch, &plan.others)?;
     let repo = Repository::open_or_create(&plan.repo)?;
     let lock = repo.lock(command)?;
     let user = plan.mysqld_user.as_deref();

@@ -4,6 +4,8 @@
 //! is written before the data changes its nature, so that data of unknown nature is never used:
 //! a half restored directory says so, and so does one whose mysqld was not shut down.
 
+mod foreign;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -11,31 +13,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::checkpoint::{self, Facts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, system_text};
 use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
 use crate::process::start_time;
-use crate::supervisor::{Look, Nobody, Supervisor, Wait};
+use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
 
-/// What a scratch directory may hold.
-const OURS: &[&str] = &[
-    "data",
-    "tmp",
-    "lock",
-    "state",
-    "state.new",
-    "checkpoint",
-    "checkpoint.new",
-    "mysqld.log",
-    "mysqld.sock",
-    "mysqld.sock.lock",
-    "mysqld.pid",
-    "dump.err",
-    "load.err",
-    "lost+found",
-];
+use crate::watched::Nobody;
+pub use foreign::check;
+
 /// File name endings of InnoDB tables and of definitions in a database's directory.
 const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"];
 /// Databases of the server's own, whose tables survive a crash or are made anew.
@@ -83,10 +71,12 @@ impl Scratch {
         user: Option<&str>,
         command: &str,
     ) -> Result<Scratch> {
-        make_private(root)?;
+        check(root, others)?;
+        if !root.exists() {
+            let made = fs::DirBuilder::new().mode(0o700).create(root);
+            made.map_err(|e| foreign::cannot_be(root, &system_text(&e)))?;
+        }
         let root = root.canonicalize().map_err(|e| Error::io("open", root, e))?;
-        refuse_foreign(&root, others)?;
-        refuse_link(&root.join("data"))?;
         let lock = lock_file(&root.join("lock"), command)?;
         let state = match checkpoint::read(&root.join("state")) {
             Ok(state) => state.unwrap_or_default(),
@@ -305,62 +295,6 @@ impl Scratch {
             let _ = fs::remove_file(self.root.join(name));
         }
         let _ = self.make_tmp();
-    }
-}
-
-/// Makes `path` with mode 0700 if it is absent, and sees that it is a directory.
-fn make_private(path: &Path) -> Result<()> {
-    match fs::metadata(path) {
-        Ok(m) if m.is_dir() => Ok(()),
-        Ok(_) => Err(Error::config(format!("{} is not a directory", path.display()))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
-            .mode(0o700)
-            .create(path)
-            .map_err(|e| Error::config(format!("cannot make {}: {e}", path.display()))),
-        Err(e) => Err(Error::config(format!("cannot open {}: {e}", path.display()))),
-    }
-}
-
-fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
-    let entries = fs::read_dir(root).map_err(|e| Error::io("read", root, e))?;
-    let others: Vec<_> = others
-        .iter()
-        .filter(|o| o.parent().and_then(|p| p.canonicalize().ok()).as_deref() == Some(root))
-        .filter_map(|o| o.file_name())
-        .collect();
-    let has_state = root.join("state").exists();
-    for entry in entries {
-        let name = entry.map_err(|e| Error::io("read", root, e))?.file_name();
-        let other = others.iter().any(|o| {
-            name == *o || name.to_string_lossy() == format!("{}.new", o.to_string_lossy())
-        });
-        let ours = OURS.iter().any(|o| name == *o) && (name != "data" || has_state);
-        if !ours && !other {
-            let what = if root.join("ibdata1").exists() {
-                "it looks like the data directory of a server"
-            } else {
-                "a scratch directory holds nothing else"
-            };
-            return Err(Error::config(format!(
-                "scratch directory {} holds '{}', which is not ours: {what}",
-                root.display(),
-                name.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The data must be below the scratch directory itself: through a link we would empty, or start
-/// a server on, what is somebody else's.
-fn refuse_link(data: &Path) -> Result<()> {
-    match data.symlink_metadata() {
-        Ok(m) if !m.is_dir() => Err(Error::config(format!(
-            "{} is not a directory: remove it, and name another --scratch if the data shall be \
-             elsewhere",
-            data.display()
-        ))),
-        _ => Ok(()),
     }
 }
 

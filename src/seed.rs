@@ -5,24 +5,27 @@
 //! compared afterwards. Tables that take no part in the snapshot (MyISAM, Aria) must not have
 //! been written meanwhile. The password reaches the client through a pipe and lies nowhere.
 
-use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::client::{
+    client_options, complaint, dump_error, errno_of, last_line, output, spawn, tool,
+};
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
 use crate::mysqld::{Mysqld, Setup, forget_replication};
-use crate::primary::{Facts, Primary, denies_access};
+use crate::primary::{Facts, Primary};
 use crate::privileges;
 use crate::process::{Child, Exit, VitalSigns};
 use crate::replication;
 use crate::scratch::Scratch;
-use crate::session::{Account, Session, TlsMode};
-use crate::supervisor::{Look, Supervisor, Wait, Watched};
+use crate::session::Session;
+use crate::supervisor::{Look, Supervisor, Wait};
 use crate::tables::{self, Tables};
+use crate::watched::Watched;
 
 /// How patient the steps are.
 #[derive(Clone, Copy)]
@@ -43,6 +46,9 @@ pub struct Seeded {
     pub version: String,
 }
 
+/// A dump that failed while tables came and went is made anew, so often.
+const TRIES: u32 = 3;
+
 /// Fills the scratch directory with a dump of the primary, as a data directory that was shut
 /// down cleanly.
 ///
@@ -60,9 +66,31 @@ pub fn dump(
         return Err(Error::config("this build dumps MariaDB primaries only"));
     }
     primary.check_privileges(&facts.address, privileges::DUMP)?;
-    let mut session = primary.open(&facts.address)?;
-    let before = tables::list_primary(&mut session, &facts.address)?;
-    drop(session);
+    for tries in 1.. {
+        let mut session = primary.open(&facts.address)?;
+        let before = tables::list_primary(&mut session, &facts.address)?;
+        drop(session);
+        let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
+        let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
+        let mut session = primary.open(&facts.address)?;
+        let after = tables::list_primary(&mut session, &facts.address)?;
+        if tries == TRIES || before.keys().eq(after.keys()) {
+            return Err(e);
+        }
+        log::warn!("{}: {e}; tables came or went meanwhile, dumping anew", e.cause());
+    }
+    unreachable!("the last try returns")
+}
+
+fn dump_once(
+    supervisor: &mut Supervisor,
+    setup: &Setup,
+    scratch: &mut Scratch,
+    primary: &Primary,
+    facts: &Facts,
+    patience: Patience,
+    before: &Tables,
+) -> Result<Seeded> {
     scratch.discard()?;
     scratch.make_data()?;
     install(supervisor, setup, patience)?;
@@ -70,8 +98,9 @@ pub fn dump(
     scratch.set_running(&mysqld)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
-    pipe.run(supervisor, patience)?;
-    let seeded = check(setup, &mut mysqld, primary, facts, &before)
+    pipe.run(supervisor, patience)
+        .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
+    let seeded = check(setup, &mut mysqld, primary, facts, before)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
     end(supervisor, &mut mysqld, patience.shutdown)?;
     scratch.set_clean()?;
@@ -302,23 +331,6 @@ impl Watched for Pipe<'_> {
     }
 }
 
-fn dump_error(address: &str, text: &str) -> Error {
-    let (errno, text) = (errno_of(text), without_statement(text));
-    match errno {
-        2002..=2006 | 2013 | 1040 | 1053 | 1158..=1161 => {
-            Error::PrimaryUnreachable { primary: address.into(), text }
-        }
-        e if denies_access(e) => Error::AccessDenied { primary: address.into(), text },
-        errno => Error::ReplicationError { errno, text: format!("mariadb-dump: {text}") },
-    }
-}
-
-/// The number in a client's complaint, as in `Got error: 1045:` or `ERROR 1062 (23000)`.
-fn errno_of(text: &str) -> u16 {
-    let words = text.split(|c: char| !c.is_ascii_digit());
-    words.filter(|w| w.len() == 4).find_map(|w| w.parse().ok()).unwrap_or(0)
-}
-
 /// Compares what was loaded with the primary, and reads the position.
 fn check(
     setup: &Setup,
@@ -339,62 +351,4 @@ fn check(
     let answer = mysqld.control()?.query("SELECT VERSION()");
     let version = answer.map_err(|t| mysqld.lost("answer to a query", t))?.first().to_string();
     Ok(Seeded { position, version })
-}
-
-fn client_options(account: &Account, facts: &Facts) -> String {
-    let quote = |text: &str| {
-        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        format!("\"{escaped}\"")
-    };
-    let mut text = format!(
-        "[client]\nuser={}\npassword={}\nhost={}\nport={}\nprotocol=tcp\n",
-        quote(&account.user),
-        quote(&account.password.0),
-        quote(&facts.address.host),
-        facts.address.port
-    );
-    let tls = &account.tls;
-    match tls.mode {
-        TlsMode::Disabled => text += "skip-ssl\n",
-        TlsMode::Required => text += "ssl\ndisable-ssl-verify-server-cert\n",
-        TlsMode::VerifyIdentity => text += "ssl\nssl-verify-server-cert\n",
-    }
-    if tls.mode != TlsMode::Disabled {
-        for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
-            if let Some(path) = path {
-                text += &format!("ssl-{key}={}\n", quote(&path.to_string_lossy()));
-            }
-        }
-    }
-    text
-}
-
-/// A client or script of the server's package: beside the server program, else from PATH.
-fn tool(setup: &Setup, name: &str) -> Result<PathBuf> {
-    let beside = setup.program.parent().unwrap_or(Path::new("/"));
-    let mut places = vec![beside.to_path_buf(), beside.join("../bin"), beside.join("../scripts")];
-    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    places.push("/usr/bin".into());
-    let found = places.iter().map(|p| p.join(name)).find(|p| p.is_file());
-    found.ok_or_else(|| Error::config(format!("{name} is not installed; a dump needs it")))
-}
-
-fn spawn(command: &mut Command, program: &Path) -> Result<Child> {
-    Child::spawn(command).map_err(|e| Error::io("execute", program, e))
-}
-
-/// An empty file for what a child says.
-fn output(path: &Path) -> Result<File> {
-    let _ = fs::remove_file(path);
-    File::options().append(true).create_new(true).open(path).map_err(|e| Error::io("open", path, e))
-}
-
-fn complaint(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join(" | ")
-}
-
-fn last_line(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().rev().find(|l| l.contains("ERROR")).unwrap_or_default().trim().to_string()
 }

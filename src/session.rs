@@ -110,11 +110,6 @@ impl Rows {
     pub fn first(&self) -> &str {
         self.rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default()
     }
-
-    /// Is there no row?
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
 }
 
 /// A session, held until its first trouble.
@@ -257,14 +252,28 @@ fn text(value: Value) -> Option<String> {
 fn trouble(error: mysql::Error) -> Trouble {
     match error {
         mysql::Error::MySqlError(e) => Trouble::Server { errno: e.code, text: e.message },
-        // The crate keeps the codec's error type to itself; a time-out of the socket is
-        // EAGAIN (11) in its words.
-        e @ (mysql::Error::CodecError(_) | mysql::Error::IoError(_)) => {
-            let text = e.to_string();
-            if text.contains("os error 11)") { Trouble::TimedOut } else { Trouble::Lost(text) }
-        }
+        mysql::Error::DriverError(e) => Trouble::Lost(plain(&e.to_string())),
+        mysql::Error::IoError(e) => lost(&e.to_string()),
+        // The crate keeps the codec's error type to itself.
+        mysql::Error::CodecError(e) => lost(&e.to_string()),
         e => Trouble::Lost(e.to_string()),
     }
+}
+
+/// A time-out of the socket is EAGAIN, "os error 11" in std's words.
+fn lost(text: &str) -> Trouble {
+    if text.contains("(os error 11)") { Trouble::TimedOut } else { Trouble::Lost(plain(text)) }
+}
+
+/// The crates' words in the manner of ours.
+fn plain(text: &str) -> String {
+    let text = text.strip_prefix("IO error: ").unwrap_or(text);
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut text = text.replace(['`', '\''], "");
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
 }
 
 /// `text` as a string literal, for a session whose sql_mode lacks NO_BACKSLASH_ESCAPES.
@@ -314,7 +323,7 @@ mod tests {
             packet.extend(greeting);
             peer.write_all(&packet).unwrap();
             let mut buffer = [0; 1024];
-            peer.read(&mut buffer).unwrap();
+            assert!(peer.read(&mut buffer).unwrap() > 0);
             peer.write_all(&[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]).unwrap();
             // Until the client has gone.
             while peer.read(&mut buffer).is_ok_and(|n| n > 0) {}

@@ -72,8 +72,9 @@ impl Signals {
         }
         // One read is enough: what is left over ends the next wait at once. An interrupted
         // read is a wake-up like any other.
-        match self.wake.read(&mut [0; 256]) {
-            Ok(_) => true,
+        let mut bytes = [0; 256];
+        match self.wake.read(&mut bytes) {
+            Ok(_woken) => true,
             Err(e) => e.kind() == io::ErrorKind::Interrupted,
         }
     }

@@ -14,6 +14,7 @@ use crate::mysqld::Mysqld;
 use crate::pool::Gauge;
 use crate::process::VitalSigns;
 use crate::signals::Signals;
+use crate::watched::{Nobody, Watched};
 
 /// This share of a core, or this many bytes of disk I/O since the last look, are signs of life;
 /// our own queries cost a server less.
@@ -30,36 +31,6 @@ pub enum Look<T> {
     Moving,
     /// Not yet, and nothing moved.
     Still,
-}
-
-/// Whose death ends a wait.
-pub trait Watched {
-    /// The error that its end is, once it has ended.
-    fn ended(&mut self) -> Option<Error>;
-    /// Asks for a sign of life, bounded by the session's own time-out.
-    fn ping(&mut self) -> Result<()>;
-    /// What it has used so far; `None` if that does not count.
-    fn vital_signs(&self) -> Option<VitalSigns>;
-    /// Chores at each look: keep its log short, see whether its disk is full.
-    fn look_after(&mut self) -> Result<()>;
-}
-
-/// No process at all: waits on time, or on worker threads.
-pub struct Nobody;
-
-impl Watched for Nobody {
-    fn ended(&mut self) -> Option<Error> {
-        None
-    }
-    fn ping(&mut self) -> Result<()> {
-        Ok(())
-    }
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        None
-    }
-    fn look_after(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// How long a wait lasts at most.
@@ -142,13 +113,17 @@ impl Supervisor {
                 watched.look_after()?;
                 match look(watched, &mut self.checkpoint)? {
                     Look::Done(found) => return Ok(Some(found)),
-                    Look::Moving => moved = Instant::now(),
+                    Look::Moving => {
+                        moved = Instant::now();
+                        self.checkpoint.progressed();
+                    }
                     Look::Still => {}
                 }
                 let signs = watched.vital_signs();
                 if looked.elapsed() >= Duration::from_millis(100) {
                     if lives(vital, signs, looked.elapsed()) {
                         moved = Instant::now();
+                        self.checkpoint.progressed();
                     }
                     (vital, looked) = (signs, Instant::now());
                 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, system_text};
 use crate::sys;
 
 /// A directory that was empty or absent. Unless it is kept, what came into it is removed again.
@@ -26,7 +26,7 @@ impl Target {
         let meta = match fs::symlink_metadata(path) {
             Ok(meta) => Some(meta),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(wrong(&format!("cannot be opened: {e}"))),
+            Err(e) => return Err(wrong(&format!("cannot be opened: {}", system_text(&e)))),
         };
         let parent = path.parent().unwrap_or(Path::new("/"));
         let lies_in = |dir: &Path| {
@@ -40,8 +40,8 @@ impl Target {
             if !meta.is_dir() {
                 return Err(wrong("is not a directory"));
             }
-            let mut entries =
-                fs::read_dir(path).map_err(|e| wrong(&format!("cannot be read: {e}")))?;
+            let mut entries = fs::read_dir(path)
+                .map_err(|e| wrong(&format!("cannot be read: {}", system_text(&e))))?;
             if entries.next().is_some() {
                 return Err(wrong("is not empty"));
             }
@@ -49,7 +49,7 @@ impl Target {
             fs::DirBuilder::new()
                 .mode(0o700)
                 .create(path)
-                .map_err(|e| wrong(&format!("cannot be made: {e}")))?;
+                .map_err(|e| wrong(&format!("cannot be made: {}", system_text(&e))))?;
         }
         let owner = if sys::is_root() {
             let like = if meta.is_some() { path } else { parent };

@@ -92,3 +92,43 @@ fn the_servers_of_a_killed_test_die_with_it() {
     wait_until("the server to be gone", Duration::from_secs(10), || !alive(pid));
     assert!(processes_under(&dir).is_empty());
 }
+
+/// Plays the program: leaves a checkpoint, says a line, and sleeps.
+fn fake_pass(scratch: &TempDir) -> support::Running {
+    let script = "printf 'format=1\\nphase=catch-up\\npid=%s\\n' $$ >\"$0/half\"; \
+                  mv \"$0/half\" \"$0/checkpoint\"; echo here >&2; exec sleep 100";
+    support::Rollforward::new(["run"])
+        .under(["sh".as_ref(), "-c".as_ref(), script.as_ref(), scratch.path().as_os_str()])
+        .scratch(scratch.path())
+        .spawn()
+}
+
+#[test]
+fn a_pass_is_waited_for_by_phase_and_log_and_is_told_to_stop() {
+    let scratch = TempDir::new("scratch");
+    let mut pass = fake_pass(&scratch);
+    let checkpoint = pass.wait_for_phase("catch-up", Duration::from_secs(10));
+    assert_eq!(checkpoint.number("pid"), Some(i64::from(pass.pid())));
+    pass.wait_for_log("here", Duration::from_secs(10));
+    pass.kill(15);
+    let outcome = pass.finish(Duration::from_secs(10)).expect(256 + 15).says("here");
+    assert_eq!(outcome.log(), ["here"]);
+    assert!(outcome.wall < Duration::from_secs(10));
+}
+
+#[test]
+#[should_panic(expected = "did not end within 300ms")]
+fn a_pass_that_does_not_end_is_killed_and_shown() {
+    let scratch = TempDir::new("scratch");
+    fake_pass(&scratch).finish(Duration::from_millis(300));
+}
+
+#[test]
+#[should_panic(expected = "it ended before phase catch-up")]
+fn a_pass_that_ends_too_early_is_not_waited_for() {
+    let scratch = TempDir::new("scratch");
+    let mut pass = fake_pass(&scratch);
+    pass.wait_for_log("here", Duration::from_secs(10));
+    pass.kill(9);
+    pass.wait_for_checkpoint::<()>("phase catch-up", Duration::from_secs(10), |_| None);
+}

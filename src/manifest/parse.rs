@@ -125,7 +125,9 @@ impl Parser {
         self.end_of_file()?;
         if self.block_size == 0 {
             self.block_size = self.number_of("block_size")?;
-            if self.block_size % 4096 != 0 || !(4096..=64 << 20).contains(&self.block_size) {
+            if !self.block_size.is_multiple_of(4096)
+                || !(4096..=64 << 20).contains(&self.block_size)
+            {
                 return Err(format!("a block size of {} is not sane", self.block_size));
             }
         }

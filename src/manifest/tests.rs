@@ -1,1 +1,140 @@
+//! Manifests: what is written can be read, and hostile ones are refused.
 
+use super::*;
+
+fn sample() -> Manifest {
+    let stored = |n: u8, offset| Block::Stored { hash: [n; 32], pack: 0, offset, length: 100 };
+    let file =
+        |path: &str, size, blocks| FileEntry { path: path.into(), mode: 0o660, size, blocks };
+    Manifest {
+        flavor: "mariadb".into(),
+        version: "10.11.19-MariaDB-1 deb12".into(),
+        position: "0-1-119,5-2-7".into(),
+        data_as_of: Timestamp(1_795_361_400),
+        started: Timestamp(1_795_361_000),
+        finished: Timestamp(1_795_361_500),
+        base: Some("20261121T153000Z-00ff".into()),
+        block_size: BLOCK_SIZE,
+        size: 3 * BLOCK_SIZE + 17 + 5,
+        stored: 250,
+        settings: vec![
+            ("lower_case_table_names".into(), "0".into()),
+            ("sql_mode".into(), "".into()),
+        ],
+        packs: vec![PackRef { hash: [0xab; 32], size: 300 }],
+        dirs: vec![DirEntry { path: "shop".into(), mode: 0o700 }],
+        files: vec![
+            file("shop/a b\\\u{e9}.ibd", 5, vec![stored(1, 0)]),
+            file("shop/empty", 0, vec![]),
+            file(
+                "x",
+                3 * BLOCK_SIZE + 17,
+                vec![stored(2, 100), Block::Zeros { count: 2 }, stored(3, 200)],
+            ),
+        ],
+    }
+}
+
+/// The sample with a change to its text, and a true sum.
+fn changed(from: &str, to: &str) -> String {
+    let text = sample().to_text();
+    let body = &text[..text.find("end ").unwrap()];
+    assert!(body.contains(from), "{from}");
+    let body = body.replacen(from, to, 1);
+    format!("{body}end {}\n", hex(&Sha256::digest(body.as_bytes()).into()))
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let text = sample().to_text();
+    assert_eq!(parse(text.as_bytes()).unwrap(), sample());
+    assert!(text.contains("\nfile shop/a\\x20b\\x5c\\xc3\\xa9.ibd 660 5\n"), "{text}");
+}
+
+#[test]
+fn unknown_header_keys_are_passed_over() {
+    let text = changed("files 3\n", "files 3\nfuture some words\n");
+    assert_eq!(parse(text.as_bytes()).unwrap(), sample());
+}
+
+#[test]
+fn a_manifest_cut_short_anywhere_is_none() {
+    let text = sample().to_text();
+    for end in 0..text.len() {
+        assert!(parse(&text.as_bytes()[..end]).is_err(), "{end}");
+    }
+}
+
+#[test]
+fn a_bit_flipped_anywhere_is_noticed() {
+    let text = sample().to_text().into_bytes();
+    for at in 0..text.len() {
+        let mut text = text.clone();
+        text[at] ^= 1;
+        assert!(parse(&text).is_err(), "{at}");
+    }
+}
+
+#[test]
+fn a_lying_manifest_is_refused_by_name() {
+    let max = u64::MAX.to_string();
+    let hash = "ab".repeat(32);
+    let two = "02".repeat(32);
+    for (from, to, says) in [
+        ("format 1", "format 2", "later format 2"),
+        ("format 1", "#!/bin/sh", "not a manifest"),
+        ("flavor mariadb", "flavor oracle", "flavor"),
+        ("flavor mariadb\n", "", "flavor is missing"),
+        ("flavor mariadb", "flavor mariadb\nflavor mysql", "flavor is there twice"),
+        ("position 0-1-119", "position 0-1-119 x", "position"),
+        ("base 2026", "base ../2026", "base"),
+        ("setting sql_mode ", "setting sql_mode a b", "setting"),
+        ("setting sql_mode ", "setting sql_mode $(x)", "setting"),
+        ("setting sql_mode ", "setting SQL --x", "setting"),
+        ("setting sql_mode ", "setting lower_case_table_names 1", "twice"),
+        ("block_size 4194304", "block_size 0", "block size"),
+        ("block_size 4194304", "block_size 1099511627776", "block size"),
+        ("size 12582934", "size 12582935", "add up"),
+        ("files 3", "files 4", "number of files"),
+        ("files 3", "files +3", "not a number"),
+        ("dir shop", "dir /shop", "normal relative"),
+        ("dir shop", "dir ../shop", "normal relative"),
+        ("dir shop", "dir .", "normal relative"),
+        ("dir shop", "dir shop/", "normal relative"),
+        ("dir shop", "dir a/../../shop", "normal relative"),
+        ("dir shop", "dir shop\\x00", "normal relative"),
+        ("dir shop", "dir \\x2e\\x2e", "normal relative"),
+        ("dir shop", "dir shop\\x2f", "normal relative"),
+        ("dir shop", "dir shop\\x+1", "escaped"),
+        ("dir shop", "dir shop\\", "escaped"),
+        ("dir shop 700", "dir shop 4755", "mode"),
+        ("dir shop", "dir shap", "not listed"),
+        ("file x", "file shop/empty", "twice"),
+        ("file x", "file shop", "twice"),
+        ("file x", "file shop/empty/x", "not listed"),
+        ("shop/empty 660 0", "shop/empty 660 1", "too few blocks"),
+        ("shop/empty 660 0", &format!("shop/empty 660 {max}"), "more than a disk"),
+        ("zeros 2", "zeros 0", "more blocks"),
+        ("zeros 2", "zeros 4", "more blocks"),
+        ("zeros 2", &format!("zeros {max}"), "more blocks"),
+        ("zeros 2\n", "zeros 1\n", "too few blocks"),
+        ("zeros 2\n", "zero 2\n", "unknown word"),
+        (&format!("pack {hash} 300"), &format!("pack {hash} 299"), "inside its pack"),
+        (&format!("pack {hash} 300"), &format!("pack {hash} 3\npack {hash} 3"), "twice"),
+        (&format!("block {two} 0 100 100"), &format!("block {two} 1 100 100"), "no such pack"),
+        (&format!("block {two} 0 100 100"), &format!("block {two} 0 {max} 100"), "inside"),
+        (&format!("block {two} 0 100 100"), &format!("block {two} 0 100 0"), "frame"),
+        ("dir shop", "block aa 0 1 1\ndir shop", "not a SHA-256"),
+    ] {
+        let error = parse(changed(from, to).as_bytes()).unwrap_err();
+        assert!(error.contains(says), "{from} -> {to}: {error}");
+    }
+}
+
+#[test]
+fn names_of_backups_are_strict() {
+    assert!(is_backup_name("20261122T153000Z-8f3a"));
+    for bad in ["", "20261122T153000Z", "20261122T153000Z-8F3A", "20261322T153000Z-8f3a", "../x"] {
+        assert!(!is_backup_name(bad), "{bad}");
+    }
+}

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use sha2::{Digest as _, Sha256};
 use zstd::bulk::Compressor;
 
-use super::pack_path;
+use super::{Fetcher, pack_path};
 use crate::error::{Error, Result};
 use crate::manifest::{Hash, PackRef};
 use crate::pool::locked;
@@ -46,6 +46,9 @@ pub struct Table {
     pub packs: Vec<Option<PackRef>>,
     /// Contents and where they are.
     pub blocks: HashMap<Hash, Place>,
+    /// Packs below this index are used again only for blocks that were read and checked first:
+    /// nobody has restored them in this pass.
+    pub doubted: u32,
 }
 
 /// What the workers share while they store.
@@ -78,7 +81,8 @@ impl<'a> Packer<'a> {
     pub fn writer(&self) -> Result<PackWriter<'_>> {
         let zstd =
             Compressor::new(self.level).map_err(|e| Error::io("compress to", self.root, e))?;
-        Ok(PackWriter { packer: self, zstd, frame: Vec::new(), pack: None })
+        let fetcher = Fetcher::new(self.root)?;
+        Ok(PackWriter { packer: self, zstd, frame: Vec::new(), pack: None, fetcher })
     }
 
     /// Makes the names of all new packs durable, and gives the table and the bytes added.
@@ -138,6 +142,7 @@ pub struct PackWriter<'a> {
     zstd: Compressor<'static>,
     frame: Vec<u8>,
     pack: Option<OpenPack>,
+    fetcher: Fetcher<'a>,
 }
 
 struct OpenPack {
@@ -157,7 +162,7 @@ impl PackWriter<'_> {
             return Ok(None);
         }
         let hash = Hash::from(Sha256::digest(content));
-        if let Some(&place) = locked(&self.packer.table).blocks.get(&hash) {
+        if let Some(place) = self.known(&hash, content.len()) {
             return Ok(Some((hash, place)));
         }
         self.frame.resize(zstd::zstd_safe::compress_bound(content.len()), 0);
@@ -172,6 +177,20 @@ impl PackWriter<'_> {
             self.close()?;
         }
         Ok(Some((hash, place)))
+    }
+
+    /// Where the content is already, if it is there and good.
+    fn known(&mut self, hash: &Hash, size: usize) -> Option<Place> {
+        let (place, pack) = {
+            let table = locked(&self.packer.table);
+            let place = *table.blocks.get(hash)?;
+            if place.pack >= table.doubted {
+                return Some(place);
+            }
+            (place, table.packs[place.pack as usize]?)
+        };
+        let found = self.fetcher.fetch(&pack, place.offset, place.length, size, hash);
+        found.is_ok().then_some(place)
     }
 
     fn append(&mut self, length: usize) -> Result<Place> {

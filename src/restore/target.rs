@@ -21,16 +21,16 @@ use crate::sys;
 /// The target, open.
 pub struct Target {
     /// For messages.
-    pub path: PathBuf,
+    path: PathBuf,
     /// Everything is opened below it.
-    pub root: File,
+    root: File,
     into: Into,
     owner: Option<(u32, u32)>,
 }
 
 /// One of its files, with its size.
 pub struct TargetFile {
-    pub file: File,
+    file: File,
     /// It was made just now, so it is all zeros.
     new: bool,
 }
@@ -151,6 +151,16 @@ impl Target {
     /// Gives a file its mode and owner.
     pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
         self.adorn(&file.file, entry.mode).map_err(|e| Error::io("write", &self.path(entry), e))
+    }
+
+    /// Waits until one file is on the disk.
+    pub fn sync_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
+        file.file.sync_all().map_err(|e| Error::io("write", &self.path(entry), e))
+    }
+
+    /// Waits until all of it is on the disk, with all else on that file system.
+    pub fn sync(&self) -> Result<()> {
+        sys::sync_file_system(&self.root).map_err(|e| Error::io("write", &self.path, e))
     }
 
     /// Gives the directories their modes and owners, the innermost first.

@@ -16,6 +16,7 @@ pub mod repository;
 pub mod scene;
 pub mod server;
 pub mod template;
+pub mod tricks;
 pub mod writer;
 
 pub use compare::{Snapshot, assert_same, snapshot};

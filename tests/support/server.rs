@@ -91,6 +91,10 @@ impl Server {
         command.arg(option("socket", &self.socket()));
         command.arg(option("pid-file", &self.dir.path().join("pid")));
         command.arg(option("log-error", &self.error_log()));
+        // Its own: at its start a server removes the temporary files of all others in there.
+        let tmp = self.dir.path().join("tmp");
+        let _ = fs::create_dir(&tmp);
+        command.arg(option("tmpdir", &tmp));
         match self.port {
             Some(port) => command.args(["--bind-address=127.0.0.1", &format!("--port={port}")]),
             None => command.arg("--skip-networking"),

@@ -1,0 +1,139 @@
+//! How data comes into the scratch directory, out of the base or out of a dump, and what is
+//! said of it when it is stored again.
+
+use std::time::Instant;
+
+use crate::attempt::{Attempts, Data};
+use crate::clock::short;
+use crate::error::{Error, Result, bytes};
+use crate::mysqld::Setup;
+use crate::partial::Header;
+use crate::primary::Facts;
+use crate::random::random_server_id;
+use crate::restore::{self, Into};
+use crate::scratch::Stage;
+use crate::seed;
+
+impl Attempts<'_> {
+    /// Brings data into the scratch directory: of the base, or of a dump when there is none.
+    pub(crate) fn fill(&mut self, facts: &Facts) -> Result<()> {
+        loop {
+            let Some(base) = self.bases.current() else { return self.dump_from(facts) };
+            let name = base.name.clone();
+            match self.restore(&name) {
+                Err(e @ Error::BackupDamaged { .. }) => {
+                    log::warn!("backup-damaged: passing over a backup: {e}");
+                    self.bases.pass_over(name);
+                    self.pick_base()?;
+                    self.bases.check(self.plan.dumps_first)?;
+                    let base = self.bases.current().map(|b| &b.position);
+                    base.map_or(Ok(()), |b| facts.judge(b))?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn restore(&mut self, name: &str) -> Result<()> {
+        let began = Instant::now();
+        self.supervisor.checkpoint.phase("restore");
+        let held = self.repo.hold(name)?;
+        let into = if self.scratch.has_data() { Into::Existing } else { Into::Empty };
+        self.scratch.set_stage(Stage::Partial, Some(name))?;
+        self.scratch.make_data()?;
+        let (data, user) = (self.scratch.data(), self.scratch.user());
+        let waker = self.supervisor.waker();
+        let supervisor = &mut *self.supervisor;
+        let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers(gauge);
+        let jobs = self.plan.jobs;
+        let restored =
+            restore::restore(self.repo, &held, &data, user, into, false, jobs, waker, &mut watch)?;
+        self.scratch.set_clean()?;
+        self.scratch.set_stage(Stage::Ready, Some(name))?;
+        self.data = Data::Fresh;
+        self.progress.restart();
+        log::info!(
+            "restored {name}: {} files, {}, {} written, in {}",
+            restored.files,
+            bytes(restored.bytes),
+            bytes(restored.written),
+            short(began.elapsed())
+        );
+        Ok(())
+    }
+
+    /// A new chain: asks the primary and dumps it, with as many attempts as the breaker allows.
+    ///
+    /// # Errors
+    /// What ends the pass.
+    pub fn dump(&mut self) -> Result<()> {
+        loop {
+            let dumped = self.ask_primary().and_then(|facts| self.dump_from(&facts));
+            let Err(error) = dumped else { return Ok(()) };
+            if self.recover(error)? {
+                // Nothing of a dump is of use before its end.
+                return Err(Error::PrimaryUnreachable {
+                    primary: self.plan.primary.name(),
+                    text: "the dump could not be finished".into(),
+                });
+            }
+        }
+    }
+
+    fn dump_from(&mut self, facts: &Facts) -> Result<()> {
+        let began = Instant::now();
+        self.supervisor.checkpoint.phase("seed");
+        self.facts = Some(facts.clone());
+        let setup = self.setup(facts);
+        let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
+        let (primary, patience) = (&self.plan.primary, self.plan.patience);
+        let seeded = seed::dump(supervisor, &setup, scratch, primary, facts, patience)?;
+        self.scratch.set_stage(Stage::Ready, None)?;
+        self.data = Data::Fresh;
+        self.data_as_of = facts.asked;
+        self.version = seeded.version;
+        self.supervisor.checkpoint.set("position", &seeded.position);
+        log::info!(
+            "dumped and loaded {} at {} in {}",
+            facts.address,
+            seeded.position,
+            short(began.elapsed())
+        );
+        self.progress.restart();
+        self.progress.start_at(seeded.position);
+        Ok(())
+    }
+
+    /// The private mysqld for data that is to follow the primary of `facts`.
+    pub(crate) fn setup(&self, facts: &Facts) -> Setup {
+        Setup {
+            program: self.plan.program.clone(),
+            flavor: facts.flavor,
+            scratch: self.scratch.root().to_path_buf(),
+            user: self.scratch.user(),
+            options: self.plan.mysqld_options.clone(),
+            settings: facts.settings.clone(),
+            server_id: random_server_id(facts.server_id),
+            call_timeout: self.plan.ping_timeout,
+        }
+    }
+
+    /// What the manifest of the backup to be stored says.
+    ///
+    /// # Errors
+    /// When there is no position, which cannot be.
+    pub fn header(&self) -> Result<Header> {
+        let (Some(facts), Some(at)) = (&self.facts, self.progress.at()) else {
+            return Err(Error::config("there is nothing to store"));
+        };
+        Ok(Header {
+            flavor: facts.flavor.name().into(),
+            version: self.version.clone(),
+            position: at.to_string(),
+            data_as_of: self.data_as_of,
+            started: self.started,
+            base: self.bases.current().map(|b| b.name.clone()),
+            settings: facts.settings.clone(),
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! What may lie in a scratch directory, and what makes it somebody else's. Changes nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result, system_text};
+
+/// What a scratch directory may hold.
+const OURS: &[&str] = &[
+    "data",
+    "tmp",
+    "lock",
+    "state",
+    "state.new",
+    "checkpoint",
+    "checkpoint.new",
+    "mysqld.log",
+    "mysqld.sock",
+    "mysqld.sock.lock",
+    "mysqld.pid",
+    "dump.err",
+    "load.err",
+    "lost+found",
+];
+/// Could [`super::Scratch::open`] take `root`? Changes nothing, so that a directory that is refused
+/// leaves no new repository behind.
+///
+/// # Errors
+/// [`Error::Configuration`], as there.
+pub fn check(root: &Path, others: &[PathBuf]) -> Result<()> {
+    let fail = |e| Error::io("open", root, e);
+    match fs::metadata(root) {
+        Ok(m) if m.is_dir() => refuse_foreign(&root.canonicalize().map_err(fail)?, others)
+            .and_then(|()| refuse_link(&root.join("data"))),
+        Ok(_) => Err(cannot_be(root, "it is not a directory")),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot_be(root, &system_text(&e))),
+        Err(_) if root.parent().is_some_and(Path::is_dir) => Ok(()),
+        Err(_) => Err(cannot_be(root, "the directory it would lie in does not exist")),
+    }
+}
+
+pub(super) fn cannot_be(root: &Path, why: &str) -> Error {
+    Error::config(format!("{} cannot be the scratch directory: {why}", root.display()))
+}
+
+fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
+    let entries = fs::read_dir(root).map_err(|e| Error::io("read", root, e))?;
+    let others: Vec<_> = others
+        .iter()
+        .filter(|o| o.parent().and_then(|p| p.canonicalize().ok()).as_deref() == Some(root))
+        .filter_map(|o| o.file_name())
+        .collect();
+    let has_state = root.join("state").exists();
+    for entry in entries {
+        let name = entry.map_err(|e| Error::io("read", root, e))?.file_name();
+        let other = others.iter().any(|o| {
+            name == *o || name.to_string_lossy() == format!("{}.new", o.to_string_lossy())
+        });
+        let ours = OURS.iter().any(|o| name == *o) && (name != "data" || has_state);
+        if !ours && !other {
+            let what = if root.join("ibdata1").exists() {
+                "it looks like the data directory of a server"
+            } else {
+                "a scratch directory holds nothing else"
+            };
+            return Err(Error::config(format!(
+                "scratch directory {} holds '{}', which is not ours: {what}",
+                root.display(),
+                name.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The data must be below the scratch directory itself: through a link we would empty, or start
+/// a server on, what is somebody else's.
+fn refuse_link(data: &Path) -> Result<()> {
+    match data.symlink_metadata() {
+        Ok(m) if !m.is_dir() => Err(Error::config(format!(
+            "{} is not a directory: remove it, and name another --scratch if the data shall be \
+             elsewhere",
+            data.display()
+        ))),
+        _ => Ok(()),
+    }
+}

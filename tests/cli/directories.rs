@@ -1,0 +1,202 @@
+//! Directories: missing, in each other, of somebody else, of a later format.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::{Place, SOON, program};
+use crate::need_server;
+use crate::support::{Scene, Server};
+
+#[test]
+fn a_missing_repository_is_named_and_not_made_by_readers() {
+    let place = Place::new("missing");
+    let repo = place.arg("repo", "none");
+    for command in ["list", "verify", "prune"] {
+        place.refuses(&program([command, &repo]), &["no repository", "none"]);
+    }
+    place.refuses(&program(["restore", &repo, &place.arg("to", "to")]), &["no repository"]);
+}
+
+#[test]
+fn a_directory_whose_parent_is_missing_is_not_made() {
+    let place = Place::new("parents");
+    let run = place.run();
+    let repo = run.clone().arg(place.arg("repo", "no/such/repo"));
+    place.refuses(&repo, &["no/such/repo", "does not exist"]);
+    place.refuses(&run.arg(place.arg("scratch", "no/scratch")), &["no/scratch", "does not exist"]);
+    place.make_repo("repo");
+    let restore = program(["restore", &place.arg("repo", "repo"), &place.arg("to", "no/to")]);
+    place.refuses(&restore, &["--to", "no/to", "no such file"]);
+    let log = program(["list", &place.arg("repo", "repo"), &place.arg("log-file", "no/log")]);
+    place.refuses(&log, &["--log-file", "no/log", "no such file"]);
+}
+
+#[test]
+fn repository_and_scratch_may_not_lie_in_each_other() {
+    let place = Place::new("nested");
+    place.mkdir("other");
+    symlink(place.at("other"), place.at("link")).unwrap();
+    for (repo, scratch) in [
+        ("x", "x"),
+        ("x", "x/scratch"),
+        ("x/repo", "x"),
+        ("x", "x/../x/y"),
+        ("x", "./x/"),
+        ("other", "link"),
+        ("link/repo", "other"),
+        ("other", "link/scratch"),
+    ] {
+        let run = place.run().args([place.arg("repo", repo), place.arg("scratch", scratch)]);
+        place.refuses(&run, &["repository", "scratch", "each other"]);
+        let seed = program(["seed", "--from=dump", &place.arg("defaults-file", "db.cnf")])
+            .args([place.arg("repo", repo), place.arg("scratch", scratch)]);
+        place.refuses(&seed, &["each other"]);
+    }
+    // A common beginning of the name is no nesting.
+    let run = place.run().args([place.arg("repo", "x"), place.arg("scratch", "x1")]);
+    run.run_to_end(SOON).expect(1).says("no-backup");
+}
+
+#[test]
+fn a_scratch_directory_with_foreign_files_is_refused_and_left_alone() {
+    let place = Place::new("foreign");
+    place.mkdir("scratch/photos");
+    place.write("scratch/photos/me.jpg", "me");
+    place.refuses(&place.run(), &["scratch", "'photos'", "not ours"]);
+    // Data of which nothing is known is somebody's too.
+    fs::remove_dir_all(place.at("scratch")).unwrap();
+    place.mkdir("scratch/data/shop");
+    place.refuses(&place.run(), &["scratch", "'data'", "not ours"]);
+    fs::remove_dir_all(place.at("scratch")).unwrap();
+    place.write("scratch", "a file");
+    place.refuses(&place.run(), &["scratch", "not a directory"]);
+    place.make_repo("other");
+    let run = place.run().arg(place.arg("scratch", "other"));
+    place.refuses(&run, &["other", "not ours"]);
+}
+
+#[test]
+fn the_data_directory_of_a_live_server_is_refused_and_left_alone() {
+    need_server!();
+    let place = Place::new("live");
+    let server = Server::start("live", false, &[]);
+    server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (a INT) SELECT 1 AS a");
+    let mode = || fs::metadata(server.datadir()).unwrap().permissions().mode();
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(server.datadir()).unwrap().flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = (names(), mode());
+    let data = server.datadir().display();
+    let scratch = place.run().arg(format!("--scratch={data}"));
+    place.refuses(&scratch, &["scratch", "data directory of a server"]);
+    let repo = place.run().arg(format!("--repo={data}"));
+    place.refuses(&repo, &["not a repository"]);
+    place.make_repo("repo");
+    let restore = program(["restore", &place.arg("repo", "repo"), &format!("--to={data}")]);
+    place.refuses(&restore, &["--to", "not empty"]);
+    assert_eq!((names(), mode()), before);
+    assert_eq!(server.value("SELECT a FROM shop.t"), "1");
+}
+
+#[test]
+fn a_directory_with_foreign_files_does_not_become_a_repository() {
+    let place = Place::new("strangers");
+    place.mkdir("repo");
+    place.write("repo/thesis.txt", "work of years");
+    place.refuses(&place.run(), &["repo", "not a repository", "thesis.txt"]);
+    for command in ["list", "verify", "prune"] {
+        place.refuses(&program([command, &place.arg("repo", "repo")]), &["not a repository"]);
+    }
+    place.refuses(&place.run().arg(place.arg("repo", "db.cnf")), &["db.cnf", "not a directory"]);
+    place.refuses(&program(["list", &place.arg("repo", "db.cnf")]), &["not a directory"]);
+}
+
+#[test]
+fn a_repository_of_a_later_format_is_left_alone() {
+    let place = Place::new("later");
+    let repo = place.make_repo("repo");
+    fs::write(repo.join("format"), "rollforward repository 2\n").unwrap();
+    fs::write(repo.join("tmp/half"), "what a later version was writing").unwrap();
+    place.refuses(&place.run(), &["later format 2"]);
+    for command in ["list", "verify", "prune"] {
+        place.refuses(&program([command, &place.arg("repo", "repo")]), &["later format 2"]);
+    }
+    let restore = program(["restore", &place.arg("repo", "repo"), &place.arg("to", "to")]);
+    place.refuses(&restore, &["later format 2"]);
+    fs::write(repo.join("format"), [0xff, 0xfe]).unwrap();
+    place.refuses(&place.run(), &["not a repository", "format"]);
+}
+
+#[test]
+fn restore_wants_an_empty_directory_outside_of_the_repository() {
+    let place = Place::new("target");
+    place.make_repo("repo");
+    place.mkdir("full");
+    place.write("full/mine", "x");
+    symlink(place.at("full"), place.at("link")).unwrap();
+    let restore = |to: &str| program(["restore", &place.arg("repo", "repo"), &place.arg("to", to)]);
+    place.refuses(&restore("full"), &["--to", "full", "not empty"]);
+    place.refuses(&restore("db.cnf"), &["--to", "db.cnf", "not a directory"]);
+    place.refuses(&restore("repo/to"), &["--to", "in the repository"]);
+    place.refuses(&restore("repo/tmp"), &["--to", "in the repository"]);
+    place.refuses(&restore("link"), &["--to", "not a directory"]);
+}
+
+#[test]
+fn a_backup_that_does_not_exist_is_no_backup_and_leaves_nothing() {
+    let place = Place::new("nobackup");
+    let repo = place.make_repo("repo");
+    let repo_arg = place.arg("repo", "repo");
+    let to = place.arg("to", "to");
+    let before = place.tree();
+    for name in ["20260101T000000Z-0000", "nonsense", "../format", "/etc/passwd"] {
+        for args in [["verify", name, &repo_arg, "-q"], ["restore", name, &repo_arg, &to]] {
+            let outcome = program(args).run_to_end(SOON).expect(1).says("no-backup").says(name);
+            assert_eq!((outcome.log().len(), outcome.stdout.as_str()), (1, ""), "{outcome}");
+        }
+    }
+    let newest = program(["restore", &repo_arg, &to]).run_to_end(SOON).expect(1);
+    newest.says("no-backup").says(&repo.display().to_string());
+    assert_eq!(place.tree(), before);
+}
+
+#[test]
+fn run_on_an_empty_repository_says_how_to_take_the_first_backup() {
+    let place = Place::new("first");
+    let outcome = place.run().run_to_end(SOON).expect(1);
+    let outcome = outcome.says("no-backup").says("seed --from dump").says("--first-backup=dump");
+    assert_eq!(outcome.stdout, "");
+    let checkpoint = fs::read_to_string(place.at("scratch/checkpoint")).unwrap();
+    for line in ["state=failed", "cause=no-backup", "exit_status=1"] {
+        assert!(checkpoint.lines().any(|l| l == line), "{line} in {checkpoint}");
+    }
+    let message = checkpoint.lines().find(|l| l.starts_with("message=")).unwrap();
+    assert!(!message.contains('?') && message.contains("seed --from dump"), "{message}");
+    for dir in ["repo", "scratch"] {
+        let mode = fs::metadata(place.at(dir)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{dir}");
+    }
+}
+
+#[test]
+fn a_server_program_that_is_none_is_named() {
+    let place = Place::new("program");
+    place.write("text", "no program");
+    for (name, what) in [("none", "does not exist"), ("text", "not an executable file")] {
+        place.refuses(&place.run().arg(place.arg("mysqld", name)), &["--mysqld", name, what]);
+    }
+    place.refuses(&place.run().arg(place.arg("mysqld", "")), &["--mysqld", "not an executable"]);
+}
+
+#[test]
+fn an_unknown_option_of_mysqld_ends_the_pass_at_once_and_is_named() {
+    need_server!();
+    let scene = Scene::seeded("option");
+    let run = scene.command("run").arg("--mysqld-option=--no-such-option=1");
+    let outcome = run.run_to_end(SOON).expect(1).says("mysqld-start").says("no-such-option");
+    assert_eq!(outcome.stderr.matches("did not start").count(), 1, "{outcome}");
+    scene.run().expect(0);
+}

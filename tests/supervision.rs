@@ -1,0 +1,326 @@
+//! The private mysqld dies, hangs, is stopped or never starts: what the pass makes of it.
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use support::scene::COMMAND_PATIENCE;
+use support::{Outcome, PATIENCE, Replica, Running, Scene, alive, kill, wait_for, wait_until};
+
+/// Waits until the pass is in the catch-up and has come beyond transaction `beyond` of domain
+/// 0; its mysqld and how far it is.
+#[track_caller]
+fn wait_for_catch_up(pass: &mut Running, beyond: u64) -> (i32, u64) {
+    pass.wait_for_checkpoint("progress in the catch-up", PATIENCE, |c| {
+        let at: u64 = c.get("position")?.rsplit('-').next()?.parse().ok()?;
+        let pid = c.number("mysqld_pid")? as i32;
+        let moves = c.get("phase") == Some("catch-up") && at > beyond && alive(pid);
+        moves.then_some((pid, at))
+    })
+}
+
+/// The number of lines of the log that have `text` in them.
+fn count(outcome: &Outcome, text: &str) -> usize {
+    outcome.log().iter().filter(|l| l.contains(text)).count()
+}
+
+#[test]
+fn a_killed_mysqld_is_noticed_at_once_and_the_pass_ends_well() {
+    need_server!();
+    let scene = Scene::seeded("killed");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.slow_backlog("shop", 600, 0.02);
+    // More kills than failures are allowed: progress in between forgets them.
+    let mut pass = scene.command("run").arg("--max-failures=3").spawn();
+    let mut noticed = Vec::new();
+    let mut at = 0;
+    for kills in 1..=5 {
+        let (pid, now) = wait_for_catch_up(&mut pass, at);
+        at = now;
+        kill(pid, libc::SIGKILL);
+        let mut end = None;
+        let seen = wait_for("the death to be noticed", PATIENCE, || {
+            if end.is_none() && !alive(pid) {
+                end = Some(Instant::now());
+            }
+            let said = pass.stderr().matches("mysqld-died: ").count();
+            (said == kills).then(Instant::now)
+        });
+        noticed.push(end.map_or(Duration::ZERO, |e| seen - e));
+    }
+    noticed.sort();
+    println!("a death is noticed within {:?} (median of {noticed:?})", noticed[2]);
+    assert!(noticed[2] < Duration::from_millis(500), "{noticed:?}");
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0);
+    let ended = ended.says("it was killed by signal 9 (KILL)").says("failure 1 of 4");
+    assert_eq!(count(&ended, "restored "), 1, "restored once and then gone on with; {ended}");
+    assert_eq!(scene.checkpoint().get("state"), Some("done"));
+    assert_eq!(scene.checkpoint().get("failures"), Some("0"));
+    scene.assert_newest_equals(&replica);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_mysqld_that_dies_at_every_start_is_given_up_on() {
+    need_server!();
+    let scene = Scene::seeded("dying");
+    let starts = scene.path("starts");
+    let body = format!("echo >>{}; kill -9 $$", starts.display());
+    let fake = scene.fake_mysqld("dies", &body);
+    let program = scene.command("run").arg("--mysqld").arg(&fake);
+    let ended = program
+        .args(["--max-failures=10", "--backoff-base=20ms", "--backoff-cap=300ms"])
+        .run_to_end(COMMAND_PATIENCE)
+        .expect(75)
+        .says("mysqld-died: the private mysqld died: it was killed by signal 9 (KILL)");
+    assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 11, "{ended}");
+    // 20, 40, 80, 160 and then six times 300 ms.
+    let ended = ended.says("11 failures in a row without progress, 2.1s of waiting at most");
+    assert!(ended.wall >= Duration::from_millis(2100), "{ended}");
+    assert!(ended.wall < Duration::from_secs(30), "{ended}");
+    assert!(ended.log().len() < 60, "{ended}");
+    let checkpoint = scene.checkpoint();
+    for (key, value) in
+        [("state", "failed"), ("cause", "mysqld-died"), ("exit_status", "75"), ("failures", "11")]
+    {
+        assert_eq!(checkpoint.get(key), Some(value), "{checkpoint:?}");
+    }
+    assert_eq!(scene.backups().len(), 1);
+    scene.assert_nothing_left();
+    // The data is still good: the next pass needs no restore.
+    let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+    assert_eq!(count(&ended, "restored "), 0, "{ended}");
+}
+
+#[test]
+fn a_mysqld_that_dies_on_the_same_transaction_every_time_is_counted_out() {
+    need_server!();
+    let scene = Scene::seeded("same-trx");
+    scene.primary.slow_backlog("shop", 1, 5.0);
+    let mut pass = scene.command("run").arg("--max-failures=2").spawn();
+    for deaths in 1..=3 {
+        let pid = pass.wait_for_checkpoint("a mysqld in the catch-up", PATIENCE, |c| {
+            let pid = c.number("mysqld_pid")? as i32;
+            (c.get("phase") == Some("catch-up") && alive(pid)).then_some(pid)
+        });
+        kill(pid, libc::SIGKILL);
+        if deaths < 3 {
+            pass.wait_for_log(&format!("failure {deaths} of 3"), PATIENCE);
+        }
+    }
+    let ended = pass.finish(COMMAND_PATIENCE).expect(75).says("mysqld-died: ");
+    assert!(ended.log().len() < 60, "{ended}");
+    scene.assert_nothing_left();
+    scene.run().expect(0);
+}
+
+#[test]
+fn a_mysqld_that_somebody_shut_down_is_started_again() {
+    need_server!();
+    let scene = Scene::new("shut-down");
+    scene.primary.fill("shop", 6, 20_000);
+    // By SQL, which is possible only while a dump is loaded.
+    let mut seed = scene.command("seed").args(["--from", "dump"]).spawn();
+    let socket = scene.scratch.join("mysqld.sock");
+    let mut session = wait_for("a login to the private server", PATIENCE, || {
+        assert!(!seed.has_ended(), "{}", seed.dump());
+        let options = mysql::OptsBuilder::new()
+            .socket(Some(socket.to_string_lossy()))
+            .prefer_socket(false)
+            .user(Some("root"));
+        mysql::Conn::new(options).ok()
+    });
+    mysql::prelude::Queryable::query_drop(&mut session, "SHUTDOWN").unwrap();
+    drop(session);
+    let ended = seed.finish(COMMAND_PATIENCE).expect(0);
+    let ended = ended.says("mysqld-died: the private mysqld died: somebody shut it down");
+    assert_eq!(count(&ended, "failure 1 of 11, next try in"), 1, "{ended}");
+    // By a signal in the catch-up.
+    scene.primary.slow_backlog("shop", 100, 0.02);
+    let mut pass = scene.command("run").spawn();
+    let (pid, _) = wait_for_catch_up(&mut pass, 0);
+    kill(pid, libc::SIGTERM);
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("somebody shut it down");
+    assert_eq!(count(&ended, "failure 1 of 11, next try in"), 1, "{ended}");
+    assert_eq!(count(&ended, "restored "), 1, "{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_stopped_mysqld_is_hung_and_killed_and_the_pass_goes_on() {
+    need_server!();
+    let scene = Scene::seeded("stopped");
+    scene.primary.slow_backlog("shop", 150, 0.02);
+    let mut pass = scene.command("run").arg("--ping-timeout=1s").spawn();
+    let (pid, _) = wait_for_catch_up(&mut pass, 0);
+    kill(pid, libc::SIGSTOP);
+    let since = Instant::now();
+    let seen = pass.wait_for_log("mysqld-hung: the private mysqld is hung: no answer", PATIENCE);
+    assert!(seen - since >= Duration::from_millis(900), "{:?}", seen - since);
+    assert!(seen - since < Duration::from_secs(10), "{:?}", seen - since);
+    wait_until("the hung mysqld to be gone", PATIENCE, || !alive(pid));
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("failure 1 of 11");
+    assert_eq!(count(&ended, "restored "), 1, "{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_mysqld_that_is_deaf_at_every_start_is_hung() {
+    need_server!();
+    let scene = Scene::seeded("deaf");
+    let deaf = [
+        // Never gets as far as to listen.
+        ("stopped", "kill -STOP $$; exec MYSQLD \"$@\"", "no end of its start for 0.7s"),
+        ("idle", "exec tail -f /dev/null", "no end of its start for 0.7s"),
+        // Listens, and never greets.
+        (
+            "silent",
+            "MYSQLD \"$@\" & while [ ! -S mysqld.sock ]; do sleep 0.01; done; \
+             kill -STOP $!; wait",
+            "no answer to a login for 0.7s",
+        ),
+    ];
+    for (name, body, what) in deaf {
+        let fake = scene.fake_mysqld(name, body);
+        let ended = scene
+            .command("run")
+            .arg("--mysqld")
+            .arg(&fake)
+            .args(["--start-timeout=700ms", "--ping-timeout=700ms", "--max-failures=1"])
+            .run_to_end(COMMAND_PATIENCE)
+            .expect(75)
+            .says(&format!("mysqld-hung: the private mysqld is hung: {what}"));
+        assert_eq!(count(&ended, "mysqld-hung: "), 2, "{ended}");
+        assert!(ended.wall < Duration::from_secs(15), "{ended}");
+        assert_eq!(scene.checkpoint().get("cause"), Some("mysqld-hung"));
+        scene.assert_nothing_left();
+    }
+    assert_eq!(scene.backups().len(), 1);
+    scene.run().expect(0);
+}
+
+#[test]
+fn a_mysqld_that_refuses_to_start_ends_the_pass_with_its_words() {
+    need_server!();
+    let scene = Scene::seeded("refusing");
+    let starts = scene.path("starts");
+    let line = "2026-11-22 18:00:00 0 [ERROR] InnoDB: the dog ate ./ibdata1";
+    let refusals = [(1, line), (3, line), (7, line), (1, "")];
+    for (status, said) in refusals {
+        let _ = fs::remove_file(&starts);
+        let body = format!("echo >>{}; echo '{said}' >&2; exit {status}", starts.display());
+        let fake = scene.fake_mysqld("refuses", &body);
+        let ended = scene.command("run").arg("--mysqld").arg(&fake).run_to_end(COMMAND_PATIENCE);
+        let ended = ended.expect(1).says("mysqld-start: the private mysqld did not start");
+        let ended = ended.says(&format!("it ended with status {status}"));
+        let quoted = ended.stderr.contains("InnoDB: the dog ate ./ibdata1");
+        assert_eq!(quoted, !said.is_empty(), "{ended}");
+        assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 1, "{ended}");
+        assert_eq!(scene.checkpoint().get("cause"), Some("mysqld-start"));
+        assert!(!scene.has_scratch_data(), "scratch data goes after status 1");
+        scene.assert_nothing_left();
+    }
+    assert_eq!(scene.backups().len(), 1);
+    scene.run().expect(0);
+}
+
+#[test]
+fn a_mysqld_that_crashes_at_every_start_has_died() {
+    need_server!();
+    let scene = Scene::seeded("crashing");
+    for (body, how) in [
+        ("kill -SEGV $$", "it was killed by signal 11 (SEGV)"),
+        ("kill -ABRT $$", "it was killed by signal 6 (ABRT)"),
+        ("exit 2", "it ended with status 2"),
+        ("exit 0", "somebody shut it down"),
+    ] {
+        let fake = scene.fake_mysqld("crashes", body);
+        let ended = scene
+            .command("run")
+            .arg("--mysqld")
+            .arg(&fake)
+            .arg("--max-failures=1")
+            .run_to_end(COMMAND_PATIENCE)
+            .expect(75)
+            .says(how);
+        assert_eq!(count(&ended, "mysqld-died: "), 2, "{ended}");
+        assert_eq!(scene.checkpoint().get("failures"), Some("2"));
+        scene.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_wrong_usage() {
+    need_server!();
+    let scene = Scene::new("no-program");
+    let plain = scene.path("plain");
+    fs::write(&plain, "#!/bin/sh\n").unwrap();
+    for path in [plain, scene.path("absent"), scene.path("")] {
+        let program = scene.command("run").arg("--mysqld").arg(&path);
+        let ended = program.run_to_end(COMMAND_PATIENCE).expect(2);
+        let ended = ended.says(&path.to_string_lossy()).says("configuration: ");
+        assert_eq!(ended.log().len(), 1, "{ended}");
+        assert!(!scene.scratch.exists() && !scene.repo.exists());
+    }
+}
+
+#[test]
+fn a_mysqld_that_ignores_the_shutdown_is_killed_and_its_data_not_stored() {
+    need_server!();
+    let scene = Scene::seeded("ignores-term");
+    let fake = scene.fake_mysqld("ignores", "trap '' TERM; MYSQLD \"$@\" & while :; do wait; done");
+    let ended = scene
+        .command("run")
+        .arg("--mysqld")
+        .arg(&fake)
+        .args(["--shutdown-timeout=1s", "--max-failures=1"])
+        .run_to_end(COMMAND_PATIENCE)
+        .expect(75)
+        .says("mysqld-hung: the private mysqld is hung: no clean end for 1s");
+    assert_eq!(count(&ended, "mysqld-hung: "), 2, "{ended}");
+    assert_eq!(scene.backups().len(), 1, "{ended}");
+    scene.assert_nothing_left();
+    scene.run().expect(0);
+}
+
+#[test]
+fn the_quiet_watch_costs_nearly_nothing() {
+    need_server!();
+    let scene = Scene::seeded("quiet");
+    scene.primary.slow_backlog("shop", 1, 20.0);
+    let mut pass = scene.command("run").args(["--poll-interval=1s", "--max-failures=0"]).spawn();
+    pass.wait_for_phase("catch-up", PATIENCE);
+    let pid = pass.pid();
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<u64> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|f| f.parse().unwrap())
+            .collect();
+        fields[0] + fields[1]
+    };
+    let (before, since) = (ticks(), Instant::now());
+    wait_until("15 quiet seconds", PATIENCE, || since.elapsed() >= Duration::from_secs(15));
+    let used = ticks() - before;
+    assert_eq!(pass.checkpoint().get("phase"), Some("catch-up"), "{}", pass.dump());
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = |key: &str| -> u64 {
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let (rss, threads) = (value("VmRSS:"), value("Threads:"));
+    println!("the watch: {used} ticks of CPU in 15 s, {rss} KiB, {threads} thread(s)");
+    assert!(used < 15, "{used} ticks, 15 are 1 % of a core");
+    assert!(rss < 16 << 10, "{rss} KiB");
+    assert_eq!(threads, 1);
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0);
+    assert_eq!(count(&ended, "failure"), 1, "the announcement and no failure; {ended}");
+}

@@ -1,0 +1,59 @@
+//! Ways to hold a phase open, and scripts that play the part of a bad mysqld.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::{Primary, Scene, find_program};
+
+impl Primary {
+    /// Writes `count` transactions into `SCHEMA.slow`, each of which takes the private server,
+    /// and no other one, `seconds` to apply. While it sleeps it uses nothing.
+    pub fn slow_backlog(&self, schema: &str, count: u32, seconds: f64) {
+        self.sql(&format!("CREATE DATABASE IF NOT EXISTS {schema}"));
+        self.sql(&format!(
+            "CREATE TABLE IF NOT EXISTS {schema}.slow \
+             (id INT PRIMARY KEY AUTO_INCREMENT, n INT) ENGINE=InnoDB"
+        ));
+        // As a statement, so that it is evaluated again where it is applied. Only the private
+        // server runs with this setting.
+        self.sql(&format!(
+            "SET SESSION binlog_format = 'STATEMENT'; \
+             BEGIN NOT ATOMIC FOR i IN 1..{count} DO INSERT INTO {schema}.slow (n) VALUES \
+             (IF(@@global.innodb_flush_log_at_trx_commit = 0, SLEEP({seconds}), 0)); \
+             END FOR; END; \
+             SET SESSION binlog_format = 'MIXED'"
+        ));
+    }
+}
+
+impl Scene {
+    /// A program for `--mysqld`: a shell script in which `MYSQLD` is the real server.
+    pub fn fake_mysqld(&self, name: &str, body: &str) -> PathBuf {
+        let real = find_program("mariadbd").expect("mariadbd");
+        let path = self.path(name);
+        let text = format!("#!/bin/sh\n{body}\n").replace("MYSQLD", &real.to_string_lossy());
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// What the scratch directory's data is, as its state file says; empty if there is none.
+    pub fn state(&self) -> String {
+        fs::read_to_string(self.scratch.join("state")).unwrap_or_default()
+    }
+
+    /// Is there any data in the scratch directory?
+    pub fn has_scratch_data(&self) -> bool {
+        self.scratch.join("data").exists()
+    }
+
+    /// Panics if a process, a socket or the like is left of a pass that has ended.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        assert_eq!(self.leftover_processes(), [] as [i32; 0], "processes are left");
+        for name in ["mysqld.sock", "mysqld.pid", "dump.err", "load.err", "state.new"] {
+            assert!(!self.scratch.join(name).exists(), "{name} is left in the scratch directory");
+        }
+    }
+}
