@@ -61,8 +61,10 @@ impl Setup {
         self.scratch.join("mysqld.log")
     }
 
-    /// Lets `command` run as the private mysqld's user.
+    /// Lets `command` run as the private mysqld's user, and what it makes be private.
     pub fn run_as(&self, command: &mut Command) {
+        // The umask is not enough, since mysqld sets its own: master.info holds a password.
+        command.env("UMASK", "0600").env("UMASK_DIR", "0700");
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
@@ -123,8 +125,7 @@ impl Setup {
             command.arg(format!("--{name}={value}"));
         }
         command.args(&self.options);
-        // The inherited umask is not enough: master.info holds a password.
-        command.env_remove("MYSQLD_PARENT_PID").env("UMASK", "0600").env("UMASK_DIR", "0700");
+        command.env_remove("MYSQLD_PARENT_PID");
         command.current_dir(&self.scratch).stdin(Stdio::null());
         command
     }

@@ -22,13 +22,14 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Lets the kernel kill the command's process when ours ends, however it ends. The signal is
+/// Lets the kernel kill the command's process when ours ends, however it ends, and lets what it
+/// makes be private. The signal is
 /// tied to the thread that spawns: call `spawn` from the main thread only. It is set after the
 /// change of uid, since that clears it.
 pub fn die_with_parent(command: &mut Command) {
     // SAFETY: getpid cannot fail.
     let parent = unsafe { libc::getpid() };
-    // SAFETY: between fork and exec only prctl, getppid and _exit are called, which are
+    // SAFETY: between fork and exec only prctl, getppid, _exit and umask are called, which are
     // async-signal-safe; nothing is allocated and no lock is taken.
     unsafe {
         command.pre_exec(move || {
@@ -37,6 +38,7 @@ pub fn die_with_parent(command: &mut Command) {
             if libc::getppid() != parent {
                 libc::_exit(127);
             }
+            libc::umask(0o077);
             Ok(())
         });
     }

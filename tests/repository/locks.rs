@@ -1,0 +1,107 @@
+//! Two at once.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::support::{Scene, Server, alive, wait_until};
+use crate::{LONG, PATIENCE, need_server, on, states};
+
+#[test]
+fn the_second_pass_ends_at_once_and_readers_do_not_wait() {
+    need_server!();
+    let scene = Scene::seeded("locks");
+    let [backup] = scene.backups().try_into().unwrap();
+    scene.primary.backlog("shop", 500);
+    let mut first = scene.command("run").spawn();
+    first.wait_for_phase("catch-up", LONG);
+    // It stands still and holds both locks.
+    first.kill(libc::SIGSTOP);
+    let holder = format!("is locked by pid {} (run since 2", first.pid());
+    let checkpoint = scene.path("scratch/checkpoint");
+    let before = fs::read(&checkpoint).unwrap();
+    let elsewhere = scene.path("elsewhere");
+
+    for (what, command) in [
+        ("both", scene.command("run")),
+        ("the repository", scene.command("run").arg("--scratch").arg(&elsewhere)),
+        ("the scratch", scene.command("run").arg("--repo").arg(scene.path("other-repo"))),
+        ("both, by a seed", scene.command("seed").args(["--from", "dump"])),
+        ("the repository, by a prune", scene.command("prune").arg("--keep-count=1")),
+        ("the repository, by a dry run", scene.command("prune").arg("--dry-run")),
+    ] {
+        let outcome = command.run_to_end(PATIENCE);
+        assert_eq!(outcome.status, 75, "{what}: {outcome}");
+        assert!(outcome.wall < Duration::from_secs(2), "{what}: {outcome}");
+        let last = outcome.stderr.lines().last().unwrap_or_default();
+        assert!(last.contains("error: locked: "), "{what}: {outcome}");
+        assert!(last.contains(&holder), "{what}: {outcome}");
+    }
+    assert_eq!(fs::read(&checkpoint).unwrap(), before, "the checkpoint of the first");
+    assert!(!elsewhere.join("checkpoint").exists());
+
+    assert_eq!(states(&scene.repo), [format!("{backup} complete")]);
+    scene.command("verify").run_to_end(PATIENCE).expect(0);
+    let restored = Server::start_on(&scene.restore(None));
+    assert_eq!(restored.value("SELECT COUNT(*) FROM shop.t0"), "2000");
+
+    first.kill(libc::SIGCONT);
+    first.finish(LONG).expect(0);
+    assert_eq!(scene.backups().len(), 2);
+}
+
+#[test]
+fn the_lock_of_a_dead_process_holds_nobody_up() {
+    need_server!();
+    let scene = Scene::seeded("dead");
+    scene.primary.backlog("shop", 500);
+    let mut first = scene.command("run").spawn();
+    let mysqld = first.wait_for_mysqld(LONG);
+    let pid = first.pid();
+    first.kill(libc::SIGKILL);
+    first.finish(PATIENCE).expect(256 + libc::SIGKILL);
+    wait_until("its mysqld to be gone", Duration::from_secs(1), || !alive(mysqld));
+    for lock in [scene.repo.join("lock"), scene.scratch.join("lock")] {
+        let text = fs::read_to_string(&lock).unwrap();
+        assert!(text.starts_with(&format!("pid {pid} (run since ")), "{text}");
+    }
+    scene.run().expect(0);
+    assert_eq!(scene.backups().len(), 2);
+    assert!(scene.leftover_processes().is_empty());
+}
+
+#[test]
+fn a_backup_that_is_being_restored_is_not_pruned() {
+    need_server!();
+    let scene = Scene::seeded("in-use");
+    scene.run().expect(0);
+    scene.run().expect(0);
+    let [oldest, second, newest] = scene.backups().try_into().unwrap();
+    let to = scene.path("slow");
+    let restore = scene.command("restore").arg(&oldest).arg("--jobs=1").arg("--to").arg(&to);
+    // Standing still in the middle of it.
+    let running = (0..20)
+        .find_map(|_| {
+            let _ = fs::remove_dir_all(&to);
+            let mut running = restore.spawn();
+            wait_until("its first file", PATIENCE, || {
+                to.join("aria_log_control").exists() || running.has_ended()
+            });
+            if running.has_ended() {
+                return None;
+            }
+            running.kill(libc::SIGSTOP);
+            (!running.has_ended()).then_some(running)
+        })
+        .expect("a restore that is caught in the middle");
+
+    let prune = || on(&scene, &scene.repo, "prune").arg("--keep-count=1");
+    prune().run_to_end(PATIENCE).expect(0).says(&format!("{oldest} is in use"));
+    assert_eq!(scene.backups(), [oldest.clone(), second.clone(), newest.clone()]);
+    scene.command("verify").run_to_end(PATIENCE).expect(0);
+
+    running.kill(libc::SIGCONT);
+    running.finish(PATIENCE).expect(0);
+    Server::start_on(&to).sql("CHECK TABLE shop.t0");
+    prune().run_to_end(PATIENCE).expect(0).says(&oldest);
+    assert_eq!(scene.backups(), [second, newest]);
+}
