@@ -497,6 +497,8 @@ impl<'a> Attempts<'a> {
     /// reached, `false` tries again after a wait.
     fn recover(&mut self, error: Error) -> Result<bool> {
         let hung = matches!(error, Error::MysqldHung { .. });
+        // As it was: a refusal to start on fresh data is a verdict, and makes it suspect only now.
+        let suspect = self.data == Data::Suspect;
         if let Some(mysqld) = &mut self.mysqld
             && (hung || mysqld.has_exited())
         {
@@ -504,7 +506,7 @@ impl<'a> Attempts<'a> {
             self.mysqld = None;
             self.its_mysqld_died();
         }
-        if error.may_be_the_datas() && self.data == Data::Suspect {
+        if error.may_be_the_datas() && suspect {
             self.mysqld = None;
             self.data = Data::None;
             log::warn!("{}: on data that may be to blame, which is restored anew", error.cause());

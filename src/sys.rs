@@ -79,6 +79,16 @@ pub fn wake(socket: &UnixStream) {
     }
 }
 
+/// Gives freed memory back to the system, after work that needed much of it: glibc keeps what
+/// threads have freed. A hint; other C libraries do it by themselves.
+pub fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes a plain number and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Waits until everything written to the file system of `file` is on the disk.
 pub fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
