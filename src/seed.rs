@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
-use crate::log_tail::without_statement;
+use crate::log_tail::{quote, without_statement};
 use crate::mysqld::{Mysqld, Setup, forget_replication};
 use crate::primary::{Facts, Primary, denies_access};
 use crate::privileges;
@@ -114,6 +114,9 @@ pub fn end(supervisor: &mut Supervisor, mysqld: &mut Mysqld, patience: Duration)
     }
     if !matches!(ended, Ok(true)) {
         mysqld.kill();
+        if let Some(stop) = stop {
+            return Err(stop);
+        }
         ended?;
         return Err(Error::MysqldHung { what: "clean end".into(), after: Some(patience) });
     }
@@ -159,7 +162,7 @@ fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Patience) -> Re
         Some(Exit::Status(0)) => Ok(()),
         Some(exit) => Err(Error::MysqldStart {
             how: format!("mariadb-install-db failed: {exit}"),
-            log: last_line(&errors),
+            log: quote(&fs::read_to_string(&errors).unwrap_or_default()),
         }),
         None => Err(Error::MysqldHung {
             what: "end of mariadb-install-db".into(),
@@ -392,9 +395,4 @@ fn output(path: &Path) -> Result<File> {
 fn complaint(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join(" | ")
-}
-
-fn last_line(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().rev().find(|l| l.contains("ERROR")).unwrap_or_default().trim().to_string()
 }
