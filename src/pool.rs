@@ -131,8 +131,6 @@ pub fn work<T: Send>(
     for end in ended {
         results.extend(end.unwrap_or_else(|panic| resume_unwind(panic)));
     }
-    // The buffers of all the workers would stay with us for the hours that a catch-up may last.
-    sys::trim_memory();
     watched?;
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),

@@ -79,13 +79,14 @@ pub fn wake(socket: &UnixStream) {
     }
 }
 
-/// Gives freed memory back to the system, after work that needed much of it: glibc keeps what
-/// threads have freed. A hint; other C libraries do it by themselves.
-pub fn trim_memory() {
+/// Lets freed memory go back to the system at once. glibc otherwise learns from the first large
+/// buffer that is freed to keep such in the heaps of the threads, where they stay when the
+/// threads have ended: megabytes for each. Other C libraries do it right by themselves.
+pub fn keep_no_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim takes a plain number and may be called at any time.
+    // SAFETY: mallopt takes plain numbers; called before there are other threads.
     unsafe {
-        libc::malloc_trim(0);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
     }
 }
 
