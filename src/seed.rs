@@ -137,6 +137,8 @@ fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Patience) -> Re
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
         .arg("--skip-name-resolve")
         .arg(format!("--datadir={}", setup.data().display()))
+        // Its server removes the temporary tables of all others that share the directory.
+        .arg(format!("--tmpdir={}", setup.scratch.join("tmp").display()))
         .current_dir(&setup.scratch)
         .stdin(Stdio::null());
     // What cannot be changed once the tables are there.

@@ -50,6 +50,7 @@ fn template() -> PathBuf {
     let half = cache.join("template-half");
     let _ = fs::remove_dir_all(&half);
     install(&half);
+    let _ = fs::remove_dir_all(cache.join("template-tmp"));
     fs::rename(&half, &ready).unwrap();
     ready
 }
@@ -59,13 +60,18 @@ fn install(datadir: &Path) {
     command.arg("--no-defaults").arg(format!("--datadir={}", datadir.display()));
     command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
     command.args(["--skip-name-resolve", "--force"]).args(FORMAT);
+    // Its own: a server removes the temporary tables of all others that share it.
+    let tmp = datadir.with_file_name("template-tmp");
+    let _ = fs::create_dir(&tmp);
+    let tmp = format!("--tmpdir={}", tmp.display());
+    command.arg(&tmp);
     if is_root() {
         command.arg("--user=root");
     }
     run_helper(&mut command, "");
     // The anonymous account would win over 'user'@'%' for connections from this host.
     let mut bootstrap = mariadbd();
-    bootstrap.arg(format!("--datadir={}", datadir.display())).arg("--bootstrap").args(FORMAT);
+    bootstrap.arg(format!("--datadir={}", datadir.display())).arg("--bootstrap").arg(tmp).args(FORMAT);
     run_helper(
         &mut bootstrap,
         "USE mysql;\nDELETE FROM global_priv WHERE User = '';\nDELETE FROM db WHERE User = '';\n",
