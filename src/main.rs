@@ -61,6 +61,7 @@ use std::process::ExitCode;
 use crate::options::Request;
 
 fn main() -> ExitCode {
+    sys::keep_no_freed_memory();
     let status = match options::parse_arguments() {
         Ok(Request::Print(text)) => commands::print(&text),
         Ok(Request::Command(options)) => {
