@@ -29,7 +29,8 @@ fn signal_in(phase: &str, mut pass: Running, signal: i32) -> Outcome {
 /// nothing new in the repository, and nothing left behind.
 #[track_caller]
 fn assert_stopped(scene: &Scene, ended: Outcome, signal: i32, phase: &str, backups: usize) {
-    let ended = ended.expect(128 + signal).says(&format!("interrupted: stopped by signal {signal}"));
+    let ended =
+        ended.expect(128 + signal).says(&format!("interrupted: stopped by signal {signal}"));
     assert!(ended.wall < Duration::from_secs(45), "{ended}");
     let checkpoint = scene.checkpoint();
     let status = (128 + signal).to_string();
@@ -302,9 +303,9 @@ fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
     need_server!();
     let scene = Scene::new("myisam");
     scene.primary.fill("shop", 1, 100);
-    scene.primary.sql(
-        "CREATE TABLE shop.log (n INT) ENGINE=MyISAM; INSERT INTO shop.log VALUES (1), (2)",
-    );
+    scene
+        .primary
+        .sql("CREATE TABLE shop.log (n INT) ENGINE=MyISAM; INSERT INTO shop.log VALUES (1), (2)");
     scene.seed();
     scene.primary.slow_backlog("shop", 200, 0.02);
     let file = Path::new("shop/log.MY");

@@ -6,9 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use support::scene::COMMAND_PATIENCE;
-use support::{
-    Outcome, PATIENCE, Replica, Running, Scene, alive, kill, wait_for, wait_until,
-};
+use support::{Outcome, PATIENCE, Replica, Running, Scene, alive, kill, wait_for, wait_until};
 
 /// Waits until the pass is in the catch-up and has come beyond transaction `beyond` of domain
 /// 0; its mysqld and how far it is.

@@ -156,7 +156,10 @@ impl Replica {
     /// Starts an empty one that does not replicate yet. It reads the primary's binary logs from
     /// the first: before they are purged, [`Replica::advance_to`] somewhere.
     pub fn start(primary: &Primary) -> Replica {
-        Replica::of(primary, Server::start("replica", false, &["--skip-slave-start", "--read-only"]))
+        Replica::of(
+            primary,
+            Server::start("replica", false, &["--skip-slave-start", "--read-only"]),
+        )
     }
 
     /// The same on a restored data directory, from the position of its backup on.

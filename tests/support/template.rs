@@ -71,7 +71,11 @@ fn install(datadir: &Path) {
     run_helper(&mut command, "");
     // The anonymous account would win over 'user'@'%' for connections from this host.
     let mut bootstrap = mariadbd();
-    bootstrap.arg(format!("--datadir={}", datadir.display())).arg("--bootstrap").arg(tmp).args(FORMAT);
+    bootstrap
+        .arg(format!("--datadir={}", datadir.display()))
+        .arg("--bootstrap")
+        .arg(tmp)
+        .args(FORMAT);
     run_helper(
         &mut bootstrap,
         "USE mysql;\nDELETE FROM global_priv WHERE User = '';\nDELETE FROM db WHERE User = '';\n",
