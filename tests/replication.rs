@@ -67,15 +67,16 @@ fn a_primary_that_goes_and_comes_back_in_the_catch_up_is_waited_for() {
     let mut pass =
         scene.command("run").args(["--primary", &proxy.address(), "--max-failures=1000"]).spawn();
     wait_until_moving(&scene, &mut pass);
-    let mysqld = pass.wait_for_mysqld(PATIENCE);
+    // Cut first: what the line still holds would arrive after the primary's end.
+    proxy.cut();
     scene.primary.kill9();
     pass.wait_for_log("primary-unreachable: ", PATIENCE);
     scene.primary.restart();
     proxy.slow_down(u64::MAX);
+    proxy.mend();
     pass.wait_for_log("moves again after ", PATIENCE);
-    assert_eq!(pass.wait_for_mysqld(PATIENCE), mysqld, "mysqld was restarted for an outage");
     let ended = pass.finish(COMMAND_PATIENCE).expect(0);
-    assert_eq!(ended.stderr.matches("started mysqld").count(), 1, "{ended}");
+    assert_eq!(ended.stderr.matches("started mysqld").count(), 1, "for an outage; {ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
     scene.assert_nothing_left();
 }
@@ -269,7 +270,7 @@ fn an_account_that_is_refused_ends_the_pass_at_once() {
     run("4151");
     account("rf_expired", NIGHTLY.grants);
     primary.sql("ALTER USER rf_expired PASSWORD EXPIRE");
-    run("1862");
+    run("1820");
     account("rf_tls", NIGHTLY.grants);
     primary.sql("ALTER USER rf_tls REQUIRE SSL");
     run("1045");

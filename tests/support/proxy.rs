@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Primary;
+use super::server::free_port;
+use super::{PATIENCE, Primary, wait_for};
 
 /// Listens on 127.0.0.1 and passes all on to a primary, until it is dropped.
 pub struct Proxy {
@@ -26,8 +27,10 @@ struct Shared {
 impl Proxy {
     /// To `primary`, at full speed.
     pub fn start(primary: &Primary) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let (port, listener) = wait_for("a port for the proxy", PATIENCE, || {
+            let port = free_port();
+            TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener))
+        });
         let shared = Arc::new(Shared {
             to: primary.port(),
             cut: AtomicBool::new(false),
