@@ -212,15 +212,6 @@ pub fn user_by_name(name: &str) -> Option<(u32, u32)> {
     }
 }
 
-/// Gives freed memory back to the system, where the C library keeps it otherwise.
-pub fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim takes a plain number and is thread-safe.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// When the system started, in seconds since 1970; `None` when the kernel does not say.
 pub fn boot_time() -> Option<i64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;

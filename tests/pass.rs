@@ -171,7 +171,6 @@ fn a_table_that_is_not_of_the_snapshot_and_is_written_is_refused_by_name() {
     let writer = std::thread::spawn(move || {
         while !stopped.load(Ordering::SeqCst) {
             server::query(&mut session, "INSERT INTO shop.hits VALUES (1)").unwrap();
-            std::thread::sleep(Duration::from_millis(5));
         }
     });
     let program = scene.command("seed").args(["--from", "dump"]);
