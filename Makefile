@@ -24,7 +24,7 @@ check:
 
 test:
 	scripts/deps --quiet
-	$(CARGO) test --locked $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked --no-fail-fast $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
 
 demo:
 	scripts/deps --quiet --data

@@ -262,15 +262,20 @@ impl<'a> Attempts<'a> {
         let Some(facts) = &self.facts else { return Ok(()) };
         self.supervisor.checkpoint.phase("stop");
         let patience = self.plan.patience.shutdown;
-        let stopped = replication::stop(&mut mysqld, facts.flavor)
-            .and_then(|()| replication::position(&mut mysqld, facts.flavor));
-        let ended = match stopped {
-            Ok(at) => {
-                self.supervisor.checkpoint.set("position", &at);
-                self.progress.saw(at);
-                seed::end(self.supervisor, &mut mysqld, patience)
+        let ended = if mysqld.is_ready() {
+            let stopped = replication::stop(&mut mysqld, facts.flavor)
+                .and_then(|()| replication::position(&mut mysqld, facts.flavor));
+            match stopped {
+                Ok(at) => {
+                    self.supervisor.checkpoint.set("position", &at);
+                    self.progress.saw(at);
+                    seed::end(self.supervisor, &mut mysqld, patience)
+                }
+                Err(e) => Err(self.supervisor.explain(&mut mysqld, e, patience)),
             }
-            Err(e) => Err(self.supervisor.explain(&mut mysqld, e, patience)),
+        } else {
+            // Still starting: there is nobody to ask, and nothing was replicated.
+            seed::end(self.supervisor, &mut mysqld, patience)
         };
         if mysqld.ended_cleanly() {
             self.scratch.set_clean()?;

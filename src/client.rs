@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
-use crate::log_tail::without_statement;
+use crate::log_tail::{self, without_statement};
 use crate::mysqld::Setup;
 use crate::primary::{Facts, denies_access};
 use crate::process::Child;
@@ -85,8 +85,7 @@ pub fn complaint(path: &Path) -> String {
     text.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join(" | ")
 }
 
-/// The last error line of what a child said.
-pub fn last_line(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().rev().find(|l| l.contains("ERROR")).unwrap_or_default().trim().to_string()
+/// The last error lines of what a child said.
+pub fn last_errors(path: &Path) -> String {
+    log_tail::quote(&fs::read_to_string(path).unwrap_or_default())
 }

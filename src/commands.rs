@@ -17,6 +17,7 @@ use crate::repository::Repository;
 use crate::restore;
 use crate::run;
 use crate::seed::Patience;
+use crate::status::{self, Verdict};
 use crate::supervisor::Supervisor;
 use crate::target;
 use crate::verify;
@@ -29,6 +30,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// # Errors
 /// [`Error::Configuration`], naming what is missing or wrong.
 pub fn check(options: &Options) -> Result<()> {
+    if options.command == "status" {
+        return match ["repo", "scratch", "checkpoint"].iter().any(|o| options.switch(o)) {
+            true => Ok(()),
+            false => Err(Error::config("status needs --repo DIR, --scratch DIR or both")),
+        };
+    }
     options.required_path("repo")?;
     match options.command {
         "run" => plan(options).map(drop),
@@ -47,6 +54,7 @@ pub fn dispatch(options: &Options) -> u8 {
         "list" => list(options),
         "verify" => verify(options),
         "prune" => prune(options),
+        "status" => return status(options),
         other => Err(Error::config(format!("unknown command '{other}'"))),
     };
     result.unwrap_or_else(|e| {
@@ -239,6 +247,36 @@ fn verify(options: &Options) -> Result<u8> {
         short(began.elapsed())
     );
     status.map(|()| 0)
+}
+
+/// A monitoring plugin: what it cannot tell is 3, unknown.
+fn status(options: &Options) -> u8 {
+    let looked = (|| {
+        let repo = options.path("repo");
+        let scratch = options.path("scratch").map(|s| s.join("checkpoint"));
+        let stall = options.duration("stall-timeout", MINUTE * 10)?;
+        let max_age = match options.switch("max-age") {
+            true => Some(options.duration("max-age", Duration::ZERO)?),
+            false => None,
+        };
+        status::look(&status::Question {
+            repo: repo.as_deref(),
+            checkpoint: options.path("checkpoint").or(scratch).as_deref(),
+            max_age,
+            stall: (!stall.is_zero()).then_some(stall),
+        })
+    })();
+    let (text, status) = match looked {
+        Ok(found) => {
+            let verdict = found.verdict;
+            let line = format!("{}: {}\n", verdict.name(), found.text);
+            let json = options.switch("json");
+            (if json { listing::status_json(&found) } else { line }, verdict.exit_status())
+        }
+        Err(e) => (format!("{}: {e}\n", Verdict::Unknown.name()), Verdict::Unknown.exit_status()),
+    };
+    print(&text);
+    status
 }
 
 fn prune(options: &Options) -> Result<u8> {

@@ -5,6 +5,7 @@ use crate::error::{Error, Result, bytes};
 use crate::manifest::Manifest;
 use crate::prune::Pruned;
 use crate::repository::Repository;
+use crate::status::Status;
 use crate::verify::Report;
 
 /// A backup as `list` shows it.
@@ -203,6 +204,35 @@ pub fn verify_json(report: &Report) -> String {
     ]);
     whole + "\n"
 }
+
+/// What `status` found as one object: the keys of the checkpoint, and what was seen besides.
+pub fn status_json(status: &Status) -> String {
+    let mut members: Vec<(&str, String)> = Vec::new();
+    for (key, value) in &status.facts {
+        let value = match key.as_str() {
+            "message" => quote(value.trim_matches('\'')),
+            _ if NUMBERS.contains(&key.as_str()) && value.parse::<u64>().is_ok() => value.clone(),
+            _ => quote(value),
+        };
+        members.push((key, value));
+    }
+    // Nothing that should be there is not there: false. Nowhere was looked: null.
+    let nowhere = if status.facts.is_empty() { "null" } else { "false" };
+    let truth = |b: Option<bool>| b.map_or(nowhere.into(), |b| b.to_string());
+    members.push(("alive", truth(status.alive)));
+    members.push(("answers", truth(status.answers)));
+    let newest = status.newest.as_ref();
+    members.push(("newest", newest.map_or("null".into(), |n| quote(&n.name))));
+    let age = newest.map_or("null".into(), |n| n.age.as_secs().to_string());
+    members.push(("newest_age_seconds", age));
+    members.push(("verdict", quote(status.verdict.name())));
+    members.push(("text", quote(&status.text)));
+    object(&members) + "\n"
+}
+
+/// Keys of the checkpoint whose values are numbers.
+const NUMBERS: [&str; 6] =
+    ["failures", "exit_status", "pid", "mysqld_pid", "bytes_done", "bytes_total"];
 
 fn object(members: &[(&str, String)]) -> String {
     let members: Vec<String> = members.iter().map(|(k, v)| format!("{}: {v}", quote(k))).collect();

@@ -58,7 +58,8 @@ impl LogTail {
     }
 }
 
-fn quote(log: &str) -> String {
+/// The last error lines of a server's log, in one.
+pub fn quote(log: &str) -> String {
     let errors: Vec<String> = log.lines().filter_map(error_line).collect();
     let mut distinct: Vec<&String> = Vec::new();
     for line in errors.iter().rev() {

@@ -43,6 +43,7 @@ mod scratch;
 mod seed;
 mod session;
 mod signals;
+mod status;
 mod supervisor;
 mod sys;
 mod tables;
@@ -60,6 +61,7 @@ use std::process::ExitCode;
 use crate::options::Request;
 
 fn main() -> ExitCode {
+    sys::keep_no_freed_memory();
     let status = match options::parse_arguments() {
         Ok(Request::Print(text)) => commands::print(&text),
         Ok(Request::Command(options)) => {
@@ -76,5 +78,9 @@ fn main() -> ExitCode {
 
 fn usage_error(error: &error::Error) -> u8 {
     logger::last_words(&format!("rollforward: {error}"));
-    error.exit_status()
+    if options::asks_for_status() {
+        status::Verdict::Unknown.exit_status()
+    } else {
+        error.exit_status()
+    }
 }

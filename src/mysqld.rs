@@ -267,6 +267,11 @@ impl Mysqld {
         start_time(self.pid()).unwrap_or(0)
     }
 
+    /// Are all of our sessions open, or were they?
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// Has the process ended, for whatever reason?
     pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().is_some()

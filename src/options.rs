@@ -96,6 +96,14 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     Ok(Request::Command(Box::new(options)))
 }
 
+/// Is the command of this process `status`, whose exit statuses are a monitoring plugin's?
+pub fn asks_for_status() -> bool {
+    let args: Vec<String> =
+        std::env::args_os().skip(1).filter_map(|a| a.into_string().ok()).collect();
+    getopts(None, ParsingStyle::StopAtFirstFree, &args)
+        .is_ok_and(|m| m.free.first().is_some_and(|word| word == "status"))
+}
+
 fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Result<Matches> {
     let mut parser = getopts::Options::new();
     parser.parsing_style(style);
@@ -197,8 +205,15 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        for name in ["backoff-base", "backoff-cap", "stall-timeout", "min-interval", "keep-within"]
-        {
+        const MAY_BE_ZERO: [&str; 6] = [
+            "backoff-base",
+            "backoff-cap",
+            "stall-timeout",
+            "min-interval",
+            "keep-within",
+            "max-age",
+        ];
+        for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;
         }
         for name in ["poll-interval", "ping-timeout", "start-timeout", "shutdown-timeout"] {

@@ -127,8 +127,6 @@ pub fn work<T: Send>(
         }
         (watched, threads.into_iter().map(|t| t.join()).collect::<Vec<_>>())
     });
-    // What the workers used is not needed in the hours of watching that may follow.
-    sys::release_memory();
     let mut results = Vec::with_capacity(jobs);
     for end in ended {
         results.extend(end.unwrap_or_else(|panic| resume_unwind(panic)));

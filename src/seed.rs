@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::client::{
-    client_options, complaint, dump_error, errno_of, last_line, output, spawn, tool,
+    client_options, complaint, dump_error, errno_of, last_errors, output, spawn, tool,
 };
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
@@ -143,6 +143,9 @@ pub fn end(supervisor: &mut Supervisor, mysqld: &mut Mysqld, patience: Duration)
     }
     if !matches!(ended, Ok(true)) {
         mysqld.kill();
+        if let Some(stop) = stop {
+            return Err(stop);
+        }
         ended?;
         return Err(Error::MysqldHung { what: "clean end".into(), after: Some(patience) });
     }
@@ -190,7 +193,7 @@ fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Patience) -> Re
         Some(Exit::Status(0)) => Ok(()),
         Some(exit) => Err(Error::MysqldStart {
             how: format!("mariadb-install-db failed: {exit}"),
-            log: last_line(&errors),
+            log: last_errors(&errors),
         }),
         None => Err(Error::MysqldHung {
             what: "end of mariadb-install-db".into(),

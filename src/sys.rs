@@ -81,6 +81,17 @@ pub fn wake(socket: &UnixStream) {
     }
 }
 
+/// Lets freed memory go back to the system at once. glibc otherwise learns from the first large
+/// buffer that is freed to keep such in the heaps of the threads, where they stay when the
+/// threads have ended: megabytes for each. Other C libraries do it right by themselves.
+pub fn keep_no_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes plain numbers; called before there are other threads.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+    }
+}
+
 /// Waits until everything written to the file system of `file` is on the disk.
 pub fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
@@ -198,15 +209,6 @@ pub fn user_by_name(name: &str) -> Option<(u32, u32)> {
     unsafe {
         let entry = libc::getpwnam(name.as_ptr());
         (!entry.is_null()).then(|| ((*entry).pw_uid, (*entry).pw_gid))
-    }
-}
-
-/// Gives freed memory back to the system, where the C library keeps it otherwise.
-pub fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim takes a plain number and is thread-safe.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -49,7 +49,8 @@ pub const OPTIONS: &[Spec] = &[
     setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
     setting("keep-scratch", "", "leave the scratch data after success"),
     setting("checkpoint", "FILE", "where the checkpoint is kept [SCRATCH/checkpoint]"),
-    Spec { commands: &["list", "verify"], ..setting("json", "", "machine-readable") },
+    Spec { commands: &["status"], ..setting("max-age", "D", "the newest backup must be younger") },
+    Spec { commands: &["list", "verify", "status"], ..setting("json", "", "machine-readable") },
     Spec { commands: &["prune"], ..setting("dry-run", "", "say what would go, remove nothing") },
     Spec { short: "v", ..setting("verbose", "", "log more") },
     Spec { short: "q", ..setting("quiet", "", "log warnings and errors only") },
@@ -67,6 +68,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("list", "", "the backups in the repository, oldest first"),
     ("verify", "[BACKUP]", "read every block back and check it"),
     ("prune", "", "apply the retention policy now"),
+    ("status", "", "is a pass running, alive and moving; how old is the newest backup"),
 ];
 
 /// Does a command (or, for `None`, any) know the option?

@@ -12,6 +12,7 @@
 pub mod compare;
 pub mod primary;
 pub mod program;
+pub mod proxy;
 pub mod repository;
 pub mod scene;
 pub mod server;
@@ -22,6 +23,7 @@ pub mod writer;
 pub use compare::{Snapshot, assert_same, snapshot};
 pub use primary::{Account, DUMP, NIGHTLY, PASSWORD, Primary, Replica};
 pub use program::{Checkpoint, Outcome, Rollforward, Running};
+pub use proxy::Proxy;
 pub use scene::Scene;
 pub use server::Server;
 pub use writer::Writer;

@@ -156,7 +156,18 @@ impl Replica {
     /// Starts an empty one that does not replicate yet. It reads the primary's binary logs from
     /// the first: before they are purged, [`Replica::advance_to`] somewhere.
     pub fn start(primary: &Primary) -> Replica {
-        let replica = Server::start("replica", false, &["--skip-slave-start", "--read-only"]);
+        Replica::of(
+            primary,
+            Server::start("replica", false, &["--skip-slave-start", "--read-only"]),
+        )
+    }
+
+    /// The same on a restored data directory, from the position of its backup on.
+    pub fn start_on(primary: &Primary, datadir: &Path) -> Replica {
+        Replica::of(primary, Server::start_on(datadir))
+    }
+
+    fn of(primary: &Primary, replica: Server) -> Replica {
         let port = primary.port();
         let (user, password) = (COMPARE.user, PASSWORD);
         replica.sql(&format!(

@@ -1,0 +1,247 @@
+//! The pass from end to end: seed, run, and what is refused before any of it.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use support::scene::COMMAND_PATIENCE;
+use support::{
+    Account, DUMP, NIGHTLY, PASSWORD, Primary, Replica, Scene, Server, Writer, server, snapshot,
+};
+
+/// One of everything that a primary may hold.
+const OBJECTS: &str = "\
+    CREATE VIEW shop.v AS SELECT n, COUNT(*) AS many FROM shop.t0 GROUP BY n; \
+    CREATE TABLE shop.audit (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(20)) ENGINE=InnoDB; \
+    CREATE TRIGGER shop.tr AFTER INSERT ON shop.t0 FOR EACH ROW \
+      INSERT INTO shop.audit (what) VALUES (CONCAT('new ', NEW.id)); \
+    CREATE PROCEDURE shop.p (n INT) INSERT INTO shop.audit (what) VALUES (CONCAT('p ', n)); \
+    CREATE FUNCTION shop.f (n INT) RETURNS INT DETERMINISTIC RETURN n * 2; \
+    CREATE EVENT shop.e ON SCHEDULE EVERY 1 SECOND DO \
+      INSERT INTO shop.audit (what) VALUES ('event'); \
+    CREATE SEQUENCE shop.s START WITH 5; \
+    CREATE TABLE shop.`Ünï côdé` (id INT PRIMARY KEY, j JSON, b BLOB) ENGINE=InnoDB \
+      PARTITION BY HASH (id) PARTITIONS 3; \
+    INSERT INTO shop.`Ünï côdé` VALUES (1, '{\"a\": 1}', x'00ff27'), (2, NULL, NULL); \
+    CREATE DATABASE empty_one CHARACTER SET latin1; \
+    CREATE TABLE shop.old (id INT PRIMARY KEY, t TEXT) ENGINE=MyISAM; \
+    INSERT INTO shop.old VALUES (1, 'one'); \
+    CREATE ROLE reader; GRANT SELECT ON shop.* TO reader; \
+    CREATE USER app IDENTIFIED BY 'app-Passw0rd'; GRANT reader TO app; \
+    GRANT SELECT (id), UPDATE (n) ON shop.t0 TO app; GRANT EXECUTE ON PROCEDURE shop.p TO app";
+
+#[test]
+fn under_a_steady_load_two_passes_equal_a_second_replica() {
+    need_server!();
+    let scene = Scene::with("load", &["--event-scheduler=ON"]);
+    let primary = &scene.primary;
+    let replica = Replica::start(primary);
+    primary.fill("shop", 3, 2000);
+    primary.sql(OBJECTS);
+    let writer = Writer::start_with(primary, "live", Duration::from_millis(1), true);
+    writer.wait_for_more(100);
+    scene.seed();
+    scene.assert_newest_equals(&replica);
+    for pass in 0..2 {
+        // In several domains, with accounts, routines and the like in the stream.
+        primary.sql(&format!(
+            "SET SESSION gtid_domain_id = 5; CREATE TABLE shop.five{pass} (n INT) ENGINE=InnoDB; \
+             INSERT INTO shop.five{pass} VALUES (1), (2); \
+             SET SESSION gtid_domain_id = {domain}; CREATE DATABASE extra{pass}; \
+             SET SESSION gtid_domain_id = 0; \
+             CREATE USER late{pass} IDENTIFIED BY 'late-Passw0rd'; GRANT ALL ON shop.* TO late{pass}; \
+             DROP VIEW shop.v; CREATE VIEW shop.v AS SELECT id + {pass} AS x FROM shop.t1; \
+             CREATE EVENT shop.e{pass} ON SCHEDULE EVERY 1 HOUR DO DELETE FROM shop.audit; \
+             ALTER EVENT shop.e ON SCHEDULE EVERY 2 SECOND; \
+             CREATE TRIGGER shop.tr{pass} BEFORE DELETE ON shop.t1 FOR EACH ROW SET @x = 1; \
+             CREATE PROCEDURE shop.p{pass} () SELECT {pass}; CALL shop.p({pass}); \
+             ALTER TABLE shop.t2 ADD COLUMN c{pass} INT DEFAULT 7; \
+             INSERT INTO shop.t0 (n, text) VALUES (shop.f(4), 'more'); \
+             INSERT INTO shop.old VALUES (10 + {pass}, 'more'); \
+             SET PASSWORD FOR app = PASSWORD('other-Passw0rd{pass}'); \
+             DO NEXTVAL(shop.s); FLUSH PRIVILEGES",
+            domain = 6 + pass
+        ));
+        writer.wait_for_more(300);
+        let ended = scene.run().expect(0);
+        assert_eq!(scene.backups().len(), pass + 2);
+        let position = scene.assert_newest_equals(&replica);
+        assert!(position.contains(",5-") && position.contains(&format!(",{}-", 6 + pass)));
+        assert!(ended.log().len() < 12, "a screenful at most; {ended}");
+    }
+    assert!(writer.stop() > 700);
+    assert!(!scene.has_scratch_data(), "scratch data goes after status 0");
+    scene.assert_nothing_left();
+    // The backup before is still what it was.
+    let backups = scene.backups();
+    let older = Server::start_on(&scene.restore(Some(&backups[1])));
+    let position = older.value("SELECT @@global.gtid_slave_pos");
+    assert_eq!(position, scene.manifest_value(&backups[1], "position"));
+    assert!(snapshot(&older).keys().all(|k| !k.contains("extra1")));
+}
+
+#[test]
+fn with_nothing_new_a_valid_new_backup_is_stored() {
+    need_server!();
+    let scene = Scene::seeded("nothing-new");
+    let before = scene.newest_position();
+    let ended = scene.run().expect(0).says("0 transactions");
+    assert!(ended.wall < Duration::from_secs(30), "{ended}");
+    assert_eq!(scene.backups().len(), 2);
+    assert_eq!(scene.newest_position(), before);
+    let checkpoint = scene.checkpoint();
+    assert_eq!(checkpoint.get("goal"), Some(before.as_str()));
+    assert_eq!(checkpoint.get("position"), Some(before.as_str()));
+    assert_eq!(checkpoint.get("new_backup"), scene.backups().last().map(String::as_str));
+    assert_eq!(checkpoint.get("base_backup"), scene.backups().first().map(String::as_str));
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    // A young backup: nothing is due, and nothing is done.
+    let program = scene.command("run").arg("--min-interval=1h");
+    program.run_to_end(COMMAND_PATIENCE).expect(0).says("nothing is due");
+    assert_eq!(scene.backups().len(), 2);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_first_pass_by_dump_stores_one_backup() {
+    need_server!();
+    let scene = Scene::new("first");
+    scene.primary.fill("shop", 2, 500);
+    let refused = scene.run().expect(1).says("error: no-backup: ").says("rollforward seed --from");
+    assert!(refused.wall < Duration::from_secs(10), "{refused}");
+    assert!(!scene.scratch.join("mysqld.log").exists());
+    let writer = Writer::start(&scene.primary, "live");
+    writer.wait_for_more(100);
+    let program = scene.command("run").arg("--first-backup=dump");
+    let program = program.arg("--defaults-file").arg(&scene.dump);
+    program.run_to_end(COMMAND_PATIENCE).expect(0);
+    writer.stop();
+    assert_eq!(scene.backups().len(), 1);
+    let manifest = scene.repo.join("backups").join(&scene.backups()[0]);
+    let manifest = String::from_utf8_lossy(&std::fs::read(manifest).unwrap()).into_owned();
+    assert!(!manifest.lines().take(20).any(|l| l.starts_with("base 2")), "{manifest:.900}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    scene.assert_nothing_left();
+    // With a backup there it is a pass like any other.
+    let program = scene.command("run").arg("--first-backup=dump");
+    program.run_to_end(COMMAND_PATIENCE).expect(0).says("restored ");
+}
+
+#[test]
+fn a_dump_account_that_lacks_a_privilege_is_told_which_before_anything_is_written() {
+    need_server!();
+    let scene = Scene::new("lacks");
+    scene.primary.fill("shop", 1, 10);
+    for privilege in DUMP.grants.split(", ") {
+        scene.primary.sql(&format!("REVOKE {privilege} ON *.* FROM {}", DUMP.user));
+        let seed = scene.command("seed").args(["--from", "dump"]).run_to_end(COMMAND_PATIENCE);
+        let first = scene.command("run").arg("--first-backup=dump");
+        let first = first.arg("--defaults-file").arg(&scene.dump).run_to_end(COMMAND_PATIENCE);
+        for ended in [seed, first] {
+            let wanted = format!(
+                "access-denied: primary 127.0.0.1:{} denies access: the account '{}' lacks \
+                 {privilege}; run there: GRANT {privilege} ON *.* TO '{}'@",
+                scene.primary.port(),
+                DUMP.user,
+                DUMP.user
+            );
+            let ended = ended.expect(1).says(&wanted);
+            assert!(ended.wall < Duration::from_secs(10), "{ended}");
+            assert_eq!(scene.checkpoint().get("cause"), Some("access-denied"));
+            assert!(!scene.has_scratch_data() && scene.backups().is_empty(), "{ended}");
+            assert!(!scene.scratch.join("mysqld.log").exists(), "{ended}");
+            scene.assert_nothing_left();
+        }
+        scene.primary.sql(&format!("GRANT {privilege} ON *.* TO {}", DUMP.user));
+    }
+    scene.seed();
+}
+
+#[test]
+fn a_table_that_is_not_of_the_snapshot_and_is_written_is_refused_by_name() {
+    need_server!();
+    let scene = Scene::new("myisam");
+    scene.primary.fill("shop", 4, 10_000);
+    scene.primary.sql("CREATE TABLE shop.hits (n INT) ENGINE=MyISAM");
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut session = scene.primary.open().unwrap();
+    let stopped = stop.clone();
+    let writer = std::thread::spawn(move || {
+        while !stopped.load(Ordering::SeqCst) {
+            server::query(&mut session, "INSERT INTO shop.hits VALUES (1)").unwrap();
+        }
+    });
+    let program = scene.command("seed").args(["--from", "dump"]);
+    let ended = program.run_to_end(COMMAND_PATIENCE);
+    stop.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
+    ended.expect(1).says("table shop.hits (MyISAM) was written while the dump ran");
+    assert!(scene.backups().is_empty() && !scene.has_scratch_data());
+    scene.assert_nothing_left();
+    // Left in peace it is dumped like any other.
+    scene.seed();
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+}
+
+#[test]
+fn nothing_of_the_private_login_is_left_in_any_file() {
+    need_server!();
+    let scene = Scene::seeded("login");
+    // In no binary log, so that its name cannot come by replication.
+    scene.primary.sql("SET SESSION sql_log_bin = 0");
+    let hidden = Account { user: "rf_unheard_of", grants: NIGHTLY.grants };
+    scene.primary.create_account(hidden);
+    scene.primary.sql("SET SESSION sql_log_bin = 1");
+    scene.primary.write_option_file(&scene.nightly, hidden);
+    scene.primary.backlog("shop", 500);
+    scene.command("run").arg("--keep-scratch").run_to_end(COMMAND_PATIENCE).expect(0);
+    assert!(scene.has_scratch_data());
+    let restored = scene.restore(None);
+    for dir in [&scene.scratch, &scene.repo, &restored] {
+        for needle in [hidden.user, PASSWORD, "skip-grants"] {
+            let found = scene.files_with(dir, needle);
+            assert!(found.is_empty(), "'{needle}' in {found:?}");
+        }
+    }
+    for dir in [&scene.scratch.join("data"), &restored] {
+        assert!(dir.join("ibdata1").exists());
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let private = ["master", "relay", "multi-master", "auto.cnf"];
+            assert!(!private.iter().any(|p| name.starts_with(p)), "{name} in {}", dir.display());
+        }
+    }
+    // Kept scratch data is restored from, not gone on with; the private account is not there.
+    scene.primary.backlog("shop", 10);
+    scene.run().expect(0);
+    let server = Server::start_on(&scene.restore(None));
+    let accounts = server.value("SELECT GROUP_CONCAT(User) FROM mysql.global_priv");
+    assert!(accounts.contains(NIGHTLY.user) && !accounts.contains(hidden.user), "{accounts}");
+}
+
+#[test]
+fn a_primary_that_cannot_be_followed_is_wrong_configuration() {
+    need_server!();
+    let scene = Scene::new("no-log");
+    scene.primary.fill("shop", 1, 10);
+    let attempts = |primary: &Primary, says: &str| {
+        let address = format!("127.0.0.1:{}", primary.port());
+        for (command, how) in [("seed", "--from=dump"), ("run", "--first-backup=dump")] {
+            let program = scene.command(command).args([how, "--primary", &address]);
+            let program = program.arg("--defaults-file").arg(&scene.dump);
+            let since = Instant::now();
+            let ended = program.run_to_end(COMMAND_PATIENCE).expect(2).says(says);
+            assert!(since.elapsed() < Duration::from_secs(10), "{ended}");
+            assert!(ended.stderr.contains("error: configuration: "), "{ended}");
+            assert!(!scene.has_scratch_data() && scene.backups().is_empty(), "{ended}");
+            scene.assert_nothing_left();
+        }
+    };
+    scene.primary.sql("RESET MASTER");
+    attempts(&scene.primary, "has no position: nothing was written to its binary log yet");
+    let silent = Primary::without_binlog("silent");
+    silent.create_account(DUMP);
+    attempts(&silent, "writes no binary log: set log_bin there");
+}

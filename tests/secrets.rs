@@ -1,0 +1,142 @@
+//! The password is in no argument, no environment, no log and no file that stays.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use support::scene::COMMAND_PATIENCE;
+use support::{PASSWORD, PATIENCE, Running, Scene};
+
+/// What was seen of the program and all that it started.
+#[derive(Default)]
+struct Seen {
+    programs: BTreeSet<String>,
+    samples: usize,
+}
+
+/// A process and its parent, from `/proc/PID/stat`.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The processes that descend from `root`, and itself.
+fn family(root: i32) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids: Vec<i32> =
+        pids.filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect();
+    let mut family = vec![root];
+    let pairs: Vec<(i32, i32)> =
+        pids.iter().filter_map(|pid| Some((*pid, parent_of(*pid)?))).collect();
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        family.extend(pairs.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    family
+}
+
+/// Looks at the arguments and environments of the program and its children once.
+#[track_caller]
+fn sample(root: i32, seen: &mut Seen) {
+    for pid in family(root) {
+        let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        let (cmdline, environ) = (read("cmdline"), read("environ"));
+        for (what, content) in [("arguments", &cmdline), ("environment", &environ)] {
+            let text = String::from_utf8_lossy(content).replace('\0', " ");
+            assert!(!text.contains(PASSWORD), "in the {what} of {pid}: {text}");
+        }
+        let program = cmdline.split(|b| *b == 0).next().unwrap_or_default();
+        let program = String::from_utf8_lossy(program);
+        seen.programs.insert(program.rsplit('/').next().unwrap_or_default().to_string());
+        seen.samples += usize::from(!environ.is_empty());
+    }
+}
+
+/// Samples until the program has ended with status 0; its log has no password in it either.
+#[track_caller]
+fn watch(mut pass: Running, seen: &mut Seen) {
+    while !pass.has_ended() {
+        sample(pass.pid(), seen);
+    }
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0);
+    assert!(!ended.stderr.contains(PASSWORD) && !ended.stdout.contains(PASSWORD), "{ended}");
+    assert!(ended.stderr.contains("debug"), "-vv says more; {ended}");
+}
+
+#[track_caller]
+fn assert_in_no_file(scene: &Scene) {
+    for dir in [&scene.repo, &scene.scratch] {
+        let found = scene.files_with(dir, PASSWORD);
+        assert!(found.is_empty(), "the password is in {found:?}");
+        assert!(!scene.files_with(dir, "position").is_empty(), "nothing was looked at");
+    }
+}
+
+#[test]
+fn the_password_is_nowhere_while_and_after_a_dump_and_a_pass() {
+    need_server!();
+    let scene = Scene::new("nowhere");
+    scene.primary.fill("shop", 3, 10_000);
+    let mut seen = Seen::default();
+    let program = scene.command("seed").args(["--from", "dump", "-vv"]);
+    watch(program.spawn(), &mut seen);
+    for program in ["rollforward", "mariadbd", "mariadb-dump", "mariadb"] {
+        assert!(seen.programs.contains(program), "never saw {program}: {:?}", seen.programs);
+    }
+    assert_in_no_file(&scene);
+    scene.primary.slow_backlog("shop", 50, 0.02);
+    let mut seen = Seen::default();
+    let program = scene.command("run").args(["-vv", "--keep-scratch"]);
+    watch(program.spawn(), &mut seen);
+    for program in ["rollforward", "mariadbd"] {
+        assert!(seen.programs.contains(program), "never saw {program}: {:?}", seen.programs);
+    }
+    assert!(seen.samples > 20, "{}", seen.samples);
+    assert!(scene.has_scratch_data());
+    assert_in_no_file(&scene);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_stopped_pass_leaves_no_password_and_a_killed_one_only_until_the_next() {
+    need_server!();
+    let scene = Scene::seeded("stopped");
+    scene.primary.slow_backlog("shop", 400, 0.02);
+    let base = scene.newest_position();
+    let start = || {
+        let mut pass = scene.command("run").arg("-vv").spawn();
+        pass.wait_for_checkpoint("progress in the catch-up", PATIENCE, |c| {
+            (c.get("phase") == Some("catch-up") && c.get("position")? != base).then_some(())
+        });
+        pass
+    };
+    let holders = || -> Vec<String> {
+        let found = scene.files_with(&scene.scratch, PASSWORD);
+        found.iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    // While it replicates MariaDB keeps it in one file, which nobody else can read.
+    let pass = start();
+    assert_eq!(holders(), ["master.info"]);
+    use std::os::unix::fs::PermissionsExt;
+    for (path, mode) in [("data/master.info", 0o600), ("data", 0o700), ("", 0o700)] {
+        let meta = fs::metadata(scene.scratch.join(path)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, mode, "mode of '{path}'");
+    }
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE).expect(143);
+    assert!(!ended.stderr.contains(PASSWORD), "{ended}");
+    assert!(scene.has_scratch_data());
+    assert_in_no_file(&scene);
+    // A kill -9 leaves that file; the next pass removes it before all else.
+    let pass = start();
+    pass.kill(libc::SIGKILL);
+    pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
+    let mut pass = scene.command("run").args(["--mysqld", "/bin/false"]).spawn();
+    pass.has_ended();
+    pass.finish(COMMAND_PATIENCE).expect(1);
+    assert_in_no_file(&scene);
+    scene.run().expect(0);
+    assert_in_no_file(&scene);
+}

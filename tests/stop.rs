@@ -1,0 +1,324 @@
+//! TERM, INT, HUP and kill -9, in every phase: the pass ends soon, says so, and is gone on with.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::scene::COMMAND_PATIENCE;
+use support::{
+    Outcome, PATIENCE, Replica, Running, Scene, Server, alive, kill, run_helper, wait_until,
+};
+
+/// Stops the program itself as soon as it is in `phase`, so that it stays there; sends it
+/// `signal`, lets it go on, and waits for its end.
+#[track_caller]
+fn signal_in(phase: &str, mut pass: Running, signal: i32) -> Outcome {
+    pass.wait_for_phase(phase, PATIENCE);
+    pass.kill(libc::SIGSTOP);
+    let checkpoint = pass.checkpoint();
+    assert_eq!(checkpoint.get("phase"), Some(phase), "too late: {checkpoint:?}");
+    pass.kill(signal);
+    pass.kill(libc::SIGCONT);
+    pass.finish(PATIENCE)
+}
+
+/// The pass ended by `signal` in `phase` as a stop has to: with its status, its checkpoint,
+/// nothing new in the repository, and nothing left behind.
+#[track_caller]
+fn assert_stopped(scene: &Scene, ended: Outcome, signal: i32, phase: &str, backups: usize) {
+    let ended =
+        ended.expect(128 + signal).says(&format!("interrupted: stopped by signal {signal}"));
+    assert!(ended.wall < Duration::from_secs(45), "{ended}");
+    let checkpoint = scene.checkpoint();
+    let status = (128 + signal).to_string();
+    for (key, value) in [
+        ("state", "stopped"),
+        ("cause", "interrupted"),
+        ("phase", phase),
+        ("exit_status", status.as_str()),
+    ] {
+        assert_eq!(checkpoint.get(key), Some(value), "{checkpoint:?}\n{ended}");
+    }
+    assert_eq!(scene.backups().len(), backups, "{ended}");
+    scene.assert_nothing_left();
+}
+
+/// Waits until the slow catch-up has moved beyond where it began.
+#[track_caller]
+fn wait_until_moving(pass: &mut Running) -> i32 {
+    let mut first: Option<String> = None;
+    pass.wait_for_checkpoint("progress in the catch-up", PATIENCE, |c| {
+        if c.get("phase") != Some("catch-up") {
+            return None;
+        }
+        let at = c.get("position")?;
+        let moved = first.get_or_insert_with(|| at.to_string()) != at;
+        let pid = c.number("mysqld_pid")? as i32;
+        (moved && alive(pid)).then_some(pid)
+    })
+}
+
+fn restored(outcome: &Outcome) -> bool {
+    outcome.stderr.contains("restored ")
+}
+
+/// The position in the data of the scratch directory, as a server says that starts on a copy.
+fn position_of_scratch(scene: &Scene) -> String {
+    let copy = scene.path("copy");
+    let data = scene.scratch.join("data");
+    run_helper(Command::new("cp").arg("-a").arg(data).arg(&copy), "");
+    let position = Server::start_on(&copy).value("SELECT @@global.gtid_slave_pos");
+    fs::remove_dir_all(copy).unwrap();
+    position
+}
+
+#[test]
+fn a_seed_that_is_stopped_leaves_nothing_and_can_be_done_again() {
+    need_server!();
+    let scene = Scene::new("seed");
+    scene.primary.fill("shop", 6, 20_000);
+    let seed = || scene.command("seed").args(["--from", "dump"]).spawn();
+    // While the system tables are made.
+    assert_stopped(&scene, signal_in("seed", seed(), libc::SIGTERM), libc::SIGTERM, "seed", 0);
+    // While the dump is loaded.
+    let mut loading = seed();
+    let table = scene.scratch.join("data/shop/t1.ibd");
+    wait_until("the dump to be loaded", PATIENCE, || {
+        assert!(!loading.has_ended(), "{}", loading.dump());
+        table.exists()
+    });
+    let mysqld = loading.wait_for_mysqld(PATIENCE);
+    let stopped = signal_in("seed", loading, libc::SIGINT);
+    assert_stopped(&scene, stopped, libc::SIGINT, "seed", 0);
+    assert!(!alive(mysqld));
+    scene.seed();
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+}
+
+#[test]
+fn a_stop_while_restoring_or_storing_is_obeyed_between_blocks() {
+    need_server!();
+    let scene = Scene::new("blocks");
+    scene.primary.fill("shop", 6, 40_000);
+    scene.seed();
+    let run = || scene.command("run").args(["--jobs=1"]).spawn();
+    let stopped = signal_in("restore", run(), libc::SIGINT);
+    assert_stopped(&scene, stopped, libc::SIGINT, "restore", 1);
+    assert!(scene.state().contains("stage=partial\n"), "{}", scene.state());
+    // Half a restore is never gone on with.
+    scene.primary.backlog("shop", 100);
+    let stopped = signal_in("backup", run(), libc::SIGTERM);
+    let again = restored(&stopped);
+    assert_stopped(&scene, stopped, libc::SIGTERM, "backup", 1);
+    assert!(again, "half restored data was gone on with");
+    let at = scene.checkpoint().get("position").unwrap().to_string();
+    assert_eq!(at, scene.primary.gtid_pos());
+    // All that was replicated is still there.
+    let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+    assert!(!restored(&ended), "{ended}");
+    assert_eq!(scene.newest_position(), at);
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    let left = fs::read_dir(scene.repo.join("tmp")).unwrap().count();
+    assert_eq!(left, 0, "files of the interrupted pass in the repository's tmp");
+}
+
+#[test]
+fn a_stop_while_mysqld_starts_does_not_wait_for_its_start() {
+    need_server!();
+    let scene = Scene::seeded("start");
+    let hanging = [
+        // TERM ends this one, and this one heeds nothing but KILL.
+        ("idle", "exec tail -f /dev/null", Duration::from_secs(5)),
+        ("stopped", "kill -STOP $$", Duration::from_secs(12)),
+    ];
+    for (name, body, limit) in hanging {
+        let fake = scene.fake_mysqld(name, body);
+        let program = scene.command("run").arg("--mysqld").arg(&fake);
+        let mut pass = program.args(["--start-timeout=1h", "--shutdown-timeout=2s"]).spawn();
+        pass.wait_for_mysqld(PATIENCE);
+        pass.wait_for_phase("start", PATIENCE);
+        let since = Instant::now();
+        pass.kill(libc::SIGTERM);
+        let ended = pass.finish(PATIENCE);
+        assert!(since.elapsed() < limit, "{:?} for a stop\n{ended}", since.elapsed());
+        assert_stopped(&scene, ended, libc::SIGTERM, "start", 1);
+    }
+    let ended = scene.run().expect(0);
+    assert!(!restored(&ended), "{ended}");
+}
+
+#[test]
+fn term_during_catch_up_writes_a_true_checkpoint_and_the_next_pass_goes_on() {
+    need_server!();
+    let scene = Scene::seeded("catch-up");
+    let base = scene.newest_position();
+    scene.primary.slow_backlog("shop", 300, 0.02);
+    let mut pass = scene.command("run").spawn();
+    let mysqld = wait_until_moving(&mut pass);
+    let since = Instant::now();
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE);
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+    assert_stopped(&scene, ended, libc::SIGTERM, "stop", 1);
+    assert!(!alive(mysqld));
+    let at = scene.checkpoint().get("position").unwrap().to_string();
+    assert!(at != base && at != scene.primary.gtid_pos(), "{base} {at}");
+    assert_eq!(position_of_scratch(&scene), at, "the checkpoint's position is true");
+    // And once more by INT, which is the same.
+    let mut pass = scene.command("run").spawn();
+    wait_until_moving(&mut pass);
+    pass.kill(libc::SIGINT);
+    let ended = pass.finish(PATIENCE);
+    assert!(!restored(&ended), "{ended}");
+    let ended = ended.says(&format!("going on with the data of an interrupted pass, at {at}"));
+    assert_stopped(&scene, ended, libc::SIGINT, "stop", 1);
+    let ended = scene.run().expect(0);
+    assert!(!restored(&ended), "{ended}");
+    let newest = scene.backups().pop().unwrap();
+    assert_eq!(scene.manifest_value(&newest, "base"), scene.backups()[0]);
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_long_transaction_longer_than_for_a_ping() {
+    need_server!();
+    let scene = Scene::seeded("long-trx");
+    scene.primary.slow_backlog("shop", 1, 25.0);
+    let mut pass = scene.command("run").arg("--ping-timeout=2s").spawn();
+    pass.wait_for_phase("catch-up", PATIENCE);
+    let mysqld = pass.wait_for_mysqld(PATIENCE);
+    // Sleeping in the transaction: the receiver has it all, the applier uses nothing.
+    wait_until("the transaction to be received", PATIENCE, || {
+        let relay = scene.scratch.join("data/relay.000002");
+        fs::read(relay).is_ok_and(|b| b.windows(6).any(|w| w == b"SLEEP("))
+    });
+    let since = Instant::now();
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE);
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}\n{ended}", since.elapsed());
+    assert_stopped(&scene, ended, libc::SIGTERM, "stop", 1);
+    assert!(!alive(mysqld));
+}
+
+#[test]
+fn a_second_signal_ends_the_patience_with_mysqld() {
+    need_server!();
+    let scene = Scene::seeded("twice");
+    let asked = scene.path("asked");
+    let fake = scene.fake_mysqld(
+        "ignores",
+        &format!("trap 'echo >{}' TERM; MYSQLD \"$@\" & while :; do wait; done", asked.display()),
+    );
+    let program = || scene.command("run").arg("--mysqld").arg(&fake);
+    // The first one arrives while mysqld is asked to end, and ends that no sooner ...
+    let mut pass = program().arg("--shutdown-timeout=10m").spawn();
+    wait_until("mysqld to be asked to end", PATIENCE, || {
+        assert!(!pass.has_ended(), "{}", pass.dump());
+        asked.exists()
+    });
+    pass.wait_for_phase("stop", PATIENCE);
+    pass.kill(libc::SIGTERM);
+    // ... which only a look at a clock could show: the next one must end it, and at once.
+    pass.wait_for_checkpoint("a look after the signal", PATIENCE, {
+        let mut first = None;
+        move |c| {
+            let updated = c.get("updated")?.to_string();
+            (first.get_or_insert_with(|| updated.clone()) != &updated).then_some(())
+        }
+    });
+    assert!(!pass.has_ended(), "the first signal ended the patience with mysqld");
+    let since = Instant::now();
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE);
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}\n{ended}", since.elapsed());
+    assert_stopped(&scene, ended, libc::SIGTERM, "stop", 1);
+    let ended = scene.run().expect(0);
+    assert!(!restored(&ended), "{ended}");
+}
+
+#[test]
+fn a_killed_program_takes_its_mysqld_along_and_the_next_pass_goes_on() {
+    need_server!();
+    let scene = Scene::seeded("kill-9");
+    scene.primary.slow_backlog("shop", 400, 0.02);
+    for both in [false, true] {
+        let mut pass = scene.command("run").spawn();
+        let mysqld = wait_until_moving(&mut pass);
+        let since = Instant::now();
+        if both {
+            kill(mysqld, libc::SIGKILL);
+        }
+        pass.kill(libc::SIGKILL);
+        wait_until("mysqld to be gone", PATIENCE, || !alive(mysqld));
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        let ended = pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
+        assert_eq!(restored(&ended), !both, "{ended}");
+        assert_eq!(scene.checkpoint().get("state"), Some("running"));
+        assert_eq!(scene.backups().len(), 1);
+    }
+    let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+    assert!(!restored(&ended), "{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn data_of_another_boot_is_restored_anew() {
+    need_server!();
+    let scene = Scene::seeded("boot");
+    scene.primary.slow_backlog("shop", 150, 0.02);
+    let mut pass = scene.command("run").spawn();
+    wait_until_moving(&mut pass);
+    pass.kill(libc::SIGTERM);
+    pass.finish(PATIENCE).expect(143);
+    let changed = |line: &str| match line.strip_prefix("boot=") {
+        Some(_) => "boot=00000000-0000-4000-8000-000000000000".to_string(),
+        None => line.to_string(),
+    };
+    let state: Vec<String> = scene.state().lines().map(changed).collect();
+    assert!(state.join("\n").contains("boot=00000000-"), "{state:?}");
+    fs::write(scene.scratch.join("state"), state.join("\n") + "\n").unwrap();
+    let ended = scene.run().expect(0).says("the machine was restarted since");
+    assert!(restored(&ended), "{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+}
+
+#[test]
+fn a_hangup_does_no_harm() {
+    need_server!();
+    let scene = Scene::seeded("hup");
+    scene.primary.slow_backlog("shop", 100, 0.02);
+    let mut pass = scene.command("run").spawn();
+    wait_until_moving(&mut pass);
+    pass.kill(libc::SIGHUP);
+    pass.finish(COMMAND_PATIENCE).expect(0);
+    assert_eq!(scene.checkpoint().get("state"), Some("done"));
+}
+
+#[test]
+fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
+    need_server!();
+    let scene = Scene::new("myisam");
+    scene.primary.fill("shop", 1, 100);
+    scene
+        .primary
+        .sql("CREATE TABLE shop.log (n INT) ENGINE=MyISAM; INSERT INTO shop.log VALUES (1), (2)");
+    scene.seed();
+    scene.primary.slow_backlog("shop", 200, 0.02);
+    let file = Path::new("shop/log.MY");
+    // Of mysqld: restored within the same pass.
+    let mut pass = scene.command("run").spawn();
+    kill(wait_until_moving(&mut pass), libc::SIGKILL);
+    pass.wait_for_log("the scratch data is thrown away", PATIENCE);
+    // Of both: restored by the next one.
+    wait_until_moving(&mut pass);
+    pass.kill(libc::SIGKILL);
+    let killed = pass.finish(PATIENCE);
+    assert_eq!(killed.stderr.matches("restored ").count(), 2, "{killed}");
+    let ended = scene.run().expect(0).says(&file.to_string_lossy());
+    assert!(restored(&ended), "{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+}

@@ -1,0 +1,113 @@
+//! A line between the private server and the primary that can be made slow, cut and mended.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::server::free_port;
+use super::{PATIENCE, Primary, wait_for};
+
+/// Listens on 127.0.0.1 and passes all on to a primary, until it is dropped.
+pub struct Proxy {
+    /// Its port.
+    pub port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    to: u16,
+    cut: AtomicBool,
+    ended: AtomicBool,
+    /// Bytes a second from the primary, on each connection.
+    rate: AtomicU64,
+}
+
+impl Proxy {
+    /// To `primary`, at full speed.
+    pub fn start(primary: &Primary) -> Proxy {
+        let (port, listener) = wait_for("a port for the proxy", PATIENCE, || {
+            let port = free_port();
+            TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener))
+        });
+        let shared = Arc::new(Shared {
+            to: primary.port(),
+            cut: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            rate: AtomicU64::new(u64::MAX),
+        });
+        let own = shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if own.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                if own.cut.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(("127.0.0.1", own.to)) else { continue };
+                let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (up, down) = (own.clone(), own.clone());
+                std::thread::spawn(move || up.pass_on(client, server, false));
+                std::thread::spawn(move || down.pass_on(server2, client2, true));
+            }
+        });
+        Proxy { port, shared }
+    }
+
+    /// So many bytes a second from now on.
+    pub fn slow_down(&self, rate: u64) {
+        self.shared.rate.store(rate, Ordering::SeqCst);
+    }
+
+    /// Closes all connections, and every new one at once.
+    pub fn cut(&self) {
+        self.shared.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Passes on again.
+    pub fn mend(&self) {
+        self.shared.cut.store(false, Ordering::SeqCst);
+    }
+
+    /// Its address for `--primary`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        self.cut();
+        // Wakes the one that accepts.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+impl Shared {
+    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, slowly: bool) {
+        let _ = from.set_read_timeout(Some(Duration::from_millis(20)));
+        let mut buffer = [0; 16 << 10];
+        while !self.cut.load(Ordering::SeqCst) {
+            let rate = if slowly { self.rate.load(Ordering::SeqCst) } else { u64::MAX };
+            // In fiftieths of a second.
+            let most = usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, buffer.len());
+            let got = match from.read(&mut buffer[..most]) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => break,
+            };
+            if to.write_all(&buffer[..got]).is_err() {
+                break;
+            }
+            if rate < u64::MAX {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+}
