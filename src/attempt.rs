@@ -61,6 +61,7 @@ pub struct Attempts<'a> {
     supervisor: &'a mut Supervisor,
     repo: &'a Repository,
     scratch: &'a mut Scratch,
+    anew: bool,
     breaker: Breaker,
     base: Option<Base>,
     passed_over: Vec<String>,
@@ -76,7 +77,7 @@ pub struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     /// Begins. `before` is what the last pass's checkpoint says; with `anew` nothing of its data
-    /// is used.
+    /// is used and no backup is the base: a dump begins a new chain.
     ///
     /// # Errors
     /// When the repository cannot be read.
@@ -94,6 +95,7 @@ impl<'a> Attempts<'a> {
             supervisor,
             repo,
             scratch,
+            anew,
             breaker: Breaker::new(plan.max_failures, base, cap),
             base: None,
             passed_over: Vec::new(),
@@ -233,7 +235,7 @@ impl<'a> Attempts<'a> {
             let what = "and so is every other one".to_string();
             return Err(Error::BackupDamaged { backup: name.clone(), what });
         }
-        if self.plan.dumps_first {
+        if self.plan.dumps_first || self.anew {
             return Ok(());
         }
         let repo = self.repo.root().display();
@@ -286,12 +288,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn set_goal(&mut self, facts: &Facts) -> Result<()> {
-        if facts.position.is_empty() {
-            return Err(Error::config(format!(
-                "primary {} has no position: nothing was written to its binary log yet",
-                facts.address
-            )));
-        }
+        check_has_position(facts)?;
         self.supervisor.checkpoint.set("goal", &facts.position);
         self.data_as_of = facts.asked;
         self.goal = Some(facts.position.clone());
@@ -345,26 +342,9 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// A new chain: asks the primary and dumps it, with as many attempts as the breaker allows.
-    ///
-    /// # Errors
-    /// What ends the pass.
-    pub fn dump(&mut self) -> Result<()> {
-        loop {
-            let dumped = self.ask_primary().and_then(|facts| self.dump_from(&facts));
-            let Err(error) = dumped else { return Ok(()) };
-            if self.recover(error)? {
-                // Nothing of a dump is of use before its end.
-                return Err(Error::PrimaryUnreachable {
-                    primary: self.plan.primary.name(),
-                    text: "the dump could not be finished".into(),
-                });
-            }
-        }
-    }
-
     fn dump_from(&mut self, facts: &Facts) -> Result<()> {
         let began = Instant::now();
+        check_has_position(facts)?;
         self.supervisor.checkpoint.phase("seed");
         self.facts = Some(facts.clone());
         let setup = self.setup(facts);
@@ -529,7 +509,9 @@ impl<'a> Attempts<'a> {
         checkpoint.set("failures", self.breaker.failures());
         let (failures, attempts) = (self.breaker.failures(), self.breaker.attempts());
         let Some(wait) = wait else {
-            if error.is_the_primarys() && self.progress.was_made() && self.data != Data::None {
+            // A dump is whole at its goal only: see seed.rs.
+            let worth_storing = self.base.is_some() && self.data != Data::None;
+            if error.is_the_primarys() && self.progress.was_made() && worth_storing {
                 log::warn!("{}: {error}; failure {failures} of {attempts}", error.cause());
                 return Ok(true);
             }
@@ -600,6 +582,16 @@ impl<'a> Attempts<'a> {
         }
         result
     }
+}
+
+fn check_has_position(facts: &Facts) -> Result<()> {
+    if facts.position.is_empty() {
+        return Err(Error::config(format!(
+            "primary {} has no position: nothing was written to its binary log yet",
+            facts.address
+        )));
+    }
+    Ok(())
 }
 
 /// A server id that is hardly anybody else's, and never the primary's.

@@ -1,9 +1,10 @@
 //! The first backup: a dump by the primary's own client, loaded into a fresh private server.
 //!
 //! A dump may end with status 0 and without the data, so nothing is taken on trust: privileges
-//! are checked before, every complaint on standard error is a failure, and the tables are
-//! compared afterwards. Tables that take no part in the snapshot (MyISAM, Aria) must not have
-//! been written meanwhile. The password reaches the client through a pipe and lies nowhere.
+//! are checked before, every complaint is a failure, the tables are compared afterwards, those
+//! outside of InnoDB must not have been written. A table that was dropped meanwhile is missing:
+//! the dump is whole only when it has caught up with the primary of after it. The password
+//! reaches the client through a pipe.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -200,13 +200,15 @@ fn nothing_of_the_private_login_is_left_in_any_file() {
     scene.command("run").arg("--keep-scratch").run_to_end(COMMAND_PATIENCE).expect(0);
     assert!(scene.has_scratch_data());
     let restored = scene.restore(None);
-    for dir in [&scene.scratch, &scene.repo, &restored] {
-        for needle in [hidden.user, PASSWORD, "skip-grants"] {
+    let data = scene.scratch.join("data");
+    for needle in [hidden.user, PASSWORD, "skip-grants"] {
+        for dir in [&data, &scene.repo, &restored] {
             let found = scene.files_with(dir, needle);
             assert!(found.is_empty(), "'{needle}' in {found:?}");
         }
     }
-    for dir in [&scene.scratch.join("data"), &restored] {
+    assert!(scene.files_with(&scene.scratch, PASSWORD).is_empty());
+    for dir in [&data, &restored] {
         assert!(dir.join("ibdata1").exists());
         for entry in std::fs::read_dir(dir).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -144,7 +144,7 @@ fn a_stop_while_mysqld_starts_does_not_wait_for_its_start() {
         pass.kill(libc::SIGTERM);
         let ended = pass.finish(PATIENCE);
         assert!(since.elapsed() < limit, "{:?} for a stop\n{ended}", since.elapsed());
-        assert_stopped(&scene, ended, libc::SIGTERM, "start", 1);
+        assert_stopped(&scene, ended, libc::SIGTERM, "stop", 1);
     }
     let ended = scene.run().expect(0);
     assert!(!restored(&ended), "{ended}");
