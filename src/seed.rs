@@ -36,11 +36,10 @@ pub struct Patience {
     pub stall: Option<Duration>,
 }
 
-/// What was dumped.
+/// The position of what was dumped, and the version of the server that holds it.
+#[allow(missing_docs)]
 pub struct Seeded {
-    /// The position of the data.
     pub position: Position,
-    /// The version of the server that holds it.
     pub version: String,
 }
 

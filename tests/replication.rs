@@ -276,7 +276,7 @@ fn an_account_that_is_refused_ends_the_pass_at_once() {
     run("1045");
     primary.write_option_file(&scene.nightly, NIGHTLY);
     primary.sql("SET GLOBAL require_secure_transport = ON");
-    run("3159");
+    run("1045");
     primary.sql("SET GLOBAL require_secure_transport = OFF");
     scene.run().expect(0);
 }
