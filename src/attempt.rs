@@ -54,6 +54,7 @@ pub struct Attempts<'a> {
     pub(crate) supervisor: &'a mut Supervisor,
     pub(crate) repo: &'a Repository,
     pub(crate) scratch: &'a mut Scratch,
+    anew: bool,
     breaker: Breaker,
     pub(crate) bases: Bases<'a>,
     pub(crate) data: Data,
@@ -68,7 +69,7 @@ pub struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     /// Begins. `before` is what the last pass's checkpoint says; with `anew` nothing of its data
-    /// is used.
+    /// is used and no backup is the base: a dump begins a new chain.
     ///
     /// # Errors
     /// When the repository cannot be read.
@@ -86,6 +87,7 @@ impl<'a> Attempts<'a> {
             supervisor,
             repo,
             scratch,
+            anew,
             breaker: Breaker::new(plan.max_failures, base, cap),
             bases: Bases::new(repo),
             data: Data::None,
@@ -114,37 +116,12 @@ impl<'a> Attempts<'a> {
         self.scratch.data()
     }
 
-    /// Looks for the newest backup that is not damaged.
-    pub(crate) fn pick_base(&mut self) -> Result<()> {
-        self.bases.pick()?;
-        if let Some(base) = self.bases.current() {
-            self.supervisor.checkpoint.set("base_backup", &base.name);
-            self.supervisor.checkpoint.set("position", &base.position);
-            self.data_as_of = base.manifest.data_as_of;
-        }
-        Ok(())
-    }
-
-    /// Goes on with the data of an interrupted pass if that is safe.
-    fn resume(&mut self, before: &Checkpointed) {
-        match self.bases.resumable(self.scratch, before) {
-            Ok(Some(at)) => {
-                log::info!("going on with the data of an interrupted pass, at {at}");
-                self.supervisor.checkpoint.set("position", &at);
-                self.progress.start_at(at);
-                self.data = Data::Suspect;
-            }
-            Ok(None) => {}
-            Err(why) => log::info!("the scratch data is not gone on with: {why}"),
-        }
-    }
-
     /// Attempts until the goal is reached, mysqld is shut down and the data can be stored.
     ///
     /// # Errors
     /// What ends the pass.
     pub fn reach_goal(&mut self) -> Result<Reached> {
-        self.bases.check(self.plan.dumps_first)?;
+        self.check_base()?;
         log::info!(
             "gives up after {} failures in a row without progress, {} of waiting at most",
             self.breaker.attempts(),
@@ -157,6 +134,11 @@ impl<'a> Attempts<'a> {
                 return Ok(Reached::Short);
             }
         }
+    }
+
+    /// Is there a backup to begin from, or may a dump take its place?
+    pub(crate) fn check_base(&self) -> Result<()> {
+        self.bases.check(self.plan.dumps_first || self.anew)
     }
 
     fn attempt(&mut self) -> Result<()> {
@@ -202,12 +184,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn set_goal(&mut self, facts: &Facts) -> Result<()> {
-        if facts.position.is_empty() {
-            return Err(Error::config(format!(
-                "primary {} has no position: nothing was written to its binary log yet",
-                facts.address
-            )));
-        }
+        facts.check_position()?;
         self.supervisor.checkpoint.set("goal", &facts.position);
         self.data_as_of = facts.asked;
         self.goal = Some(facts.position.clone());
@@ -343,7 +320,9 @@ impl<'a> Attempts<'a> {
         checkpoint.set("failures", self.breaker.failures());
         let (failures, attempts) = (self.breaker.failures(), self.breaker.attempts());
         let Some(wait) = wait else {
-            if error.is_the_primarys() && self.progress.was_made() && self.data != Data::None {
+            // A dump is whole at its goal only: see seed.rs.
+            let worth_storing = self.bases.current().is_some() && self.data != Data::None;
+            if error.is_the_primarys() && self.progress.was_made() && worth_storing {
                 log::warn!("{}: {error}; failure {failures} of {attempts}", error.cause());
                 return Ok(true);
             }

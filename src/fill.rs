@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use crate::attempt::{Attempts, Data};
+use crate::checkpoint::Facts as Checkpointed;
 use crate::clock::short;
 use crate::error::{Error, Result, bytes};
 use crate::mysqld::Setup;
@@ -15,6 +16,31 @@ use crate::scratch::Stage;
 use crate::seed;
 
 impl Attempts<'_> {
+    /// Looks for the newest backup that is not damaged.
+    pub(crate) fn pick_base(&mut self) -> Result<()> {
+        self.bases.pick()?;
+        if let Some(base) = self.bases.current() {
+            self.supervisor.checkpoint.set("base_backup", &base.name);
+            self.supervisor.checkpoint.set("position", &base.position);
+            self.data_as_of = base.manifest.data_as_of;
+        }
+        Ok(())
+    }
+
+    /// Goes on with the data of an interrupted pass if that is safe.
+    pub(crate) fn resume(&mut self, before: &Checkpointed) {
+        match self.bases.resumable(self.scratch, before) {
+            Ok(Some(at)) => {
+                log::info!("going on with the data of an interrupted pass, at {at}");
+                self.supervisor.checkpoint.set("position", &at);
+                self.progress.start_at(at);
+                self.data = Data::Suspect;
+            }
+            Ok(None) => {}
+            Err(why) => log::info!("the scratch data is not gone on with: {why}"),
+        }
+    }
+
     /// Brings data into the scratch directory: of the base, or of a dump when there is none.
     pub(crate) fn fill(&mut self, facts: &Facts) -> Result<()> {
         loop {
@@ -25,7 +51,7 @@ impl Attempts<'_> {
                     log::warn!("backup-damaged: passing over a backup: {e}");
                     self.bases.pass_over(name);
                     self.pick_base()?;
-                    self.bases.check(self.plan.dumps_first)?;
+                    self.check_base()?;
                     let base = self.bases.current().map(|b| &b.position);
                     base.map_or(Ok(()), |b| facts.judge(b))?;
                 }
@@ -62,26 +88,9 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// A new chain: asks the primary and dumps it, with as many attempts as the breaker allows.
-    ///
-    /// # Errors
-    /// What ends the pass.
-    pub fn dump(&mut self) -> Result<()> {
-        loop {
-            let dumped = self.ask_primary().and_then(|facts| self.dump_from(&facts));
-            let Err(error) = dumped else { return Ok(()) };
-            if self.recover(error)? {
-                // Nothing of a dump is of use before its end.
-                return Err(Error::PrimaryUnreachable {
-                    primary: self.plan.primary.name(),
-                    text: "the dump could not be finished".into(),
-                });
-            }
-        }
-    }
-
     fn dump_from(&mut self, facts: &Facts) -> Result<()> {
         let began = Instant::now();
+        facts.check_position()?;
         self.supervisor.checkpoint.phase("seed");
         self.facts = Some(facts.clone());
         let setup = self.setup(facts);

@@ -282,7 +282,7 @@ mod tests {
         let primary = f.primary(None, None).unwrap();
         assert_eq!(primary.account.user, "u");
         assert_eq!(primary.account.password.0, "a#b\\c ");
-        assert_eq!(primary.name(), "db1:3307");
+        assert_eq!(primary.candidates[0].to_string(), "db1:3307");
     }
 
     #[test]

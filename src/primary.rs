@@ -80,6 +80,20 @@ enum History {
 }
 
 impl Facts {
+    /// Is there a position at all?
+    ///
+    /// # Errors
+    /// [`Error::Configuration`]: "at least nothing" would be reached at once.
+    pub fn check_position(&self) -> Result<()> {
+        if self.position.is_empty() {
+            return Err(Error::config(format!(
+                "primary {} has no position: nothing was written to its binary log yet",
+                self.address
+            )));
+        }
+        Ok(())
+    }
+
     /// Can a replica go on from `position` here?
     ///
     /// # Errors
@@ -124,12 +138,6 @@ fn shown(position: &Position) -> String {
 }
 
 impl Primary {
-    /// All candidates, for messages.
-    pub fn name(&self) -> String {
-        let names: Vec<String> = self.candidates.iter().map(Address::to_string).collect();
-        names.join(", ")
-    }
-
     /// A session with one candidate.
     ///
     /// # Errors

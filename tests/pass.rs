@@ -40,10 +40,12 @@ fn under_a_steady_load_two_passes_equal_a_second_replica() {
     let replica = Replica::start(primary);
     primary.fill("shop", 3, 2000);
     primary.sql(OBJECTS);
-    let writer = Writer::start_with(primary, "live", Duration::from_millis(1), true);
+    let writer = Writer::start(primary, "live");
     writer.wait_for_more(100);
     scene.seed();
     scene.assert_newest_equals(&replica);
+    assert!(writer.stop() > 100);
+    let writer = Writer::start_with(primary, "live", Duration::from_millis(1), true);
     for pass in 0..2 {
         // In several domains, with accounts, routines and the like in the stream.
         primary.sql(&format!(
@@ -71,7 +73,7 @@ fn under_a_steady_load_two_passes_equal_a_second_replica() {
         assert!(position.contains(",5-") && position.contains(&format!(",{}-", 6 + pass)));
         assert!(ended.log().len() < 12, "a screenful at most; {ended}");
     }
-    assert!(writer.stop() > 700);
+    assert!(writer.stop() > 600);
     assert!(!scene.has_scratch_data(), "scratch data goes after status 0");
     scene.assert_nothing_left();
     // The backup before is still what it was.
@@ -80,6 +82,32 @@ fn under_a_steady_load_two_passes_equal_a_second_replica() {
     let position = older.value("SELECT @@global.gtid_slave_pos");
     assert_eq!(position, scene.manifest_value(&backups[1], "position"));
     assert!(snapshot(&older).keys().all(|k| !k.contains("extra1")));
+}
+
+#[test]
+fn a_schema_that_changes_while_it_is_dumped_spoils_no_backup() {
+    need_server!();
+    let scene = Scene::new("ddl");
+    let replica = Replica::start(&scene.primary);
+    let writer = Writer::start_with(&scene.primary, "live", Duration::ZERO, true);
+    for _ in 0..3 {
+        writer.wait_for_more(300);
+        let before = scene.backups().len();
+        let program = scene.command("seed").args(["--from", "dump"]);
+        let ended = program.run_to_end(COMMAND_PATIENCE);
+        // It depends on the moment; what is stored is right, and the failure names the table.
+        if ended.status == 0 {
+            scene.assert_newest_equals(&replica);
+        } else {
+            let ended = ended.expect(1).says("error: replication-error: ").says("table");
+            assert_eq!(scene.backups().len(), before, "{ended}");
+            assert!(!scene.has_scratch_data(), "{ended}");
+        }
+        scene.assert_nothing_left();
+    }
+    assert!(writer.stop() > 900);
+    scene.seed();
+    scene.assert_newest_equals(&replica);
 }
 
 #[test]
@@ -141,8 +169,8 @@ fn a_dump_account_that_lacks_a_privilege_is_told_which_before_anything_is_writte
         let first = first.arg("--defaults-file").arg(&scene.dump).run_to_end(COMMAND_PATIENCE);
         for ended in [seed, first] {
             let wanted = format!(
-                "access-denied: primary 127.0.0.1:{} denies access: the account '{}' lacks \
-                 {privilege}; run there: GRANT {privilege} ON *.* TO '{}'@",
+                "access-denied: primary 127.0.0.1:{} denies access: the account {} lacks \
+                 {privilege}; run there: GRANT {privilege} ON *.* TO `{}`@",
                 scene.primary.port(),
                 DUMP.user,
                 DUMP.user
@@ -170,7 +198,10 @@ fn a_table_that_is_not_of_the_snapshot_and_is_written_is_refused_by_name() {
     let stopped = stop.clone();
     let writer = std::thread::spawn(move || {
         while !stopped.load(Ordering::SeqCst) {
-            server::query(&mut session, "INSERT INTO shop.hits VALUES (1)").unwrap();
+            let text = "INSERT INTO shop.hits VALUES (1); DO SLEEP(0.005)";
+            for statement in text.split(';') {
+                server::query(&mut session, statement).unwrap();
+            }
         }
     });
     let program = scene.command("seed").args(["--from", "dump"]);
@@ -199,13 +230,15 @@ fn nothing_of_the_private_login_is_left_in_any_file() {
     scene.command("run").arg("--keep-scratch").run_to_end(COMMAND_PATIENCE).expect(0);
     assert!(scene.has_scratch_data());
     let restored = scene.restore(None);
-    for dir in [&scene.scratch, &scene.repo, &restored] {
-        for needle in [hidden.user, PASSWORD, "skip-grants"] {
+    let data = scene.scratch.join("data");
+    for needle in [hidden.user, PASSWORD, "skip-grants"] {
+        for dir in [&data, &scene.repo, &restored] {
             let found = scene.files_with(dir, needle);
             assert!(found.is_empty(), "'{needle}' in {found:?}");
         }
     }
-    for dir in [&scene.scratch.join("data"), &restored] {
+    assert!(scene.files_with(&scene.scratch, PASSWORD).is_empty());
+    for dir in [&data, &restored] {
         assert!(dir.join("ibdata1").exists());
         for entry in std::fs::read_dir(dir).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

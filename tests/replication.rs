@@ -264,7 +264,7 @@ fn an_account_that_is_refused_ends_the_pass_at_once() {
         primary.write_option_file_as(&scene.nightly, user, PASSWORD);
     };
     account("rf_poor", "SELECT");
-    run("lacks REPLICATION SLAVE; run there: GRANT REPLICATION SLAVE ON *.* TO 'rf_poor'");
+    run("lacks REPLICATION SLAVE; run there: GRANT REPLICATION SLAVE ON *.* TO `rf_poor`@");
     account("rf_locked", NIGHTLY.grants);
     primary.sql("ALTER USER rf_locked ACCOUNT LOCK");
     run("4151");
@@ -276,7 +276,7 @@ fn an_account_that_is_refused_ends_the_pass_at_once() {
     run("1045");
     primary.write_option_file(&scene.nightly, NIGHTLY);
     primary.sql("SET GLOBAL require_secure_transport = ON");
-    run("3159");
+    run("1045");
     primary.sql("SET GLOBAL require_secure_transport = OFF");
     scene.run().expect(0);
 }

@@ -144,7 +144,7 @@ fn a_stop_while_mysqld_starts_does_not_wait_for_its_start() {
         pass.kill(libc::SIGTERM);
         let ended = pass.finish(PATIENCE);
         assert!(since.elapsed() < limit, "{:?} for a stop\n{ended}", since.elapsed());
-        assert_stopped(&scene, ended, libc::SIGTERM, "start", 1);
+        assert_stopped(&scene, ended, libc::SIGTERM, "stop", 1);
     }
     let ended = scene.run().expect(0);
     assert!(!restored(&ended), "{ended}");
@@ -284,6 +284,24 @@ fn data_of_another_boot_is_restored_anew() {
     let ended = scene.run().expect(0).says("the machine was restarted since");
     assert!(restored(&ended), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
+}
+
+#[test]
+fn a_stop_between_two_attempts_does_not_wait_for_the_next() {
+    need_server!();
+    let mut scene = Scene::seeded("between");
+    scene.primary.kill9();
+    let program = scene.command("run").args(["--backoff-base=1h", "--backoff-cap=1h"]);
+    let mut pass = program.spawn();
+    pass.wait_for_log("failure 1 of 11, next try in", PATIENCE);
+    let since = Instant::now();
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE).expect(143);
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}\n{ended}", since.elapsed());
+    let checkpoint = scene.checkpoint();
+    assert_eq!(checkpoint.get("state"), Some("stopped"));
+    assert_eq!(checkpoint.get("cause"), Some("interrupted"));
+    scene.assert_nothing_left();
 }
 
 #[test]

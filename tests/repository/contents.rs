@@ -109,6 +109,6 @@ fn unchanged_data_adds_little_and_a_kept_scratch_is_not_written_again() {
     assert!(nothing.wall < Duration::from_secs(1), "{nothing}");
     assert_eq!(scene.backups().pop(), Some(third));
     assert_eq!(scene.checkpoint().get("state"), Some("done"));
-    scene.command("run").arg("--min-interval=1ms").run_to_end(LONG).expect(0);
+    scene.command("run").arg("--min-interval=0").run_to_end(LONG).expect(0);
     assert_eq!(scene.backups().len(), 4);
 }
