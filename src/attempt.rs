@@ -61,6 +61,8 @@ pub struct Attempts<'a> {
     mysqld: Option<Mysqld>,
     pub(crate) facts: Option<Facts>,
     pub(crate) version: String,
+    pub(crate) flavor: Flavor,
+    pub(crate) settings: Vec<(String, String)>,
     goal: Option<Position>,
     pub(crate) data_as_of: Timestamp,
     pub(crate) started: Timestamp,
@@ -94,6 +96,8 @@ impl<'a> Attempts<'a> {
             mysqld: None,
             facts: None,
             version: String::new(),
+            flavor: Flavor::MariaDb,
+            settings: Vec::new(),
             goal: None,
             data_as_of: Timestamp::now(),
             started: Timestamp::now(),
@@ -179,6 +183,8 @@ impl<'a> Attempts<'a> {
             self.plan.primary.check_privileges(&facts.address, privileges::NIGHTLY)?;
         }
         self.supervisor.checkpoint.set("primary", &facts.address);
+        self.flavor = facts.flavor;
+        self.settings.clone_from(&facts.settings);
         self.facts = Some(facts.clone());
         Ok(facts)
     }
@@ -195,7 +201,7 @@ impl<'a> Attempts<'a> {
     fn start(&mut self, facts: &Facts) -> Result<()> {
         let began = Instant::now();
         self.supervisor.checkpoint.phase("start");
-        let setup = self.setup(facts);
+        let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         forget_replication(&setup.data())?;
         let mysqld = self.mysqld.insert(Mysqld::spawn(&setup, false)?);
         self.scratch.set_running(mysqld)?;
@@ -236,12 +242,11 @@ impl<'a> Attempts<'a> {
     /// Stops replication, reads the position that the backup will have, and shuts mysqld down.
     fn shut_down(&mut self) -> Result<()> {
         let Some(mut mysqld) = self.mysqld.take() else { return Ok(()) };
-        let Some(facts) = &self.facts else { return Ok(()) };
         self.supervisor.checkpoint.phase("stop");
         let patience = self.plan.patience.shutdown;
         let ended = if mysqld.is_ready() {
-            let stopped = replication::stop(&mut mysqld, facts.flavor)
-                .and_then(|()| replication::position(&mut mysqld, facts.flavor));
+            let stopped = replication::stop(&mut mysqld, self.flavor)
+                .and_then(|()| replication::position(&mut mysqld, self.flavor));
             match stopped {
                 Ok(at) => {
                     self.supervisor.checkpoint.set("position", &at);
@@ -277,7 +282,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn its_mysqld_died(&mut self) {
-        let flavor = self.facts.as_ref().map_or(Flavor::MariaDb, |f| f.flavor);
+        let flavor = self.flavor;
         let _ = forget_replication(&self.scratch.data());
         self.data = match (self.data, self.scratch.check_crash_safe(flavor)) {
             (Data::None, _) => Data::None,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::breaker::Breaker;
 use crate::error::{Error, Result};
 use crate::gtid::Position;
+use crate::meter::Unit;
 use crate::mysqld::Mysqld;
 use crate::primary::Facts;
 use crate::replication::{self, Receiver, ReplicaStatus};
@@ -139,11 +140,19 @@ impl Chase<'_> {
             Ok(if connected { Look::Done(()) } else { Look::Still })
         })?;
         let mut received = String::new();
+        let mut from: Option<Position> = None;
         let wait = Wait { every: self.poll, patience: self.stall };
         let reached = supervisor.wait_for(mysqld, wait, |mysqld, checkpoint| {
             let status = ReplicaStatus::read(mysqld, self.facts.flavor)?;
             let at = replication::position(mysqld, self.facts.flavor)?;
             checkpoint.set("position", &at);
+            if let Some(begin) = progress.at() {
+                from.get_or_insert_with(|| begin.clone());
+            }
+            let missing = at.distance_to(self.goal);
+            let all = from.as_ref().map_or(missing, |f| f.distance_to(self.goal));
+            let done = all.saturating_sub(missing);
+            checkpoint.measure("catch-up", Unit::Transactions, done, Some(all));
             let mut moved = progress.at() != Some(&at) || status.received != received;
             received.clone_from(&status.received);
             if progress.saw(at.clone()) {

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::clock::Timestamp;
+use crate::meter::{Meter, Unit};
+use crate::terminal;
 
 /// At most this often while something moves.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -53,13 +55,21 @@ pub struct Checkpoint {
     written: Instant,
     moved: bool,
     warned: bool,
+    meter: Option<Meter>,
 }
 
 impl Checkpoint {
     /// The checkpoint of a command that keeps none.
     pub fn none() -> Checkpoint {
         let written = Instant::now();
-        Checkpoint { path: None, facts: Facts::new(), written, moved: false, warned: false }
+        Checkpoint {
+            path: None,
+            facts: Facts::new(),
+            written,
+            moved: false,
+            warned: false,
+            meter: None,
+        }
     }
 
     /// Begins one at `path`; nothing is written before the first phase. Needs both locks.
@@ -78,8 +88,33 @@ impl Checkpoint {
         checkpoint
     }
 
+    /// How far the step in work is: shown to people, and bytes kept as facts.
+    pub fn measure(&mut self, step: &str, unit: Unit, done: u64, total: Option<u64>) {
+        let now = Instant::now();
+        if self.meter.as_ref().is_none_or(|m| m.step() != step) {
+            self.meter = Some(Meter::new(step, unit, now));
+        }
+        if let Some(meter) = &mut self.meter {
+            meter.set(done, total, now);
+        }
+        if unit == Unit::Bytes && self.get("bytes_done") != Some(&done.to_string()) {
+            self.set("bytes_done", done);
+            if let Some(total) = total {
+                self.set("bytes_total", total);
+            }
+            self.progressed();
+        }
+    }
+
+    /// The step in work is over.
+    pub fn measured(&mut self) {
+        self.meter = None;
+        terminal::clear();
+    }
+
     /// A new phase begins: written at once and durably.
     pub fn phase(&mut self, phase: &str) {
+        self.measured();
         log::debug!("phase {phase}");
         self.set("phase", phase);
         self.clear("bytes_done");
@@ -115,6 +150,9 @@ impl Checkpoint {
 
     /// Called at every look: writes if it is time to.
     pub fn beat(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.show(Instant::now());
+        }
         let age = self.written.elapsed();
         if age >= SELDOM || (self.moved && age >= OFTEN) {
             self.write(false);
@@ -128,6 +166,7 @@ impl Checkpoint {
 
     /// The last word: `state` is `done`, `failed` or `stopped`. Written durably.
     pub fn end(&mut self, state: &str, exit_status: u8) {
+        self.measured();
         self.set("state", state);
         self.set("exit_status", exit_status);
         for key in ["mysqld_pid", "socket"] {

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::adopt::Source;
 use crate::clock::short;
 use crate::error::{Error, Result, bytes, system_text};
+use crate::gtid::{Flavor, Position};
 use crate::listing;
 use crate::logger::last_words;
 use crate::options::Options;
@@ -39,7 +41,7 @@ pub fn check(options: &Options) -> Result<()> {
     options.required_path("repo")?;
     match options.command {
         "run" => plan(options).map(drop),
-        "seed" => from(options).and_then(|()| plan(options)).map(drop),
+        "seed" => plan(options).map(drop),
         "restore" => options.required_path("to").map(drop),
         _ => Ok(()),
     }
@@ -75,14 +77,31 @@ pub fn print(text: &str) -> u8 {
     }
 }
 
-/// `--from`.
-fn from(options: &Options) -> Result<()> {
+/// `--from`: nothing for a dump, else the directory to be adopted.
+fn from(options: &Options) -> Result<Option<Source>> {
+    let position = options.text("position");
     match options.text("from") {
-        Some("dump") => Ok(()),
-        None => Err(Error::config("seed needs --from dump")),
-        Some(other) => Err(Error::config(format!(
-            "malformed value '{other}' for --from: this build knows dump"
-        ))),
+        None => Err(Error::config("seed needs --from dump or --from dir:PATH")),
+        Some("dump") if position.is_some() => {
+            Err(Error::config("--position is for --from dir:PATH: a dump knows its own"))
+        }
+        Some("dump") => Ok(None),
+        Some(other) => match other.strip_prefix("dir:") {
+            Some("") => Err(Error::config("--from dir: needs a path")),
+            Some(path) => {
+                let position = position
+                    .map(|text| Position::parse(Flavor::MariaDb, text))
+                    .transpose()
+                    .map_err(|e| Error::config(format!("malformed value for --position: {e}")))?;
+                if position.as_ref().is_some_and(Position::is_empty) {
+                    return Err(Error::config("--position needs a value"));
+                }
+                Source::look_at(&absolute(PathBuf::from(path)), position).map(Some)
+            }
+            None => Err(Error::config(format!(
+                "malformed value '{other}' for --from: this build knows dump and dir:PATH"
+            ))),
+        },
     }
 }
 
@@ -94,13 +113,17 @@ fn plan(options: &Options) -> Result<Plan> {
         None => scratch.join("checkpoint"),
     };
     let log_file = options.path("log-file").map(absolute);
+    let source = if options.command == "seed" { from(options)? } else { None };
+    // What is adopted needs no primary.
+    let primary = if source.is_some() { options.primary()? } else { primary(options)? };
     let stall = options.duration("stall-timeout", MINUTE * 10)?;
     Ok(Plan {
         repo,
         scratch,
         others: log_file.into_iter().chain([checkpoint.clone()]).collect(),
         checkpoint,
-        primary: primary(options)?,
+        primary,
+        source,
         program: server_program(options.path("mysqld"))?,
         mysqld_user: options.text("mysqld-user").map(String::from),
         mysqld_options: options.mysqld_options().to_vec(),
@@ -180,7 +203,7 @@ fn restore(options: &Options) -> Result<u8> {
     };
     let held = repo.hold(&name)?;
     let waker = supervisor.waker();
-    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers(gauge);
+    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("restore", gauge);
     let restored = restore::restore(
         &repo,
         &held,
@@ -233,7 +256,7 @@ fn verify(options: &Options) -> Result<u8> {
     };
     let mut supervisor = Supervisor::new(SECOND)?;
     let waker = supervisor.waker();
-    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers(gauge);
+    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("verify", gauge);
     let report = verify::verify(&repo, &names, options.jobs()?, waker, &mut watch)?;
     let status = listing::report_verify(&report, &names);
     if options.switch("json") {

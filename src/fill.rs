@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
+use crate::adopt::{self, Source};
 use crate::attempt::{Attempts, Data};
 use crate::checkpoint::Facts as Checkpointed;
 use crate::clock::short;
 use crate::error::{Error, Result, bytes};
+use crate::gtid::Flavor;
 use crate::mysqld::Setup;
 use crate::partial::Header;
 use crate::primary::Facts;
@@ -70,7 +72,7 @@ impl Attempts<'_> {
         let (data, user) = (self.scratch.data(), self.scratch.user());
         let waker = self.supervisor.waker();
         let supervisor = &mut *self.supervisor;
-        let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers(gauge);
+        let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers("restore", gauge);
         let jobs = self.plan.jobs;
         let restored =
             restore::restore(self.repo, &held, &data, user, into, false, jobs, waker, &mut watch)?;
@@ -93,7 +95,7 @@ impl Attempts<'_> {
         facts.check_position()?;
         self.supervisor.checkpoint.phase("seed");
         self.facts = Some(facts.clone());
-        let setup = self.setup(facts);
+        let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
         let (primary, patience) = (&self.plan.primary, self.plan.patience);
         let seeded = seed::dump(supervisor, &setup, scratch, primary, facts, patience)?;
@@ -113,16 +115,47 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// The private mysqld for data that is to follow the primary of `facts`.
-    pub(crate) fn setup(&self, facts: &Facts) -> Setup {
+    /// Brings a copy of somebody else's data directory into the scratch directory.
+    ///
+    /// # Errors
+    /// What ends the pass.
+    pub fn adopt(&mut self, source: &Source) -> Result<()> {
+        let began = Instant::now();
+        self.supervisor.checkpoint.phase("seed");
+        let setup = self.setup(Flavor::MariaDb, &[], 0);
+        let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
+        let (patience, jobs) = (self.plan.patience, self.plan.jobs);
+        let adopted = adopt::adopt(supervisor, &setup, scratch, source, patience, jobs)?;
+        self.supervisor.checkpoint.set("position", &adopted.position);
+        log::info!(
+            "adopted {} at {} in {}",
+            source.path().display(),
+            adopted.position,
+            short(began.elapsed())
+        );
+        self.scratch.set_stage(Stage::Ready, None)?;
+        self.version = adopted.version;
+        self.settings = adopted.settings;
+        self.data_as_of = adopted.data_as_of;
+        self.progress.start_at(adopted.position);
+        Ok(())
+    }
+
+    /// The private mysqld for data that is to follow a primary like this.
+    pub(crate) fn setup(
+        &self,
+        flavor: Flavor,
+        settings: &[(String, String)],
+        primary_id: u32,
+    ) -> Setup {
         Setup {
             program: self.plan.program.clone(),
-            flavor: facts.flavor,
+            flavor,
             scratch: self.scratch.root().to_path_buf(),
             user: self.scratch.user(),
             options: self.plan.mysqld_options.clone(),
-            settings: facts.settings.clone(),
-            server_id: random_server_id(facts.server_id),
+            settings: settings.to_vec(),
+            server_id: random_server_id(primary_id),
             call_timeout: self.plan.ping_timeout,
         }
     }
@@ -132,17 +165,17 @@ impl Attempts<'_> {
     /// # Errors
     /// When there is no position, which cannot be.
     pub fn header(&self) -> Result<Header> {
-        let (Some(facts), Some(at)) = (&self.facts, self.progress.at()) else {
+        let Some(at) = self.progress.at() else {
             return Err(Error::config("there is nothing to store"));
         };
         Ok(Header {
-            flavor: facts.flavor.name().into(),
+            flavor: self.flavor.name().into(),
             version: self.version.clone(),
             position: at.to_string(),
             data_as_of: self.data_as_of,
             started: self.started,
             base: self.bases.current().map(|b| b.name.clone()),
-            settings: facts.settings.clone(),
+            settings: self.settings.clone(),
         })
     }
 }

@@ -14,6 +14,7 @@ use simplelog::{ConfigBuilder, WriteLogger};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, system_text};
 use crate::options::Options;
+use crate::terminal;
 
 /// Starts the log as `-v`, `-q` and `--log-file` say.
 ///
@@ -36,6 +37,9 @@ pub fn start(options: &Options) -> Result<()> {
         }
         None => Box::new(io::stderr()),
     };
+    if !options.switch("quiet") {
+        terminal::draw_if_terminal();
+    }
     let journal = options.path("log-file").is_none() && is_the_journals();
     let off = LevelFilter::Off;
     let config = ConfigBuilder::new()
@@ -94,6 +98,7 @@ impl Lines {
         } else {
             format!("{} {word}: {text}\n", Timestamp::now().rfc3339())
         };
+        terminal::clear();
         let _ = self.to.write_all(whole.as_bytes());
     }
 }

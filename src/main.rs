@@ -3,6 +3,7 @@
 //! This file is the table of contents: parse, start the logger, call the command, turn the
 //! result into an exit status. What each room holds stands at the top of its file.
 
+mod adopt;
 mod attempt;
 mod backup;
 mod base;
@@ -21,6 +22,7 @@ mod log_tail;
 mod logger;
 mod manifest;
 mod memory;
+mod meter;
 mod mysqld;
 mod mysqld_options;
 mod option_file;
@@ -48,6 +50,7 @@ mod supervisor;
 mod sys;
 mod tables;
 mod target;
+mod terminal;
 mod tree;
 mod usage;
 mod verify;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::adopt::Source;
 use crate::error::{Error, Result};
 use crate::primary::Primary;
 use crate::retention::Policy;
@@ -28,6 +29,8 @@ pub struct Plan {
     pub mysqld_options: Vec<String>,
     /// A dump takes the place of the restore when there is no backup.
     pub dumps_first: bool,
+    /// `--from dir:PATH`.
+    pub source: Option<Source>,
     /// `--max-failures`.
     pub max_failures: u32,
     /// `--backoff-base` and `--backoff-cap`.

@@ -17,7 +17,7 @@ use crate::session::{Account, Rows, Session, Trouble};
 const CALL: Duration = Duration::from_secs(5);
 
 /// Server settings that the data needs, or that decide what a replicated statement means.
-const SETTINGS: [&str; 7] = [
+pub const SETTINGS: [&str; 7] = [
     "lower_case_table_names",
     "innodb_page_size",
     "character_set_server",

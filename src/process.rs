@@ -119,6 +119,11 @@ impl Child {
         self.exit.unwrap_or(Exit::Signal(libc::SIGKILL))
     }
 
+    /// Bytes it has written so far, to files and pipes alike; 0 when that cannot be read.
+    pub fn written(&self) -> u64 {
+        counter(self.pid(), "wchar:")
+    }
+
     /// Its vital signs; zeros when they cannot be read.
     pub fn vital_signs(&self) -> VitalSigns {
         vital_signs(self.pid())
@@ -137,15 +142,16 @@ fn vital_signs(pid: u32) -> VitalSigns {
     let fields: Vec<&str> =
         stat.rsplit_once(')').map_or(vec![], |(_, rest)| rest.split_whitespace().collect());
     let field = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    let counter = |key: &str| {
-        io.lines().find_map(|l| l.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0)
-    };
     VitalSigns {
         cpu_ms: (field(14) + field(15)) * 1000 / sys::ticks_per_second(),
-        io_bytes: counter("read_bytes:") + counter("write_bytes:"),
+        io_bytes: counter(pid, "read_bytes:") + counter(pid, "write_bytes:"),
         log_bytes: 0,
     }
+}
+
+fn counter(pid: u32, key: &str) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    io.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// When a process started, in clock ticks since boot: with its pid, an identity that is never

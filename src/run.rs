@@ -49,14 +49,17 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     })
 }
 
-/// `rollforward seed --from dump`: a backup that starts a new chain. The answer is the exit
+/// `rollforward seed`: a backup that starts a new chain. The answer is the exit
 /// status.
 ///
 /// # Errors
 /// As [`run`].
 pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "seed", |attempts, repo, lock| {
-        attempts.reach_goal()?;
+        match &plan.source {
+            Some(source) => attempts.adopt(source)?,
+            None => attempts.reach_goal().map(drop)?,
+        }
         let stored = store(plan, attempts, repo, lock)?;
         Ok(Done::Stored { name: stored.name, status: 0 })
     })
@@ -70,6 +73,10 @@ fn pass(
     work: impl FnOnce(&mut Attempts, &Repository, &RepoLock) -> Result<Done>,
 ) -> Result<u8> {
     check_apart(&plan.repo, &plan.scratch)?;
+    if let Some(source) = &plan.source {
+        check_apart(source.path(), &plan.scratch)?;
+        check_apart(source.path(), &plan.repo)?;
+    }
     scratch::check(&plan.scratch, &plan.others)?;
     let repo = Repository::open_or_create(&plan.repo)?;
     let lock = repo.lock(command)?;
@@ -154,7 +161,7 @@ fn store(
     let supervisor = attempts.supervisor();
     supervisor.checkpoint.phase("backup");
     let waker = supervisor.waker();
-    let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers(gauge);
+    let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers("store", gauge);
     let stored =
         backup::store(repo, lock, &data, header, plan.jobs, plan.level, waker, &mut watch)?;
     supervisor.checkpoint.set("new_backup", &stored.name);

@@ -17,6 +17,7 @@ use crate::client::{
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
+use crate::meter::Unit;
 use crate::mysqld::{Mysqld, Setup, forget_replication};
 use crate::primary::{Facts, Primary};
 use crate::privileges;
@@ -276,7 +277,7 @@ impl<'a> Pipe<'a> {
     fn run(mut self, supervisor: &mut Supervisor, patience: Patience) -> Result<()> {
         let wait = Wait { every: Duration::from_secs(1), patience: patience.stall };
         let ended = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
-            checkpoint.progressed();
+            checkpoint.measure("dump", Unit::Bytes, pipe.dump.written(), None);
             // A loader that failed breaks the pipe: do not wait for the dump then.
             let done = match (pipe.dump.try_wait(), pipe.load.try_wait()) {
                 (_, Some(load)) => Look::Done(load),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::meter::Unit;
 use crate::mysqld::Mysqld;
 use crate::pool::Gauge;
 use crate::process::VitalSigns;
@@ -158,22 +159,19 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits for worker threads; the way that packs, restore and verify are watched.
+    /// Waits for worker threads; the way that packs, restore and verify are watched. `step` is
+    /// what people are shown.
     ///
     /// # Errors
     /// A stop.
-    pub fn wait_for_workers(&mut self, gauge: &Gauge) -> Result<()> {
-        let wait = Wait { every: Duration::from_millis(500), patience: None };
-        self.wait_for(&mut Nobody, wait, |_, checkpoint| {
-            let (done, total) = (gauge.done(), gauge.total());
-            if checkpoint.get("bytes_done") != Some(&done.to_string()) {
-                checkpoint.set("bytes_done", done);
-                checkpoint.set("bytes_total", total);
-                checkpoint.progressed();
-            }
+    pub fn wait_for_workers(&mut self, step: &str, gauge: &Gauge) -> Result<()> {
+        let wait = Wait { every: Duration::from_millis(250), patience: None };
+        let waited = self.wait_for(&mut Nobody, wait, |_, checkpoint| {
+            checkpoint.measure(step, Unit::Bytes, gauge.done(), Some(gauge.total()));
             Ok(if gauge.finished() { Look::Done(()) } else { Look::Still })
-        })
-        .map(drop)
+        });
+        self.checkpoint.measured();
+        waited.map(drop)
     }
 
     /// What `error`, met while asking `mysqld` something, really means: a session that was

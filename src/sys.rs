@@ -217,3 +217,15 @@ pub fn boot_time() -> Option<i64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()
 }
+
+/// Does another process hold a write lock (fcntl, not flock) on the file, as servers do on the
+/// files they work on?
+pub fn is_write_locked(file: &File) -> io::Result<bool> {
+    // SAFETY: flock is plain data for which all zeros is a value: the whole file.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_RDLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open and the pointer valid for the call, which only asks.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) })?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
