@@ -130,7 +130,8 @@ impl<'a> Bases<'a> {
         before: &Checkpointed,
     ) -> Result<Option<Position>, String> {
         let name = self.current.as_ref().map(|b| b.name.as_str());
-        if !scratch.has_data() || (name.is_none() && self.any_passed_over()) {
+        let hopeless = name.is_none() && self.any_passed_over();
+        if !scratch.has_data() || scratch.is_kept() || hopeless {
             return Ok(None);
         }
         let position = before.get("position").map(String::as_str).unwrap_or_default();

@@ -154,6 +154,12 @@ impl Scratch {
         self.data().exists()
     }
 
+    /// Is the data left over from a pass that ended well, so that nobody expects more of it than
+    /// a faster restore?
+    pub fn is_kept(&self) -> bool {
+        self.state.get("stage").map(String::as_str) == Some(Stage::Kept.name())
+    }
+
     /// Was the mysqld on the data not shut down?
     fn is_unclean(&self) -> bool {
         self.state.contains_key("mysqld_pid")
