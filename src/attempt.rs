@@ -7,7 +7,7 @@
 //! by a fresh restore and not by a verdict.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::base::Bases;
 use crate::breaker::Breaker;
@@ -20,13 +20,11 @@ use crate::mysqld::{Mysqld, forget_replication};
 use crate::plan::Plan;
 use crate::primary::Facts;
 use crate::privileges;
-use crate::random::random_fraction;
 use crate::replication;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
 use crate::seed;
 use crate::supervisor::Supervisor;
-use crate::watched::Nobody;
 
 /// How far the attempts came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +53,15 @@ pub struct Attempts<'a> {
     pub(crate) repo: &'a Repository,
     pub(crate) scratch: &'a mut Scratch,
     anew: bool,
-    breaker: Breaker,
+    pub(crate) breaker: Breaker,
     pub(crate) bases: Bases<'a>,
     pub(crate) data: Data,
-    mysqld: Option<Mysqld>,
+    pub(crate) mysqld: Option<Mysqld>,
     pub(crate) facts: Option<Facts>,
     pub(crate) version: String,
     pub(crate) flavor: Flavor,
     pub(crate) settings: Vec<(String, String)>,
-    goal: Option<Position>,
+    pub(crate) goal: Option<Position>,
     pub(crate) data_as_of: Timestamp,
     pub(crate) started: Timestamp,
     pub(crate) progress: Progress,
@@ -259,7 +257,8 @@ impl<'a> Attempts<'a> {
             // Still starting: there is nobody to ask, and nothing was replicated.
             seed::end(self.supervisor, &mut mysqld, patience)
         };
-        if mysqld.ended_cleanly() {
+        self.supervisor.checkpoint.forget_mysqld();
+        if mysqld.ended_cleanly() || mysqld.left_clean_data() {
             self.scratch.set_clean()?;
             forget_replication(&self.scratch.data())?;
         } else {
@@ -279,86 +278,6 @@ impl<'a> Attempts<'a> {
         }
         self.data_as_of = self.bases.current().map_or(self.started, |b| b.manifest.data_as_of);
         self.shut_down()
-    }
-
-    fn its_mysqld_died(&mut self) {
-        let flavor = self.flavor;
-        let _ = forget_replication(&self.scratch.data());
-        self.data = match (self.data, self.scratch.check_crash_safe(flavor)) {
-            (Data::None, _) => Data::None,
-            (_, Ok(())) => Data::Suspect,
-            (_, Err(why)) => {
-                log::warn!("the scratch data is thrown away: {why}");
-                Data::None
-            }
-        };
-    }
-
-    /// What to do about a failed attempt: an error ends the pass, `true` gives up with what was
-    /// reached, `false` tries again after a wait.
-    pub(crate) fn recover(&mut self, error: Error) -> Result<bool> {
-        let hung = matches!(error, Error::MysqldHung { .. });
-        // A mysqld that refuses to start on fresh data has not spoiled it.
-        let suspect = self.data == Data::Suspect;
-        if let Some(mysqld) = &mut self.mysqld
-            && (hung || mysqld.has_exited())
-        {
-            mysqld.kill();
-            self.mysqld = None;
-            self.its_mysqld_died();
-        }
-        if error.may_be_the_datas() && suspect {
-            self.mysqld = None;
-            self.data = Data::None;
-            log::warn!("{}: on data that may be to blame, which is restored anew", error.cause());
-        } else if !error.is_temporary() {
-            return Err(error);
-        }
-        if self.data == Data::None {
-            self.progress.restart();
-        }
-        let checkpoint = &mut self.supervisor.checkpoint;
-        checkpoint.set("cause", error.cause());
-        checkpoint.set("message", &error);
-        let shorten = if error.is_the_primarys() { random_fraction() } else { 0.0 };
-        let wait = self.breaker.failed(Instant::now(), shorten);
-        checkpoint.set("failures", self.breaker.failures());
-        let (failures, attempts) = (self.breaker.failures(), self.breaker.attempts());
-        let Some(wait) = wait else {
-            // A dump is whole at its goal only: see seed.rs.
-            let worth_storing = self.bases.current().is_some() && self.data != Data::None;
-            if error.is_the_primarys() && self.progress.was_made() && worth_storing {
-                log::warn!("{}: {error}; failure {failures} of {attempts}", error.cause());
-                return Ok(true);
-            }
-            return Err(error);
-        };
-        log::warn!(
-            "{}: {error}; failure {failures} of {attempts}, next try in {}",
-            error.cause(),
-            short(wait)
-        );
-        self.pause(wait)?;
-        self.breaker.probe(Instant::now());
-        Ok(false)
-    }
-
-    /// Waits, with an eye on mysqld if it runs; its death then is found by the next attempt.
-    fn pause(&mut self, wait: Duration) -> Result<()> {
-        let until = Instant::now() + wait;
-        if let Some(mysqld) = &mut self.mysqld {
-            match self.supervisor.pause(mysqld, wait) {
-                Err(e @ (Error::Interrupted { .. } | Error::DiskFull { .. })) => return Err(e),
-                Err(e) => {
-                    log::warn!("{}: {e}; while waiting for the next try", e.cause());
-                    mysqld.kill();
-                    self.mysqld = None;
-                    self.its_mysqld_died();
-                }
-                Ok(()) => return Ok(()),
-            }
-        }
-        self.supervisor.pause(&mut Nobody, until.saturating_duration_since(Instant::now()))
     }
 
     /// The end, well or not: no mysqld stays, and one that still runs after a stop or a

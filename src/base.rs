@@ -11,6 +11,9 @@ use crate::manifest::Manifest;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
 
+/// Seconds that clocks may differ without anybody being told.
+const CLOCKS_DIFFER: i64 = 300;
+
 /// A backup to begin from.
 pub struct Base {
     /// Its name.
@@ -52,7 +55,12 @@ impl<'a> Bases<'a> {
     /// Is the newest backup younger than `min_interval`?
     pub fn not_due(&self, min_interval: Duration) -> bool {
         let Some(base) = &self.current else { return false };
-        let age = base.manifest.data_as_of.age(Timestamp::now());
+        let now = Timestamp::now();
+        if base.manifest.data_as_of.0 > now.0 + CLOCKS_DIFFER {
+            log::warn!("backup {} is dated in the future: a clock was or is wrong", base.name);
+            return false;
+        }
+        let age = base.manifest.data_as_of.age(now);
         let young = self.passed_over.is_empty() && age < min_interval;
         if young {
             log::info!("nothing is due: {} is {} old", base.name, short(age));
@@ -142,6 +150,9 @@ impl<'a> Bases<'a> {
         };
         if before.get("base_backup").map(String::as_str) != name {
             return Err("no checkpoint fits it".into());
+        }
+        if position.is_empty() {
+            return Err("no checkpoint tells its position".into());
         }
         scratch.check_resumable(name, flavor)?;
         Position::parse(flavor, position).map(Some)

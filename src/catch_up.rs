@@ -13,7 +13,7 @@ use crate::gtid::Position;
 use crate::meter::Unit;
 use crate::mysqld::Mysqld;
 use crate::primary::Facts;
-use crate::replication::{self, Receiver, ReplicaStatus};
+use crate::replication::{self, ReplicaStatus};
 use crate::session::Account;
 use crate::supervisor::{Look, Supervisor, Wait};
 
@@ -128,16 +128,29 @@ impl Chase<'_> {
         breaker: &mut Breaker,
         progress: &mut Progress,
     ) -> Result<()> {
-        replication::start(mysqld, self.facts, self.account)?;
+        let begin = progress.at().cloned();
+        // Already there, as after a failure on the way out: only the connection is to be seen.
+        let there = begin.as_ref().is_some_and(|at| at.contains(self.goal));
+        let until = if there { None } else { Some(self.goal) };
+        replication::start(mysqld, self.facts, self.account, until)?;
         let mut connection = Connection::default();
         // Until it is connected a look costs little and is worth much.
         let every = self.poll.min(Duration::from_millis(100));
         let wait = Wait { every, patience: None };
         supervisor.wait_for(mysqld, wait, |mysqld, _| {
             let status = ReplicaStatus::read(mysqld, self.facts.flavor)?;
+            if !there {
+                // So quick that it was connected between two looks.
+                let at = replication::position(mysqld, self.facts.flavor)?;
+                if begin.as_ref() != Some(&at) && at.contains(self.goal) {
+                    return Ok(Look::Done(()));
+                }
+            }
+            if status.has_connected() {
+                return Ok(Look::Done(()));
+            }
             self.check(&status, progress, &mut connection)?;
-            let connected = status.receiver == Receiver::Connected;
-            Ok(if connected { Look::Done(()) } else { Look::Still })
+            Ok(Look::Still)
         })?;
         let mut received = String::new();
         let mut from: Option<Position> = None;
@@ -194,7 +207,7 @@ impl Chase<'_> {
         {
             return Err(failure);
         }
-        if connection.is_lost(status.receiver == Receiver::Connected) {
+        if connection.is_lost(status.has_connected()) {
             return Err(status.not_connected(&self.facts.address));
         }
         Ok(())

@@ -137,6 +137,12 @@ impl Checkpoint {
         self.facts.remove(key);
     }
 
+    /// There is no private mysqld any more.
+    pub fn forget_mysqld(&mut self) {
+        self.clear("mysqld_pid");
+        self.clear("socket");
+    }
+
     /// The value of a fact.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.facts.get(key).map(String::as_str)
@@ -169,9 +175,7 @@ impl Checkpoint {
         self.measured();
         self.set("state", state);
         self.set("exit_status", exit_status);
-        for key in ["mysqld_pid", "socket"] {
-            self.clear(key);
-        }
+        self.forget_mysqld();
         self.write(true);
     }
 

@@ -54,8 +54,13 @@ pub fn dump_error(address: &str, text: &str) -> Error {
 
 /// The number in a client's complaint, as in `Got error: 1045:` or `ERROR 1062 (23000)`.
 pub fn errno_of(text: &str) -> u16 {
-    let words = text.split(|c: char| !c.is_ascii_digit());
-    words.filter(|w| w.len() == 4).find_map(|w| w.parse().ok()).unwrap_or(0)
+    // Names of tables may hold numbers, too: what stands where the clients put theirs comes first.
+    let after = |mark: &str| {
+        let (_, rest) = text.split_once(mark)?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        (digits.len() == 4).then(|| digits.parse().ok()).flatten()
+    };
+    ["rror: ", "ERROR ", "("].iter().find_map(|m| after(m)).unwrap_or(0)
 }
 
 /// A client or script of the server's package: beside the server program, else from PATH.

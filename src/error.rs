@@ -129,6 +129,9 @@ pub enum Error {
         /// Its number.
         signal: i32,
     },
+    /// An error on data that was resumed or whose mysqld died: the data may be to blame, so it is
+    /// counted like a temporary one.
+    OnSuspectData(Box<Error>),
     /// Wrong usage, or a configuration that cannot work.
     Configuration {
         /// What is wrong, naming the option, file or key.
@@ -173,6 +176,7 @@ impl Error {
             Error::Io { .. } => "io-error",
             Error::Locked { .. } => "locked",
             Error::Interrupted { .. } => "interrupted",
+            Error::OnSuspectData(error) => error.cause(),
             Error::Configuration { .. } => "configuration",
         }
     }
@@ -182,7 +186,10 @@ impl Error {
         self.is_the_primarys()
             || matches!(
                 self,
-                Error::MysqldDied { .. } | Error::MysqldHung { .. } | Error::OutOfMemory { .. }
+                Error::MysqldDied { .. }
+                    | Error::MysqldHung { .. }
+                    | Error::OutOfMemory { .. }
+                    | Error::OnSuspectData(_)
             )
     }
 
@@ -283,6 +290,7 @@ impl fmt::Display for Error {
                 write!(f, "{} is locked by {holder}", path.display())
             }
             Error::Interrupted { signal } => write!(f, "stopped by signal {signal}"),
+            Error::OnSuspectData(error) => error.fmt(f),
             Error::Configuration { text } => f.write_str(text),
         }
     }

@@ -24,7 +24,9 @@ impl Attempts<'_> {
         if let Some(base) = self.bases.current() {
             self.supervisor.checkpoint.set("base_backup", &base.name);
             self.supervisor.checkpoint.set("position", &base.position);
-            self.data_as_of = base.manifest.data_as_of;
+            if self.goal.is_none() {
+                self.data_as_of = base.manifest.data_as_of;
+            }
         }
         Ok(())
     }
@@ -60,6 +62,18 @@ impl Attempts<'_> {
                 result => return result,
             }
         }
+    }
+
+    /// The base just restored is not what its manifest says: the next older one, then.
+    pub(crate) fn pass_over_base(&mut self, error: &Error) -> Result<()> {
+        let Some(name) = self.bases.current().map(|b| b.name.clone()) else { return Ok(()) };
+        log::warn!("backup-damaged: passing over {name}: {error}");
+        self.end_mysqld();
+        self.bases.pass_over(name);
+        self.pick_base()?;
+        self.check_base()?;
+        self.progress.restart();
+        Ok(())
     }
 
     fn restore(&mut self, name: &str) -> Result<()> {
@@ -101,6 +115,8 @@ impl Attempts<'_> {
         let seeded = seed::dump(supervisor, &setup, scratch, primary, facts, patience)?;
         self.scratch.set_stage(Stage::Ready, None)?;
         self.data = Data::Fresh;
+        // This dump is whole only at the primary's position of after it, whatever was before.
+        self.goal = None;
         self.data_as_of = facts.asked;
         self.version = seeded.version;
         self.supervisor.checkpoint.set("position", &seeded.position);

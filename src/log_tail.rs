@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longer than this, it is emptied: a server on a full disk writes hundreds of lines a second.
@@ -33,8 +34,11 @@ impl LogTail {
     /// Empties it when it is too long. The server appends, so it goes on at the new end.
     pub fn keep_short(&mut self) {
         if self.written() > LONGEST {
-            let emptied =
-                OpenOptions::new().write(true).open(&self.path).and_then(|f| f.set_len(0));
+            let emptied = OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&self.path)
+                .and_then(|f| f.set_len(0));
             if emptied.is_ok() {
                 self.from = 0;
             }

@@ -36,6 +36,7 @@ mod privileges;
 mod process;
 mod prune;
 mod random;
+mod recover;
 mod replication;
 mod repository;
 mod restore;

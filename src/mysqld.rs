@@ -289,6 +289,11 @@ impl Mysqld {
         self.asked_to_end && self.child.try_wait() == Some(Exit::Status(0))
     }
 
+    /// Did it end with status 0, whoever asked it to? Then its data is clean.
+    pub fn left_clean_data(&mut self) -> bool {
+        self.ready && self.child.try_wait() == Some(Exit::Status(0))
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         (self.control, self.pinger, self.spare) = (None, None, None);

@@ -47,6 +47,10 @@ const OURS: &[&str] = &[
     "init-replica",
     "general-log",
     "general-log-",
+    // They would write the statement that holds the password.
+    "slow-query-log",
+    "slow-query-log-",
+    "log-slow-",
     "log",
     "log-output",
     "slave-start",

@@ -5,6 +5,7 @@
 //! files": `#` and `;` begin comments, values may be quoted, `\s \t \n \r \b \\` are escapes,
 //! `!include` and `!includedir` are followed.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub struct OptionFile {
     pub path: PathBuf,
     /// Keys of `[client]`, dashes for underscores; the last one counts.
     client: BTreeMap<String, String>,
+    /// What `--password-file` holds, once it was read.
+    password: OnceCell<Secret>,
     /// Keys of `[rollforward]` in their order; `None` where no `=` follows.
     pub rollforward: Vec<(String, Option<String>)>,
     /// The same by option, once the keys are known to be options.
@@ -128,7 +131,14 @@ impl OptionFile {
             .map(|a| address(a.trim(), port).ok_or_else(|| wrong(a)))
             .collect::<Result<_>>()?;
         let password = match password_file {
-            Some(path) => load(path)?.trim_end_matches(['\n', '\r']).to_string(),
+            // Read once: it may be a pipe.
+            Some(path) => match self.password.get() {
+                Some(password) => password.0.clone(),
+                None => {
+                    let text = load(path)?.trim_end_matches(['\n', '\r']).to_string();
+                    self.password.get_or_init(|| Secret(text)).0.clone()
+                }
+            },
             None => self.client.get("password").cloned().unwrap_or_default(),
         };
         let user = self.client.get("user").cloned().unwrap_or_default();

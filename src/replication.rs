@@ -9,11 +9,19 @@ use crate::mysqld::Mysqld;
 use crate::primary::{Address, Facts, denies_access};
 use crate::session::{Account, Tls, TlsMode, quoted};
 
-/// Points replication at the primary of `facts` and starts it, whatever it did before.
+/// Points replication at the primary of `facts` and starts it, whatever it did before. It stops
+/// by itself at `until`: what the primary writes behind that, be it an hour's ALTER, must not be
+/// under way when replication is stopped. Without `until` only the receiver is started, to see
+/// that it gets connected.
 ///
 /// # Errors
 /// What the private server says; [`Error::MysqldHung`] when it says nothing.
-pub fn start(mysqld: &mut Mysqld, facts: &Facts, account: &Account) -> Result<()> {
+pub fn start(
+    mysqld: &mut Mysqld,
+    facts: &Facts,
+    account: &Account,
+    until: Option<&Position>,
+) -> Result<()> {
     let (host, port) = (quoted(&facts.address.host), facts.address.port);
     let (user, password) = (quoted(&account.user), quoted(&account.password.0));
     match facts.flavor {
@@ -25,7 +33,10 @@ pub fn start(mysqld: &mut Mysqld, facts: &Facts, account: &Account) -> Result<()
                  MASTER_HEARTBEAT_PERIOD=2{}",
                 tls_words(&account.tls, "MASTER")
             ))?;
-            mysqld.run("START SLAVE")
+            match until {
+                Some(goal) => mysqld.run(&format!("START SLAVE UNTIL master_gtid_pos = '{goal}'")),
+                None => mysqld.run("START SLAVE IO_THREAD"),
+            }
         }
         Flavor::MySql => {
             mysqld.run("STOP REPLICA")?;
@@ -149,6 +160,15 @@ impl ReplicaStatus {
             receiver_error: error("IO"),
             applier_error: error("SQL"),
         })
+    }
+
+    /// Is the receiver connected, or has it got all that it was started for?
+    pub fn has_connected(&self) -> bool {
+        match self.receiver {
+            Receiver::Connected => true,
+            Receiver::Connecting => false,
+            Receiver::Stopped => self.receiver_error.0 == 0 && self.applier_runs,
+        }
     }
 
     /// The failure that this status is, unless it is a connection that may still come about.

@@ -311,7 +311,11 @@ fn refuse_strangers(path: &Path) -> Result<()> {
         let harmless = match name.to_str() {
             Some("backups" | "packs") => empty(&path.join(&name)).map_err(fail)?,
             // The root of a file system of its own has the latter.
-            Some("tmp" | "lock" | "lost+found") => true,
+            Some("lock" | "lost+found") => true,
+            // Only what we put there first ourselves.
+            Some("tmp") => fs::read_dir(path.join("tmp"))
+                .map_err(fail)?
+                .all(|e| e.is_ok_and(|e| e.file_name() == "format")),
             _ => false,
         };
         if !harmless {

@@ -126,7 +126,8 @@ fn conclude(
         Ok(Done::Stored { name, .. }) if status == 0 && plan.keep_scratch => {
             scratch.set_stage(Stage::Kept, Some(name))
         }
-        Err(_) if status == 75 || status >= 128 => Ok(()),
+        // Nothing is lost by a wrong option either.
+        Err(_) if matches!(status, 2 | 75 | 128..) => Ok(()),
         _ => scratch.discard(),
     };
     if let Err(e) = kept {
@@ -135,7 +136,19 @@ fn conclude(
     scratch.tidy();
     let checkpoint = &mut supervisor.checkpoint;
     match &result {
-        Ok(_) => checkpoint.end("done", status),
+        Ok(_) if status == 0 => {
+            checkpoint.clear("cause");
+            checkpoint.clear("message");
+            checkpoint.end("done", status);
+        }
+        Ok(_) => {
+            if checkpoint.get("cause").is_none() {
+                checkpoint.set("cause", "backup-damaged");
+            }
+            let cause = checkpoint.get("cause").unwrap_or_default();
+            log::warn!("{cause}: a backup is stored, but look; exit status {status}");
+            checkpoint.end("done", status);
+        }
         Err(e) => {
             checkpoint.set("cause", e.cause());
             checkpoint.set("message", e);

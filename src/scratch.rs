@@ -222,8 +222,9 @@ impl Scratch {
     /// When something cannot be removed.
     pub fn discard(&mut self) -> Result<()> {
         let data = self.data();
+        // Also when somebody else removed it: what comes next must not be taken for what was.
+        self.set_stage(Stage::Partial, None)?;
         if self.has_data() {
-            self.set_stage(Stage::Partial, None)?;
             fs::remove_dir_all(&data).map_err(|e| Error::io("remove", &data, e))?;
         }
         self.set_clean()

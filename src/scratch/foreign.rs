@@ -1,5 +1,6 @@
 //! What may lie in a scratch directory, and what makes it somebody else's. Changes nothing.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,13 @@ pub(super) fn cannot_be(root: &Path, why: &str) -> Error {
     Error::config(format!("{} cannot be the scratch directory: {why}", root.display()))
 }
 
+/// What there may be before the first state file.
+fn is_early(root: &Path, name: &OsStr) -> bool {
+    let early = ["lock", "checkpoint", "checkpoint.new", "state.new", "lost+found"];
+    let is_empty = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
+    early.iter().any(|e| name == *e) || (name == "tmp" && is_empty(root.join("tmp")))
+}
+
 fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
     let entries = fs::read_dir(root).map_err(|e| Error::io("read", root, e))?;
     let others: Vec<_> = others
@@ -51,13 +59,14 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
         .filter(|o| o.parent().and_then(|p| p.canonicalize().ok()).as_deref() == Some(root))
         .filter_map(|o| o.file_name())
         .collect();
-    let has_state = root.join("state").exists();
+    // The state file is what makes a directory ours. It begins with its format, whatever follows.
+    let has_state = fs::read(root.join("state")).is_ok_and(|text| text.starts_with(b"format="));
     for entry in entries {
         let name = entry.map_err(|e| Error::io("read", root, e))?.file_name();
         let other = others.iter().any(|o| {
             name == *o || name.to_string_lossy() == format!("{}.new", o.to_string_lossy())
         });
-        let ours = OURS.iter().any(|o| name == *o) && (name != "data" || has_state);
+        let ours = OURS.iter().any(|o| name == *o) && (has_state || is_early(root, &name));
         if !ours && !other {
             let what = if root.join("ibdata1").exists() {
                 "it looks like the data directory of a server"

@@ -1,0 +1,118 @@
+//! What follows a failed attempt: an end for good, or a wait and another one.
+//!
+//! A failure that may pass is counted by the breaker. Data that was resumed, or whose mysqld died,
+//! is suspect: an error on it is answered by a fresh restore and counted, too.
+
+use std::time::{Duration, Instant};
+
+use crate::attempt::{Attempts, Data};
+use crate::clock::short;
+use crate::error::{Error, Result};
+use crate::mysqld::forget_replication;
+use crate::random::random_fraction;
+use crate::scratch::Stage;
+use crate::watched::Nobody;
+
+impl Attempts<'_> {
+    /// Kills mysqld and gives its data up.
+    pub(crate) fn end_mysqld(&mut self) {
+        self.mysqld = None;
+        self.data = Data::None;
+        self.supervisor.checkpoint.forget_mysqld();
+    }
+
+    pub(crate) fn its_mysqld_died(&mut self) {
+        self.supervisor.checkpoint.forget_mysqld();
+        let flavor = self.flavor;
+        let _ = forget_replication(&self.scratch.data());
+        self.data = match (self.data, self.scratch.check_crash_safe(flavor)) {
+            (Data::None, _) => Data::None,
+            (_, Ok(())) => Data::Suspect,
+            (_, Err(why)) => {
+                log::warn!("the scratch data is thrown away: {why}");
+                Data::None
+            }
+        };
+    }
+
+    /// What to do about a failed attempt: an error ends the pass, `true` gives up with what was
+    /// reached, `false` tries again after a wait.
+    pub(crate) fn recover(&mut self, mut error: Error) -> Result<bool> {
+        if let Error::BackupDamaged { .. } = error
+            && self.mysqld.is_some()
+        {
+            return self.pass_over_base(&error).map(|()| false);
+        }
+        let hung = matches!(error, Error::MysqldHung { .. });
+        // A mysqld that refuses to start on fresh data has not spoiled it.
+        let suspect = self.data == Data::Suspect;
+        if let Some(mysqld) = &mut self.mysqld
+            && (hung || mysqld.has_exited())
+        {
+            let clean = mysqld.left_clean_data();
+            mysqld.kill();
+            self.mysqld = None;
+            if clean {
+                self.scratch.set_clean()?;
+                self.data = Data::Suspect;
+            } else {
+                self.its_mysqld_died();
+            }
+        }
+        if error.may_be_the_datas() && suspect {
+            self.mysqld = None;
+            self.data = Data::None;
+            self.scratch.set_stage(Stage::Partial, None)?;
+            // It is counted: with fresh data it may go well.
+            error = Error::OnSuspectData(Box::new(error));
+            log::warn!("{}: on data that may be to blame, which is restored anew", error.cause());
+        } else if !error.is_temporary() {
+            return Err(error);
+        }
+        if self.data == Data::None {
+            self.progress.restart();
+        }
+        let checkpoint = &mut self.supervisor.checkpoint;
+        checkpoint.set("cause", error.cause());
+        checkpoint.set("message", &error);
+        let shorten = if error.is_the_primarys() { random_fraction() } else { 0.0 };
+        let wait = self.breaker.failed(Instant::now(), shorten);
+        checkpoint.set("failures", self.breaker.failures());
+        let (failures, attempts) = (self.breaker.failures(), self.breaker.attempts());
+        let Some(wait) = wait else {
+            // A dump is whole at its goal only: see seed.rs.
+            let worth_storing = self.bases.current().is_some() && self.data != Data::None;
+            if error.is_the_primarys() && self.progress.was_made() && worth_storing {
+                log::warn!("{}: {error}; failure {failures} of {attempts}", error.cause());
+                return Ok(true);
+            }
+            return Err(error);
+        };
+        log::warn!(
+            "{}: {error}; failure {failures} of {attempts}, next try in {}",
+            error.cause(),
+            short(wait)
+        );
+        self.pause(wait)?;
+        self.breaker.probe(Instant::now());
+        Ok(false)
+    }
+
+    /// Waits, with an eye on mysqld if it runs; its death then is found by the next attempt.
+    fn pause(&mut self, wait: Duration) -> Result<()> {
+        let until = Instant::now() + wait;
+        if let Some(mysqld) = &mut self.mysqld {
+            match self.supervisor.pause(mysqld, wait) {
+                Err(e @ (Error::Interrupted { .. } | Error::DiskFull { .. })) => return Err(e),
+                Err(e) => {
+                    log::warn!("{}: {e}; while waiting for the next try", e.cause());
+                    mysqld.kill();
+                    self.mysqld = None;
+                    self.its_mysqld_died();
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+        self.supervisor.pause(&mut Nobody, until.saturating_duration_since(Instant::now()))
+    }
+}
