@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::log_tail::{self, without_statement};
 use crate::mysqld::Setup;
-use crate::primary::{Facts, denies_access};
+use crate::primary::{Facts, TLS_FAILED, denies_access};
 use crate::process::Child;
 use crate::session::{Account, TlsMode};
 
@@ -31,7 +31,8 @@ pub fn client_options(account: &Account, facts: &Facts) -> String {
         TlsMode::VerifyIdentity => text += "ssl\nssl-verify-server-cert\n",
     }
     if tls.mode != TlsMode::Disabled {
-        for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+        let (cert, private) = (tls.cert.as_ref(), tls.key.as_ref());
+        for (key, path) in [("ca", tls.verified_by()), ("cert", cert), ("key", private)] {
             if let Some(path) = path {
                 text += &format!("ssl-{key}={}\n", quote(&path.to_string_lossy()));
             }
@@ -47,7 +48,9 @@ pub fn dump_error(address: &str, text: &str) -> Error {
         2002..=2006 | 2013 | 1040 | 1053 | 1158..=1161 => {
             Error::PrimaryUnreachable { primary: address.into(), text }
         }
-        e if denies_access(e) => Error::AccessDenied { primary: address.into(), text },
+        e if denies_access(e) || e == TLS_FAILED => {
+            Error::AccessDenied { primary: address.into(), text }
+        }
         errno => Error::ReplicationError { errno, text: format!("mariadb-dump: {text}") },
     }
 }

@@ -253,7 +253,7 @@ impl Mysqld {
             Trouble::TimedOut => {
                 Error::MysqldHung { what: what.into(), after: Some(self.call_timeout) }
             }
-            Trouble::Lost(_) => Error::MysqldHung { what: what.into(), after: None },
+            _ => Error::MysqldHung { what: what.into(), after: None },
         }
     }
 

@@ -149,7 +149,8 @@ impl OptionFile {
     fn tls(&self) -> Result<Tls> {
         let path = |key: &str| {
             let value = self.client.get(key).filter(|v| !v.is_empty());
-            value.map(PathBuf::from)
+            // The private server looks from a directory of its own.
+            value.map(|v| std::path::absolute(v).unwrap_or_else(|_| PathBuf::from(v)))
         };
         let (ca, cert, key) = (path("ssl-ca"), path("ssl-cert"), path("ssl-key"));
         let mode = match self.client.get("ssl-mode").map(|m| m.to_ascii_uppercase()) {
@@ -181,8 +182,21 @@ impl OptionFile {
             return Err(Error::config("ssl-cert and ssl-key in [client] go together"));
         }
         if mode != TlsMode::Disabled {
-            for path in [&ca, &cert, &key].into_iter().flatten() {
-                load(path)?;
+            let files = [
+                ("ssl-ca", &ca, "CERTIFICATE-----"),
+                ("ssl-cert", &cert, "CERTIFICATE-----"),
+                ("ssl-key", &key, "PRIVATE KEY-----"),
+            ];
+            for (name, path, what) in files {
+                let Some(path) = path else { continue };
+                let text = load(path)?;
+                if !text.contains(what) || text.contains("ENCRYPTED") {
+                    return Err(Error::config(format!(
+                        "{name} in [client]: {} holds no {} in PEM format without a pass phrase",
+                        path.display(),
+                        what.trim_end_matches('-').to_ascii_lowercase()
+                    )));
+                }
             }
         }
         Ok(Tls { mode, ca, cert, key })
@@ -193,7 +207,7 @@ fn load(path: &Path) -> Result<String> {
     let cannot = |why: &str| Error::config(format!("cannot read {}: {why}", path.display()));
     let meta = fs::metadata(path).map_err(|e| cannot(&plain(&e)))?;
     if meta.is_dir() || meta.len() > LARGEST {
-        return Err(cannot("it is no option file"));
+        return Err(cannot("it is no text file of at most 1 MiB"));
     }
     let bytes = fs::read(path).map_err(|e| cannot(&plain(&e)))?;
     String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8 text"))

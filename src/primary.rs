@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::gtid::{BinlogState, Flavor, Position};
 use crate::privileges;
-use crate::session::{Account, Rows, Session, Trouble};
+use crate::session::{Account, Rows, Session, Tls, TlsMode, Trouble};
 
 /// No call to the primary lasts longer.
 const CALL: Duration = Duration::from_secs(5);
@@ -144,7 +144,7 @@ impl Primary {
     /// [`Error::AccessDenied`], or [`Error::PrimaryUnreachable`].
     pub fn open(&self, address: &Address) -> Result<Session> {
         Session::over_tcp(&address.host, address.port, &self.account, CALL)
-            .map_err(|t| refused(address, t))
+            .map_err(|t| refused(address, hinted(t, &self.account.tls)))
     }
 
     /// The facts of the first candidate that answers and that a replica at `base` can follow.
@@ -268,11 +268,35 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
             primary: address.to_string(),
             text: format!("error {errno}: {text}"),
         },
+        Trouble::Refused(text) => Error::AccessDenied { primary: address.to_string(), text },
+        Trouble::Unusable(text) => Error::Configuration { text },
         trouble => {
             Error::PrimaryUnreachable { primary: address.to_string(), text: trouble.to_string() }
         }
     }
 }
+
+/// A login that is refused for want of TLS, or of a certificate, looks like a wrong password.
+fn hinted(trouble: Trouble, tls: &Tls) -> Trouble {
+    let hint = if tls.mode == TlsMode::Disabled {
+        "TLS is off: if the primary demands it, set ssl-mode in [client]"
+    } else if tls.cert.is_none() {
+        "if the primary demands a client certificate, set ssl-cert and ssl-key in [client]"
+    } else {
+        return trouble;
+    };
+    match trouble {
+        // 3159 is the servers' "insecure transport is prohibited".
+        Trouble::Server { errno: errno @ (1045 | 3159), text } => {
+            Trouble::Server { errno, text: format!("{text}; {hint}") }
+        }
+        trouble => trouble,
+    }
+}
+
+/// The client libraries' number for whatever goes wrong with TLS. A line that was cut says so
+/// once; a certificate that is refused says so at each look.
+pub const TLS_FAILED: u16 = 2026;
 
 /// Error numbers that waiting does not cure: the account, its password, its privileges or the
 /// way it must connect. From the error references of both servers; 1597 and 13120 are the

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
 use crate::mysqld::Mysqld;
-use crate::primary::{Address, Facts, denies_access};
+use crate::primary::{Address, Facts, TLS_FAILED, denies_access};
 use crate::session::{Account, Tls, TlsMode, quoted};
 
 /// Points replication at the primary of `facts` and starts it, whatever it did before. It stops
@@ -56,7 +56,8 @@ fn tls_words(tls: &Tls, side: &str) -> String {
     let verify = u8::from(tls.mode == TlsMode::VerifyIdentity);
     let mut words = format!(", {side}_SSL={on}, {side}_SSL_VERIFY_SERVER_CERT={verify}");
     if on == 1 {
-        for (name, path) in [("CA", &tls.ca), ("CERT", &tls.cert), ("KEY", &tls.key)] {
+        let (cert, key) = (tls.cert.as_ref(), tls.key.as_ref());
+        for (name, path) in [("CA", tls.verified_by()), ("CERT", cert), ("KEY", key)] {
             if let Some(path) = path {
                 words += &format!(", {side}_SSL_{name}={}", quoted(&path.to_string_lossy()));
             }
@@ -207,12 +208,16 @@ impl ReplicaStatus {
             0 => "replication cannot connect to it".into(),
             _ => format!("error {errno}: {text}"),
         };
-        Error::PrimaryUnreachable { primary: address.to_string(), text }
+        let primary = address.to_string();
+        if *errno == TLS_FAILED {
+            return Error::AccessDenied { primary, text };
+        }
+        Error::PrimaryUnreachable { primary, text }
     }
 }
 
 /// Error numbers of a connection that is not there, or of a server that takes none just now.
 /// From the client error reference (2xxx) and the servers' (1xxx).
 fn is_connection_error(errno: u16) -> bool {
-    matches!(errno, 1040 | 1053 | 1129 | 1152..=1161 | 1184 | 1203 | 1226 | 2002..=2006 | 2012 | 2013 | 2026 | 2055)
+    matches!(errno, 1040 | 1053 | 1129 | 1152..=1161 | 1184 | 1203 | 1226 | 2002..=2006 | 2012 | 2013 | TLS_FAILED | 2055)
 }

@@ -5,13 +5,15 @@
 //! says [`Trouble::Lost`] from then on. Every call is bounded by the session's time-out. The only
 //! user of the `mysql` crate; all values pass as text.
 
+use std::error::Error as _;
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder, Value};
+use mysql::{Conn, DriverError, OptsBuilder, Value};
 
 use crate::sys;
 
@@ -50,6 +52,13 @@ pub struct Tls {
     pub key: Option<PathBuf>,
 }
 
+impl Tls {
+    /// The authority that a certificate must come from: REQUIRED asks for none.
+    pub fn verified_by(&self) -> Option<&PathBuf> {
+        self.ca.as_ref().filter(|_| self.mode == TlsMode::VerifyIdentity)
+    }
+}
+
 /// Who we are to the primary.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
@@ -75,6 +84,11 @@ pub enum Trouble {
     TimedOut,
     /// The connection could not be made, or broke; the session is used up.
     Lost(String),
+    /// One side would not have the other, before the login: no TLS, a certificate, a way to log
+    /// in. Another try would end alike.
+    Refused(String),
+    /// Our own `ssl-*` files, or this build, cannot be used.
+    Unusable(String),
 }
 
 impl fmt::Display for Trouble {
@@ -82,7 +96,7 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Server { errno, text } => write!(f, "error {errno}: {text}"),
             Trouble::TimedOut => f.write_str("no answer in time"),
-            Trouble::Lost(why) => f.write_str(why),
+            Trouble::Lost(why) | Trouble::Refused(why) | Trouble::Unusable(why) => f.write_str(why),
         }
     }
 }
@@ -146,7 +160,14 @@ impl Session {
             .tcp_connect_timeout(Some(timeout))
             .user(Some(account.user.as_str()))
             .pass(Some(account.password.0.as_str()));
-        Session::open(with_tls(opts, &account.tls)?)
+        let opened = Session::open(with_tls(opts, &account.tls)?);
+        opened.map_err(|t| match t {
+            Trouble::Refused(why) if account.tls.mode == TlsMode::VerifyIdentity => {
+                let what = "the certificate must come from ssl-ca in [client] and name";
+                Trouble::Refused(format!("{why}; {what} {host}"))
+            }
+            t => t,
+        })
     }
 
     fn open(opts: OptsBuilder) -> Result<Session, Trouble> {
@@ -164,7 +185,11 @@ impl Session {
         let Some(conn) = self.conn.as_mut() else {
             return Err(Trouble::Lost("the session was lost before".into()));
         };
-        let answer = collect(conn, sql).map_err(trouble);
+        let answer = collect(conn, sql).map_err(|e| match trouble(e) {
+            // What was let in once broke.
+            Trouble::Refused(why) => Trouble::Lost(why),
+            t => t,
+        });
         if !matches!(answer, Ok(_) | Err(Trouble::Server { .. })) {
             self.conn = None;
         }
@@ -209,13 +234,17 @@ fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
     if tls.mode == TlsMode::Disabled {
         return Ok(opts);
     }
+    for path in [&tls.ca, &tls.cert, &tls.key].into_iter().flatten() {
+        let read = std::fs::File::open(path).map_err(|e| plain(&e.to_string()));
+        read.map_err(|e| Trouble::Unusable(format!("cannot read {}: {e}", path.display())))?;
+    }
     let identity = match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => Some(ClientIdentity::new(cert.clone(), key.clone())),
         _ => None,
     };
     let ssl = SslOpts::default()
         .with_client_identity(identity)
-        .with_root_cert_path(tls.ca.clone())
+        .with_root_cert_path(tls.verified_by().cloned())
         .with_danger_accept_invalid_certs(tls.mode == TlsMode::Required)
         .with_danger_skip_domain_validation(tls.mode == TlsMode::Required);
     Ok(opts.ssl_opts(ssl))
@@ -226,7 +255,8 @@ fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
     if tls.mode == TlsMode::Disabled {
         return Ok(opts);
     }
-    Err(Trouble::Lost("this build has no TLS: set ssl-mode=DISABLED or use another build".into()))
+    let why = "this build has no TLS: set ssl-mode=DISABLED or use another build";
+    Err(Trouble::Unusable(why.into()))
 }
 
 fn collect(conn: &mut Conn, sql: &str) -> mysql::Result<Rows> {
@@ -252,17 +282,41 @@ fn text(value: Value) -> Option<String> {
 fn trouble(error: mysql::Error) -> Trouble {
     match error {
         mysql::Error::MySqlError(e) => Trouble::Server { errno: e.code, text: e.message },
-        mysql::Error::DriverError(e) => Trouble::Lost(plain(&e.to_string())),
-        mysql::Error::IoError(e) => lost(&e.to_string()),
-        // The crate keeps the codec's error type to itself.
-        mysql::Error::CodecError(e) => lost(&e.to_string()),
+        mysql::Error::DriverError(e) => driver_trouble(&e),
+        mysql::Error::IoError(e) if e.kind() == ErrorKind::WouldBlock => Trouble::TimedOut,
+        mysql::Error::IoError(e) => Trouble::Lost(plain(&e.to_string())),
+        mysql::Error::CodecError(e) => {
+            let cause = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());
+            match cause.map(std::io::Error::kind) {
+                Some(ErrorKind::WouldBlock) => Trouble::TimedOut,
+                // The kind that the TLS library gives each of its own errors.
+                Some(ErrorKind::InvalidData) => {
+                    Trouble::Refused(format!("TLS failed: {}", plain(&e.to_string())))
+                }
+                _ => Trouble::Lost(plain(&e.to_string())),
+            }
+        }
+        #[cfg(feature = "tls")]
+        mysql::Error::TlsError(e) => {
+            let files = "ssl-ca, ssl-cert or ssl-key in [client] cannot be used";
+            Trouble::Unusable(format!("{files}: {}", plain(&e.to_string())))
+        }
         e => Trouble::Lost(e.to_string()),
     }
 }
 
-/// A time-out of the socket is EAGAIN, "os error 11" in std's words.
-fn lost(text: &str) -> Trouble {
-    if text.contains("(os error 11)") { Trouble::TimedOut } else { Trouble::Lost(plain(text)) }
+fn driver_trouble(error: &DriverError) -> Trouble {
+    match error {
+        DriverError::TlsNotSupported => Trouble::Refused(
+            "it offers no TLS, and ssl-mode in [client] demands it; give the primary a \
+             certificate, or set ssl-mode=DISABLED"
+                .into(),
+        ),
+        DriverError::UnknownAuthPlugin(_)
+        | DriverError::OldMysqlPasswordDisabled
+        | DriverError::CleartextPluginDisabled => Trouble::Refused(plain(&error.to_string())),
+        _ => Trouble::Lost(plain(&error.to_string())),
+    }
 }
 
 /// The crates' words in the manner of ours.

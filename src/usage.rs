@@ -111,6 +111,7 @@ pub fn help(command: Option<&str>) -> String {
         text += &format!("  {long:<36} {}{only}\n", spec.help);
     }
     text += "\na duration is a number with ms, s, m, h or d\n\
+             TLS to the primary: ssl-mode, ssl-ca, ssl-cert, ssl-key in [client] of the option file\n\
              exit status: 0 stored or nothing due, 1 failed for good, 2 usage or configuration,\n\
              3 stored but look, 75 temporary, 128+n stopped by signal n; see rollforward(8)\n";
     text

@@ -9,6 +9,7 @@
 // The watcher outlives us on purpose.
 #![allow(clippy::zombie_processes)]
 
+pub mod certificates;
 pub mod compare;
 pub mod primary;
 pub mod program;
@@ -20,6 +21,7 @@ pub mod template;
 pub mod tricks;
 pub mod writer;
 
+pub use certificates::Certificates;
 pub use compare::{Snapshot, assert_same, snapshot};
 pub use primary::{Account, DUMP, NIGHTLY, PASSWORD, Primary, Replica};
 pub use program::{Checkpoint, Outcome, Rollforward, Running};

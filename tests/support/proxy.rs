@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::server::free_port;
@@ -22,11 +22,24 @@ struct Shared {
     ended: AtomicBool,
     /// Bytes a second from the primary, on each connection.
     rate: AtomicU64,
+    /// All that passed, for each connection and direction its own; `None` does not record.
+    records: Option<Mutex<Vec<Record>>>,
 }
+
+type Record = Arc<Mutex<Vec<u8>>>;
 
 impl Proxy {
     /// To `primary`, at full speed.
     pub fn start(primary: &Primary) -> Proxy {
+        Proxy::start_with(primary, None)
+    }
+
+    /// The same, and keeps all that passes.
+    pub fn recording(primary: &Primary) -> Proxy {
+        Proxy::start_with(primary, Some(Mutex::default()))
+    }
+
+    fn start_with(primary: &Primary, records: Option<Mutex<Vec<Record>>>) -> Proxy {
         let (port, listener) = wait_for("a port for the proxy", PATIENCE, || {
             let port = free_port();
             TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener))
@@ -36,6 +49,7 @@ impl Proxy {
             cut: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             rate: AtomicU64::new(u64::MAX),
+            records,
         });
         let own = shared.clone();
         std::thread::spawn(move || {
@@ -71,6 +85,23 @@ impl Proxy {
         self.shared.cut.store(false, Ordering::SeqCst);
     }
 
+    /// Bytes that passed so far, both ways.
+    pub fn recorded(&self) -> usize {
+        self.records().iter().map(|r| r.lock().unwrap().len()).sum()
+    }
+
+    /// Has `needle` passed, either way?
+    pub fn saw(&self, needle: &str) -> bool {
+        let holds =
+            |r: &Record| r.lock().unwrap().windows(needle.len()).any(|w| w == needle.as_bytes());
+        self.records().iter().any(holds)
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let records = self.shared.records.as_ref().expect("one that records");
+        records.lock().unwrap().clone()
+    }
+
     /// Its address for `--primary`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -90,6 +121,11 @@ impl Shared {
     fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, slowly: bool) {
         let _ = from.set_read_timeout(Some(Duration::from_millis(20)));
         let mut buffer = [0; 16 << 10];
+        let record = self.records.as_ref().map(|records| {
+            let record = Record::default();
+            records.lock().unwrap().push(record.clone());
+            record
+        });
         while !self.cut.load(Ordering::SeqCst) {
             let rate = if slowly { self.rate.load(Ordering::SeqCst) } else { u64::MAX };
             // In fiftieths of a second.
@@ -100,6 +136,9 @@ impl Shared {
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
                 Err(_) => break,
             };
+            if let Some(record) = &record {
+                record.lock().unwrap().extend_from_slice(&buffer[..got]);
+            }
             if to.write_all(&buffer[..got]).is_err() {
                 break;
             }
