@@ -141,7 +141,7 @@ fn replication_verifies_the_certificate_by_itself() {
     for name in ["self", "elsewhere"] {
         certificates.show(&scene.primary, "server");
         let base = scene.newest_position();
-        scene.primary.backlog("shop", 3000);
+        scene.primary.backlog("shop", 30_000);
         let proxy = Proxy::start(&scene.primary);
         proxy.slow_down(60_000);
         let program = scene.command("run").args(["--primary", &proxy.address()]);
