@@ -19,7 +19,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/house
-	shellcheck $(SCRIPTS) .ci/run
+	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
 	mandoc -Tlint -Wwarning man/rollforward.8
 
 test:
@@ -30,10 +30,14 @@ demo:
 	scripts/deps --quiet --data
 	CARGO='$(CARGO)' scripts/demo
 
-install: all
+# Another BIN is installed as it is: `make install BIN=target/debug/rollforward`.
+install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rollforward
 	install -m 644 man/rollforward.8 $(DESTDIR)$(PREFIX)/share/man/man8/rollforward.8
+	install -m 644 completions/rollforward.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 
 clean:
 	$(CARGO) clean
