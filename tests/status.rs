@@ -12,7 +12,7 @@ use support::repository::{Json, all_packs, pack_path};
 use support::scene::COMMAND_PATIENCE;
 use support::{
     Checkpoint, Outcome, PATIENCE, Primary, Rollforward, Running, Scene, TempDir, alive, kill,
-    wait_for, wait_until,
+    wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -216,17 +216,21 @@ fn a_pass_in_which_nothing_moves_is_stalled() {
     let scene = Scene::seeded("stalled");
     // One transaction that sleeps: no byte, no CPU.
     let (pass, _) = catching_up(&scene, 1, 60.0, &["--stall-timeout=0"]);
-    let stalled = both(&scene).arg("--stall-timeout=2s");
-    wait_for("nothing to move for 2 s", PATIENCE, || {
-        let outcome = stalled.run_to_end(SOON);
-        (outcome.status == 2).then_some(())
+    let stalled = both(&scene).arg("--stall-timeout=3s");
+    // Asked every second, as by an eager monitor: to be asked is no progress.
+    let mut asked = Instant::now();
+    wait_until("nothing to move for 3 s", PATIENCE, || {
+        if asked.elapsed() < Duration::from_secs(1) {
+            return false;
+        }
+        asked = Instant::now();
+        stalled.run_to_end(SOON).status == 2
     });
     says("stalled", &stalled, 2, &["phase catch-up", "and is stalled"]);
     let found = json(&stalled, 2);
     assert_eq!(found.get("answers"), &Json::Bool(true));
     says("the same with patience", &both(&scene), 0, &["moved"]);
     says("the same, 0 is off", &both(&scene).arg("--stall-timeout=0"), 0, &["moved"]);
-    // kill -9 of mysqld: the pass is alive, and the server that it had is not.
     pass.kill(libc::SIGTERM);
     let ended = pass.finish(COMMAND_PATIENCE);
     assert_eq!(ended.status, 143, "{ended}");
