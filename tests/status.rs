@@ -248,7 +248,9 @@ fn how_the_last_pass_ended_and_how_old_the_newest_backup_is() {
     assert_eq!(json(&alone, 0).get("alive"), &Json::Null);
     says("young enough", &both(&scene).arg("--max-age=1h"), 0, &["old"]);
     says("too old", &both(&scene).arg("--max-age=0"), 2, &["old, more than 0s"]);
-    says("too old (--repo)", &alone.clone().arg("--max-age=1ms"), 2, &["more than"]);
+    let older = alone.clone().arg("--max-age=1s");
+    wait_until("a backup of a second", PATIENCE, || older.run_to_end(SOON).status == 2);
+    says("too old (--repo)", &older, 2, &["old, more than 1s"]);
     assert_eq!(json(&both(&scene), 0).get("alive"), &Json::Bool(false));
 
     // 75: nobody listens there.
