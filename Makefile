@@ -2,8 +2,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
-# Each test has a server or three of its own: more at once only fight for the disk.
-TEST_THREADS ?= 2
+# Most tests wait for servers most of the time; more at once fight for the disk.
+TEST_THREADS ?= 4
 TEST_FLAGS ?=
 BIN = target/release/rollforward
 SCRIPTS = scripts/deps scripts/house scripts/demo
@@ -19,7 +19,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/house
-	shellcheck $(SCRIPTS) .ci/run
+	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
 	mandoc -Tlint -Wwarning man/rollforward.8
 
 test:
@@ -30,10 +30,14 @@ demo:
 	scripts/deps --quiet --data
 	CARGO='$(CARGO)' scripts/demo
 
-install: all
+# Another BIN is installed as it is: `make install BIN=target/debug/rollforward`.
+install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rollforward
 	install -m 644 man/rollforward.8 $(DESTDIR)$(PREFIX)/share/man/man8/rollforward.8
+	install -m 644 completions/rollforward.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 
 clean:
 	$(CARGO) clean

@@ -179,6 +179,7 @@ impl<'a> Attempts<'a> {
         }
         if self.facts.is_none() {
             self.plan.primary.check_privileges(&facts.address, privileges::NIGHTLY)?;
+            self.bases.warn_if_old(facts.keeps);
         }
         self.supervisor.checkpoint.set("primary", &facts.address);
         self.flavor = facts.flavor;

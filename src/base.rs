@@ -68,6 +68,23 @@ impl<'a> Bases<'a> {
         young
     }
 
+    /// One warning when the base is older than half of what the primary `keeps`: a few nights
+    /// more without a pass, and its binary logs no longer reach back so far.
+    pub fn warn_if_old(&self, keeps: Option<Duration>) {
+        let (Some(base), Some(keeps)) = (&self.current, keeps) else { return };
+        let age = base.manifest.data_as_of.age(Timestamp::now());
+        if age > keeps / 2 {
+            log::warn!(
+                "{} is {} old, and the primary keeps its binary logs for {}: run more often, or \
+                 keep them for longer there (binlog_expire_logs_seconds); after that only a new \
+                 seed helps",
+                base.name,
+                short(age),
+                short(keeps)
+            );
+        }
+    }
+
     /// Looks for the newest backup that is not damaged.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::adopt::Source;
 use crate::clock::short;
 use crate::error::{Error, Result, bytes, system_text};
 use crate::gtid::{Flavor, Position};
+use crate::handover;
 use crate::listing;
 use crate::logger::last_words;
 use crate::options::Options;
@@ -224,13 +225,9 @@ fn restore(options: &Options) -> Result<u8> {
         bytes(restored.bytes),
         short(began.elapsed())
     );
-    log::info!(
-        "data as of {}, position {}, {} {}",
-        manifest.data_as_of.rfc3339(),
-        manifest.position,
-        manifest.flavor,
-        manifest.version
-    );
+    for line in handover::lines(manifest, &to, handover::owner(&to)) {
+        log::info!("{line}");
+    }
     Ok(0)
 }
 
@@ -289,17 +286,21 @@ fn status(options: &Options) -> u8 {
             stall: (!stall.is_zero()).then_some(stall),
         })
     })();
-    let (text, status) = match looked {
+    let json = options.switch("json");
+    let (verdict, text, json_text) = match looked {
         Ok(found) => {
-            let verdict = found.verdict;
-            let line = format!("{}: {}\n", verdict.name(), found.text);
-            let json = options.switch("json");
-            (if json { listing::status_json(&found) } else { line }, verdict.exit_status())
+            let json_text = json.then(|| listing::status_json(&found));
+            (found.verdict, found.text, json_text)
         }
-        Err(e) => (format!("{}: {e}\n", Verdict::Unknown.name()), Verdict::Unknown.exit_status()),
+        Err(e) => {
+            let (verdict, text) = (Verdict::Unknown, e.to_string());
+            let json_text = json.then(|| listing::unknown_json(&text));
+            (verdict, text, json_text)
+        }
     };
-    print(&text);
-    status
+    let line = || format!("{}: {text}\n", verdict.name());
+    print(&json_text.unwrap_or_else(line));
+    verdict.exit_status()
 }
 
 fn prune(options: &Options) -> Result<u8> {

@@ -1,11 +1,12 @@
 //! What `list` and `verify` print, for people and for programs.
 
+use crate::checkpoint::Facts;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, bytes};
 use crate::manifest::Manifest;
 use crate::prune::Pruned;
 use crate::repository::Repository;
-use crate::status::Status;
+use crate::status::{Status, Verdict};
 use crate::verify::Report;
 
 /// A backup as `list` shows it.
@@ -228,6 +229,18 @@ pub fn status_json(status: &Status) -> String {
     members.push(("verdict", quote(status.verdict.name())));
     members.push(("text", quote(&status.text)));
     object(&members) + "\n"
+}
+
+/// The same object when nothing can be told, for the reason `text`.
+pub fn unknown_json(text: &str) -> String {
+    status_json(&Status {
+        facts: Facts::new(),
+        alive: None,
+        answers: None,
+        newest: None,
+        verdict: Verdict::Unknown,
+        text: text.into(),
+    })
 }
 
 /// Keys of the checkpoint whose values are numbers.

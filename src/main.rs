@@ -16,6 +16,7 @@ mod commands;
 mod error;
 mod fill;
 mod gtid;
+mod handover;
 mod listing;
 mod lock;
 mod log_tail;

@@ -98,6 +98,8 @@ impl Setup {
             ]);
         match self.flavor {
             Flavor::MariaDb => command.args([
+                // No line for each look of a `status`: lines are signs of life.
+                "--log-warnings=1",
                 "--skip-slave-start",
                 "--skip-symbolic-links",
                 // Not DISABLED: replicated events could then not be created.

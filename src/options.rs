@@ -100,8 +100,12 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
 pub fn asks_for_status() -> bool {
     let args: Vec<String> =
         std::env::args_os().skip(1).filter_map(|a| a.into_string().ok()).collect();
-    getopts(None, ParsingStyle::StopAtFirstFree, &args)
-        .is_ok_and(|m| m.free.first().is_some_and(|word| word == "status"))
+    let word = match getopts(None, ParsingStyle::StopAtFirstFree, &args) {
+        Ok(matches) => matches.free.first().cloned(),
+        // An option before the command is wrong: then the first word that is a command's.
+        Err(_) => args.into_iter().find(|a| COMMANDS.iter().any(|c| c.0 == a)),
+    };
+    word.is_some_and(|word| word == "status")
 }
 
 fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Result<Matches> {

@@ -70,6 +70,8 @@ pub struct Facts {
     pub server_id: u32,
     /// Settings to be shared with it.
     pub settings: Vec<(String, String)>,
+    /// For how long it keeps its binary logs; `None` for ever, or when it does not say.
+    pub keeps: Option<Duration>,
     history: History,
 }
 
@@ -234,16 +236,34 @@ impl Primary {
             },
             Flavor::MySql => History::MySql { purged: position("purged")? },
         };
+        let position = position("position")?;
+        let limits = query(
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+             ('binlog_expire_logs_seconds', 'expire_logs_days')",
+        )?;
         Ok(Facts {
             address: address.clone(),
             flavor,
-            position: position("position")?,
+            position,
+            keeps: kept(&limits.iter().collect::<Vec<_>>()),
             asked,
             server_id: rows.get("server_id").parse().unwrap_or(0),
             settings: SETTINGS.iter().map(|s| (s.to_string(), rows.get(s).to_string())).collect(),
             history,
         })
     }
+}
+
+/// What the variables say of how long binary logs are kept. The newer one, in seconds, wins
+/// where it is set; 0 is for ever.
+fn kept(variables: &[Vec<&str>]) -> Option<Duration> {
+    let value = |name: &str| {
+        let row = variables.iter().find(|r| r.first() == Some(&name))?;
+        row.get(1)?.parse::<f64>().ok().filter(|v| *v > 0.0)
+    };
+    let days = || value("expire_logs_days").map(|days| days * 86_400.0);
+    let seconds = value("binlog_expire_logs_seconds").or_else(days)?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn check_logs(address: &Address, flavor: Flavor, rows: &Rows) -> Result<()> {
@@ -322,6 +342,7 @@ mod tests {
             asked: Timestamp(0),
             server_id: 2,
             settings: Vec::new(),
+            keeps: None,
             history: History::MariaDb {
                 state: BinlogState::parse(state).unwrap(),
                 applied: position(applied),
@@ -340,6 +361,18 @@ mod tests {
         assert_eq!((errant.as_str(), primary.as_str()), ("0-3-70", "[::1]:3306 at 0-2-80"));
         // What it only applied counts, too.
         assert!(facts("0-2-80", "5-9-9").judge(&base("5-9-9")).is_ok());
+    }
+
+    #[test]
+    fn zero_keeps_binary_logs_for_ever_and_seconds_win_over_days() {
+        let kept = |rows: &[(&str, &str)]| {
+            kept(&rows.iter().map(|(n, v)| vec![*n, *v]).collect::<Vec<_>>()).map(|d| d.as_secs())
+        };
+        let (days, seconds) = ("expire_logs_days", "binlog_expire_logs_seconds");
+        assert_eq!(kept(&[(seconds, "0"), (days, "0.000000")]), None);
+        assert_eq!(kept(&[]), None);
+        assert_eq!(kept(&[(days, "2")]), Some(172_800));
+        assert_eq!(kept(&[(seconds, "90"), (days, "0.001042")]), Some(90));
     }
 
     #[test]

@@ -154,6 +154,17 @@ fn counter(pid: u32, key: &str) -> u64 {
     io.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
 }
 
+/// Does the process hold a flock? `None` where the system does not tell.
+pub fn holds_a_lock(pid: u32) -> Option<bool> {
+    let text = fs::read_to_string("/proc/locks").ok()?;
+    let pid = pid.to_string();
+    // `3: FLOCK  ADVISORY  WRITE 4711 08:02:131 0 EOF`; who only waits has an arrow there.
+    Some(text.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(1) == Some(&"FLOCK") && words.get(4) == Some(&pid.as_str())
+    }))
+}
+
 /// When a process started, in clock ticks since boot: with its pid, an identity that is never
 /// used again. `None` when there is no such process.
 pub fn start_time(pid: u32) -> Option<u64> {

@@ -8,13 +8,15 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use crate::checkpoint::{self, Facts};
 use crate::clock::{Timestamp, short};
-use crate::error::Result;
-use crate::process::start_time;
+use crate::error::{Error, Result};
+use crate::process::{holds_a_lock, start_time};
 use crate::repository::Repository;
 use crate::sys;
 
@@ -22,6 +24,8 @@ use crate::sys;
 const GREETING: Duration = Duration::from_secs(5);
 /// The loop writes the checkpoint every ten seconds; a call of its own may take a ping's time.
 const SILENCE: Duration = Duration::from_secs(90);
+/// Looks at a pass that changes while it is looked at.
+const LOOKS: usize = 3;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,31 +94,22 @@ pub struct Question<'a> {
 /// What cannot be read: then nothing can be told.
 pub fn look(question: &Question) -> Result<Status> {
     let now = Timestamp::now();
-    let facts = match question.checkpoint {
-        Some(path) => checkpoint::read(path)
-            .map_err(|why| {
-                let text = format!("checkpoint {} cannot be read: {why}", path.display());
-                crate::error::Error::config(text)
-            })?
-            .unwrap_or_default(),
-        None => Facts::new(),
-    };
     let mut remarks = Remarks::default();
-    let (mut alive, mut answers) = (None, None);
-    match facts.get("state").map(String::as_str) {
-        Some("running") => {
-            let lives = is_alive(&facts);
-            alive = Some(lives);
-            if lives {
-                answers = facts.get("socket").map(|socket| greets(Path::new(socket)));
-            }
+    let (facts, alive, answers) = seen(question)?;
+    match (facts.get("state").map(String::as_str), alive) {
+        (Some("running"), Some(lives)) => {
             running(&facts, lives, answers, question.stall, now, &mut remarks);
         }
-        Some(_) => ended(&facts, &mut remarks),
-        None if question.checkpoint.is_some() => {
-            remarks.add(Verdict::Ok, "no pass has run yet".into());
+        (Some(_), _) => ended(&facts, &mut remarks),
+        (None, _) if question.checkpoint.is_some() => {
+            let dir = question.checkpoint.and_then(Path::parent);
+            match dir.is_some_and(|d| d.as_os_str().is_empty() || d.is_dir()) {
+                true => remarks.add(Verdict::Ok, "no pass has run yet".into()),
+                // It may be misspelt.
+                false => remarks.add(Verdict::Unknown, "there is no scratch directory yet".into()),
+            }
         }
-        None => {}
+        (None, _) => {}
     }
     let newest = match question.repo {
         Some(path) => {
@@ -126,6 +121,38 @@ pub fn look(question: &Question) -> Result<Status> {
     };
     let Remarks { verdict, texts } = remarks;
     Ok(Status { facts, alive, answers, newest, verdict, text: texts.join("; ") })
+}
+
+/// The checkpoint, whether its process exists, and whether its mysqld greets. Bad news that a
+/// pass outran while we looked is no news: it is looked for again.
+fn seen(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
+    let read = || match question.checkpoint {
+        Some(path) => checkpoint::read(path).map(Option::unwrap_or_default).map_err(|why| {
+            Error::config(format!("checkpoint {} cannot be read: {why}", path.display()))
+        }),
+        None => Ok(Facts::new()),
+    };
+    let mut facts = read()?;
+    for _ in 0..LOOKS {
+        if fact(&facts, "state") != "running" {
+            break;
+        }
+        let lives = is_alive(&facts);
+        let socket = facts.get("socket").filter(|_| lives);
+        let answers = socket.map(|socket| greets(Path::new(socket)));
+        let found = (lives, answers);
+        let later = if found == (true, Some(true)) { facts.clone() } else { read()? };
+        let same = |key| facts.get(key) == later.get(key);
+        if ["state", "phase", "pid", "mysqld_pid", "socket"].into_iter().all(same) {
+            return Ok((later, Some(lives), answers));
+        }
+        facts = later;
+    }
+    Ok(match fact(&facts, "state") {
+        // It changes faster than we look.
+        "running" => (facts, Some(true), None),
+        _ => (facts, None, None),
+    })
 }
 
 struct Remarks {
@@ -154,22 +181,32 @@ fn since(facts: &Facts, key: &str, now: Timestamp) -> Option<Duration> {
     Timestamp::parse(fact(facts, key)).map(|t| t.age(now))
 }
 
-/// The process that wrote the checkpoint: of that pid, and not started after the pass was.
+/// The process that wrote the checkpoint: of that pid, not started after the pass was, and
+/// with a lock, since a pass holds two from before its first word to after its last.
 fn is_alive(facts: &Facts) -> bool {
     let Ok(pid) = fact(facts, "pid").parse::<u32>() else { return false };
     let Some(ticks) = start_time(pid) else { return false };
     let started = Timestamp::parse(fact(facts, "started"));
-    match (sys::boot_time(), started) {
+    let in_time = match (sys::boot_time(), started) {
         // Both clocks are whole seconds, and the boot time is a rounded difference.
         (Some(boot), Some(started)) => {
             boot + (ticks / sys::ticks_per_second()) as i64 <= started.0 + 2
         }
         _ => true,
-    }
+    };
+    in_time && holds_a_lock(pid).unwrap_or(true)
 }
 
-/// Does the server behind the socket greet?
+/// Does the server behind the socket greet? On a thread of its own, which may be left behind: a
+/// server that accepts nobody any more keeps us waiting in the connect, which has no time-out.
 fn greets(socket: &Path) -> bool {
+    let (sender, receiver) = mpsc::channel();
+    let socket = socket.to_path_buf();
+    let spawned = thread::Builder::new().spawn(move || sender.send(is_greeted(socket)));
+    spawned.is_ok() && receiver.recv_timeout(GREETING).unwrap_or(false)
+}
+
+fn is_greeted(socket: PathBuf) -> bool {
     let Some(dir) = socket.parent().and_then(|d| File::open(d).ok()) else { return false };
     let Some(name) = socket.file_name() else { return false };
     // Through the directory's descriptor: a socket's path may be too long to connect to.
@@ -202,7 +239,8 @@ fn running(
     let verdict = if silent > SILENCE {
         text += &format!(", and says nothing for {}", short(silent));
         Verdict::Critical
-    } else if answers == Some(false) && matches!(phase, "catch-up" | "stop") {
+    } else if answers == Some(false) && phase == "catch-up" {
+        // One that starts or shuts down does not listen: there the pass has its own patience.
         text += ", and its mysqld does not answer";
         Verdict::Critical
     } else if stall.is_some_and(|s| moved >= s) {
@@ -242,15 +280,27 @@ fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Op
     let mut found = None;
     for name in repo.names()?.into_iter().rev() {
         match repo.load(&name) {
-            Ok(manifest) if repo.state(&manifest).is_none() => {
-                found = Some(Newest { name, age: manifest.data_as_of.age(now) });
-                break;
-            }
-            _ => damaged.push(name),
+            Ok(manifest) => match repo.state(&manifest) {
+                None => {
+                    found = Some(Newest { name, age: manifest.data_as_of.age(now) });
+                    break;
+                }
+                // Pruned between the look at it and at its packs.
+                Some(_) if matches!(repo.load(&name), Err(Error::NoBackup { .. })) => {}
+                Some(what) => damaged.push((name, what)),
+            },
+            Err(Error::BackupDamaged { what, .. }) => damaged.push((name, what)),
+            // Pruned between the listing and the look.
+            Err(Error::NoBackup { .. }) => {}
+            Err(e) => return Err(e),
         }
     }
-    if let Some(name) = damaged.first() {
-        remarks.add(Verdict::Warning, format!("backup {name} is damaged"));
+    if let Some((name, what)) = damaged.first() {
+        let more = match damaged.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        remarks.add(Verdict::Warning, format!("backup {name}{more} is damaged: {what}"));
     }
     Ok(found)
 }

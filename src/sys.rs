@@ -3,7 +3,7 @@
 //! The only file with `unsafe` in it. Nothing here keeps state or decides anything.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -209,6 +209,17 @@ pub fn user_by_name(name: &str) -> Option<(u32, u32)> {
     unsafe {
         let entry = libc::getpwnam(name.as_ptr());
         (!entry.is_null()).then(|| ((*entry).pw_uid, (*entry).pw_gid))
+    }
+}
+
+/// The name of a user, from the system's user database.
+pub fn user_name(uid: u32) -> Option<String> {
+    // SAFETY: getpwuid takes a plain number; its answer, a C string, is copied before any other
+    // call that may overwrite it, and only the main thread looks users up.
+    unsafe {
+        let entry = libc::getpwuid(uid);
+        let name = (!entry.is_null()).then(|| CStr::from_ptr((*entry).pw_name))?;
+        name.to_str().ok().map(String::from)
     }
 }
 

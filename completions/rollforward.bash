@@ -1,0 +1,118 @@
+# Completion of rollforward(8) for bash: commands, the options of a command, paths, backups.
+# Sourced by bash-completion, which is not needed to use it: `. completions/rollforward.bash`.
+# shellcheck shell=bash
+
+# The value of an option that is on the command line already: --repo DIR, --repo=DIR, -r DIR, -rDIR.
+_rollforward_value() {
+    local long=$1 short=$2 i word value=
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ $word == "$long" || (-n $short && $word == "$short") ]]; then
+            # Where = breaks words it is one of its own.
+            if [[ ${COMP_WORDS[i + 1]-} == = ]]; then
+                value=${COMP_WORDS[i + 2]-}
+            else
+                value=${COMP_WORDS[i + 1]-}
+            fi
+        elif [[ $word == "$long"=* ]]; then
+            value=${word#*=}
+        elif [[ -n $short && $word == "$short"?* ]]; then
+            value=${word#"$short"}
+        fi
+    done
+    # What the user typed is still quoted; a ~ is what is wanted most.
+    value=${value#[\"\']}
+    value=${value%[\"\']}
+    value=${value//\\/}
+    [[ ${value%%/*} != \~ ]] || value=$HOME${value:1}
+    printf '%s' "$value"
+}
+
+# The names of the backups in the repository, as the directory lists them.
+_rollforward_backups() {
+    local repo path
+    repo=$(_rollforward_value --repo -r)
+    [[ -n $repo ]] || return 0
+    for path in "$repo"/backups/[0-9]*T[0-9]*Z-*; do
+        [[ -e $path ]] && printf '%s\n' "${path##*/}"
+    done
+}
+
+_rollforward() {
+    local commands='run seed restore list verify prune status'
+    local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
+        --mysqld-user --mysqld-option --first-backup --max-failures --backoff-base --backoff-cap
+        --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
+        --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
+        --checkpoint --verbose --quiet --log-file --help --version'
+    local switches=' --keep-scratch --json --dry-run --verbose --quiet --help --version '
+    local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
+    ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
+    COMPREPLY=()
+
+    # The command is the first word that is neither an option nor the value of one.
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ $word == = ]]; then
+            ((i++))
+        elif [[ $word == --*=* ]]; then
+            :
+        elif [[ $word == -[rs] || ($word == --* && $switches != *" $word "*) ]]; then
+            [[ ${COMP_WORDS[i + 1]-} == = ]] || ((i++))
+        elif [[ $word != -* && " $commands " == *" $word "* ]]; then
+            command=$word
+            break
+        fi
+    done
+
+    # Is it the value of an option that is wanted? --repo DIR, --repo=DIR, in one word or three.
+    if [[ $cur == = && $prev == --* ]]; then
+        option=$prev cur=
+    elif [[ $prev == = ]] && ((COMP_CWORD > 1)); then
+        option=${COMP_WORDS[COMP_CWORD - 2]}
+    elif [[ $cur == --*=* ]]; then
+        option=${cur%%=*} glued=$option= cur=${cur#*=}
+    elif [[ $prev == -r || $prev == -s || ($prev == --?* && $prev != *=*) ]] &&
+        [[ $switches != *" $prev "* ]]; then
+        option=$prev
+    fi
+
+    case $option in
+    '') ;;
+    -r | -s | --repo | --scratch | --to)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        ;;
+    --defaults-file | --password-file | --mysqld | --checkpoint | --log-file)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    --mysqld-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
+    --primary) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
+    --from) mapfile -t COMPREPLY < <(compgen -W 'dump' -- "$cur") ;;
+    --first-backup) mapfile -t COMPREPLY < <(compgen -W 'refuse dump' -- "$cur") ;;
+    esac
+    if [[ -n $option ]]; then
+        [[ -z $glued ]] || COMPREPLY=("${COMPREPLY[@]/#/$glued}")
+        return 0
+    fi
+
+    if [[ $cur == -* ]]; then
+        names=$everywhere
+        case $command in
+        '') names+=' --to --from --max-age --json --dry-run' ;;
+        seed) names+=' --from' ;;
+        restore) names+=' --to' ;;
+        list | verify) names+=' --json' ;;
+        status) names+=' --json --max-age' ;;
+        prune) names+=' --dry-run' ;;
+        esac
+    elif [[ -z $command ]]; then
+        names=$commands
+    elif [[ $command == restore || $command == verify ]]; then
+        names=$(_rollforward_backups)
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$names" -- "$cur")
+}
+
+complete -F _rollforward rollforward
