@@ -20,6 +20,8 @@ struct Shared {
     to: u16,
     cut: AtomicBool,
     ended: AtomicBool,
+    /// Connections of an earlier one are closed.
+    generation: AtomicU64,
     /// Bytes a second from the primary, on each connection.
     rate: AtomicU64,
     /// All that passed, for each connection and direction its own; `None` does not record.
@@ -48,6 +50,7 @@ impl Proxy {
             to: primary.port(),
             cut: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
             rate: AtomicU64::new(u64::MAX),
             records,
         });
@@ -78,6 +81,11 @@ impl Proxy {
     /// Closes all connections, and every new one at once.
     pub fn cut(&self) {
         self.shared.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes the connections there are, and takes new ones as before.
+    pub fn interrupt(&self) {
+        self.shared.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Passes on again.
@@ -126,7 +134,9 @@ impl Shared {
             records.lock().unwrap().push(record.clone());
             record
         });
-        while !self.cut.load(Ordering::SeqCst) {
+        let generation = self.generation.load(Ordering::SeqCst);
+        let ours = || self.generation.load(Ordering::SeqCst) == generation;
+        while ours() && !self.cut.load(Ordering::SeqCst) {
             let rate = if slowly { self.rate.load(Ordering::SeqCst) } else { u64::MAX };
             // In fiftieths of a second.
             let most = usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, buffer.len());
