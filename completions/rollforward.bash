@@ -89,7 +89,7 @@ _rollforward() {
         ;;
     --mysqld-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
     --primary) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
-    --from) mapfile -t COMPREPLY < <(compgen -W 'dump' -- "$cur") ;;
+    --from) mapfile -t COMPREPLY < <(compgen -W 'dump dir:' -- "$cur") ;;
     --first-backup) mapfile -t COMPREPLY < <(compgen -W 'refuse dump' -- "$cur") ;;
     esac
     if [[ -n $option ]]; then
@@ -100,8 +100,8 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --from --max-age --json --dry-run' ;;
-        seed) names+=' --from' ;;
+        '') names+=' --to --from --position --max-age --json --dry-run' ;;
+        seed) names+=' --from --position' ;;
         restore) names+=' --to' ;;
         list | verify) names+=' --json' ;;
         status) names+=' --json --max-age' ;;

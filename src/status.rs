@@ -103,11 +103,11 @@ pub fn look(question: &Question) -> Result<Status> {
         (Some(_), _) => ended(&facts, &mut remarks),
         (None, _) if question.checkpoint.is_some() => {
             let dir = question.checkpoint.and_then(Path::parent);
-            match dir.is_some_and(|d| d.as_os_str().is_empty() || d.is_dir()) {
-                true => remarks.add(Verdict::Ok, "no pass has run yet".into()),
-                // It may be misspelt.
-                false => remarks.add(Verdict::Unknown, "there is no scratch directory yet".into()),
-            }
+            let is_there = dir.is_some_and(|d| d.as_os_str().is_empty() || d.is_dir());
+            // A directory that is not there may be misspelt: only a repository tells more.
+            let known = is_there || question.repo.is_some();
+            let verdict = if known { Verdict::Ok } else { Verdict::Unknown };
+            remarks.add(verdict, "no pass has run yet".into());
         }
         (None, _) => {}
     }
