@@ -275,7 +275,8 @@ impl fmt::Display for Error {
             Error::Diverged { errant, primary } => write!(
                 f,
                 "the base holds {errant}, which the primary lacks (it has {primary}): it was \
-                 reset or replaced, or it is a replica that lags behind"
+                 reset or replaced (then take a new first backup with rollforward seed --from dump), \
+                 or it is a replica that lags behind (then wait, or name another candidate)"
             ),
             Error::ReplicationError { errno: 0, text } => write!(f, "replication failed: {text}"),
             Error::ReplicationError { errno, text } => {
