@@ -53,6 +53,9 @@ impl Attempts<'_> {
             mysqld.kill();
             self.mysqld = None;
             if clean {
+                self.supervisor.checkpoint.forget_mysqld();
+                // The login must not stay behind, should the pass be stopped in the wait.
+                forget_replication(&self.scratch.data())?;
                 self.scratch.set_clean()?;
                 self.data = Data::Suspect;
             } else {
@@ -60,8 +63,8 @@ impl Attempts<'_> {
             }
         }
         if error.may_be_the_datas() && suspect {
-            self.mysqld = None;
-            self.data = Data::None;
+            self.end_mysqld();
+            forget_replication(&self.scratch.data())?;
             self.scratch.set_stage(Stage::Partial, None)?;
             // It is counted: with fresh data it may go well.
             error = Error::OnSuspectData(Box::new(error));
