@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 # Most tests wait for servers most of the time; more at once fight for the disk.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 3
 TEST_FLAGS ?=
 BIN = target/release/rollforward
 SCRIPTS = scripts/deps scripts/house scripts/demo
