@@ -87,10 +87,12 @@ pub fn output(path: &Path) -> Result<File> {
     File::options().append(true).create_new(true).open(path).map_err(|e| Error::io("open", path, e))
 }
 
-/// The first lines of what a child said.
+/// The first lines of what a child complained of. What `--verbose` makes it tell begins with
+/// two dashes.
 pub fn complaint(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(str::trim).filter(|l| !l.is_empty()).take(3).collect::<Vec<_>>().join(" | ")
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("-- "));
+    lines.take(3).collect::<Vec<_>>().join(" | ")
 }
 
 /// The last error lines of what a child said.

@@ -13,6 +13,7 @@ mod checkpoint;
 mod client;
 mod clock;
 mod commands;
+mod dump_progress;
 mod error;
 mod fill;
 mod gtid;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::client::{
     client_options, complaint, dump_error, errno_of, last_errors, output, spawn, tool,
 };
+use crate::dump_progress::DumpProgress;
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
@@ -101,7 +102,8 @@ fn dump_once(
     scratch.set_running(&mysqld)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
-    pipe.run(supervisor, patience)
+    let progress = DumpProgress::new(before, setup.scratch.join("dump.err"));
+    pipe.run(supervisor, patience, progress)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
     let seeded = check(setup, &mut mysqld, primary, facts, before)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
@@ -230,6 +232,7 @@ struct Pipe<'a> {
     mysqld: &'a mut Mysqld,
     address: String,
     scratch: PathBuf,
+    counts: bool,
 }
 
 impl<'a> Pipe<'a> {
@@ -246,6 +249,8 @@ impl<'a> Pipe<'a> {
             .arg("--defaults-file=/dev/stdin")
             .args(["--all-databases", "--single-transaction", "--gtid", "--master-data=1"])
             .args(["--routines", "--triggers", "--events", "--max-allowed-packet=1G"])
+            // Tells which table it is at.
+            .arg("--verbose")
             .env_remove("MYSQL_PWD")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -271,13 +276,35 @@ impl<'a> Pipe<'a> {
         };
         let load = spawn(&mut command, &program)?;
         let address = facts.address.to_string();
-        Ok(Pipe { dump, load, mysqld, address, scratch: setup.scratch.clone() })
+        Ok(Pipe { dump, load, mysqld, address, scratch: setup.scratch.clone(), counts: true })
     }
 
-    fn run(mut self, supervisor: &mut Supervisor, patience: Patience) -> Result<()> {
+    /// Rows that were written since the server started; asks no more once it was not answered.
+    fn rows(&mut self) -> Option<u64> {
+        if !self.counts {
+            return None;
+        }
+        let answer = self.mysqld.control().ok()?.query("SHOW GLOBAL STATUS LIKE 'Handler_write'");
+        self.counts = answer.is_ok();
+        answer.ok()?.get("Value").parse().ok()
+    }
+
+    fn run(
+        mut self,
+        supervisor: &mut Supervisor,
+        patience: Patience,
+        mut progress: DumpProgress,
+    ) -> Result<()> {
+        let (before, mut written) = (self.rows().unwrap_or(0), 0);
         let wait = Wait { every: Duration::from_secs(1), patience: patience.stall };
         let ended = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
-            checkpoint.measure("dump", Unit::Bytes, pipe.dump.written(), None);
+            let rows = pipe.rows().map(|rows| rows.saturating_sub(before));
+            let (done, total) = progress.measure(rows);
+            checkpoint.measure("dump", Unit::Bytes, done, Some(total));
+            // The total is an estimate: past it, the bytes of the dump still show that it moves.
+            if std::mem::replace(&mut written, pipe.dump.written()) != written {
+                checkpoint.progressed();
+            }
             // A loader that failed breaks the pipe: do not wait for the dump then.
             let done = match (pipe.dump.try_wait(), pipe.load.try_wait()) {
                 (_, Some(load)) => Look::Done(load),

@@ -11,18 +11,31 @@ use crate::session::{Rows, Session};
 /// Listing the tables of a large server opens each of them.
 const LISTING: Duration = Duration::from_secs(30);
 
-/// By `schema.table`, for tables outside of InnoDB when and how large they last
-/// were written, else nothing.
-pub type Tables = BTreeMap<String, String>;
+/// What a server says of one of its tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Of a table outside of InnoDB its engine, and when and how large it last was written;
+    /// else empty.
+    pub changed: String,
+    /// Rows, as the server's statistics have them.
+    pub rows: u64,
+    /// Bytes of its rows, as the statistics have them.
+    pub bytes: u64,
+    /// Bytes of its secondary indexes.
+    pub index_bytes: u64,
+}
 
-/// Tables of every schema but the server's own. The server's own are of Aria, and an event that
-/// runs writes them; what an account statement did to them meanwhile comes up when it is replayed.
-/// statistics of the server's own that it writes
-/// by itself are left out.
+/// By `schema.table`.
+pub type Tables = BTreeMap<String, Table>;
+
+/// Tables of every schema but the server's own views of itself, and but the statistics and logs
+/// that it writes by itself. Those of `mysql` are of Aria, and an event that runs writes them;
+/// what an account statement did to them meanwhile comes up when it is replayed.
 const LIST: &str = "\
     SELECT CONCAT(table_schema, '.', table_name), \
            IF(table_schema <> 'mysql' AND engine IN ('MyISAM', 'Aria', 'CSV', 'ARCHIVE'), \
-              CONCAT_WS(' ', engine, update_time, table_rows, data_length), '') \
+              CONCAT_WS(' ', engine, update_time, table_rows, data_length), ''), \
+           COALESCE(table_rows, 0), COALESCE(data_length, 0), COALESCE(index_length, 0) \
     FROM information_schema.tables \
     WHERE table_schema NOT IN ('information_schema', 'performance_schema', 'sys') \
       AND NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log', \
@@ -50,7 +63,14 @@ pub fn list_private(mysqld: &mut Mysqld) -> Result<Tables> {
 }
 
 fn collect(rows: Rows) -> Tables {
-    rows.iter().map(|r| (r[0].to_string(), r[1].to_string())).collect()
+    let number = |text: &str| text.parse().unwrap_or(0);
+    let table = |r: &[&str]| Table {
+        changed: r[1].to_string(),
+        rows: number(r[2]),
+        bytes: number(r[3]),
+        index_bytes: number(r[4]),
+    };
+    rows.iter().map(|r| (r[0].to_string(), table(&r))).collect()
 }
 
 /// Does `loaded` have every table that the primary had both `before` and `after` the dump, and
@@ -60,8 +80,8 @@ fn collect(rows: Rows) -> Tables {
 /// [`Error::ReplicationError`] naming the first such table.
 pub fn compare(before: &Tables, after: &Tables, loaded: &Tables) -> Result<()> {
     let failed = |text: String| Err(Error::ReplicationError { errno: 0, text });
-    for (table, changed) in before {
-        let Some(changed_after) = after.get(table) else { continue };
+    for (table, Table { changed, .. }) in before {
+        let Some(Table { changed: changed_after, .. }) = after.get(table) else { continue };
         if !loaded.contains_key(table) {
             return failed(format!(
                 "the dump lacks table {table}, which the primary has: does the account see it?"
@@ -83,7 +103,8 @@ mod tests {
     use super::*;
 
     fn tables(list: &[(&str, &str)]) -> Tables {
-        list.iter().map(|(t, c)| (t.to_string(), c.to_string())).collect()
+        let table = |changed: &str| Table { changed: changed.to_string(), ..Table::default() };
+        list.iter().map(|(t, c)| (t.to_string(), table(c))).collect()
     }
 
     #[test]
