@@ -96,7 +96,9 @@ pub fn verify(
     }
     let wanted: Vec<(PackRef, BTreeSet<Wanted>)> = wanted.into_iter().collect();
     let gauge = Gauge::new(waker);
-    gauge.set_total(wanted.iter().map(|(pack, _)| pack.size).sum());
+    // A pack is read once whole, and then each block of it by itself.
+    let content = |blocks: &BTreeSet<Wanted>| blocks.iter().map(|b| u64::from(b.2)).sum::<u64>();
+    gauge.set_total(wanted.iter().map(|(pack, blocks)| pack.size + content(blocks)).sum());
     let next = AtomicUsize::new(0);
     let found = pool::work(&gauge, jobs, watch, || {
         let mut fetcher = Fetcher::new(repo.root())?;
@@ -110,8 +112,12 @@ pub fn verify(
         Ok(found)
     })?;
     let found: Vec<Outcome> = found.into_iter().flatten().collect();
-    report.packs_read = (wanted.len() - found.iter().filter(|o| o.pack_is_bad).count()) as u64;
-    report.bytes = gauge.done();
+    let bad: BTreeSet<PackRef> = found.iter().filter(|o| o.pack_is_bad).map(|o| o.pack).collect();
+    let good = wanted.iter().map(|(pack, _)| pack).filter(|pack| !bad.contains(pack));
+    for pack in good {
+        report.packs_read += 1;
+        report.bytes += pack.size;
+    }
     for outcome in found {
         report_damage(repo, &mut report, outcome)?;
     }
@@ -152,6 +158,7 @@ fn check(
             break;
         }
         let (offset, length, size, hash) = block;
+        gauge.add(u64::from(*size));
         match fetcher.fetch(pack, *offset, *length, *size as usize, hash) {
             Ok(_) => {}
             Err(Fault::Failed(e)) => return Err(e),
