@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::adopt::Source;
+use crate::advice;
 use crate::clock::short;
 use crate::error::{Error, Result, bytes, system_text};
 use crate::gtid::{Flavor, Position};
@@ -61,7 +62,7 @@ pub fn dispatch(options: &Options) -> u8 {
         other => Err(Error::config(format!("unknown command '{other}'"))),
     };
     result.unwrap_or_else(|e| {
-        log::error!("{}: {e}; exit status {}", e.cause(), e.exit_status());
+        log::error!("{}: {}; exit status {}", e.cause(), advice::with(&e), e.exit_status());
         e.exit_status()
     })
 }

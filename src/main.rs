@@ -4,6 +4,7 @@
 //! result into an exit status. What each room holds stands at the top of its file.
 
 mod adopt;
+mod advice;
 mod attempt;
 mod backup;
 mod base;

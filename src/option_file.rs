@@ -146,6 +146,16 @@ impl OptionFile {
         Ok(Primary { candidates, account })
     }
 
+    /// A switch as MariaDB's clients read it: `ssl`, `ssl=0`, `skip-ssl`, `disable-ssl`.
+    fn flag(&self, name: &str) -> Option<bool> {
+        let off = |prefix: &str| self.client.contains_key(&format!("{prefix}-{name}"));
+        if off("skip") || off("disable") {
+            return Some(false);
+        }
+        let value = self.client.get(name)?.to_ascii_lowercase();
+        Some(!matches!(value.as_str(), "0" | "off" | "false"))
+    }
+
     fn tls(&self) -> Result<Tls> {
         let path = |key: &str| {
             let value = self.client.get(key).filter(|v| !v.is_empty());
@@ -153,9 +163,14 @@ impl OptionFile {
             value.map(|v| std::path::absolute(v).unwrap_or_else(|_| PathBuf::from(v)))
         };
         let (ca, cert, key) = (path("ssl-ca"), path("ssl-cert"), path("ssl-key"));
+        let (wanted, verified) = (self.flag("ssl"), self.flag("ssl-verify-server-cert"));
         let mode = match self.client.get("ssl-mode").map(|m| m.to_ascii_uppercase()) {
-            None if ca.is_some() => TlsMode::VerifyIdentity,
-            None if cert.is_some() => TlsMode::Required,
+            None if wanted == Some(false) => TlsMode::Disabled,
+            None if verified == Some(true) && ca.is_none() => {
+                return Err(Error::config("ssl-verify-server-cert in [client] needs ssl-ca"));
+            }
+            None if ca.is_some() && verified != Some(false) => TlsMode::VerifyIdentity,
+            None if ca.is_some() || cert.is_some() || wanted.is_some() => TlsMode::Required,
             None => TlsMode::Disabled,
             Some(mode) => match mode.as_str() {
                 "DISABLED" => TlsMode::Disabled,
@@ -332,5 +347,22 @@ mod tests {
         assert!(error.to_string().contains("public roots"), "{error}");
         let error = file("[client]\nssl-mode=VERIFY_IDENTITY").primary(None, None).unwrap_err();
         assert!(error.to_string().contains("needs ssl-ca"), "{error}");
+    }
+
+    #[test]
+    fn the_switches_of_mariadbs_clients_count_where_ssl_mode_is_silent() {
+        let mode = |keys: &str| {
+            let primary = file(&format!("[client]\n{keys}")).primary(None, None);
+            primary.map(|p| p.account.tls.mode)
+        };
+        for on in ["ssl", "ssl=1", "ssl = ON"] {
+            assert_eq!(mode(on).unwrap(), TlsMode::Required, "{on}");
+        }
+        for off in ["", "ssl=0", "ssl=off", "skip-ssl", "disable_ssl", "ssl\nskip-ssl"] {
+            assert_eq!(mode(off).unwrap(), TlsMode::Disabled, "{off}");
+        }
+        assert_eq!(mode("ssl\nssl-mode=DISABLED").unwrap(), TlsMode::Disabled);
+        let error = mode("ssl-verify-server-cert").unwrap_err().to_string();
+        assert!(error.contains("ssl-verify-server-cert in [client] needs ssl-ca"), "{error}");
     }
 }

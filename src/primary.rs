@@ -299,11 +299,13 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
 /// A login that is refused for want of TLS, or of a certificate, looks like a wrong password.
 fn hinted(trouble: Trouble, tls: &Tls) -> Trouble {
     let hint = if tls.mode == TlsMode::Disabled {
-        "TLS is off: if the primary demands it, set ssl-mode in [client]"
+        "check user and password in [client]; TLS is off: if the primary demands it, set ssl-mode \
+         there"
     } else if tls.cert.is_none() {
-        "if the primary demands a client certificate, set ssl-cert and ssl-key in [client]"
+        "check user and password in [client]; if the primary demands a client certificate, set \
+         ssl-cert and ssl-key there"
     } else {
-        return trouble;
+        "check user, password and the client certificate in [client]"
     };
     match trouble {
         // 3159 is the servers' "insecure transport is prohibited".

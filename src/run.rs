@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use crate::advice;
 use crate::attempt::{Attempts, Reached};
 use crate::backup::{self, Stored};
 use crate::checkpoint::{self, Checkpoint};
@@ -151,10 +152,11 @@ fn conclude(
         }
         Err(e) => {
             checkpoint.set("cause", e.cause());
-            checkpoint.set("message", e);
+            let said = advice::with(e);
+            checkpoint.set("message", &said);
             let stopped = matches!(e, Error::Interrupted { .. });
             checkpoint.end(if stopped { "stopped" } else { "failed" }, status);
-            log::error!("{}: {e}; exit status {status}", e.cause());
+            log::error!("{}: {said}; exit status {status}", e.cause());
         }
     }
     status
