@@ -106,7 +106,25 @@ impl Outcome {
     #[track_caller]
     pub fn expect(self, status: i32) -> Outcome {
         assert_eq!(self.status, status, "status; {self}");
+        self.check_advice();
         self
+    }
+
+    /// The last line of a failure says what to do next.
+    #[track_caller]
+    fn check_advice(&self) {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let Some((_, said)) = last.split_once("error: ") else { return };
+        let next = match said.split(':').next().unwrap_or_default() {
+            "mysqld-died" | "mysqld-start" | "mysqld-hung" => "mysqld.log",
+            "primary-unreachable" | "locked" | "interrupted" => "run again",
+            "stalled" => "--stall-timeout",
+            "replication-error" | "purged" | "diverged" => "rollforward seed",
+            "backup-damaged" => "rollforward verify",
+            "out-of-memory" => "--mysqld-option",
+            _ => return,
+        };
+        assert!(said.contains(next), "nothing about `{next}` in the last line; {self}");
     }
 
     /// Panics unless standard error has `text` in it.

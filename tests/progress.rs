@@ -1,0 +1,52 @@
+//! The line on a terminal that tells how far a long step is; elsewhere there is none of it.
+mod support;
+
+use std::time::Duration;
+
+use support::{Rollforward, Scene, Writer};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a terminal is shown of `step`, drawing by drawing.
+fn drawn(command: Rollforward, steps: &[&str]) -> Vec<Vec<String>> {
+    let shown = command
+        .under(["sh", "-c", r#"exec script -qec "$*" /dev/null"#, "sh"])
+        .run_to_end(PATIENCE)
+        .expect(0)
+        .stdout;
+    let lines = |step: &&str| {
+        let start = format!("{step}: ");
+        let pieces = shown.split(['\r', '\n', '\x1b']);
+        let pieces = pieces.filter_map(|p| p.find(&start).map(|at| p[at..].to_string()));
+        pieces.collect::<Vec<_>>()
+    };
+    let all: Vec<Vec<String>> = steps.iter().map(lines).collect();
+    for (step, lines) in steps.iter().zip(&all) {
+        assert!(!lines.is_empty(), "nothing of {step} in {shown:?}");
+        assert!(lines.iter().all(|l| l.contains(" %, ") && l.contains(" of ")), "{lines:?}");
+    }
+    all
+}
+
+#[test]
+fn each_long_step_shows_done_total_rate_and_time_left_on_a_terminal() {
+    need_server!();
+    let scene = Scene::new("progress");
+    scene.primary.fill("shop", 3, 40_000);
+    let seed = scene.command("seed").args(["--from", "dump"]);
+    let dump = drawn(seed, &["dump", "store"]).swap_remove(0);
+    let whole = |l: &String| l.contains("/s, ") && l.ends_with(" left");
+    assert!(dump.iter().any(whole), "no rate and time left in {dump:?}");
+    let percent = |l: &String| l["dump: ".len()..].split(' ').next()?.parse::<u32>().ok();
+    let percents: Vec<u32> = dump.iter().filter_map(percent).collect();
+    assert!(percents.is_sorted() && percents.last() > Some(&50), "{percents:?}");
+
+    Writer::start(&scene.primary, "live").wait_for_more(2000);
+    let lines = drawn(scene.command("run"), &["restore", "catch-up", "store"]);
+    assert!(lines[1].iter().all(|l| l.contains(" transactions")), "{:?}", lines[1]);
+    drawn(scene.command("verify"), &["verify"]);
+
+    // In a log a minute must pass first.
+    let log = scene.run().expect(0).stderr;
+    assert!(!log.contains(" %, "), "{log}");
+}
