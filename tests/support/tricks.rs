@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::{Primary, Scene, find_program};
+use super::{Primary, Scene, find_program, flavor};
 
 impl Primary {
     /// Writes `count` transactions into `SCHEMA.slow`, each of which takes the private server,
@@ -17,13 +17,15 @@ impl Primary {
         ));
         // As a statement, so that it is evaluated again where it is applied. Only the private
         // server runs with this setting.
-        self.sql(&format!(
-            "SET SESSION binlog_format = 'STATEMENT'; \
-             BEGIN NOT ATOMIC FOR i IN 1..{count} DO INSERT INTO {schema}.slow (n) VALUES \
-             (IF(@@global.innodb_flush_log_at_trx_commit = 0, SLEEP({seconds}), 0)); \
-             END FOR; END; \
-             SET SESSION binlog_format = 'MIXED'"
-        ));
+        self.sql("SET SESSION binlog_format = 'STATEMENT'");
+        let insert = format!(
+            "INSERT INTO {schema}.slow (n) VALUES \
+             (IF(@@global.innodb_flush_log_at_trx_commit = 0, SLEEP({seconds}), 0))"
+        );
+        flavor::repeat(count, &insert).iter().for_each(|part| {
+            self.sql(part);
+        });
+        self.sql("SET SESSION binlog_format = 'MIXED'");
     }
 }
 
