@@ -17,6 +17,7 @@ mod error;
 mod fill;
 mod gtid;
 mod handover;
+mod install;
 mod listing;
 mod lock;
 mod log_tail;
