@@ -87,6 +87,14 @@ impl Position {
         }
     }
 
+    /// Whose it is.
+    pub fn flavor(&self) -> Flavor {
+        match self {
+            Position::MariaDb(_) => Flavor::MariaDb,
+            Position::MySql(_) => Flavor::MySql,
+        }
+    }
+
     /// Is nothing in it?
     pub fn is_empty(&self) -> bool {
         match self {

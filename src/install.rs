@@ -83,7 +83,7 @@ fn mysql(setup: &Setup) -> Command {
 }
 
 /// A child that is waited for by itself.
-struct Tool(Child);
+pub struct Tool(pub Child);
 
 impl Watched for Tool {
     fn ended(&mut self) -> Option<Error> {

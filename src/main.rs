@@ -30,6 +30,7 @@ mod mysqld_options;
 mod option_file;
 mod options;
 mod packs;
+mod pair;
 mod partial;
 mod plan;
 mod pool;

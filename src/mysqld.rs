@@ -110,6 +110,9 @@ impl Setup {
                 "--enforce-gtid-consistency=ON",
                 "--skip-replica-start",
                 "--replica-net-timeout=10",
+                // With workers a conflict has no number of its own, a stop waits for what the
+                // primary has not sent yet, and without fsyncs they gain nothing.
+                "--replica-parallel-workers=0",
                 "--mysqlx=OFF",
                 "--secure-file-priv=NULL",
                 "--relay-log-recovery=ON",

@@ -299,6 +299,11 @@ fn driver_trouble(error: &DriverError) -> Trouble {
              certificate, or set ssl-mode=DISABLED"
                 .into(),
         ),
+        DriverError::UnknownAuthPlugin(plugin) if plugin == "sha256_password" => Trouble::Refused(
+            "it asks for sha256_password, which is not known here; MySQL asks so at random \
+                 for an account that does not exist: look at user in [client]"
+                .into(),
+        ),
         DriverError::UnknownAuthPlugin(_)
         | DriverError::OldMysqlPasswordDisabled
         | DriverError::CleartextPluginDisabled => Trouble::Refused(plain(&error.to_string())),

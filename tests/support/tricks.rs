@@ -34,7 +34,10 @@ impl Scene {
     pub fn fake_mysqld(&self, name: &str, body: &str) -> PathBuf {
         let real = find_program("mariadbd").expect("mariadbd");
         let path = self.path(name);
-        let text = format!("#!/bin/sh\n{body}\n").replace("MYSQLD", &real.to_string_lossy());
+        // Whoever asks for its version before it is started is answered by the real one.
+        let version = "case \" $* \" in *' --version '*) exec MYSQLD \"$@\" ;; esac";
+        let text =
+            format!("#!/bin/sh\n{version}\n{body}\n").replace("MYSQLD", &real.to_string_lossy());
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
