@@ -5,8 +5,11 @@ CARGO ?= cargo
 # Most tests wait for servers most of the time; more at once fight for the disk.
 TEST_THREADS ?= 3
 TEST_FLAGS ?=
+# The server the tests run on: the system's MariaDB, or one that scripts/servers unpacks, or a
+# directory whose bin holds another one.
+TEST_SERVER ?=
 BIN = target/release/rollforward
-SCRIPTS = scripts/deps scripts/house scripts/demo
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/servers
 
 all:
 	$(CARGO) build --release --locked
@@ -24,7 +27,11 @@ check:
 
 test:
 	scripts/deps --quiet
-	$(CARGO) test --locked --no-fail-fast $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
+	$(if $(filter mariadb-11.8 mysql-9.7,$(TEST_SERVER)),scripts/servers $(TEST_SERVER))
+	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' $(CARGO) test --locked --no-fail-fast $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
+
+test-mysql:
+	$(MAKE) test TEST_SERVER=mysql-9.7
 
 demo:
 	scripts/deps --quiet --data
@@ -42,4 +49,4 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test demo install clean
+.PHONY: all deps check test test-mysql demo install clean

@@ -17,6 +17,7 @@ use crate::clock::{Timestamp, short};
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
 use crate::mysqld::{Mysqld, forget_replication};
+use crate::pair::{self, Version};
 use crate::plan::Plan;
 use crate::primary::Facts;
 use crate::privileges;
@@ -59,6 +60,7 @@ pub struct Attempts<'a> {
     pub(crate) mysqld: Option<Mysqld>,
     pub(crate) facts: Option<Facts>,
     pub(crate) version: String,
+    its_version: Option<Version>,
     pub(crate) flavor: Flavor,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) goal: Option<Position>,
@@ -94,6 +96,7 @@ impl<'a> Attempts<'a> {
             mysqld: None,
             facts: None,
             version: String::new(),
+            its_version: None,
             flavor: Flavor::MariaDb,
             settings: Vec::new(),
             goal: None,
@@ -166,17 +169,7 @@ impl<'a> Attempts<'a> {
         let at = if self.data == Data::None { base } else { self.progress.at().or(base) };
         let supervisor = &mut *self.supervisor;
         let facts = self.plan.primary.choose(at, &mut || supervisor.check_stop())?;
-        if let Some(base) = self.bases.current()
-            && base.manifest.flavor != facts.flavor.name()
-        {
-            return Err(Error::config(format!(
-                "backup {} is of {}, and primary {} is {}",
-                base.name,
-                base.manifest.flavor,
-                facts.address,
-                facts.flavor.name()
-            )));
-        }
+        self.check_pair(&facts)?;
         if self.facts.is_none() {
             self.plan.primary.check_privileges(&facts.address, privileges::NIGHTLY)?;
             self.bases.warn_if_old(facts.keeps);
@@ -186,6 +179,29 @@ impl<'a> Attempts<'a> {
         self.settings.clone_from(&facts.settings);
         self.facts = Some(facts.clone());
         Ok(facts)
+    }
+
+    /// Do private server, base and primary go together?
+    fn check_pair(&mut self, facts: &Facts) -> Result<()> {
+        let program = &self.plan.program;
+        if self.its_version.is_none() {
+            self.its_version = pair::ask(self.supervisor, program)?;
+        }
+        let primary = facts.address.to_string();
+        let base = self.bases.current();
+        if let Some(base) = base {
+            pair::check_settings(&base.name, &base.manifest.settings, &primary, &facts.settings)?;
+        }
+        let Some(its) = &self.its_version else { return Ok(()) };
+        if let Some(base) = base
+            && let Some(version) = Version::parse(&base.manifest.version)
+        {
+            pair::check(program, its, &format!("backup {}", base.name), &version)?;
+        }
+        match Version::parse(&facts.version) {
+            Some(version) => pair::check(program, its, &format!("primary {primary}"), &version),
+            None => Ok(()),
+        }
     }
 
     fn set_goal(&mut self, facts: &Facts) -> Result<()> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::breaker::Breaker;
 use crate::error::{Error, Result};
-use crate::gtid::Position;
+use crate::gtid::{Flavor, Position};
 use crate::meter::Unit;
 use crate::mysqld::Mysqld;
 use crate::primary::Facts;
@@ -90,7 +90,7 @@ pub fn prepare(
     let version = answer.map_err(|t| mysqld.lost("answer to a query", t))?.first().to_string();
     let at = replication::position(mysqld, facts.flavor)?;
     match base {
-        Some(base) if at.is_empty() => {
+        Some(base) if at.is_empty() && facts.flavor == Flavor::MariaDb => {
             replication::set_position(mysqld, base)?;
             Ok((version, base.clone()))
         }
@@ -236,7 +236,6 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gtid::Flavor;
 
     #[test]
     fn what_is_applied_again_is_no_progress() {

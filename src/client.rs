@@ -1,15 +1,17 @@
-//! The clients of the server's package: where they are, how they log in, what they complain of.
+//! The clients of the server's package: where they are, what they are told, how they log in,
+//! what they complain of.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
+use crate::gtid::Flavor;
 use crate::log_tail::{self, without_statement};
 use crate::mysqld::Setup;
 use crate::primary::{Facts, TLS_FAILED, denies_access};
 use crate::process::Child;
-use crate::session::{Account, TlsMode};
+use crate::session::{Account, ServerKey, TlsMode};
 
 /// The option file of a client that logs in to the primary; it holds the password.
 pub fn client_options(account: &Account, facts: &Facts) -> String {
@@ -25,10 +27,21 @@ pub fn client_options(account: &Account, facts: &Facts) -> String {
         facts.address.port
     );
     let tls = &account.tls;
-    match tls.mode {
-        TlsMode::Disabled => text += "skip-ssl\n",
-        TlsMode::Required => text += "ssl\ndisable-ssl-verify-server-cert\n",
-        TlsMode::VerifyIdentity => text += "ssl\nssl-verify-server-cert\n",
+    text += match (facts.flavor, &tls.mode) {
+        (Flavor::MariaDb, TlsMode::Disabled) => "skip-ssl\n",
+        (Flavor::MariaDb, TlsMode::Required) => "ssl\ndisable-ssl-verify-server-cert\n",
+        (Flavor::MariaDb, TlsMode::VerifyIdentity) => "ssl\nssl-verify-server-cert\n",
+        (Flavor::MySql, TlsMode::Disabled) => "ssl-mode=DISABLED\n",
+        (Flavor::MySql, TlsMode::Required) => "ssl-mode=REQUIRED\n",
+        (Flavor::MySql, TlsMode::VerifyIdentity) => "ssl-mode=VERIFY_IDENTITY\n",
+    };
+    match &tls.server_key {
+        _ if facts.flavor == Flavor::MariaDb => {}
+        ServerKey::Unknown => {}
+        ServerKey::Asked => text += "get-server-public-key\n",
+        ServerKey::File(path) => {
+            text += &format!("server-public-key-path={}\n", quote(&path.to_string_lossy()));
+        }
     }
     if tls.mode != TlsMode::Disabled {
         let (cert, private) = (tls.cert.as_ref(), tls.key.as_ref());
@@ -42,7 +55,7 @@ pub fn client_options(account: &Account, facts: &Facts) -> String {
 }
 
 /// What a complaint of the dump's client means.
-pub fn dump_error(address: &str, text: &str) -> Error {
+pub fn dump_error(address: &str, flavor: Flavor, text: &str) -> Error {
     let (errno, text) = (errno_of(text), without_statement(text));
     match errno {
         2002..=2006 | 2013 | 1040 | 1053 | 1158..=1161 => {
@@ -51,7 +64,7 @@ pub fn dump_error(address: &str, text: &str) -> Error {
         e if denies_access(e) || e == TLS_FAILED => {
             Error::AccessDenied { primary: address.into(), text }
         }
-        errno => Error::ReplicationError { errno, text: format!("mariadb-dump: {text}") },
+        errno => Error::ReplicationError { errno, text: format!("{}: {text}", programs(flavor).0) },
     }
 }
 
@@ -77,8 +90,49 @@ pub fn tool(setup: &Setup, name: &str) -> Result<PathBuf> {
 }
 
 /// Starts a client.
-pub fn spawn(command: &mut Command, program: &Path) -> Result<Child> {
-    Child::spawn(command).map_err(|e| Error::io("execute", program, e))
+pub fn spawn(command: &mut Command) -> Result<Child> {
+    Child::spawn(command)
+        .map_err(|e| Error::io("execute", &PathBuf::from(command.get_program()), e))
+}
+
+/// What dumps a server of `flavor`, and what loads that.
+fn programs(flavor: Flavor) -> (&'static str, &'static str) {
+    match flavor {
+        Flavor::MariaDb => ("mariadb-dump", "mariadb"),
+        Flavor::MySql => ("mysqldump", "mysql"),
+    }
+}
+
+/// The client that dumps everything, of one moment and with its position. It reads its options
+/// from its standard input: the password is in no file and no argument.
+pub fn dump_command(setup: &Setup) -> Result<Command> {
+    let mut command = Command::new(tool(setup, programs(setup.flavor).0)?);
+    command
+        .arg("--defaults-file=/dev/stdin")
+        .args(["--all-databases", "--single-transaction", "--max-allowed-packet=1G"])
+        .args(["--routines", "--triggers", "--events"])
+        // Tells which table it is at.
+        .arg("--verbose")
+        .args(match setup.flavor {
+            Flavor::MariaDb => ["--gtid", "--master-data=1"].as_slice(),
+            Flavor::MySql => ["--set-gtid-purged=ON"].as_slice(),
+        })
+        .env_remove("MYSQL_PWD")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    Ok(command)
+}
+
+/// The client that loads a dump into the private server.
+pub fn load_command(setup: &Setup) -> Result<Command> {
+    let mut command = Command::new(tool(setup, programs(setup.flavor).1)?);
+    command
+        .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--binary-mode"])
+        .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
+        .current_dir(&setup.scratch)
+        .env_remove("MYSQL_PWD")
+        .stdout(Stdio::null());
+    Ok(command)
 }
 
 /// An empty file for what a child says.

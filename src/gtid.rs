@@ -37,6 +37,9 @@ impl Flavor {
     }
 }
 
+/// So long is a uuid in text.
+const UUID: usize = 36;
+
 /// Server and sequence number of the last transaction in a domain.
 type Last = (u32, u64);
 /// First and last of a run of transaction numbers, both included.
@@ -81,6 +84,14 @@ impl Position {
                 }
                 Ok(Position::MySql(sources))
             }
+        }
+    }
+
+    /// Whose it is.
+    pub fn flavor(&self) -> Flavor {
+        match self {
+            Position::MariaDb(_) => Flavor::MariaDb,
+            Position::MySql(_) => Flavor::MySql,
         }
     }
 
@@ -159,8 +170,16 @@ impl fmt::Display for Position {
                 }
             }
             Position::MySql(sources) => {
+                let mut before = "";
                 for (source, intervals) in sources {
-                    write!(f, "{comma}{source}")?;
+                    let (uuid, tag) = source.split_at(UUID.min(source.len()));
+                    // As servers print it: what has a tag follows what has none of that uuid.
+                    if uuid == before {
+                        f.write_str(tag)?;
+                    } else {
+                        write!(f, "{comma}{source}")?;
+                    }
+                    before = uuid;
                     for (first, last) in intervals {
                         write!(f, ":{first}")?;
                         if last > first {
@@ -252,7 +271,7 @@ fn mysql_part(part: &str) -> Result<Vec<(String, Interval)>, String> {
     let wrong = || format!("'{part}' is no GTID set of the form uuid:first-last");
     let mut pieces = part.split(':').map(str::trim);
     let uuid = pieces.next().unwrap_or_default().to_ascii_lowercase();
-    let uuid_like = uuid.len() == 36
+    let uuid_like = uuid.len() == UUID
         && uuid.bytes().enumerate().all(|(i, b)| match i {
             8 | 13 | 18 | 23 => b == b'-',
             _ => b.is_ascii_hexdigit(),

@@ -93,14 +93,14 @@ impl Setup {
                 "--performance-schema=OFF",
                 // Position and data go back together after a kill, so a lost second costs time only.
                 "--innodb-flush-log-at-trx-commit=0",
-                // A silent primary is noticed after so many seconds; heartbeats come every two.
-                "--slave-net-timeout=10",
             ]);
         match self.flavor {
             Flavor::MariaDb => command.args([
                 // No line for each look of a `status`: lines are signs of life.
                 "--log-warnings=1",
                 "--skip-slave-start",
+                // A silent primary is noticed after so many seconds; heartbeats come every two.
+                "--slave-net-timeout=10",
                 "--skip-symbolic-links",
                 // Not DISABLED: replicated events could then not be created.
                 "--event-scheduler=OFF",
@@ -109,10 +109,17 @@ impl Setup {
                 "--gtid-mode=ON",
                 "--enforce-gtid-consistency=ON",
                 "--skip-replica-start",
+                "--replica-net-timeout=10",
+                // With workers a conflict has no number of its own, a stop waits for what the
+                // primary has not sent yet, and without fsyncs they gain nothing.
+                "--replica-parallel-workers=0",
                 "--mysqlx=OFF",
                 "--secure-file-priv=NULL",
                 "--relay-log-recovery=ON",
                 "--persisted-globals-load=OFF",
+                // Not in a backup, and its absence is an error line.
+                "--innodb-buffer-pool-load-at-startup=OFF",
+                "--innodb-buffer-pool-dump-at-shutdown=OFF",
                 "--event-scheduler=OFF",
             ]),
         };

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::primary::{Address, Primary};
-use crate::session::{Account, Secret, Tls, TlsMode};
+use crate::session::{Account, Secret, ServerKey, Tls, TlsMode};
 
 /// How deep files may include others.
 const DEPTH: u32 = 10;
@@ -214,7 +214,24 @@ impl OptionFile {
                 }
             }
         }
-        Ok(Tls { mode, ca, cert, key })
+        let server_key = match path("server-public-key-path") {
+            Some(path) if !load(&path)?.contains("PUBLIC KEY-----") => {
+                return Err(Error::config(format!(
+                    "server-public-key-path in [client]: {} holds no public key in PEM format",
+                    path.display()
+                )));
+            }
+            Some(path) => ServerKey::File(path),
+            None if self.is_on("get-server-public-key") => ServerKey::Asked,
+            None => ServerKey::Unknown,
+        };
+        Ok(Tls { mode, ca, cert, key, server_key })
+    }
+
+    /// A switch, as the servers read it: without a value it is on.
+    fn is_on(&self, key: &str) -> bool {
+        let value = self.client.get(key).map(|v| v.to_ascii_lowercase());
+        value.is_some_and(|v| !matches!(v.as_str(), "0" | "off" | "false"))
     }
 }
 

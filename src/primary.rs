@@ -62,6 +62,8 @@ pub struct Facts {
     pub address: Address,
     /// Whose words it speaks.
     pub flavor: Flavor,
+    /// Its version, as it says it.
+    pub version: String,
     /// What it has executed: the goal, if this pass needs one now.
     pub position: Position,
     /// When the position was read.
@@ -99,9 +101,18 @@ impl Facts {
     /// Can a replica go on from `position` here?
     ///
     /// # Errors
-    /// [`Error::Diverged`] or [`Error::Purged`]. MariaDB tells the latter only once replication
+    /// [`Error::Configuration`] for another flavor, [`Error::Diverged`] or [`Error::Purged`].
+    /// MariaDB tells the latter only once replication
     /// starts: see [`Facts::judge_refused`].
     pub fn judge(&self, position: &Position) -> Result<()> {
+        if position.flavor() != self.flavor {
+            return Err(Error::config(format!(
+                "the base at {position} is of {}, and primary {} is {}",
+                position.flavor().name(),
+                self.address,
+                self.flavor.name()
+            )));
+        }
         let errant = match &self.history {
             // A replica that keeps no binary log of what it applied has it all the same.
             History::MariaDb { state, applied } => state.lacks(position).minus(applied),
@@ -115,7 +126,8 @@ impl Facts {
         }
         match &self.history {
             History::MySql { purged } if !purged.minus(position).is_empty() => {
-                Err(self.purged(position, &format!("it has purged {purged}")))
+                let at = shown(&self.position);
+                Err(self.purged(position, &format!("it is at {at} and has purged {purged}")))
             }
             _ => Ok(()),
         }
@@ -244,6 +256,7 @@ impl Primary {
         Ok(Facts {
             address: address.clone(),
             flavor,
+            version,
             position,
             keeps: kept(&limits.iter().collect::<Vec<_>>()),
             asked,
@@ -340,6 +353,7 @@ mod tests {
         Facts {
             address: Address { host: "::1".into(), port: 3306 },
             flavor: Flavor::MariaDb,
+            version: "10.11.19-MariaDB".into(),
             position: position("0-2-80"),
             asked: Timestamp(0),
             server_id: 2,

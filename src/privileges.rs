@@ -4,17 +4,34 @@
 //! that may not register retries for ever: both are found out before hours of work. `SHOW
 //! GRANTS` needs no privilege and lists the enabled role's grants, too.
 
+use crate::gtid::Flavor;
+
 /// What the nightly pass needs on `*.*`.
 pub const NIGHTLY: &[&str] = &["REPLICATION SLAVE"];
 /// What a dump of a MariaDB primary, and the catch-up after it, need on `*.*`.
-pub const DUMP: &[&str] = &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "REPLICATION SLAVE"];
+const DUMP: &[&str] = &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "REPLICATION SLAVE"];
+/// The same of a MySQL primary.
+const MYSQL_DUMP: &[&str] =
+    &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS", "RELOAD", "REPLICATION SLAVE"];
+/// Where the first one is wanted, the second one is enough, too.
+const INSTEAD: &[(&str, &str)] = &[("RELOAD", "FLUSH_TABLES")];
+
+/// What a dump of a primary, and the catch-up after it, need on `*.*`.
+pub fn dump(flavor: Flavor) -> &'static [&'static str] {
+    match flavor {
+        Flavor::MariaDb => DUMP,
+        Flavor::MySql => MYSQL_DUMP,
+    }
+}
 
 /// Which of `wanted` are not among the global privileges in the lines of `SHOW GRANTS`.
 pub fn missing<'a>(grants: &[String], wanted: &[&'a str]) -> Vec<&'a str> {
     let has = |privilege: &str| {
         grants.iter().any(|line| {
             let Some(list) = global_privileges(line) else { return false };
-            list.split(',').map(str::trim).any(|p| p == privilege || p == "ALL PRIVILEGES")
+            list.split(',').map(str::trim).any(|p| {
+                p == privilege || p == "ALL PRIVILEGES" || INSTEAD.contains(&(privilege, p))
+            })
         })
     };
     wanted.iter().copied().filter(|p| !has(p)).collect()
@@ -44,5 +61,14 @@ mod tests {
         let all = grants(&["GRANT ALL PRIVILEGES ON *.* TO `u`@`%` WITH GRANT OPTION"]);
         assert!(missing(&all, DUMP).is_empty());
         assert_eq!(missing(&[], NIGHTLY), ["REPLICATION SLAVE"]);
+        let mut mysql = grants(&[
+            "GRANT SELECT, RELOAD, PROCESS, REPLICATION SLAVE, SHOW VIEW, EVENT ON *.* TO `u`@`%`",
+            "GRANT TRIGGER ON *.* TO `u`@`%` WITH GRANT OPTION",
+        ]);
+        assert!(missing(&mysql, dump(Flavor::MySql)).is_empty());
+        mysql[0] = mysql[0].replace(" RELOAD,", "");
+        assert_eq!(missing(&mysql, dump(Flavor::MySql)), ["RELOAD"]);
+        mysql.push("GRANT BACKUP_ADMIN,FLUSH_TABLES ON *.* TO `u`@`%`".into());
+        assert!(missing(&mysql, dump(Flavor::MySql)).is_empty());
     }
 }

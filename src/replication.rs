@@ -7,7 +7,7 @@ use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
 use crate::mysqld::Mysqld;
 use crate::primary::{Address, Facts, TLS_FAILED, denies_access};
-use crate::session::{Account, Tls, TlsMode, quoted};
+use crate::session::{Account, ServerKey, Tls, TlsMode, quoted};
 
 /// Points replication at the primary of `facts` and starts it, whatever it did before. It stops
 /// by itself at `until`: what the primary writes behind that, be it an hour's ALTER, must not be
@@ -43,10 +43,17 @@ pub fn start(
             mysqld.run(&format!(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \
                  SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
-                 SOURCE_HEARTBEAT_PERIOD=2, GET_SOURCE_PUBLIC_KEY=1{}",
-                tls_words(&account.tls, "SOURCE")
+                 SOURCE_HEARTBEAT_PERIOD=2{}{}",
+                tls_words(&account.tls, "SOURCE"),
+                key_words(&account.tls)
             ))?;
-            mysqld.run(&format!("START REPLICA USER={user} PASSWORD={password}"))
+            let what = match until {
+                Some(goal) => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
+                None => "IO_THREAD".into(),
+            };
+            // Not in CHANGE: there MySQL would keep the password in its tables.
+            let login = format!("USER = {user} PASSWORD = {password}");
+            mysqld.run(&format!("START REPLICA {what} {login}"))
         }
     }
 }
@@ -64,6 +71,16 @@ fn tls_words(tls: &Tls, side: &str) -> String {
         }
     }
     words
+}
+
+/// Under which public key MySQL may send the password where there is no TLS.
+fn key_words(tls: &Tls) -> String {
+    let asked = u8::from(tls.server_key == ServerKey::Asked);
+    let path = match &tls.server_key {
+        ServerKey::File(path) => quoted(&path.to_string_lossy()),
+        _ => "''".into(),
+    };
+    format!(", GET_SOURCE_PUBLIC_KEY={asked}, SOURCE_PUBLIC_KEY_PATH={path}")
 }
 
 /// Stops replication and forgets the primary, so that no login stays behind.

@@ -8,15 +8,16 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::client::{
-    client_options, complaint, dump_error, errno_of, last_errors, output, spawn, tool,
+    client_options, complaint, dump_command, dump_error, errno_of, load_command, output, spawn,
 };
 use crate::dump_progress::DumpProgress;
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
+use crate::install::install;
 use crate::log_tail::without_statement;
 use crate::meter::Unit;
 use crate::mysqld::{Mysqld, Setup, forget_replication};
@@ -64,20 +65,17 @@ pub fn dump(
     facts: &Facts,
     patience: Patience,
 ) -> Result<Seeded> {
-    if facts.flavor != Flavor::MariaDb {
-        return Err(Error::config("this build dumps MariaDB primaries only"));
-    }
-    primary.check_privileges(&facts.address, privileges::DUMP)?;
+    primary.check_privileges(&facts.address, privileges::dump(facts.flavor))?;
     for tries in 1.. {
         let mut session = primary.open(&facts.address)?;
-        let before = tables::list_primary(&mut session, &facts.address)?;
+        let before = tables::list_primary(&mut session, facts)?;
         drop(session);
         let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
         // "Table definition has changed" and "no such table" of the servers' error references.
         let changed = matches!(e, Error::ReplicationError { errno: 1412 | 1146, .. });
         let mut session = primary.open(&facts.address)?;
-        let after = tables::list_primary(&mut session, &facts.address)?;
+        let after = tables::list_primary(&mut session, facts)?;
         if tries == TRIES || (!changed && before.keys().eq(after.keys())) {
             return Err(e);
         }
@@ -97,7 +95,7 @@ fn dump_once(
 ) -> Result<Seeded> {
     scratch.discard()?;
     scratch.make_data()?;
-    install(supervisor, setup, patience)?;
+    install(supervisor, setup, patience.start)?;
     let mut mysqld = Mysqld::spawn(setup, true)?;
     scratch.set_running(&mysqld)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
@@ -163,74 +161,13 @@ pub fn end(supervisor: &mut Supervisor, mysqld: &mut Mysqld, patience: Duration)
     }
 }
 
-/// Makes the system tables of an empty server.
-fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Patience) -> Result<()> {
-    let program = tool(setup, "mariadb-install-db")?;
-    let mut command = Command::new(&program);
-    command
-        .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
-        .arg("--skip-name-resolve")
-        .arg(format!("--datadir={}", setup.data().display()))
-        // Its server removes the temporary tables of all others that share the directory.
-        .arg(format!("--tmpdir={}", setup.scratch.join("tmp").display()))
-        .current_dir(&setup.scratch)
-        .stdin(Stdio::null());
-    // What cannot be changed once the tables are there.
-    for (name, value) in &setup.settings {
-        if matches!(name.as_str(), "innodb_page_size" | "lower_case_table_names") {
-            command.arg(format!("--{}={value}", name.replace('_', "-")));
-        }
-    }
-    setup.run_as(&mut command);
-    if crate::sys::is_root() && setup.user.is_none() {
-        command.arg("--user=root");
-    }
-    let errors = setup.scratch.join("load.err");
-    let said = output(&errors)?;
-    let both = said.try_clone().map_err(|e| Error::io("open", &errors, e))?;
-    command.stdout(said).stderr(both);
-    let child = spawn(&mut command, &program)?;
-    let wait = Wait { every: Duration::from_millis(200), patience: Some(patience.start) };
-    let exit = supervisor.wait_for(&mut Tool(child), wait, |tool, _| {
-        Ok(tool.0.try_wait().map_or(Look::Still, Look::Done))
-    })?;
-    match exit {
-        Some(Exit::Status(0)) => Ok(()),
-        Some(exit) => Err(Error::MysqldStart {
-            how: format!("mariadb-install-db failed: {exit}"),
-            log: last_errors(&errors),
-        }),
-        None => Err(Error::MysqldHung {
-            what: "end of mariadb-install-db".into(),
-            after: Some(patience.start),
-        }),
-    }
-}
-
-/// A child that is waited for by itself.
-struct Tool(Child);
-
-impl Watched for Tool {
-    fn ended(&mut self) -> Option<Error> {
-        None
-    }
-    fn ping(&mut self) -> Result<()> {
-        Ok(())
-    }
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        Some(self.0.vital_signs())
-    }
-    fn look_after(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// `mariadb-dump | mariadb`, with the mysqld that is loaded.
+/// The dump's client and the loader behind it, with the mysqld that is loaded.
 struct Pipe<'a> {
     dump: Child,
     load: Child,
     mysqld: &'a mut Mysqld,
     address: String,
+    flavor: Flavor,
     scratch: PathBuf,
     counts: bool,
 }
@@ -242,41 +179,24 @@ impl<'a> Pipe<'a> {
         primary: &Primary,
         facts: &Facts,
     ) -> Result<Pipe<'a>> {
-        let program = tool(setup, "mariadb-dump")?;
-        let mut command = Command::new(&program);
-        command
-            // The option file is its standard input: the password is in no file and no argument.
-            .arg("--defaults-file=/dev/stdin")
-            .args(["--all-databases", "--single-transaction", "--gtid", "--master-data=1"])
-            .args(["--routines", "--triggers", "--events", "--max-allowed-packet=1G"])
-            // Tells which table it is at.
-            .arg("--verbose")
-            .env_remove("MYSQL_PWD")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(output(&setup.scratch.join("dump.err"))?);
-        let mut dump = spawn(&mut command, &program)?;
+        let mut dump = dump_command(setup)?;
+        dump.stderr(output(&setup.scratch.join("dump.err"))?);
+        let mut dump = spawn(&mut dump)?;
         let options = client_options(&primary.account, facts);
         if let Some(mut stdin) = dump.pipes().stdin.take() {
             // Smaller than a pipe holds; a client that died will say so itself.
             let _ = stdin.write_all(options.as_bytes());
         }
-        let program = tool(setup, "mariadb")?;
-        let mut command = Command::new(&program);
-        command
-            .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--binary-mode"])
-            .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
-            .current_dir(&setup.scratch)
-            .env_remove("MYSQL_PWD")
-            .stdout(Stdio::null())
-            .stderr(output(&setup.scratch.join("load.err"))?);
+        let mut command = load_command(setup)?;
+        command.stderr(output(&setup.scratch.join("load.err"))?);
         match dump.pipes().stdout.take() {
             Some(stdout) => command.stdin(Stdio::from(stdout)),
             None => command.stdin(Stdio::null()),
         };
-        let load = spawn(&mut command, &program)?;
+        let load = spawn(&mut command)?;
         let address = facts.address.to_string();
-        Ok(Pipe { dump, load, mysqld, address, scratch: setup.scratch.clone(), counts: true })
+        let (flavor, scratch) = (setup.flavor, setup.scratch.clone());
+        Ok(Pipe { dump, load, mysqld, address, flavor, scratch, counts: true })
     }
 
     /// Rows that were written since the server started; asks no more once it was not answered.
@@ -336,7 +256,7 @@ impl<'a> Pipe<'a> {
             Some(Exit::Status(0)) if complained.is_empty() => Ok(()),
             Some(exit) => {
                 let text = if complained.is_empty() { exit.to_string() } else { complained };
-                Err(dump_error(&self.address, &text))
+                Err(dump_error(&self.address, self.flavor, &text))
             }
             None => Err(Error::Stalled {
                 after: patience.stall.unwrap_or_default(),
@@ -375,10 +295,13 @@ fn check(
     before: &Tables,
 ) -> Result<Seeded> {
     let mut session: Session = primary.open(&facts.address)?;
-    let after = tables::list_primary(&mut session, &facts.address)?;
-    let loaded = tables::list_private(mysqld)?;
+    let after = tables::list_primary(&mut session, facts)?;
+    let loaded = tables::list_private(mysqld, setup.flavor)?;
     tables::compare(before, &after, &loaded)?;
-    mysqld.run("RESET SLAVE ALL")?;
+    if setup.flavor == Flavor::MariaDb {
+        // The dump holds a CHANGE MASTER.
+        mysqld.run("RESET SLAVE ALL")?;
+    }
     let position = replication::position(mysqld, setup.flavor)?;
     if position.is_empty() {
         return Err(Error::ReplicationError { errno: 0, text: "the dump has no position".into() });

@@ -17,6 +17,8 @@ use mysql::{Conn, DriverError, OptsBuilder, Value};
 
 use crate::sys;
 
+mod login;
+
 /// A password. It shows itself to nobody who does not ask for it by name.
 #[derive(Clone, Default)]
 pub struct Secret(pub String);
@@ -50,6 +52,20 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// `ssl-key`.
     pub key: Option<PathBuf>,
+    /// Whose public key hides the password where TLS does not.
+    pub server_key: ServerKey,
+}
+
+/// The public key of a MySQL primary: without TLS its default login sends the password under it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServerKey {
+    /// None: such a login is refused.
+    #[default]
+    Unknown,
+    /// `get-server-public-key`: whatever key the server sends.
+    Asked,
+    /// `server-public-key-path`.
+    File(PathBuf),
 }
 
 impl Tls {
@@ -160,7 +176,8 @@ impl Session {
             .tcp_connect_timeout(Some(timeout))
             .user(Some(account.user.as_str()))
             .pass(Some(account.password.0.as_str()));
-        let opened = Session::open(with_tls(opts, &account.tls)?);
+        let opts = login::with_server_key(opts, &account.tls);
+        let opened = Session::open(login::with_tls(opts, &account.tls)?);
         opened.map_err(|t| match t {
             Trouble::Refused(why) if account.tls.mode == TlsMode::VerifyIdentity => {
                 let what = "the certificate must come from ssl-ca in [client] and name";
@@ -228,37 +245,6 @@ fn common(timeout: Duration) -> OptsBuilder {
         .write_timeout(Some(timeout))
 }
 
-#[cfg(feature = "tls")]
-fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
-    use mysql::{ClientIdentity, SslOpts};
-    if tls.mode == TlsMode::Disabled {
-        return Ok(opts);
-    }
-    for path in [&tls.ca, &tls.cert, &tls.key].into_iter().flatten() {
-        let read = std::fs::File::open(path).map_err(|e| plain(&e.to_string()));
-        read.map_err(|e| Trouble::Unusable(format!("cannot read {}: {e}", path.display())))?;
-    }
-    let identity = match (&tls.cert, &tls.key) {
-        (Some(cert), Some(key)) => Some(ClientIdentity::new(cert.clone(), key.clone())),
-        _ => None,
-    };
-    let ssl = SslOpts::default()
-        .with_client_identity(identity)
-        .with_root_cert_path(tls.verified_by().cloned())
-        .with_danger_accept_invalid_certs(tls.mode == TlsMode::Required)
-        .with_danger_skip_domain_validation(tls.mode == TlsMode::Required);
-    Ok(opts.ssl_opts(ssl))
-}
-
-#[cfg(not(feature = "tls"))]
-fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
-    if tls.mode == TlsMode::Disabled {
-        return Ok(opts);
-    }
-    let why = "this build has no TLS: set ssl-mode=DISABLED or use another build";
-    Err(Trouble::Unusable(why.into()))
-}
-
 fn collect(conn: &mut Conn, sql: &str) -> mysql::Result<Rows> {
     let mut result = conn.query_iter(sql)?;
     let columns: Vec<String> =
@@ -284,6 +270,7 @@ fn trouble(error: mysql::Error) -> Trouble {
         mysql::Error::MySqlError(e) => Trouble::Server { errno: e.code, text: e.message },
         mysql::Error::DriverError(e) => driver_trouble(&e),
         mysql::Error::IoError(e) if e.kind() == ErrorKind::WouldBlock => Trouble::TimedOut,
+        mysql::Error::IoError(e) if e.kind() == login::NO_KEY => login::key_wanted(),
         mysql::Error::IoError(e) => Trouble::Lost(plain(&e.to_string())),
         mysql::Error::CodecError(e) => {
             let cause = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());
@@ -310,6 +297,11 @@ fn driver_trouble(error: &DriverError) -> Trouble {
         DriverError::TlsNotSupported => Trouble::Refused(
             "it offers no TLS, and ssl-mode in [client] demands it; give the primary a \
              certificate, or set ssl-mode=DISABLED"
+                .into(),
+        ),
+        DriverError::UnknownAuthPlugin(plugin) if plugin == "sha256_password" => Trouble::Refused(
+            "it asks for sha256_password, which is not known here; MySQL asks so at random \
+                 for an account that does not exist: look at user in [client]"
                 .into(),
         ),
         DriverError::UnknownAuthPlugin(_)

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::gtid::Flavor;
 use crate::mysqld::Mysqld;
-use crate::primary::{Address, refused};
-use crate::session::{Rows, Session};
+use crate::primary::{Facts, refused};
+use crate::session::{Rows, Session, Trouble};
 
 /// Listing the tables of a large server opens each of them.
 const LISTING: Duration = Duration::from_secs(30);
@@ -28,9 +29,10 @@ pub struct Table {
 /// By `schema.table`.
 pub type Tables = BTreeMap<String, Table>;
 
-/// Tables of every schema but the server's own views of itself, and but the statistics and logs
-/// that it writes by itself. Those of `mysql` are of Aria, and an event that runs writes them;
-/// what an account statement did to them meanwhile comes up when it is replayed.
+/// Tables of every schema but the server's own views of itself. Those of `mysql` are of Aria on
+/// MariaDB, and an event that runs writes them; what an account statement did to them meanwhile
+/// comes up when it is replayed. What a server writes by itself is left out: logs, statistics,
+/// its position.
 const LIST: &str = "\
     SELECT CONCAT(table_schema, '.', table_name), \
            IF(table_schema <> 'mysql' AND engine IN ('MyISAM', 'Aria', 'CSV', 'ARCHIVE'), \
@@ -40,26 +42,35 @@ const LIST: &str = "\
     WHERE table_schema NOT IN ('information_schema', 'performance_schema', 'sys') \
       AND NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log', \
                'table_stats', 'column_stats', 'index_stats', 'innodb_table_stats', \
-               'innodb_index_stats', 'transaction_registry', 'gtid_slave_pos'))";
+               'innodb_index_stats', 'transaction_registry', 'gtid_slave_pos', \
+               'gtid_executed'))";
+
+/// MySQL would tell for a day when a table was written last.
+const NO_CACHE: &str = "SET SESSION information_schema_stats_expiry = 0";
 
 /// The tables of the primary.
 ///
 /// # Errors
 /// As every question to the primary.
-pub fn list_primary(session: &mut Session, address: &Address) -> Result<Tables> {
-    session.set_timeout(LISTING);
-    session.query(LIST).map(collect).map_err(|t| refused(address, t))
+pub fn list_primary(session: &mut Session, facts: &Facts) -> Result<Tables> {
+    list(session, facts.flavor).map_err(|t| refused(&facts.address, t))
 }
 
 /// The tables of the private server.
 ///
 /// # Errors
 /// As every question to it.
-pub fn list_private(mysqld: &mut Mysqld) -> Result<Tables> {
-    let session = mysqld.control()?;
-    session.set_timeout(LISTING);
-    let answer = session.query(LIST).map(collect);
+pub fn list_private(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Tables> {
+    let answer = list(mysqld.control()?, flavor);
     answer.map_err(|t| mysqld.lost("list of tables", t))
+}
+
+fn list(session: &mut Session, flavor: Flavor) -> std::result::Result<Tables, Trouble> {
+    session.set_timeout(LISTING);
+    if flavor == Flavor::MySql {
+        session.run(NO_CACHE)?;
+    }
+    session.query(LIST).map(collect)
 }
 
 fn collect(rows: Rows) -> Tables {

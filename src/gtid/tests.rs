@@ -46,6 +46,8 @@ fn mysql_sets_with_gaps_several_sources_and_tags() {
     assert!(!here.contains(&my("U:101")));
     assert!(!here.contains(&my("V:nightly:4")));
     assert_eq!(my("U:1-3:4:5-9").to_string(), format!("{U}:1-9"));
+    assert_eq!(here.to_string(), format!("{U}:1-100:102,{V}:1-5:nightly:1-3"));
+    assert_eq!(my("U:b:1,U:a:2,V:c:3").to_string(), format!("{U}:a:2:b:1,{V}:c:3"));
     assert_eq!(my("U:1-10,V:1").minus(&my("U:3:5-6,V:1-9")), my("U:1-2:4:7-10"));
     assert_eq!(my("U:1-4").distance_to(&my("U:1-10,V:3")), 7);
     assert_eq!(my("U:1-5,\nV:1-2"), my("V:1-2,U:1-5"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Server;
+use super::{Server, flavor};
 
 /// What a server holds, each thing with a sum or a definition.
 pub type Snapshot = BTreeMap<String, String>;
@@ -86,7 +86,17 @@ pub fn snapshot(server: &Server) -> Snapshot {
              interval_value, interval_field {from}.events WHERE event_schema NOT IN {SYSTEM}"
         ),
     );
-    add("account", "SELECT CONCAT(User, '@', Host), Priv FROM mysql.global_priv");
+    if flavor::is_mysql() {
+        let who = "SELECT CONCAT(User, '@', Host), ";
+        add("account", &format!("{who} u.* FROM mysql.user u"));
+        let of = |columns: &str, table: &str| {
+            format!("SELECT CONCAT({columns}), '' FROM mysql.{table} ORDER BY 1")
+        };
+        add("dynamic grant", &of("User, '@', Host, ' ', Priv", "global_grants"));
+        add("role", &of("From_User, '@', From_Host, ' ', To_User, '@', To_Host", "role_edges"));
+    } else {
+        add("account", "SELECT CONCAT(User, '@', Host), Priv FROM mysql.global_priv");
+    }
     add("grant", "SELECT CONCAT(User, '@', Host, ' ', Db), d.* FROM mysql.db d");
     add(
         "table grant",

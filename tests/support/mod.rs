@@ -11,6 +11,7 @@
 
 pub mod certificates;
 pub mod compare;
+pub mod flavor;
 pub mod primary;
 pub mod program;
 pub mod proxy;
@@ -73,7 +74,8 @@ macro_rules! need_server {
 
 /// Is there no `mariadbd` here? Says so loudly, and panics in CI.
 pub fn server_missing(who: &str) -> bool {
-    if find_program("mariadbd").is_some() && find_program("mariadb-install-db").is_some() {
+    let installs = flavor::is_mysql() || find_program("mariadb-install-db").is_some();
+    if find_program("mariadbd").is_some() && installs {
         return false;
     }
     assert!(std::env::var_os("CI").is_none(), "mariadbd is not installed: 'make deps'");
@@ -83,10 +85,14 @@ pub fn server_missing(who: &str) -> bool {
     true
 }
 
-/// A program by name, from PATH or the directories of system programs.
+/// A program by MariaDB's name of it: of the chosen server, from PATH or the directories of
+/// system programs.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+    let name = flavor::program(name);
+    let bin = flavor::chosen().bin.clone();
+    bin.into_iter()
+        .chain(std::env::split_paths(&path))
         .chain(["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/local/bin"].map(PathBuf::from))
         .map(|d| d.join(name))
         .find(|p| p.is_file())

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Server, wait_until};
+use super::{Server, flavor, wait_until};
 
 /// The password of both accounts; nothing but option files may hold it.
 pub const PASSWORD: &str = "S3cret-of-the-tests";
@@ -64,7 +64,8 @@ impl Primary {
 
     /// Makes an account.
     pub fn create_account(&self, account: Account) {
-        let Account { user, grants } = account;
+        let user = account.user;
+        let grants = flavor::grants(account.grants);
         self.sql(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{PASSWORD}'"));
         self.sql(&format!("GRANT {grants} ON *.* TO '{user}'@'%'"));
     }
@@ -88,6 +89,8 @@ impl Primary {
             .unwrap();
         write!(file, "[client]\nhost=127.0.0.1\nport={port}\nuser={user}\npassword={password}\n")
             .unwrap();
+        // Without TLS the default login of MySQL wants the server's public key.
+        file.write_all(flavor::either("", "get-server-public-key\n").as_bytes()).unwrap();
     }
 
     /// Begins a new binary log and removes all earlier ones, waiting out whoever reads them.
@@ -108,9 +111,10 @@ impl Primary {
                 "CREATE TABLE {schema}.t{t} (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL, \
                  text VARCHAR(200) NOT NULL, KEY (n)) ENGINE=InnoDB"
             ));
+            let (before, numbers) = flavor::numbers(schema, rows);
             self.sql(&format!(
-                "INSERT INTO {schema}.t{t} (n, text) \
-                 SELECT seq % 1000, REPEAT(SHA2(seq + {t}, 256), 2) FROM {schema}.seq_1_to_{rows}"
+                "{before}INSERT INTO {schema}.t{t} (n, text) \
+                 SELECT seq % 1000, REPEAT(SHA2(seq + {t}, 256), 2) FROM {numbers}"
             ));
         }
     }
@@ -123,15 +127,12 @@ impl Primary {
             "CREATE TABLE IF NOT EXISTS {schema}.backlog \
              (id INT PRIMARY KEY AUTO_INCREMENT, text VARCHAR(64)) ENGINE=InnoDB"
         ));
-        let block = |n: u32| {
-            format!(
-                "BEGIN NOT ATOMIC FOR i IN 1..{n} DO \
-                 INSERT INTO {schema}.backlog (text) VALUES (MD5(i)); END FOR; END"
-            )
-        };
+        let insert = format!("INSERT INTO {schema}.backlog (text) VALUES (SHA2(i, 224))");
         // In pieces, so that each stays far below the read time-out of the session.
         for done in (0..count).step_by(20_000) {
-            self.sql(&block((count - done).min(20_000)));
+            flavor::repeat((count - done).min(20_000), &insert).iter().for_each(|part| {
+                self.sql(part);
+            });
         }
     }
 }
@@ -170,10 +171,11 @@ impl Replica {
     fn of(primary: &Primary, replica: Server) -> Replica {
         let port = primary.port();
         let (user, password) = (COMPARE.user, PASSWORD);
-        replica.sql(&format!(
-            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='{user}', \
-             MASTER_PASSWORD='{password}', MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1"
-        ));
+        let source = format!(
+            "MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='{user}', \
+             MASTER_PASSWORD='{password}', MASTER_CONNECT_RETRY=1"
+        );
+        replica.sql(&flavor::change_master(&source));
         Replica(replica)
     }
 
@@ -184,13 +186,14 @@ impl Replica {
         if reached() {
             return;
         }
-        self.sql(&format!("START SLAVE UNTIL master_gtid_pos='{position}'"));
+        let until = flavor::either("master_gtid_pos", "SQL_AFTER_GTIDS");
+        self.sql(&format!("START SLAVE UNTIL {until}='{position}'"));
         wait_until(&format!("the replica to stop at {position}"), super::PATIENCE * 3, || {
             let status = self.record("SHOW SLAVE STATUS").expect("a replica");
             for key in ["Last_SQL_Errno", "Last_IO_Errno"] {
                 assert_eq!(status[key], "0", "replica: {status:?}");
             }
-            status["Slave_SQL_Running"] == "No"
+            status[&flavor::column("Slave_SQL_Running")] == "No"
         });
         self.sql("STOP SLAVE");
         assert!(reached(), "the replica is at {}, not at {position}", self.position());

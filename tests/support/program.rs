@@ -68,6 +68,7 @@ impl Rollforward {
         line.push(env!("CARGO_BIN_EXE_rollforward").into());
         line.extend(self.args.iter().cloned());
         let mut command = Command::new(&line[0]);
+        super::flavor::path_for(&mut command);
         command.args(&line[1..]).envs(self.env.iter().cloned());
         let output = TempDir::new("output");
         let file = |name: &str| File::create(output.path().join(name)).unwrap();

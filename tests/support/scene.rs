@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::program::dump_scratch;
 use super::{
     Checkpoint, DUMP, NIGHTLY, Outcome, Primary, Replica, Rollforward, Server, TempDir,
-    assert_same, processes_under, snapshot,
+    assert_same, find_program, flavor, processes_under, snapshot,
 };
 
 /// The patience with one command of the program.
@@ -75,6 +75,9 @@ impl Scene {
             .arg(&self.scratch)
             .arg("--defaults-file")
             .arg(account)
+            .args(flavor::chosen().bin.iter().flat_map(|_| {
+                ["--mysqld".into(), find_program("mariadbd").expect("a server").into_os_string()]
+            }))
             .args(["--backoff-base=50ms", "--backoff-cap=500ms", "--poll-interval=200ms"])
             .args(["--jobs=2", "--start-timeout=30s", "--shutdown-timeout=30s"])
             .scratch(&self.scratch)

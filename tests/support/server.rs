@@ -13,8 +13,8 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder, Value};
 
-use super::template::{self, FORMAT};
-use super::{PATIENCE, TempDir, end, kill, wait_for, wait_until};
+use super::template;
+use super::{PATIENCE, TempDir, end, flavor, kill, wait_for, wait_until};
 
 /// Rows of text, as a client in batch mode prints them: `NULL` for no value.
 pub type Rows = Vec<Vec<String>>;
@@ -57,7 +57,11 @@ impl Server {
         static SERVER_ID: AtomicU32 = AtomicU32::new(1);
         let id = 1000 + SERVER_ID.fetch_add(1, Ordering::Relaxed);
         let mut all: Vec<OsString> = vec![format!("--server-id={id}").into()];
-        all.extend(FORMAT.map(OsString::from));
+        all.extend(template::format().map(OsString::from));
+        all.extend(flavor::always().iter().map(OsString::from));
+        // The default of MySQL is a binary log everywhere.
+        let logs = args.iter().any(|a| a.starts_with("--log-bin"));
+        all.extend((flavor::is_mysql() && !logs).then(|| OsString::from("--skip-log-bin")));
         all.extend(
             [
                 "--skip-name-resolve",
@@ -69,7 +73,7 @@ impl Server {
             ]
             .map(OsString::from),
         );
-        all.extend(args.iter().map(OsString::from));
+        all.extend(args.iter().filter_map(|a| flavor::option(a)).map(OsString::from));
         let name = name.to_string();
         let session = Mutex::new(None);
         let mut server = Server { name, dir, datadir, args: all, port: None, child: None, session };
@@ -114,7 +118,7 @@ impl Server {
                 self.child = Some(child);
                 true
             }
-            Err(_) if self.log().contains("Bind on TCP/IP port") && self.port.is_some() => {
+            Err(_) if self.log().contains("ind on TCP/IP port") && self.port.is_some() => {
                 let _ = fs::remove_file(self.error_log());
                 false
             }
@@ -152,7 +156,7 @@ impl Server {
         if held.is_none() {
             *held = Some(self.open()?);
         }
-        let result = query(held.as_mut().expect("just opened"), text);
+        let result = query(held.as_mut().expect("just opened"), &flavor::sql(text));
         if !matches!(result, Ok(_) | Err(mysql::Error::MySqlError(_))) {
             *held = None;
         }
@@ -164,7 +168,9 @@ impl Server {
     pub fn value(&self, text: &str) -> String {
         let rows = self.sql(text);
         let first = rows.into_iter().next().and_then(|r| r.into_iter().next());
-        first.unwrap_or_else(|| panic!("{}: no row from: {text}", self.name))
+        let first = first.unwrap_or_else(|| panic!("{}: no row from: {text}", self.name));
+        // As MySQL prints the parts of a position.
+        first.replace(",\n", ",")
     }
 
     /// The first row by the names of its columns, as of `SHOW SLAVE STATUS`.
@@ -172,7 +178,7 @@ impl Server {
     pub fn record(&self, text: &str) -> Option<BTreeMap<String, String>> {
         let mut held = self.hold();
         let session = held.as_mut().expect("a running server");
-        let row: Option<mysql::Row> = session.query_first(text).unwrap();
+        let row: Option<mysql::Row> = session.query_first(flavor::sql(text)).unwrap();
         let row = row?;
         let names: Vec<String> = row.columns_ref().iter().map(|c| c.name_str().into()).collect();
         Some(names.into_iter().zip(row.unwrap().into_iter().map(text_of)).collect())
@@ -215,7 +221,7 @@ impl Server {
 
     /// Adds an option for the next [`Server::restart`].
     pub fn add_option(&mut self, option: &str) {
-        self.args.push(option.into());
+        self.args.extend(flavor::option(option).map(OsString::from));
     }
 
     /// Its data directory.

@@ -4,10 +4,15 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{find_program, is_root, run_helper};
+use super::{find_program, flavor, is_root, run_helper};
 
 /// Options that change what is on disk: the same at installation and at every start.
-pub const FORMAT: [&str; 2] = ["--innodb-log-file-size=16M", "--innodb-fast-shutdown=1"];
+const FORMAT: [&str; 2] = ["--innodb-log-file-size=16M", "--innodb-fast-shutdown=1"];
+
+/// The same in the server's words.
+pub fn format() -> impl Iterator<Item = String> {
+    FORMAT.into_iter().filter_map(flavor::option)
+}
 
 /// `mariadbd` with `--no-defaults` and, for root, the switch that lets it run as such.
 pub fn mariadbd() -> Command {
@@ -25,6 +30,8 @@ pub fn copy_to(datadir: &Path) {
     let mut copy = Command::new("cp");
     copy.args(["-a", "--sparse=always", "--reflink=auto", "--"]).arg(&template).arg(datadir);
     run_helper(&mut copy, "");
+    // Each server makes its own uuid.
+    let _ = fs::remove_file(datadir.join("auto.cnf"));
 }
 
 fn template() -> PathBuf {
@@ -56,10 +63,22 @@ fn template() -> PathBuf {
 }
 
 fn install(datadir: &Path) {
+    if flavor::is_mysql() {
+        let mut command = flavor::initialize_mysql(mariadbd(), datadir);
+        command.args(flavor::always()).args(format());
+        run_helper(&mut command, "");
+        return;
+    }
     let mut command = Command::new(find_program("mariadb-install-db").expect("install-db"));
     command.arg("--no-defaults").arg(format!("--datadir={}", datadir.display()));
+    if let Some(bin) = &flavor::chosen().bin {
+        // Its own files, not the system's.
+        let script = bin.join("mariadb-install-db").canonicalize().unwrap();
+        let base = script.parent().and_then(Path::parent).unwrap();
+        command.arg(format!("--basedir={}", base.display()));
+    }
     command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
-    command.args(["--skip-name-resolve", "--force"]).args(FORMAT);
+    command.args(["--skip-name-resolve", "--force"]).args(format());
     // Its own: a server removes the temporary tables of all others that share it.
     let tmp = datadir.with_file_name("template-tmp");
     let _ = fs::create_dir(&tmp);
@@ -75,7 +94,7 @@ fn install(datadir: &Path) {
         .arg(format!("--datadir={}", datadir.display()))
         .arg("--bootstrap")
         .arg(tmp)
-        .args(FORMAT);
+        .args(format());
     run_helper(
         &mut bootstrap,
         "USE mysql;\nDELETE FROM global_priv WHERE User = '';\nDELETE FROM db WHERE User = '';\n",

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::{Primary, Scene, find_program};
+use super::{Primary, Scene, find_program, flavor};
 
 impl Primary {
     /// Writes `count` transactions into `SCHEMA.slow`, each of which takes the private server,
@@ -17,13 +17,15 @@ impl Primary {
         ));
         // As a statement, so that it is evaluated again where it is applied. Only the private
         // server runs with this setting.
-        self.sql(&format!(
-            "SET SESSION binlog_format = 'STATEMENT'; \
-             BEGIN NOT ATOMIC FOR i IN 1..{count} DO INSERT INTO {schema}.slow (n) VALUES \
-             (IF(@@global.innodb_flush_log_at_trx_commit = 0, SLEEP({seconds}), 0)); \
-             END FOR; END; \
-             SET SESSION binlog_format = 'MIXED'"
-        ));
+        self.sql("SET SESSION binlog_format = 'STATEMENT'");
+        let insert = format!(
+            "INSERT INTO {schema}.slow (n) VALUES \
+             (IF(@@global.innodb_flush_log_at_trx_commit = 0, SLEEP({seconds}), 0))"
+        );
+        flavor::repeat(count, &insert).iter().for_each(|part| {
+            self.sql(part);
+        });
+        self.sql("SET SESSION binlog_format = 'MIXED'");
     }
 }
 
@@ -32,7 +34,10 @@ impl Scene {
     pub fn fake_mysqld(&self, name: &str, body: &str) -> PathBuf {
         let real = find_program("mariadbd").expect("mariadbd");
         let path = self.path(name);
-        let text = format!("#!/bin/sh\n{body}\n").replace("MYSQLD", &real.to_string_lossy());
+        // Whoever asks for its version before it is started is answered by the real one.
+        let version = "case \" $* \" in *' --version '*) exec MYSQLD \"$@\" ;; esac";
+        let text =
+            format!("#!/bin/sh\n{version}\n{body}\n").replace("MYSQLD", &real.to_string_lossy());
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path

@@ -99,9 +99,12 @@ fn write(session: &mut Conn, schema: &str, n: u64, ddl: bool) -> Result<(), mysq
     let t = n % 4;
     let table = format!("{schema}.w{t}");
     query(session, "BEGIN")?;
-    query(session, &format!("INSERT INTO {table} (n, text) VALUES ({n}, MD5({n}))"))?;
+    query(session, &format!("INSERT INTO {table} (n, text) VALUES ({n}, SHA2({n}, 224))"))?;
     if n.is_multiple_of(3) {
-        query(session, &format!("UPDATE {table} SET text = SHA1({n}) WHERE id = {}", n / 8 + 1))?;
+        query(
+            session,
+            &format!("UPDATE {table} SET text = SHA2({n}, 256) WHERE id = {}", n / 8 + 1),
+        )?;
     }
     if n.is_multiple_of(7) {
         query(session, &format!("DELETE FROM {table} WHERE id = {}", n / 16 + 1))?;

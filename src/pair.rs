@@ -1,0 +1,186 @@
+//! Which server program may run on which data and follow which primary.
+//!
+//! Data of another flavor does not start at all, newer data not on an older server, and a newer
+//! server changes older data for good. So all three must be of one flavor and one series; that is
+//! found out before a byte is written.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::gtid::Flavor;
+use crate::install::Tool;
+use crate::process::{Child, Exit};
+use crate::supervisor::{Look, Supervisor, Wait};
+
+/// A program that does not say its version for so long is let go: its start will tell.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The settings that must be the same for as long as data lives.
+const FOR_LIFE: [&str; 2] = ["lower_case_table_names", "innodb_page_size"];
+
+/// What a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    flavor: Flavor,
+    numbers: Vec<u32>,
+    text: String,
+}
+
+impl Version {
+    /// From the text of `SELECT VERSION()`, as `10.11.19-MariaDB` or `8.4.3`.
+    pub fn parse(text: &str) -> Option<Version> {
+        let first = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+        let numbers: Vec<u32> = first.split('.').map_while(|n| n.parse().ok()).collect();
+        let flavor = Flavor::from_version(text);
+        (numbers.len() >= 2).then(|| Version { flavor, numbers, text: text.into() })
+    }
+
+    /// From what a server program says of itself, as `mysqld  Ver 8.4.3 for Linux on x86_64`.
+    fn of_program(text: &str) -> Option<Version> {
+        Version::parse(text.split_once("Ver ")?.1.split_whitespace().next()?)
+    }
+
+    /// Whose words it speaks.
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    fn series(&self) -> &[u32] {
+        &self.numbers[..2]
+    }
+
+    fn shown(&self) -> String {
+        match self.flavor {
+            Flavor::MariaDb => self.text.clone(),
+            Flavor::MySql => format!("MySQL {}", self.text),
+        }
+    }
+}
+
+/// Asks the server program for its version; `None` when it does not say.
+///
+/// # Errors
+/// A stop.
+pub fn ask(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version>> {
+    let mut command = Command::new(program);
+    command.args(["--no-defaults", "--version"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // What cannot be executed shows, and is reported, when it is started in earnest.
+    let Ok(child) = Child::spawn(&mut command) else { return Ok(None) };
+    let mut tool = Tool(child);
+    let wait = Wait { every: Duration::from_millis(10), patience: Some(PATIENCE) };
+    let exit = supervisor
+        .wait_for(&mut tool, wait, |tool, _| Ok(tool.0.try_wait().map_or(Look::Still, Look::Done)));
+    let mut said = String::new();
+    // A few words, which the pipe holds; a child of it that lives on would keep that open.
+    if exit? == Some(Exit::Status(0))
+        && let Some(stdout) = tool.0.pipes().stdout.take()
+    {
+        let mut bytes = [0; 1024];
+        let length = stdout.take(1024).read(&mut bytes).unwrap_or(0);
+        said = String::from_utf8_lossy(&bytes[..length]).into_owned();
+    }
+    let version = Version::of_program(&said);
+    if version.is_none() {
+        log::debug!("{} does not say its version", program.display());
+    }
+    Ok(version)
+}
+
+/// May the server `program`, of version `its`, run on what `what` describes, of version `theirs`?
+///
+/// # Errors
+/// [`Error::Configuration`] naming both, and what would help.
+pub fn check(program: &Path, its: &Version, what: &str, theirs: &Version) -> Result<()> {
+    let (a, b) = (its.shown(), theirs.shown());
+    let program = program.display();
+    if its.flavor != theirs.flavor {
+        return Err(Error::config(format!(
+            "{what} is {b}, and the private server {program} is {a}: name one of its kind with \
+             --mysqld"
+        )));
+    }
+    if its.series() == theirs.series() {
+        return Ok(());
+    }
+    let why = if its.series() < theirs.series() { "an older" } else { "a newer" };
+    let series = theirs.series().iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+    Err(Error::config(format!(
+        "{what} is {b}, and the private server {program} is {a}, of {why} series: name one of \
+         {series} with --mysqld"
+    )))
+}
+
+/// Are those settings of a backup and of its primary alike that data keeps for life?
+///
+/// # Errors
+/// [`Error::Configuration`] naming the first that is not.
+pub fn check_settings(
+    backup: &str,
+    its: &[(String, String)],
+    primary: &str,
+    theirs: &[(String, String)],
+) -> Result<()> {
+    let value = |of: &[(String, String)], name: &str| {
+        of.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+    };
+    for name in FOR_LIFE {
+        if let (Some(a), Some(b)) = (value(its, name), value(theirs, name))
+            && a != b
+        {
+            return Err(Error::config(format!(
+                "backup {backup} has {name}={a}, and primary {primary} has {b}: data keeps it for \
+                 life; begin a new chain with rollforward seed"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_and_servers_say_their_version() {
+        for (text, series, flavor) in [
+            (
+                "mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian)",
+                [10, 11],
+                Flavor::MariaDb,
+            ),
+            ("/x y/Ver/mysqld  Ver 9.7.4-2 for Linux on x86_64", [9, 7], Flavor::MySql),
+        ] {
+            let version = Version::of_program(text).unwrap();
+            assert_eq!((version.series(), version.flavor), (series.as_slice(), flavor), "{text}");
+        }
+        assert_eq!(Version::parse("8.4.3").unwrap().numbers, [8, 4, 3]);
+        for text in ["", "mysqld", "Ver", "mysqld Ver x", "mysqld Ver 9"] {
+            assert_eq!(Version::of_program(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_flavor_and_one_series() {
+        let version = |text| Version::parse(text).unwrap();
+        let try_it = |program: &str, data: &str| {
+            let checked = check(Path::new("/m"), &version(program), "backup b", &version(data));
+            checked.map_err(|e| e.to_string()).err().unwrap_or_default()
+        };
+        assert_eq!(try_it("10.11.4-MariaDB", "10.11.19-MariaDB-log"), "");
+        assert_eq!(try_it("8.4.1", "8.4.3"), "");
+        for (program, data, says) in [
+            ("8.4.3", "10.11.19-MariaDB", "one of its kind"),
+            ("10.11.19-MariaDB", "8.4.3", "backup b is MySQL 8.4.3, and the private server /m is"),
+            ("10.11.19-MariaDB", "11.8.1-MariaDB", "of an older series: name one of 11.8"),
+            ("11.8.1-MariaDB", "10.11.19-MariaDB", "of a newer series: name one of 10.11"),
+            ("9.7.4", "8.0.40", "a newer series"),
+        ] {
+            let said = try_it(program, data);
+            assert!(said.contains(says), "{program} {data}: {said}");
+        }
+    }
+}
