@@ -17,17 +17,27 @@ pub type Tables = BTreeMap<String, String>;
 
 /// Tables of every schema but the server's own. The server's own are of Aria, and an event that
 /// runs writes them; what an account statement did to them meanwhile comes up when it is replayed.
-/// statistics of the server's own that it writes
-/// by itself are left out.
+/// Statistics that the server writes by itself are left out. A CSV table has no time, and a number
+/// of rows that reading it changes: see [`CSV`].
 const LIST: &str = "\
     SELECT CONCAT(table_schema, '.', table_name), \
            IF(table_schema <> 'mysql' AND engine IN ('MyISAM', 'Aria', 'CSV', 'ARCHIVE'), \
-              CONCAT_WS(' ', engine, update_time, table_rows, data_length), '') \
+              CONCAT_WS(' ', engine, IF(engine = 'CSV', NULL, \
+              CONCAT_WS(' ', update_time, table_rows, data_length))), '') \
     FROM information_schema.tables \
     WHERE table_schema NOT IN ('information_schema', 'performance_schema', 'sys') \
       AND NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log', \
                'table_stats', 'column_stats', 'index_stats', 'innodb_table_stats', \
                'innodb_index_stats', 'transaction_registry', 'gtid_slave_pos'))";
+
+/// The CSV tables, as they are in the list and as they stand in a statement.
+const CSV: &str = "\
+    SELECT CONCAT(table_schema, '.', table_name), \
+           CONCAT('`', REPLACE(table_schema, '`', '``'), '`.`', \
+                  REPLACE(table_name, '`', '``'), '`') \
+    FROM information_schema.tables \
+    WHERE engine = 'CSV' \
+      AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
 
 /// The tables of the primary.
 ///
@@ -35,7 +45,15 @@ const LIST: &str = "\
 /// As every question to the primary.
 pub fn list_primary(session: &mut Session, address: &Address) -> Result<Tables> {
     session.set_timeout(LISTING);
-    session.query(LIST).map(collect).map_err(|t| refused(address, t))
+    let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
+    let mut tables = query(LIST).map(collect)?;
+    for row in query(CSV)?.iter() {
+        let sum = query(&format!("CHECKSUM TABLE {}", row[1]))?;
+        if let Some(written) = tables.get_mut(row[0]) {
+            *written = format!("CSV {}", sum.get("Checksum"));
+        }
+    }
+    Ok(tables)
 }
 
 /// The tables of the private server.

@@ -4,13 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-// mod contents;
-// mod moves;
+mod contents;
+mod moves;
 mod outages;
 mod progress;
-// mod signals;
-// mod starts;
-// mod suspect;
+mod signals;
+mod starts;
+mod suspect;
 
 use std::time::Duration;
 

@@ -83,6 +83,16 @@ pub fn server_missing(who: &str) -> bool {
     true
 }
 
+/// strace is missing: loudly, and a failure in CI.
+pub fn strace_missing() -> bool {
+    if find_program("strace").is_some() {
+        return false;
+    }
+    assert!(std::env::var_os("CI").is_none(), "strace is not installed");
+    let _ = std::io::stderr().write_all(b"\n*** SKIPPED, strace is not installed ***\n");
+    true
+}
+
 /// A program by name, from PATH or the directories of system programs.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
