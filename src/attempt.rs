@@ -54,6 +54,8 @@ pub struct Attempts<'a> {
     pub(crate) repo: &'a Repository,
     pub(crate) scratch: &'a mut Scratch,
     anew: bool,
+    /// Dumps made in this pass.
+    pub(crate) dumps: u32,
     pub(crate) breaker: Breaker,
     pub(crate) bases: Bases<'a>,
     pub(crate) data: Data,
@@ -90,6 +92,7 @@ impl<'a> Attempts<'a> {
             repo,
             scratch,
             anew,
+            dumps: 0,
             breaker: Breaker::new(plan.max_failures, base, cap),
             bases: Bases::new(repo),
             data: Data::None,
@@ -292,6 +295,10 @@ impl<'a> Attempts<'a> {
             && let Some(facts) = self.facts.clone()
         {
             self.start(&facts)?;
+        }
+        if let Some(mysqld) = &mut self.mysqld {
+            catch_up::settle(self.supervisor, mysqld, self.flavor)
+                .map_err(|e| self.supervisor.explain(mysqld, e, self.plan.patience.shutdown))?;
         }
         self.data_as_of = self.bases.current().map_or(self.started, |b| b.manifest.data_as_of);
         self.shut_down()

@@ -20,6 +20,8 @@ use crate::supervisor::{Look, Supervisor, Wait};
 /// So many looks in a row without a connection, so far apart, are a failed attempt.
 const LOOKS: u32 = 3;
 const APART: Duration = Duration::from_secs(1);
+/// An applier that shows no sign of life for so long is not waited for when it is to stop.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// How far the pass has come.
 #[derive(Default)]
@@ -102,6 +104,29 @@ pub fn prepare(
     }
 }
 
+/// Lets the applier come to the end of what was received, as long as it moves or shows signs of
+/// life: a STOP in the middle of an hour's ALTER would wait for it and answer nobody meanwhile.
+///
+/// # Errors
+/// A stop, the death of mysqld, or no answer of it.
+pub fn settle(supervisor: &mut Supervisor, mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
+    replication::stop_receiver(mysqld, flavor)?;
+    let mut before: Option<Position> = None;
+    let wait = Wait { every: Duration::from_millis(200), patience: Some(SETTLING) };
+    supervisor.wait_for(mysqld, wait, |mysqld, checkpoint| {
+        let status = ReplicaStatus::read(mysqld, flavor)?;
+        let at = replication::position(mysqld, flavor)?;
+        if !status.applier_runs || at.contains(&status.whole) {
+            return Ok(Look::Done(()));
+        }
+        checkpoint.set("position", &at);
+        let moved = before.as_ref() != Some(&at);
+        before = Some(at);
+        Ok(if moved { Look::Moving } else { Look::Still })
+    })?;
+    Ok(())
+}
+
 /// One chase after the goal.
 pub struct Chase<'a> {
     /// The primary to follow.
@@ -132,6 +157,9 @@ impl Chase<'_> {
         // Already there, as after a failure on the way out: only the connection is to be seen.
         let there = begin.as_ref().is_some_and(|at| at.contains(self.goal));
         let until = if there { None } else { Some(self.goal) };
+        if !replication::is_at_work_for(mysqld, self.facts)? {
+            settle(supervisor, mysqld, self.facts.flavor)?;
+        }
         replication::start(mysqld, self.facts, self.account, until)?;
         let mut connection = Connection::default();
         // Until it is connected a look costs little and is worth much.

@@ -113,6 +113,7 @@ impl Attempts<'_> {
         let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
         let (primary, patience) = (&self.plan.primary, self.plan.patience);
         let seeded = seed::dump(supervisor, &setup, scratch, primary, facts, patience)?;
+        self.dumps += 1;
         self.scratch.set_stage(Stage::Ready, None)?;
         self.data = Data::Fresh;
         // This dump is whole only at the primary's position of after it, whatever was before.

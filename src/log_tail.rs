@@ -62,16 +62,20 @@ impl LogTail {
     }
 }
 
-/// The last error lines of a server's log, in one.
+/// The first and the last error lines of a server's log, in one. What a server could not read
+/// comes first, and who could not go on for that afterwards.
 pub fn quote(log: &str) -> String {
     let errors: Vec<String> = log.lines().filter_map(error_line).collect();
     let mut distinct: Vec<&String> = Vec::new();
     for line in errors.iter().rev() {
-        if !distinct.contains(&line) && distinct.len() < LINES {
+        if !distinct.contains(&line) {
             distinct.push(line);
         }
     }
     distinct.reverse();
+    if distinct.len() > LINES {
+        distinct.drain(1..distinct.len() - (LINES - 1));
+    }
     distinct.into_iter().map(String::as_str).collect::<Vec<_>>().join(" | ")
 }
 
@@ -128,6 +132,8 @@ database: ''. Query: 'create user u identified by 'xYz-12345'', Internal MariaDB
              failed' | Failed to access directory"
         );
         assert_eq!(quote("nothing of note\n"), "");
+        let many: String = (1..=9).map(|n| format!("x [ERROR] e{n}\n")).collect();
+        assert_eq!(quote(&many), "e1 | e8 | e9");
         assert_eq!(
             quote("261122 18:11:00 [ERROR] mariadbd got signal 11 ;"),
             "mariadbd got signal 11 ;"

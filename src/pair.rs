@@ -43,11 +43,6 @@ impl Version {
         Version::parse(text.split_once("Ver ")?.1.split_whitespace().next()?)
     }
 
-    /// Whose words it speaks.
-    pub fn flavor(&self) -> Flavor {
-        self.flavor
-    }
-
     fn series(&self) -> &[u32] {
         &self.numbers[..2]
     }
@@ -165,7 +160,7 @@ mod tests {
 
     #[test]
     fn one_flavor_and_one_series() {
-        let version = |text| Version::parse(text).unwrap();
+        let version = |text: &str| Version::parse(text).unwrap();
         let try_it = |program: &str, data: &str| {
             let checked = check(Path::new("/m"), &version(program), "backup b", &version(data));
             checked.map_err(|e| e.to_string()).err().unwrap_or_default()

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::mysqld::forget_replication;
 use crate::random::random_fraction;
 use crate::scratch::Stage;
+use crate::seed;
 use crate::watched::Nobody;
 
 impl Attempts<'_> {
@@ -62,13 +63,19 @@ impl Attempts<'_> {
                 self.its_mysqld_died();
             }
         }
-        if error.may_be_the_datas() && suspect {
+        let dumped = self.is_the_dumps(&error);
+        if dumped || (error.may_be_the_datas() && suspect) {
             self.end_mysqld();
             forget_replication(&self.scratch.data())?;
             self.scratch.set_stage(Stage::Partial, None)?;
             // It is counted: with fresh data it may go well.
             error = Error::OnSuspectData(Box::new(error));
-            log::warn!("{}: on data that may be to blame, which is restored anew", error.cause());
+            let how = if dumped {
+                "a dump of several moments, which is made"
+            } else {
+                "data that may be to blame, which is restored"
+            };
+            log::warn!("{}: on {how} anew", error.cause());
         } else if !error.is_temporary() {
             return Err(error);
         }
@@ -99,6 +106,15 @@ impl Attempts<'_> {
         self.pause(wait)?;
         self.breaker.probe(Instant::now());
         Ok(false)
+    }
+
+    /// Is it a statement that cannot be applied to what was dumped? Accounts, routines and views
+    /// take no part in a dump's snapshot: one that was made meanwhile is in the dump, and comes
+    /// again by replication. The next dump has it before its position.
+    fn is_the_dumps(&self, error: &Error) -> bool {
+        let applying = self.bases.current().is_none() && self.mysqld.is_some();
+        let failed = matches!(error, Error::ReplicationError { errno, .. } if *errno != 0);
+        applying && failed && self.dumps < seed::TRIES
     }
 
     /// Waits, with an eye on mysqld if it runs; its death then is found by the next attempt.

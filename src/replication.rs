@@ -12,7 +12,8 @@ use crate::session::{Account, ServerKey, Tls, TlsMode, quoted};
 /// Points replication at the primary of `facts` and starts it, whatever it did before. It stops
 /// by itself at `until`: what the primary writes behind that, be it an hour's ALTER, must not be
 /// under way when replication is stopped. Without `until` only the receiver is started, to see
-/// that it gets connected.
+/// that it gets connected. An applier that is at work on what came from the same address is left
+/// alone: to stop it would be to wait for its statement.
 ///
 /// # Errors
 /// What the private server says; [`Error::MysqldHung`] when it says nothing.
@@ -26,6 +27,10 @@ pub fn start(
     let (user, password) = (quoted(&account.user), quoted(&account.password.0));
     match facts.flavor {
         Flavor::MariaDb => {
+            if until.is_some() && is_at_work_for(mysqld, facts)? {
+                mysqld.run("STOP SLAVE IO_THREAD")?;
+                return mysqld.run("START SLAVE IO_THREAD");
+            }
             mysqld.run("STOP SLAVE")?;
             mysqld.run(&format!(
                 "CHANGE MASTER TO MASTER_HOST={host}, MASTER_PORT={port}, MASTER_USER={user}, \
@@ -56,6 +61,27 @@ pub fn start(
             mysqld.run(&format!("START REPLICA {what} {login}"))
         }
     }
+}
+
+/// Does the applier run, and is replication pointed at the primary of `facts` already?
+///
+/// # Errors
+/// As [`start`].
+pub fn is_at_work_for(mysqld: &mut Mysqld, facts: &Facts) -> Result<bool> {
+    let status = ReplicaStatus::read(mysqld, facts.flavor)?;
+    let Address { host, port } = &facts.address;
+    Ok(status.applier_runs && status.from == (host.clone(), port.to_string()))
+}
+
+/// Stops the thread that receives, which waits for nobody.
+///
+/// # Errors
+/// As [`start`].
+pub fn stop_receiver(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
+    mysqld.run(match flavor {
+        Flavor::MariaDb => "STOP SLAVE IO_THREAD",
+        Flavor::MySql => "STOP REPLICA IO_THREAD",
+    })
 }
 
 fn tls_words(tls: &Tls, side: &str) -> String {
@@ -138,6 +164,10 @@ pub struct ReplicaStatus {
     pub applier_runs: bool,
     /// What was received so far, for comparing only.
     pub received: String,
+    /// The transactions that were received whole.
+    pub whole: Position,
+    /// Host and port that replication is pointed at.
+    from: (String, String),
     receiver_error: (u16, String),
     applier_error: (u16, String),
 }
@@ -148,15 +178,17 @@ impl ReplicaStatus {
     /// # Errors
     /// As [`start`].
     pub fn read(mysqld: &mut Mysqld, flavor: Flavor) -> Result<ReplicaStatus> {
-        let (sql, side, received) = match flavor {
+        let (sql, side, other, received) = match flavor {
             Flavor::MariaDb => (
                 "SHOW SLAVE STATUS",
                 "Slave",
+                "Master",
                 ["Gtid_IO_Pos", "Master_Log_File", "Read_Master_Log_Pos", "Relay_Log_Space"],
             ),
             Flavor::MySql => (
                 "SHOW REPLICA STATUS",
                 "Replica",
+                "Source",
                 ["Retrieved_Gtid_Set", "Source_Log_File", "Read_Source_Log_Pos", "Relay_Log_Space"],
             ),
         };
@@ -175,6 +207,12 @@ impl ReplicaStatus {
             receiver,
             applier_runs: row.get(&format!("{side}_SQL_Running")) == "Yes",
             received: received.map(|c| row.get(c)).join(" "),
+            whole: Position::parse(flavor, row.get(received[0]))
+                .map_err(|text| Error::ReplicationError { errno: 0, text })?,
+            from: (
+                row.get(&format!("{other}_Host")).to_string(),
+                row.get(&format!("{other}_Port")).to_string(),
+            ),
             receiver_error: error("IO"),
             applier_error: error("SQL"),
         })

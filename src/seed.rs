@@ -49,8 +49,9 @@ pub struct Seeded {
     pub version: String,
 }
 
-/// A dump that failed while tables came, went or changed is made anew, so often.
-const TRIES: u32 = 3;
+/// A dump that failed while tables came, went or changed is made, all in all, so often; and so is
+/// one that what happened meanwhile cannot be applied to.
+pub const TRIES: u32 = 3;
 
 /// Fills the scratch directory with a dump of the primary, as a data directory that was shut
 /// down cleanly.

@@ -32,11 +32,13 @@ pub type Tables = BTreeMap<String, Table>;
 /// Tables of every schema but the server's own views of itself. Those of `mysql` are of Aria on
 /// MariaDB, and an event that runs writes them; what an account statement did to them meanwhile
 /// comes up when it is replayed. What a server writes by itself is left out: logs, statistics,
-/// its position.
+/// its position. A CSV table has no time, and a number of rows that reading it changes: see
+/// [`CSV`].
 const LIST: &str = "\
     SELECT CONCAT(table_schema, '.', table_name), \
            IF(table_schema <> 'mysql' AND engine IN ('MyISAM', 'Aria', 'CSV', 'ARCHIVE'), \
-              CONCAT_WS(' ', engine, update_time, table_rows, data_length), ''), \
+              CONCAT_WS(' ', engine, IF(engine = 'CSV', NULL, \
+              CONCAT_WS(' ', update_time, table_rows, data_length))), ''), \
            COALESCE(table_rows, 0), COALESCE(data_length, 0), COALESCE(index_length, 0) \
     FROM information_schema.tables \
     WHERE table_schema NOT IN ('information_schema', 'performance_schema', 'sys') \
@@ -48,12 +50,29 @@ const LIST: &str = "\
 /// MySQL would tell for a day when a table was written last.
 const NO_CACHE: &str = "SET SESSION information_schema_stats_expiry = 0";
 
+/// The CSV tables, as they are in the list and as they stand in a statement.
+const CSV: &str = "\
+    SELECT CONCAT(table_schema, '.', table_name), \
+           CONCAT('`', REPLACE(table_schema, '`', '``'), '`.`', \
+                  REPLACE(table_name, '`', '``'), '`') \
+    FROM information_schema.tables \
+    WHERE engine = 'CSV' \
+      AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
+
 /// The tables of the primary.
 ///
 /// # Errors
 /// As every question to the primary.
 pub fn list_primary(session: &mut Session, facts: &Facts) -> Result<Tables> {
-    list(session, facts.flavor).map_err(|t| refused(&facts.address, t))
+    let refused = |t| refused(&facts.address, t);
+    let mut tables = list(session, facts.flavor).map_err(refused)?;
+    for row in session.query(CSV).map_err(refused)?.iter() {
+        let sum = session.query(&format!("CHECKSUM TABLE {}", row[1])).map_err(refused)?;
+        if let Some(table) = tables.get_mut(row[0]) {
+            table.changed = format!("CSV {}", sum.get("Checksum"));
+        }
+    }
+    Ok(tables)
 }
 
 /// The tables of the private server.

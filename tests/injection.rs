@@ -8,12 +8,11 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use support::repository::{Json, all_packs, copy, pack_path, packs_of};
-use support::{Outcome, Rollforward, Scene, Server, find_program, processes_under, wait_until};
+use support::{Outcome, Rollforward, Scene, Server, processes_under, strace_missing, wait_until};
 
 const LONG: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -141,16 +140,6 @@ impl Place {
 }
 
 type Paths = fn(&Place) -> Vec<PathBuf>;
-
-/// strace is missing: loudly, and a failure in CI.
-fn strace_missing() -> bool {
-    if find_program("strace").is_some() {
-        return false;
-    }
-    assert!(std::env::var_os("CI").is_none(), "strace is not installed");
-    let _ = std::io::stderr().write_all(b"\n*** SKIPPED, strace is not installed ***\n");
-    true
-}
 
 fn scene() -> Scene {
     let scene = Scene::seeded("faults");

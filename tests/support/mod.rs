@@ -85,6 +85,16 @@ pub fn server_missing(who: &str) -> bool {
     true
 }
 
+/// strace is missing: loudly, and a failure in CI.
+pub fn strace_missing() -> bool {
+    if find_program("strace").is_some() {
+        return false;
+    }
+    assert!(std::env::var_os("CI").is_none(), "strace is not installed");
+    let _ = std::io::stderr().write_all(b"\n*** SKIPPED, strace is not installed ***\n");
+    true
+}
+
 /// A program by MariaDB's name of it: of the chosen server, from PATH or the directories of
 /// system programs.
 pub fn find_program(name: &str) -> Option<PathBuf> {

@@ -163,6 +163,17 @@ impl Replica {
         )
     }
 
+    /// One that listens and keeps a binary log, so that it can be followed itself.
+    pub fn with_log(primary: &Primary) -> Replica {
+        let args = ["--skip-slave-start", "--log-bin=binlog", "--log-slave-updates"];
+        Replica::of(primary, Server::start("second", true, &args))
+    }
+
+    /// Where it is reached, if it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.expect("one that listens"))
+    }
+
     /// The same on a restored data directory, from the position of its backup on.
     pub fn start_on(primary: &Primary, datadir: &Path) -> Replica {
         Replica::of(primary, Server::start_on(datadir))

@@ -1,4 +1,5 @@
-//! A line between the private server and the primary that can be made slow, cut and mended.
+//! A line between the private server and the primary that can be made slow, cut, made to swallow
+//! all, and mended.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,6 +20,8 @@ pub struct Proxy {
 struct Shared {
     to: u16,
     cut: AtomicBool,
+    /// Everything is swallowed and nothing closed.
+    hole: AtomicBool,
     ended: AtomicBool,
     /// Connections of an earlier one are closed.
     generation: AtomicU64,
@@ -49,6 +52,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             to: primary.port(),
             cut: AtomicBool::new(false),
+            hole: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             rate: AtomicU64::new(u64::MAX),
@@ -66,8 +70,10 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", own.to)) else { continue };
                 let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let (up, down) = (own.clone(), own.clone());
-                std::thread::spawn(move || up.pass_on(client, server, false));
-                std::thread::spawn(move || down.pass_on(server2, client2, true));
+                let dead = Arc::new(AtomicBool::new(own.hole.load(Ordering::SeqCst)));
+                let dead2 = dead.clone();
+                std::thread::spawn(move || up.pass_on(client, server, &dead, false));
+                std::thread::spawn(move || down.pass_on(server2, client2, &dead2, true));
             }
         });
         Proxy { port, shared }
@@ -83,6 +89,12 @@ impl Proxy {
         self.shared.cut.store(true, Ordering::SeqCst);
     }
 
+    /// Swallows everything, both ways, and closes nothing: as a firewall that has forgotten. The
+    /// connections that live to see it stay dead after [`Proxy::mend`], too.
+    pub fn swallow(&self) {
+        self.shared.hole.store(true, Ordering::SeqCst);
+    }
+
     /// Closes the connections there are, and takes new ones as before.
     pub fn interrupt(&self) {
         self.shared.generation.fetch_add(1, Ordering::SeqCst);
@@ -91,6 +103,7 @@ impl Proxy {
     /// Passes on again.
     pub fn mend(&self) {
         self.shared.cut.store(false, Ordering::SeqCst);
+        self.shared.hole.store(false, Ordering::SeqCst);
     }
 
     /// Bytes that passed so far, both ways.
@@ -126,7 +139,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, slowly: bool) {
+    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, dead: &AtomicBool, slowly: bool) {
         let _ = from.set_read_timeout(Some(Duration::from_millis(20)));
         let mut buffer = [0; 16 << 10];
         let record = self.records.as_ref().map(|records| {
@@ -140,10 +153,18 @@ impl Shared {
             let rate = if slowly { self.rate.load(Ordering::SeqCst) } else { u64::MAX };
             // In fiftieths of a second.
             let most = usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, buffer.len());
-            let got = match from.read(&mut buffer[..most]) {
+            let got = from.read(&mut buffer[..most]);
+            if self.hole.load(Ordering::SeqCst) {
+                dead.store(true, Ordering::SeqCst);
+            }
+            let is_dead = dead.load(Ordering::SeqCst);
+            let got = match got {
+                // The other side does not hear of it; the stream is closed with its last clone.
+                Ok(0) | Err(_) if is_dead && !is_wait(&got) => return,
                 Ok(0) => break,
+                Ok(_) if is_dead => continue,
                 Ok(got) => got,
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) if is_wait(&got) => continue,
                 Err(_) => break,
             };
             if let Some(record) = &record {
@@ -159,4 +180,9 @@ impl Shared {
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
+}
+
+/// Was nothing there yet?
+fn is_wait(got: &std::io::Result<usize>) -> bool {
+    matches!(got, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -15,6 +15,11 @@ impl Primary {
             "CREATE TABLE IF NOT EXISTS {schema}.slow \
              (id INT PRIMARY KEY AUTO_INCREMENT, n INT) ENGINE=InnoDB"
         ));
+        self.slow_rows(schema, count, seconds);
+    }
+
+    /// The same where the table is there already, so that nothing quick comes first.
+    pub fn slow_rows(&self, schema: &str, count: u32, seconds: f64) {
         // As a statement, so that it is evaluated again where it is applied. Only the private
         // server runs with this setting.
         self.sql("SET SESSION binlog_format = 'STATEMENT'");

@@ -1,0 +1,198 @@
+//! Data that may be to blame: what a kill left behind is gone on with only where that is right,
+//! and an error on it is answered by a fresh restore. The same for what a dump brought.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{
+    PATIENCE, Primary, Proxy, Replica, Scene, Server, kill, run_helper, wait_until,
+};
+use crate::{LONG, count, need_server, wait_until_moving};
+
+/// A copy of the scratch data, to look into without touching it.
+fn copy_of_data(scene: &Scene, name: &str) -> PathBuf {
+    let to = scene.path(name);
+    run_helper(Command::new("cp").arg("-a").arg(scene.scratch.join("data")).arg(&to), "");
+    to
+}
+
+/// `count` transactions, each of which adds one to `shop.counter`: applied twice, it counts twice.
+fn count_up(primary: &Primary, count: u32) {
+    primary.sql(&format!(
+        "SET SESSION binlog_format = 'STATEMENT'; \
+         BEGIN NOT ATOMIC FOR i IN 1..{count} DO UPDATE shop.counter SET n = n + 1; END FOR; END; \
+         SET SESSION binlog_format = 'MIXED'"
+    ));
+}
+
+#[test]
+fn a_counter_outside_of_innodb_is_right_after_a_kill_where_going_on_would_count_twice() {
+    need_server!();
+    let scene = Scene::new("counter");
+    scene.primary.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.counter (n BIGINT) ENGINE=MyISAM; \
+         INSERT INTO shop.counter VALUES (0)",
+    );
+    scene.seed();
+    count_up(&scene.primary, 6000);
+    let proxy = Proxy::start(&scene.primary);
+    proxy.slow_down(300_000);
+    let mut pass = scene.command("run").args(["--primary", &proxy.address()]).spawn();
+    let mysqld = wait_until_moving(&scene, &mut pass);
+    // Both at once: the data stays as the kill left it.
+    pass.kill(libc::SIGSTOP);
+    kill(mysqld, libc::SIGKILL);
+    pass.kill(libc::SIGKILL);
+    pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
+    // What the check is for: a replica that goes on from the position in this data.
+    let copy = copy_of_data(&scene, "naive");
+    for entry in fs::read_dir(&copy).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if ["master", "multi-master", "relay"].iter().any(|p| name.starts_with(p)) {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let naive = Replica::start_on(&scene.primary, &copy);
+    naive.advance_to(&scene.primary.gtid_pos());
+    let twice: u32 = naive.value("SELECT n FROM shop.counter").parse().unwrap();
+    println!("a replica that goes on after the kill counts {twice} of 6000");
+    assert!(twice > 6000, "{twice}: the kill hit between two transactions, of thousands");
+    let ended = scene.run().expect(0).says("shop/counter.MY").says("its mysqld was killed");
+    assert_eq!(count(&ended, "info: restored "), 1, "{ended}");
+    let restored = Server::start_on(&scene.restore(None));
+    assert_eq!(restored.value("SELECT n FROM shop.counter"), "6000");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn ddl_around_a_kill_ends_well() {
+    need_server!();
+    let scene = Scene::seeded("ddl");
+    for i in 0..120 {
+        scene.primary.sql(&format!(
+            "CREATE TABLE shop.d{i} (id INT PRIMARY KEY) ENGINE=InnoDB; \
+             INSERT INTO shop.d{i} VALUES (1); ALTER TABLE shop.d{i} ADD COLUMN n INT"
+        ));
+    }
+    let mut pass = scene.command("run").arg("--poll-interval=20ms").spawn();
+    for _ in 0..2 {
+        let mysqld = wait_until_moving(&scene, &mut pass);
+        kill(mysqld, libc::SIGKILL);
+        pass.wait_for_log("mysqld-died: ", PATIENCE);
+    }
+    let ended = pass.finish(LONG).expect(0);
+    println!("DDL around a kill\n{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    scene.assert_nothing_left();
+}
+
+/// Changes the data that a stopped pass left, by a server of our own.
+fn change(scene: &Scene, sql: &str) {
+    Server::start_on_with(&scene.scratch.join("data"), &["--skip-slave-start"]).also(sql);
+}
+
+impl Server {
+    /// Runs statements and shuts down cleanly.
+    fn also(mut self, sql: &str) {
+        self.sql(sql);
+        self.stop();
+    }
+}
+
+#[test]
+fn an_error_on_data_that_was_gone_on_with_is_answered_by_a_fresh_restore() {
+    need_server!();
+    type Spoil = fn(&Scene);
+    let ways: [(&str, &str, Spoil); 3] = [
+        // As a kill between an ALTER TABLE and the note of its position leaves it. (A CREATE TABLE
+        // that is there already is applied as CREATE OR REPLACE.)
+        ("replication-error: ", "replication failed with error 1060", |scene| {
+            change(scene, "ALTER TABLE shop.t0 ADD COLUMN late0 INT");
+        }),
+        ("mysqld-start: ", "it ended with status 1", |scene| {
+            let log = scene.scratch.join("data/ib_logfile0");
+            fs::File::options().write(true).open(log).unwrap().set_len(4096).unwrap();
+        }),
+        ("diverged: ", "the base holds 77-1-5", |scene| {
+            change(scene, "SET GLOBAL gtid_slave_pos = CONCAT(@@gtid_slave_pos, ',77-1-5')");
+        }),
+    ];
+    let scene = Scene::seeded("answered");
+    let replica = Replica::start(&scene.primary);
+    for (n, (cause, what, spoil)) in ways.into_iter().enumerate() {
+        scene.primary.slow_backlog("shop", 40, 0.05);
+        scene.primary.sql(&format!(
+            "CREATE TABLE shop.late{n} (id INT PRIMARY KEY) ENGINE=InnoDB; \
+             ALTER TABLE shop.t0 ADD COLUMN late{n} INT"
+        ));
+        let mut pass = scene.command("run").spawn();
+        wait_until_moving(&scene, &mut pass);
+        pass.kill(libc::SIGTERM);
+        pass.finish(PATIENCE).expect(143);
+        spoil(&scene);
+        let ended = scene.run().expect(0).says("going on with the data").says(what);
+        let ended = ended.says(&format!("{cause}on data that may be to blame"));
+        assert_eq!(count(&ended, "failure 1 of 11"), 1, "{ended}");
+        assert_eq!(count(&ended, "info: restored "), 1, "{ended}");
+        assert_eq!(scene.checkpoint().get("failures"), Some("0"));
+        scene.assert_newest_equals(&replica);
+        scene.assert_nothing_left();
+    }
+}
+
+#[test]
+fn an_account_that_is_made_while_the_dump_runs_costs_another_dump_and_no_verdict() {
+    need_server!();
+    let scene = Scene::new("dumped");
+    // Before the accounts, by its name.
+    scene.primary.fill("aaa", 2, 4000);
+    let proxy = Proxy::start(&scene.primary);
+    proxy.slow_down(1_500_000);
+    let seed = scene.command("seed").args(["--from", "dump", "--primary", &proxy.address()]);
+    let mut seed = seed.spawn();
+    let begun = scene.scratch.join("data/aaa/t0.ibd");
+    wait_until("the dump to be under way", PATIENCE, || {
+        assert!(!seed.has_ended(), "{}", seed.dump());
+        begun.exists()
+    });
+    scene.primary.sql("CREATE USER dup IDENTIFIED BY 'telltale'");
+    seed.wait_for_log("replication-error: ", PATIENCE);
+    proxy.slow_down(u64::MAX);
+    let ended = seed.finish(LONG).expect(0).says("which is made anew").says("error 1396");
+    assert_eq!(count(&ended, "dumped and loaded "), 2, "{ended}");
+    assert!(!ended.stderr.contains("telltale"), "{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn what_can_never_be_applied_to_a_dump_ends_it_after_three() {
+    need_server!();
+    let scene = Scene::new("never");
+    scene.primary.fill("aaa", 2, 4000);
+    let proxy = Proxy::start(&scene.primary);
+    let seed = scene.command("seed").args(["--from", "dump", "--primary", &proxy.address()]);
+    let mut seed = seed.spawn();
+    let begun = scene.scratch.join("data/aaa/t0.ibd");
+    for n in 1..=3 {
+        proxy.slow_down(1_500_000);
+        wait_until("the dump to be under way", PATIENCE, || {
+            assert!(!seed.has_ended(), "{}", seed.dump());
+            begun.exists()
+        });
+        scene.primary.sql(&format!("CREATE USER dup{n}"));
+        proxy.slow_down(u64::MAX);
+        if n < 3 {
+            wait_until("the next dump", PATIENCE, || {
+                let failed = seed.stderr().matches("replication failed with error 1396").count();
+                seed.has_ended() || (failed == n && !begun.exists())
+            });
+        }
+    }
+    let ended = seed.finish(LONG).expect(1).says("error: replication-error: ");
+    assert_eq!(count(&ended, "dumped and loaded "), 3, "{ended}");
+    assert!(scene.backups().is_empty());
+    scene.assert_nothing_left();
+    scene.seed();
+}
