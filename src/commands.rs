@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::adopt::Source;
 use crate::clock::short;
-use crate::error::{Error, Result, bytes, system_text};
+use crate::error::{Error, Place, Result, bytes, system_text};
 use crate::gtid::{Flavor, Position};
 use crate::handover;
 use crate::listing;
@@ -215,7 +215,8 @@ fn restore(options: &Options) -> Result<u8> {
         options.jobs()?,
         waker,
         &mut watch,
-    )?;
+    )
+    .map_err(|e| e.placed(&[(target.path(), Place::Target)]))?;
     target.keep();
     let manifest = &held.manifest;
     log::info!(

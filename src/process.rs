@@ -47,6 +47,7 @@ fn name(signal: i32) -> &'static str {
         libc::SIGTERM => " (TERM)",
         libc::SIGILL => " (ILL)",
         libc::SIGFPE => " (FPE)",
+        libc::SIGXFSZ => " (XFSZ)",
         _ => "",
     }
 }

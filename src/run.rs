@@ -10,7 +10,7 @@ use crate::attempt::{Attempts, Reached};
 use crate::backup::{self, Stored};
 use crate::checkpoint::{self, Checkpoint};
 use crate::clock::short;
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Place, Result, bytes};
 use crate::listing;
 use crate::partial::Header;
 use crate::plan::{Plan, check_apart};
@@ -105,6 +105,12 @@ fn pass(
         let worked = work(&mut attempts, &repo, &lock);
         attempts.leave(worked)
     })();
+    let known = [
+        (scratch.root(), Place::Scratch),
+        (plan.scratch.as_path(), Place::Scratch),
+        (repo.root(), Place::Repository),
+    ];
+    let result = result.map_err(|e: Error| e.placed(&known));
     Ok(conclude(plan, supervisor, &mut scratch, result))
 }
 

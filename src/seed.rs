@@ -126,7 +126,10 @@ pub fn wait_until_ready(
         .wait_for(mysqld, wait, |mysqld, _| {
             Ok(if mysqld.connect()? { Look::Done(()) } else { Look::Still })
         })?
-        .ok_or_else(|| Error::MysqldHung { what: "end of its start".into(), after: Some(patience) })
+        .ok_or_else(|| {
+            let hung = Error::MysqldHung { what: "end of its start".into(), after: Some(patience) };
+            mysqld.shortage_or(hung)
+        })
 }
 
 /// Shuts mysqld down cleanly.

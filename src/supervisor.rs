@@ -176,9 +176,10 @@ impl Supervisor {
 
     /// What `error`, met while asking `mysqld` something, really means: a session that was
     /// closed is mysqld's end, for which the kernel may need a moment, or its shutdown by
-    /// somebody else, which is waited for with `patience` as long as it shows signs of life.
+    /// somebody else, which is waited for with `patience` as long as it shows signs of life. Memory
+    /// or space that it was refused may show as an error of replication or as a hang.
     pub fn explain(&mut self, mysqld: &mut Mysqld, error: Error, patience: Duration) -> Error {
-        let Error::MysqldHung { after, .. } = &error else { return error };
+        let Error::MysqldHung { after, .. } = &error else { return mysqld.shortage_or(error) };
         let patience = if after.is_none() { patience.max(DYING) } else { Duration::ZERO };
         let wait = Wait { every: Duration::from_millis(100), patience: Some(patience) };
         let end = self.wait_for(&mut Dying(mysqld), wait, |dying, _| {
@@ -186,7 +187,7 @@ impl Supervisor {
         });
         match end {
             Ok(Some(end)) => end,
-            Ok(None) => error,
+            Ok(None) => mysqld.shortage_or(error),
             Err(stop) => stop,
         }
     }

@@ -92,6 +92,15 @@ pub fn keep_no_freed_memory() {
     }
 }
 
+/// Lets a write beyond the limit on the size of files be an error like any other, here and in
+/// all children, in place of a signal that kills.
+pub fn ignore_file_size_signal() {
+    // SAFETY: signal takes plain numbers; nobody else handles this one.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// Waits until everything written to the file system of `file` is on the disk.
 pub fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::Into;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::manifest::{Block, FileEntry, Hash, Manifest, Piece};
 use crate::sys;
 
@@ -122,7 +122,8 @@ impl Target {
         let needed = stored.map(|p| p.length).sum::<u64>().saturating_sub(had);
         let free = sys::free_bytes(&self.path).map_err(|e| Error::io("look at", &self.path, e))?;
         if needed > free {
-            return Err(Error::DiskFull { path: self.path.clone(), free, needed: Some(needed) });
+            let (path, needed, place) = (self.path.clone(), Some(needed), Place::Other);
+            return Err(Error::DiskFull { path, free, needed, place });
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 
 pub mod certificates;
 pub mod compare;
+pub mod limits;
 pub mod primary;
 pub mod program;
 pub mod proxy;
