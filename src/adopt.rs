@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Home, Result, check_room};
 use crate::gtid::{BinlogState, Flavor, Position};
 use crate::mysqld::{Mysqld, Setup, forget_replication};
 use crate::pool::{self, Gauge};
@@ -94,12 +94,8 @@ impl Source {
 
     fn copy(&self, supervisor: &mut Supervisor, scratch: &Scratch, jobs: usize) -> Result<()> {
         let data = scratch.data();
-        let free = sys::free_bytes(&data).map_err(|e| Error::io("look at", &data, e))?;
         let needed = self.tree.files.iter().map(|f| f.space).sum();
-        if free < needed {
-            let (needed, place) = (Some(needed), Place::Scratch);
-            return Err(Error::DiskFull { path: data, free, needed, place });
-        }
+        check_room(&data, needed, Home::Scratch)?;
         for dir in &self.tree.dirs {
             let to = data.join(&dir.path);
             let made = fs::DirBuilder::new().mode(0o700).create(&to);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::adopt::Source;
 use crate::clock::short;
-use crate::error::{Error, Place, Result, bytes, system_text};
+use crate::error::{Error, Home, Result, bytes, system_text};
 use crate::gtid::{Flavor, Position};
 use crate::handover;
 use crate::listing;
@@ -216,7 +216,7 @@ fn restore(options: &Options) -> Result<u8> {
         waker,
         &mut watch,
     )
-    .map_err(|e| e.placed(&[(target.path(), Place::Target)]))?;
+    .map_err(|e| e.placed(&[(target.path(), Home::Target)]))?;
     target.keep();
     let manifest = &held.manifest;
     log::info!(

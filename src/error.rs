@@ -59,7 +59,7 @@ pub enum Error {
         /// Bytes that were needed, if known.
         needed: Option<u64>,
         /// What it is to us.
-        place: Place,
+        place: Home,
     },
     /// No candidate answers, or replication lost its connection.
     PrimaryUnreachable {
@@ -146,7 +146,7 @@ pub enum Error {
 
 /// What a directory is to us: which option names it, and so what helps when it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Home {
     /// `--scratch`.
     Scratch,
     /// `--repo`.
@@ -157,15 +157,15 @@ pub enum Place {
     Other,
 }
 
-impl Place {
+impl Home {
     fn advice(self) -> &'static str {
         match self {
-            Place::Scratch => "make room there, or name another --scratch",
-            Place::Repository => {
+            Home::Scratch => "make room there, or name another --scratch",
+            Home::Repository => {
                 "make room there, as with rollforward prune, or name another --repo"
             }
-            Place::Target => "make room there, or name another --to",
-            Place::Other => "make room there",
+            Home::Target => "make room there, or name another --to",
+            Home::Other => "make room there",
         }
     }
 }
@@ -183,15 +183,15 @@ impl Error {
                 path: path.to_path_buf(),
                 free: crate::sys::free_bytes(path).unwrap_or(0),
                 needed: None,
-                place: Place::Other,
+                place: Home::Other,
             },
             _ => Error::Io { doing: format!("{doing} {}", path.display()), source },
         }
     }
 
     /// Says of a full disk what it is to us, by the directories that we know.
-    pub fn placed(mut self, known: &[(&Path, Place)]) -> Error {
-        if let Error::DiskFull { path, place: place @ Place::Other, .. } = &mut self
+    pub fn placed(mut self, known: &[(&Path, Home)]) -> Error {
+        if let Error::DiskFull { path, place: place @ Home::Other, .. } = &mut self
             && let Some((_, what)) = known.iter().find(|(dir, _)| path.starts_with(dir))
         {
             *place = *what;
@@ -357,6 +357,20 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Is there room for `needed` bytes on the file system of `path`? Where that cannot be told, the
+/// write will tell.
+///
+/// # Errors
+/// [`Error::DiskFull`] with the numbers.
+pub fn check_room(path: &Path, needed: u64, place: Home) -> Result<()> {
+    match crate::sys::free_bytes(path) {
+        Ok(free) if free < needed => {
+            Err(Error::DiskFull { path: path.to_path_buf(), free, needed: Some(needed), place })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The system's words without std's `(os error 13)`, in lower case as all of ours.
 pub fn system_text(e: &io::Error) -> String {

@@ -10,7 +10,7 @@ use crate::attempt::{Attempts, Reached};
 use crate::backup::{self, Stored};
 use crate::checkpoint::{self, Checkpoint};
 use crate::clock::short;
-use crate::error::{Error, Place, Result, bytes};
+use crate::error::{Error, Home, Result, bytes};
 use crate::listing;
 use crate::partial::Header;
 use crate::plan::{Plan, check_apart};
@@ -38,6 +38,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         if attempts.bases.not_due(plan.min_interval) {
             return Ok(Done::NothingDue);
         }
+        attempts.bases.check_room()?;
         let reached = attempts.reach_goal()?;
         let stored = store(plan, attempts, repo, lock)?;
         let looked_over = attempts.bases.any_passed_over();
@@ -106,9 +107,9 @@ fn pass(
         attempts.leave(worked)
     })();
     let known = [
-        (scratch.root(), Place::Scratch),
-        (plan.scratch.as_path(), Place::Scratch),
-        (repo.root(), Place::Repository),
+        (scratch.root(), Home::Scratch),
+        (plan.scratch.as_path(), Home::Scratch),
+        (repo.root(), Home::Repository),
     ];
     let result = result.map_err(|e: Error| e.placed(&known));
     Ok(conclude(plan, supervisor, &mut scratch, result))

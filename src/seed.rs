@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::client::{
     client_options, complaint, dump_error, errno_of, last_errors, output, spawn, tool,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Home, Result, check_room};
 use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
 use crate::meter::Unit;
@@ -50,6 +50,9 @@ pub struct Seeded {
 /// A dump that failed while tables came, went or changed is made anew, so often.
 const TRIES: u32 = 3;
 
+/// What a server without any tables takes, with its redo log.
+const EMPTY_SERVER: u64 = 120 << 20;
+
 /// Fills the scratch directory with a dump of the primary, as a data directory that was shut
 /// down cleanly.
 ///
@@ -70,7 +73,10 @@ pub fn dump(
     for tries in 1.. {
         let mut session = primary.open(&facts.address)?;
         let before = tables::list_primary(&mut session, &facts.address)?;
+        let space = tables::space_on_primary(&mut session, &facts.address)?;
         drop(session);
+        scratch.discard()?;
+        check_room(scratch.root(), space + EMPTY_SERVER, Home::Scratch)?;
         let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
         // "Table definition has changed" and "no such table" of the servers' error references.

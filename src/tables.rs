@@ -38,6 +38,19 @@ pub fn list_primary(session: &mut Session, address: &Address) -> Result<Tables> 
     session.query(LIST).map(collect).map_err(|t| refused(address, t))
 }
 
+/// Bytes that the tables of the primary take there, with their indexes, by its statistics.
+///
+/// # Errors
+/// As every question to the primary.
+pub fn space_on_primary(session: &mut Session, address: &Address) -> Result<u64> {
+    session.set_timeout(LISTING);
+    let sql = "SELECT CAST(COALESCE(SUM(data_length + index_length), 0) AS UNSIGNED) \
+               FROM information_schema.tables \
+               WHERE engine NOT IN ('MEMORY', 'BLACKHOLE', 'FEDERATED', 'CONNECT', 'SEQUENCE')";
+    let rows = session.query(sql).map_err(|t| refused(address, t))?;
+    Ok(rows.first().parse().unwrap_or(0))
+}
+
 /// The tables of the private server.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use crate::error::{Error, Place};
+use crate::error::{Error, Home};
 use crate::log_tail::Shortage;
 use crate::memory;
 use crate::process::Exit;
@@ -103,7 +103,7 @@ impl Mysqld {
     }
 
     fn out_of_space(&self, free: u64) -> Error {
-        Error::DiskFull { path: self.data.clone(), free, needed: None, place: Place::Scratch }
+        Error::DiskFull { path: self.data.clone(), free, needed: None, place: Home::Scratch }
     }
 
     fn file_too_large(&self) -> Error {

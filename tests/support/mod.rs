@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod repository;
 pub mod scene;
 pub mod server;
+pub mod small_disk;
 pub mod template;
 pub mod tricks;
 pub mod writer;
@@ -243,7 +244,7 @@ fn base() -> &'static Path {
             return (path, None);
         }
         // Servers die with us at the same moment and may still write a file: so a few tries.
-        let script = "cat >/dev/null; for i in 1 2 3 4 5 6 7 8 9 10; do \
+        let script = "cat >/dev/null; umount -l \"$1\"/*/disk 2>/dev/null; for i in 1 2 3 4 5 6 7 8 9 10; do \
                       rm -rf -- \"$1\" && exit; sleep 0.2; done";
         let mut watcher = Command::new("sh")
             .args(["-c", script, "watcher"])
