@@ -7,7 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longer than this, it is emptied: a server on a full disk writes hundreds of lines a second.
-const LONGEST: u64 = 16 << 20;
+pub const LONGEST: u64 = 16 << 20;
+/// The same where space is short.
+pub const SHORT: u64 = 1 << 20;
 /// How much of its end is read for quotes.
 const TAIL: u64 = 64 << 10;
 /// How many lines are quoted, and how much of each.
@@ -47,9 +49,9 @@ impl LogTail {
         fs::metadata(&self.path).map_or(0, |m| m.len())
     }
 
-    /// Empties it when it is too long. The server appends, so it goes on at the new end.
-    pub fn keep_short(&mut self) {
-        if self.written() > LONGEST {
+    /// Empties it when it is longer than `longest`. The server appends, so it goes on at the new end.
+    pub fn keep_short(&mut self, longest: u64) {
+        if self.written() > longest {
             let said = quote(&self.tail(self.from));
             let emptied = OpenOptions::new()
                 .write(true)

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gtid::Flavor;
-use crate::log_tail::LogTail;
+use crate::log_tail::{self, LogTail};
 use crate::memory;
 use crate::process::{Child, Exit, VitalSigns, start_time};
 use crate::session::{Session, Trouble};
@@ -259,7 +259,7 @@ impl Mysqld {
     pub fn lost(&self, what: &str, trouble: Trouble) -> Error {
         match trouble {
             Trouble::Server { errno, text } => {
-                let text = crate::log_tail::without_statement(&text);
+                let text = log_tail::without_statement(&text);
                 self.shortage_or(Error::ReplicationError { errno, text })
             }
             Trouble::TimedOut => {
@@ -335,7 +335,10 @@ impl Watched for Mysqld {
     }
 
     fn look_after(&mut self) -> Result<()> {
-        self.log.keep_short();
+        self.log.keep_short(log_tail::LONGEST);
+        if self.disk_full().is_some() {
+            self.log.keep_short(log_tail::SHORT);
+        }
         self.disk_full().map_or(Ok(()), Err)
     }
 }

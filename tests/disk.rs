@@ -7,10 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use support::limits::file_size;
 use support::repository::all_packs;
 use support::scene::COMMAND_PATIENCE;
 use support::small_disk::{SmallDisk, space};
-use support::{Outcome, PATIENCE, Rollforward, Running, Scene, alive};
+use support::{Outcome, PATIENCE, Rollforward, Running, Scene, alive, wait_for};
 
 const MIB: u64 = 1 << 20;
 
@@ -205,4 +206,95 @@ fn a_full_repository_ends_the_pass_and_keeps_what_was_there() {
     disk.make_room();
     run().expect(0);
     scene.command("verify").run_to_end(COMMAND_PATIENCE).expect(0);
+}
+
+#[test]
+fn the_log_of_mysqld_does_not_fill_the_disk() {
+    need_server!();
+    let scene = Scene::seeded("log");
+    scene.primary.slow_backlog("shop", 200, 0.05);
+    let disk = SmallDisk::new("small", restored_space(&scene) + 200 * MIB);
+    let line = "2026-11-22 18:00:00 0 [ERROR] the same again and again\n";
+    fs::write(scene.path("lines"), line.repeat((1 << 20) / line.len())).unwrap();
+    // A GiB, while it serves.
+    let body = format!(
+        "p=$$; (i=0; while [ $i -lt 1024 ] && kill -0 $p; do cat {}; sleep 0.005; i=$((i+1)); \
+         done) & exec MYSQLD \"$@\"",
+        scene.path("lines").display()
+    );
+    let fake = scene.fake_mysqld("floods", &body);
+    let mut pass =
+        on(&scene, &disk, "run").arg("--mysqld").arg(&fake).arg("--poll-interval=5s").spawn();
+    let log = disk.path("scratch/mysqld.log");
+    let mut longest = 0;
+    wait_for("the end of the pass", COMMAND_PATIENCE, || {
+        longest = longest.max(fs::metadata(&log).map_or(0, |m| m.len()));
+        pass.has_ended().then_some(())
+    });
+    println!("mysqld.log had {} MiB at most", longest >> 20);
+    pass.finish(PATIENCE).expect(0);
+    assert!(longest > 16 * MIB, "it was never long: {longest}");
+    assert!(longest < 120 * MIB, "{longest}");
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_and_no_kill() {
+    need_server!();
+    let scene = Scene::seeded("fsize");
+    let backups = scene.backups();
+    let data = |scene: &Scene| {
+        scene.primary.sql("SET SESSION binlog_format = 'STATEMENT'; CREATE DATABASE big");
+        scene.primary.sql(
+            "CREATE TABLE big.t (id INT PRIMARY KEY, text CHAR(250)) ENGINE=InnoDB; \
+             INSERT INTO big.t SELECT seq, 'x' FROM big.seq_1_to_400000",
+        );
+    };
+    data(&scene);
+    // Too little for the files of the backup; enough for them, and too little for a new one.
+    for limit in [8 * MIB, 100 * MIB] {
+        let run = scene.command("run").under(file_size(limit));
+        let ended = run.run_to_end(COMMAND_PATIENCE);
+        println!("no file above {} MiB: {:?}, {}", limit / MIB, ended.wall, ended.stderr);
+        let ended = ended.expect(1).says("error: io-error: cannot ").says("file too large");
+        ended.says("raise the limit on the size of files (ulimit -f, LimitFSIZE=)");
+        assert_eq!(scene.backups(), backups);
+        assert_eq!(scene.checkpoint().get("cause"), Some("io-error"));
+        assert!(!scene.has_scratch_data());
+        scene.assert_nothing_left();
+    }
+    scene.run().expect(0);
+}
+
+#[test]
+fn a_sparse_file_of_100_gib_costs_no_memory() {
+    need_server!();
+    let scene = Scene::seeded("sparse");
+    let from = scene.restore(None);
+    let huge = fs::File::create(from.join("shop/huge.bin")).unwrap();
+    huge.set_len(100 << 30).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&huge, b"middle", 50 << 30).unwrap();
+    let flat = |what: &str, command: Rollforward| {
+        let mut command = command.spawn();
+        let mut most = 0;
+        wait_for("its end", COMMAND_PATIENCE, || {
+            let status = fs::read_to_string(format!("/proc/{}/status", command.pid()));
+            let text = status.unwrap_or_default();
+            let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse().ok());
+            most = most.max(kib.unwrap_or(0u64));
+            command.has_ended().then_some(())
+        });
+        let ended = command.finish(PATIENCE).expect(0);
+        println!("{what}: {:?}, {} MiB at most", ended.wall, most >> 10);
+        assert!(most > 0 && most < 100 << 10, "{most} KiB; {ended}");
+    };
+    let source = format!("dir:{}", from.display());
+    flat("seed", scene.command("seed").args(["--from", &source]));
+    scene.primary.backlog("shop", 100);
+    flat("run", scene.command("run"));
+    flat("verify", scene.command("verify"));
+    let to = scene.path("to");
+    flat("restore", scene.command("restore").arg("--to").arg(&to));
+    assert_eq!(fs::metadata(to.join("shop/huge.bin")).unwrap().len(), 100 << 30);
+    assert!(space(&to.join("shop")) < 20 * MIB);
 }

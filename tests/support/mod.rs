@@ -115,6 +115,21 @@ pub fn alive(pid: i32) -> bool {
         .is_ok_and(|s| !s.rsplit(')').next().unwrap_or("").trim_start().starts_with(['Z', 'X']))
 }
 
+/// Traces all threads of a process and never looks at them again, so that nobody can reap it before
+/// our own thread ends. False where that is not allowed.
+pub fn trace(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let ids = threads.filter_map(|t| t.file_name().to_string_lossy().parse::<i32>().ok());
+    let none = std::ptr::null_mut::<libc::c_void>();
+    for id in ids {
+        // SAFETY: it takes a number; the two pointers are not used.
+        if unsafe { libc::ptrace(libc::PTRACE_SEIZE, id, none, none) } != 0 {
+            return false;
+        }
+    }
+    true
+}
+
 /// Lets the kernel kill the command's process when our thread ends.
 pub fn die_with_us(command: &mut Command) {
     let parent = std::process::id();
