@@ -6,13 +6,13 @@
 //! down. No primary is needed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Home, Result, check_room};
 use crate::gtid::{BinlogState, Flavor, Position};
 use crate::mysqld::{Mysqld, Setup, forget_replication};
 use crate::pool::{self, Gauge};
@@ -94,10 +94,8 @@ impl Source {
 
     fn copy(&self, supervisor: &mut Supervisor, scratch: &Scratch, jobs: usize) -> Result<()> {
         let data = scratch.data();
-        let free = sys::free_bytes(&data).map_err(|e| Error::io("look at", &data, e))?;
-        if free < self.size {
-            return Err(Error::DiskFull { path: data, free, needed: Some(self.size) });
-        }
+        let needed = self.tree.files.iter().map(|f| f.space).sum();
+        check_room(&data, needed, Home::Scratch)?;
         for dir in &self.tree.dirs {
             let to = data.join(&dir.path);
             let made = fs::DirBuilder::new().mode(0o700).create(&to);
@@ -113,7 +111,8 @@ impl Source {
                     break;
                 }
                 let (from, to) = (self.path.join(&file.path), data.join(&file.path));
-                copy_file(&from, &to, &gauge).map_err(|e| Error::io("copy", &from, e))?;
+                copy_file(&from, &to, &gauge)
+                    .map_err(|e| Error::io(&format!("copy {} to", from.display()), &to, e))?;
                 own(&to, scratch).map_err(|e| Error::io("chown", &to, e))?;
                 let after = fs::metadata(&from).map_err(|e| Error::io("read", &from, e))?;
                 if !gauge.stopped() && !file.is_unchanged(&after) {
@@ -131,16 +130,25 @@ fn own(path: &Path, scratch: &Scratch) -> io::Result<()> {
     scratch.user().map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
 }
 
+/// Copies the bytes of a file; its holes stay holes.
 fn copy_file(from: &Path, to: &Path, gauge: &Gauge) -> io::Result<()> {
-    let from = File::open(from)?;
+    let mut from = File::open(from)?;
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-    loop {
+    let size = from.metadata()?.len();
+    let mut at = 0;
+    while at < size && !gauge.stopped() {
+        let data = sys::next_data(&from, at)?.unwrap_or(size).min(size);
+        gauge.add(data - at);
+        from.seek(SeekFrom::Start(data))?;
+        to.seek(SeekFrom::Start(data))?;
         let copied = io::copy(&mut io::Read::take(&from, CHUNK), &mut to)?;
         gauge.add(copied);
-        if copied < CHUNK || gauge.stopped() {
-            return Ok(());
+        if copied == 0 {
+            break;
         }
+        at = data + copied;
     }
+    to.set_len(size)
 }
 
 /// The position that the files beside the data tell: mariadb-backup's, or that of the binary

@@ -150,6 +150,9 @@ impl<'a> Attempts<'a> {
     }
 
     fn attempt(&mut self) -> Result<()> {
+        if self.mysqld.is_none() {
+            self.scratch.check_gone()?;
+        }
         let mut facts = self.ask_primary()?;
         if self.mysqld.is_none() {
             if self.data == Data::None {

@@ -13,19 +13,22 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Home, Result, check_room};
 use crate::manifest::{BLOCK_SIZE, Hash};
 use crate::packs::write::{PackWriter, Place};
 use crate::partial::{PartialBackup, StoredFile};
 use crate::pool::{self, Gauge, Watch, locked};
 use crate::repository::{RepoLock, Repository};
-use crate::sys::{next_data, open_below};
+use crate::sys::{free_bytes, next_data, open_below};
 use crate::tree::{Found, walk};
 
 pub use crate::partial::Header;
 
 /// Small files are dealt out in lots of at most so many.
 const LOT: usize = 256;
+
+/// Bytes of a line of a manifest, about.
+const LINE: u64 = 80;
 
 /// What was stored.
 #[derive(Debug)]
@@ -59,6 +62,11 @@ pub fn store(
     let gauge = Gauge::new(waker);
     gauge.set_total(size);
 
+    // What is new is not known before it is read; what is said of it must fit in any case.
+    let free = free_bytes(repo.root()).unwrap_or(0);
+    let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
+    check_room(repo.root(), lines * LINE, Home::Repository)?;
+
     let source = Source { data, root, files: &tree.files, gauge: &gauge };
     let cursor = Mutex::new(Cursor { source: &source, next: 0, large: None });
     let found = pool::work(&gauge, jobs, watch, || {
@@ -70,7 +78,8 @@ pub fn store(
         }
         worker.writer.close()?;
         Ok(worker.found)
-    })?;
+    })
+    .map_err(|e| with_need(e, repo, partial.packer().added(), free, &gauge))?;
     // A block that is in no list counts as zeros, so be sure that none was forgotten.
     assert_eq!(gauge.done(), size, "every byte was looked at");
 
@@ -82,6 +91,21 @@ pub fn store(
         stored: backup.manifest.stored,
         files: backup.manifest.files.len() as u64,
     })
+}
+
+/// A full disk with the numbers: what was `free` before this partial backup and will be again when
+/// it is swept, and what a whole one would have taken at this rate.
+fn with_need(error: Error, repo: &Repository, added: u64, free: u64, gauge: &Gauge) -> Error {
+    match error {
+        Error::DiskFull { path, needed: None, .. } if path.starts_with(repo.root()) => {
+            let share = gauge.total() as f64 / gauge.done().max(1) as f64;
+            let whole = (added as f64 * share) as u64;
+            let needed = (added > 0).then(|| whole.max(free + (1 << 20)));
+            let (path, place) = (repo.root().to_path_buf(), Home::Repository);
+            Error::DiskFull { path, free, needed, place }
+        }
+        other => other,
+    }
 }
 
 /// A stored block: file, number, content, place.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::checkpoint::Facts as Checkpointed;
 use crate::clock::{Timestamp, short};
-use crate::error::{Error, Result};
+use crate::error::{Error, Home, Result, bytes, check_room};
 use crate::gtid::{Flavor, Position};
 use crate::manifest::Manifest;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
+use crate::sys;
 
 /// Seconds that clocks may differ without anybody being told.
 const CLOCKS_DIFFER: i64 = 300;
@@ -66,6 +67,30 @@ impl<'a> Bases<'a> {
             log::info!("nothing is due: {} is {} old", base.name, short(age));
         }
         young
+    }
+
+    /// Is there room for another backup at all? What it will add nobody knows; a warning when it
+    /// was more the last time.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], before anything is restored.
+    pub fn check_room(&self) -> Result<()> {
+        let Some(base) = &self.current else { return Ok(()) };
+        let root = self.repo.root();
+        let manifest = self.repo.backups().join(&base.name);
+        let least = std::fs::metadata(&manifest).map_or(0, |m| m.len());
+        check_room(root, least, Home::Repository)?;
+        let free = sys::free_bytes(root).unwrap_or(u64::MAX);
+        if base.manifest.base.is_some() && free < base.manifest.stored {
+            log::warn!(
+                "{} has {} free, and the last backup added {}: make room there, as with \
+                 rollforward prune",
+                root.display(),
+                bytes(free),
+                bytes(base.manifest.stored)
+            );
+        }
+        Ok(())
     }
 
     /// One warning when the base is older than half of what the primary `keeps`: a few nights

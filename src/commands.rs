@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::adopt::Source;
 use crate::advice;
 use crate::clock::short;
-use crate::error::{Error, Result, bytes, system_text};
+use crate::error::{Error, Home, Result, bytes, system_text};
 use crate::gtid::{Flavor, Position};
 use crate::handover;
 use crate::listing;
@@ -216,7 +216,8 @@ fn restore(options: &Options) -> Result<u8> {
         options.jobs()?,
         waker,
         &mut watch,
-    )?;
+    )
+    .map_err(|e| e.placed(&[(target.path(), Home::Target)]))?;
     target.keep();
     let manifest = &held.manifest;
     log::info!(

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::short;
+use crate::memory::Limit;
 
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,10 +43,12 @@ pub enum Error {
     },
     /// The kernel killed the private mysqld for its memory, or memory could not be had.
     OutOfMemory {
-        /// How it ended.
+        /// How it ended, or what it could not do.
         how: String,
-        /// The limit that was met, bytes, where it is known.
-        limit: Option<u64>,
+        /// Its last error lines, joined; empty if it said nothing.
+        log: String,
+        /// The limit that was met, where it is known.
+        limit: Option<Limit>,
     },
     /// No space left where it is needed.
     DiskFull {
@@ -55,6 +58,8 @@ pub enum Error {
         free: u64,
         /// Bytes that were needed, if known.
         needed: Option<u64>,
+        /// What it is to us.
+        place: Home,
     },
     /// No candidate answers, or replication lost its connection.
     PrimaryUnreachable {
@@ -139,6 +144,32 @@ pub enum Error {
     },
 }
 
+/// What a directory is to us: which option names it, and so what helps when it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// `--scratch`.
+    Scratch,
+    /// `--repo`.
+    Repository,
+    /// `--to`.
+    Target,
+    /// Something else, or not known yet.
+    Other,
+}
+
+impl Home {
+    fn advice(self) -> &'static str {
+        match self {
+            Home::Scratch => "make room there, or name another --scratch",
+            Home::Repository => {
+                "make room there, as with rollforward prune, or name another --repo"
+            }
+            Home::Target => "make room there, or name another --to",
+            Home::Other => "make room there",
+        }
+    }
+}
+
 impl Error {
     /// A [`Error::Configuration`].
     pub fn config(text: impl Into<String>) -> Error {
@@ -152,9 +183,20 @@ impl Error {
                 path: path.to_path_buf(),
                 free: crate::sys::free_bytes(path).unwrap_or(0),
                 needed: None,
+                place: Home::Other,
             },
             _ => Error::Io { doing: format!("{doing} {}", path.display()), source },
         }
+    }
+
+    /// Says of a full disk what it is to us, by the directories that we know.
+    pub fn placed(mut self, known: &[(&Path, Home)]) -> Error {
+        if let Error::DiskFull { path, place: place @ Home::Other, .. } = &mut self
+            && let Some((_, what)) = known.iter().find(|(dir, _)| path.starts_with(dir))
+        {
+            *place = *what;
+        }
+        self
     }
 
     /// The cause's one word, as in the contract.
@@ -239,10 +281,18 @@ impl fmt::Display for Error {
             Error::MysqldHung { what, after: None } => {
                 write!(f, "the private mysqld closed its session and lives on: no {what}")
             }
-            Error::OutOfMemory { how, limit } => {
+            Error::OutOfMemory { how, log, limit } => {
                 write!(f, "the private mysqld ran out of memory: {how}")?;
+                if !log.is_empty() {
+                    write!(f, "; its log says: {log}")?;
+                }
                 match limit {
-                    Some(n) => write!(f, "; the limit is {}", bytes(*n))?,
+                    Some(Limit::Cgroup(n)) => {
+                        write!(f, "; the limit of its cgroup is {}", bytes(*n))?;
+                    }
+                    Some(Limit::AddressSpace(n)) => {
+                        write!(f, "; the limit of its address space is {}", bytes(*n))?;
+                    }
                     None => write!(f, "; no limit is set for it, so the machine's was met")?,
                 }
                 write!(
@@ -250,13 +300,13 @@ impl fmt::Display for Error {
                     "; raise it or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
                 )
             }
-            Error::DiskFull { path, free, needed } => {
+            Error::DiskFull { path, free, needed, place } => {
                 write!(f, "no space left on the file system of {}: ", path.display())?;
                 write!(f, "{} free", bytes(*free))?;
                 if let Some(n) = needed {
                     write!(f, ", {} needed", bytes(*n))?;
                 }
-                Ok(())
+                write!(f, "; {}", place.advice())
             }
             Error::PrimaryUnreachable { primary, text } => {
                 write!(f, "primary {primary} does not answer: {text}")
@@ -286,7 +336,16 @@ impl fmt::Display for Error {
                 write!(f, "backup {backup} is damaged: {what}")
             }
             Error::NoBackup { what } => f.write_str(what),
-            Error::Io { doing, source } => write!(f, "cannot {doing}: {}", system_text(source)),
+            Error::Io { doing, source } => {
+                write!(f, "cannot {doing}: {}", system_text(source))?;
+                if source.raw_os_error() == Some(libc::EFBIG) {
+                    f.write_str(
+                        "; raise the limit on the size of files (ulimit -f, LimitFSIZE=), or use \
+                         a file system that takes larger ones",
+                    )?;
+                }
+                Ok(())
+            }
             Error::Locked { path, holder } => {
                 write!(f, "{} is locked by {holder}", path.display())
             }
@@ -298,6 +357,20 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Is there room for `needed` bytes on the file system of `path`? Where that cannot be told, the
+/// write will tell.
+///
+/// # Errors
+/// [`Error::DiskFull`] with the numbers.
+pub fn check_room(path: &Path, needed: u64, place: Home) -> Result<()> {
+    match crate::sys::free_bytes(path) {
+        Ok(free) if free < needed => {
+            Err(Error::DiskFull { path: path.to_path_buf(), free, needed: Some(needed), place })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The system's words without std's `(os error 13)`, in lower case as all of ours.
 pub fn system_text(e: &io::Error) -> String {

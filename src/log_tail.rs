@@ -1,4 +1,5 @@
-//! The log of the private mysqld: kept short, and its last error lines quoted without statements.
+//! The log of the private mysqld: kept short, its last error lines quoted without statements, and
+//! what it says that the server lacks.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -6,24 +7,41 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longer than this, it is emptied: a server on a full disk writes hundreds of lines a second.
-const LONGEST: u64 = 16 << 20;
+pub const LONGEST: u64 = 16 << 20;
+/// The same where space is short.
+pub const SHORT: u64 = 1 << 20;
 /// How much of its end is read for quotes.
 const TAIL: u64 = 64 << 10;
 /// How many lines are quoted, and how much of each.
 const LINES: usize = 3;
 const LINE_CHARS: usize = 200;
 
+/// What a server was refused by the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// `ENOMEM`.
+    Memory,
+    /// `ENOSPC` or `EDQUOT`.
+    Space,
+    /// `EFBIG`: a larger file, by a limit or by the file system.
+    FileSize,
+}
+
 /// What one server wrote since it was started.
 pub struct LogTail {
     path: PathBuf,
     from: u64,
+    /// A shortage is looked for from here on: what it lacked at its start it can do without.
+    mark: u64,
+    /// The last errors of what was emptied.
+    before: String,
 }
 
 impl LogTail {
     /// What will be written after what is there now.
     pub fn from_end(path: &Path) -> LogTail {
         let from = fs::metadata(path).map_or(0, |m| m.len());
-        LogTail { path: path.to_path_buf(), from }
+        LogTail { path: path.to_path_buf(), from, mark: from, before: String::new() }
     }
 
     /// Bytes in the file.
@@ -31,28 +49,43 @@ impl LogTail {
         fs::metadata(&self.path).map_or(0, |m| m.len())
     }
 
-    /// Empties it when it is too long. The server appends, so it goes on at the new end.
-    pub fn keep_short(&mut self) {
-        if self.written() > LONGEST {
+    /// Empties it when it is longer than `longest`. The server appends, so it goes on at the new end.
+    pub fn keep_short(&mut self, longest: u64) {
+        if self.written() > longest {
+            let said = quote(&self.tail(self.from));
             let emptied = OpenOptions::new()
                 .write(true)
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&self.path)
                 .and_then(|f| f.set_len(0));
             if emptied.is_ok() {
-                self.from = 0;
+                (self.from, self.mark) = (0, 0);
+                if !said.is_empty() {
+                    self.before = said;
+                }
             }
         }
     }
 
     /// The last error lines in one, without times and without statements; empty if none.
     pub fn last_errors(&self) -> String {
-        quote(&self.tail())
+        let now = quote(&self.tail(self.from));
+        if now.is_empty() { self.before.clone() } else { now }
     }
 
-    fn tail(&self) -> String {
+    /// The server is up: what it lacked so far it can do without.
+    pub fn mark(&mut self) {
+        self.mark = self.written();
+    }
+
+    /// What it says that it lacks, since it is up or, if it is not, since its start.
+    pub fn shortage(&self) -> Option<(Shortage, String)> {
+        shortage(&self.tail(self.mark))
+    }
+
+    fn tail(&self, from: u64) -> String {
         let mut tail = Vec::new();
-        let start = self.from.max(self.written().saturating_sub(TAIL));
+        let start = from.max(self.written().saturating_sub(TAIL));
         if let Ok(mut file) = fs::File::open(&self.path)
             && file.seek(SeekFrom::Start(start)).is_ok()
         {
@@ -87,14 +120,60 @@ fn error_line(line: &str) -> Option<String> {
         None if line.contains(" got signal ") => line.trim(),
         None => return None,
     };
-    while let Some((_, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
-        text = rest.trim();
-    }
+    text = without_brackets(text);
     if text == "Aborting" {
         return None;
     }
     let text = without_statement(text);
     Some(text.chars().take(LINE_CHARS).collect())
+}
+
+/// A line's text without MySQL's `[MY-010095] [Server]` before it.
+fn without_brackets(mut text: &str) -> &str {
+    while let Some((_, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
+        text = rest.trim();
+    }
+    text
+}
+
+/// What the last line about it says that the server lacks, and that line. Servers give the system's error number
+/// in several ways; some lines have words only.
+fn shortage(log: &str) -> Option<(Shortage, String)> {
+    let words = [
+        ("Out of memory", Shortage::Memory),
+        ("Cannot allocate memory", Shortage::Memory),
+        ("Cannot map innodb_buffer_pool", Shortage::Memory),
+        ("std::bad_alloc", Shortage::Memory),
+        // A thread for whose stack there was no memory.
+        ("std::system_error", Shortage::Memory),
+        ("No space left on device", Shortage::Space),
+        ("Disk quota exceeded", Shortage::Space),
+        ("File too large", Shortage::FileSize),
+    ];
+    let by_number = |errno: &str| match errno {
+        "12" => Some(Shortage::Memory),
+        "28" | "122" => Some(Shortage::Space),
+        "27" => Some(Shortage::FileSize),
+        _ => None,
+    };
+    log.lines().rev().find_map(|line| {
+        let text = ["[ERROR]", "[Warning]"].iter().find_map(|m| Some(line.split_once(m)?.1));
+        let text = match text {
+            Some(text) => without_statement(text),
+            None if line.starts_with("terminate called") => line.into(),
+            None => return None,
+        };
+        let said = words.iter().find(|(word, _)| text.contains(word)).map(|(_, what)| *what);
+        let said = said.or_else(|| {
+            let marks = ["Errcode: ", "errno: ", "errno ", "errno= ", "error number ", "error "];
+            marks.iter().find_map(|mark| {
+                let (_, rest) = text.split_once(mark)?;
+                by_number(rest.split(|c: char| !c.is_ascii_digit()).next()?)
+            })
+        });
+        let text = without_brackets(&text);
+        said.map(|what| (what, text.chars().take(LINE_CHARS).collect()))
+    })
 }
 
 /// A server's error text up to where it begins to quote the statement, which may hold a
@@ -114,6 +193,39 @@ pub fn without_statement(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shortage_is_told_by_the_last_line_about_one() {
+        let of = |log: &str| shortage(log).map(|(what, _)| what);
+        let line = |text: &str| of(&format!("2026-11-22 21:15:37 0 {text}\nVersion: 1\n"));
+        for text in [
+            "[ERROR] mariadbd: Out of memory (Needed 128180224 bytes)",
+            "[ERROR] InnoDB: Cannot map innodb_buffer_pool_size_max=704m",
+            "[ERROR] [MY-012956] [InnoDB] Cannot allocate memory for the buffer pool",
+            "[ERROR] Can't create thread to handle new connection(errno= 12)",
+        ] {
+            assert_eq!(line(text), Some(Shortage::Memory), "{text}");
+        }
+        for text in [
+            "[Warning] mariadbd: Disk is full writing './relay.000002' (Errcode: 28 \"No space left \
+             on device\"). Waiting for someone to free space...",
+            "[ERROR] InnoDB: preallocating 65536 bytes for file ./ibdata1 failed with error 28",
+            "[ERROR] [MY-012639] [InnoDB] Operating system error number 28.",
+        ] {
+            assert_eq!(line(text), Some(Shortage::Space), "{text}");
+        }
+        for text in [
+            "[Note] Out of memory",
+            "[ERROR] InnoDB: Operating system error number 281.",
+            "[ERROR] Slave SQL: Error 'x' on query. Query: 'insert into t values (\"Out of memory\")'",
+        ] {
+            assert_eq!(line(text), None, "{text}");
+        }
+        let crash = "terminate called after throwing an instance of 'std::bad_alloc'\n";
+        assert_eq!(of(crash), Some(Shortage::Memory));
+        let both = "[ERROR] Out of memory\n[ERROR] InnoDB: error 28\n";
+        assert_eq!(shortage(both), Some((Shortage::Space, "InnoDB: error 28".into())));
+    }
 
     #[test]
     fn errors_are_quoted_without_times_repeats_and_statements() {

@@ -71,6 +71,7 @@ use crate::options::Request;
 
 fn main() -> ExitCode {
     sys::keep_no_freed_memory();
+    sys::ignore_file_size_signal();
     let status = match options::parse_arguments() {
         Ok(Request::Print(text)) => commands::print(&text),
         Ok(Request::Command(options)) => {

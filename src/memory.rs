@@ -1,8 +1,9 @@
 //! How much memory the private mysqld may really use, and whether the kernel killed for it.
 //!
-//! A container's limit is the cgroup's, version 1 or 2, ours or any above us; without one it is
-//! the machine's memory. Files and their meaning: the kernel's cgroup-v1/memory and cgroup-v2
-//! documentation. Unreadable files mean "no limit known", never an error.
+//! A container's limit is the cgroup's, version 1 or 2, ours or any above us; a limit on the
+//! address space counts too; without any it is the machine's memory. Files and their meaning: the
+//! kernel's cgroup-v1/memory and cgroup-v2 documentation and proc(5). Unreadable files mean "no
+//! limit known", never an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,91 @@ use std::path::{Path, PathBuf};
 /// Bytes of the buffer pool: a quarter of what may be used, within these bounds.
 const SMALLEST_POOL: u64 = 32 << 20;
 const LARGEST_POOL: u64 = 4 << 30;
+/// Bytes of each of the buffers for tables of other engines, within these bounds.
+const SMALLEST_BUFFER: u64 = 1 << 20;
+const LARGEST_BUFFER: u64 = 128 << 20;
+/// Address space that a server with few heaps takes besides its buffers: libraries, stacks, heaps.
+const BESIDES: u64 = 448 << 20;
 
-/// The memory controller's directories from our own cgroup up to the root of the hierarchy.
-fn cgroups() -> Vec<(PathBuf, &'static str)> {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+/// A limit that a process met, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Of the memory of its cgroup.
+    Cgroup(u64),
+    /// Of its address space.
+    AddressSpace(u64),
+}
+
+/// The buffers of the private mysqld, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// InnoDB's buffer pool.
+    pub pool: u64,
+    /// Each of the others: MyISAM's and Aria's.
+    pub other: u64,
+}
+
+/// One memory cgroup and the names that its version gives to things.
+struct Cgroup {
+    dir: PathBuf,
+    /// Limits that kill, then those that only slow down.
+    limits: &'static [&'static str],
+    usage: &'static str,
+    kills: &'static str,
+    /// Lines of `memory.stat` about what can be dropped at any time.
+    caches: [&'static str; 2],
+}
+
+impl Cgroup {
+    fn new(dir: &Path, version: u8) -> Cgroup {
+        let dir = dir.to_path_buf();
+        if version == 2 {
+            Cgroup {
+                dir,
+                limits: &["memory.max", "memory.high"],
+                usage: "memory.current",
+                kills: "memory.events",
+                caches: ["inactive_file ", "active_file "],
+            }
+        } else {
+            Cgroup {
+                dir,
+                limits: &["memory.limit_in_bytes"],
+                usage: "memory.usage_in_bytes",
+                kills: "memory.oom_control",
+                caches: ["total_inactive_file ", "total_active_file "],
+            }
+        }
+    }
+
+    /// The limit that kills. Version 1 says "none" with a number near 2^63, version 2 with a word.
+    fn limit(&self) -> Option<u64> {
+        self.number(self.limits[0])
+    }
+
+    /// Bytes that can be had below all limits: what processes hold is gone, caches are not.
+    fn room(&self) -> Option<u64> {
+        let limit = self.limits.iter().filter_map(|l| self.number(l)).min()?;
+        let stat = fs::read_to_string(self.dir.join("memory.stat")).unwrap_or_default();
+        let cached: u64 = self.caches.iter().filter_map(|c| line_number(&stat, c)).sum();
+        let used = self.number(self.usage).unwrap_or(0).saturating_sub(cached);
+        Some(limit.saturating_sub(used))
+    }
+
+    fn kills(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.dir.join(self.kills)).ok()?;
+        line_number(&text, "oom_kill ")
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.dir.join(file)).ok()?;
+        text.trim().parse().ok().filter(|n| *n < 1 << 60)
+    }
+}
+
+/// The memory cgroups from our own up to the root of the hierarchy. `text` is that of
+/// `/proc/self/cgroup`, `mount` where cgroup file systems are.
+fn cgroups(text: &str, mount: &Path) -> Vec<Cgroup> {
     let mut found = Vec::new();
     for line in text.lines() {
         let mut fields = line.splitn(3, ':');
@@ -22,66 +104,98 @@ fn cgroups() -> Vec<(PathBuf, &'static str)> {
         else {
             continue;
         };
-        let (root, limit) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", "memory.max")
+        let (root, version) = if controllers.is_empty() {
+            (mount.to_path_buf(), 2)
         } else if controllers.split(',').any(|c| c == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            (mount.join("memory"), 1)
         } else {
             continue;
         };
         // In a container the path may be the host's, and only the root of the mount is ours.
-        let own = Path::new(root).join(path.trim_start_matches('/'));
-        found
-            .extend(own.ancestors().take_while(|a| a.starts_with(root)).map(|a| (a.into(), limit)));
+        let own = root.join(path.trim_start_matches('/'));
+        let levels = own.ancestors().take_while(|a| a.starts_with(&root));
+        found.extend(levels.map(|dir| Cgroup::new(dir, version)));
     }
     found
 }
 
-/// The tightest cgroup limit over us, bytes.
-pub fn limit() -> Option<u64> {
-    let limits = cgroups().into_iter().filter_map(|(dir, file)| number(&dir.join(file)));
-    // Version 1 says "no limit" with a number near 2^63.
-    limits.filter(|l| *l < 1 << 60).min()
+fn own_cgroups() -> Vec<Cgroup> {
+    cgroups(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))
 }
 
-/// How often the kernel has killed a process of our cgroups for want of memory, so far.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn line_number(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
+}
+
+/// The soft limits on address space and data in the text of `/proc/self/limits`: the tighter one.
+fn limit_of_space(text: &str) -> Option<u64> {
+    let names = ["Max address space", "Max data size"];
+    let soft = |l: &str| {
+        let rest = names.iter().find_map(|n| l.strip_prefix(n))?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    text.lines().filter_map(soft).min()
+}
+
+/// The tightest cgroup limit over us: what a process was killed for.
+pub fn limit() -> Option<Limit> {
+    own_cgroups().iter().filter_map(Cgroup::limit).min().map(Limit::Cgroup)
+}
+
+/// The limit for whose sake process `pid`, a child of ours, was refused memory: cgroups never
+/// refuse, they kill. A child that was reaped had our limit.
+pub fn limit_of_refusals(pid: u32) -> Option<Limit> {
+    let own = || read("/proc/self/limits");
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_else(|_| own());
+    limit_of_space(&text).map(Limit::AddressSpace)
+}
+
+/// Is there a limit that refuses memory? Then address space is not to be wasted.
+pub fn is_refused() -> bool {
+    limit_of_space(&read("/proc/self/limits")).is_some()
+}
+
+/// How often the kernel has killed a process of our cgroups for want of memory, so far; on a
+/// machine whose cgroups cannot be read, a process of the machine.
 pub fn kills() -> u64 {
-    let mut most = 0;
-    for (dir, _) in cgroups() {
-        for file in ["memory.events", "memory.oom_control"] {
-            let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
-            let count = text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok());
-            most = most.max(count.unwrap_or(0));
-        }
-    }
-    most
+    count_kills(&own_cgroups(), &read("/proc/vmstat"))
 }
 
-/// The size of the private mysqld's buffer pool, bytes: a quarter of the cgroup's limit or of
-/// the machine's available memory, between 32 MiB and 4 GiB.
-pub fn buffer_pool() -> u64 {
-    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = info
+fn count_kills(cgroups: &[Cgroup], vmstat: &str) -> u64 {
+    let counts: Vec<u64> = cgroups.iter().filter_map(Cgroup::kills).collect();
+    // The sum: the count of one level may rise where that of another is higher anyway.
+    if counts.is_empty() {
+        line_number(vmstat, "oom_kill ").unwrap_or(0)
+    } else {
+        counts.iter().sum()
+    }
+}
+
+/// The sizes of the private mysqld's buffers.
+pub fn buffers() -> Buffers {
+    let room = own_cgroups().iter().filter_map(Cgroup::room).min();
+    sizes(&read("/proc/meminfo"), room, limit_of_space(&read("/proc/self/limits")))
+}
+
+/// A quarter of the room in our cgroups or of the machine's available memory for the pool, a 32nd
+/// for each of the others; and never more than half of the address space that is left.
+fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
+    let available = meminfo
         .lines()
         .find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB"))
         .and_then(|kib| kib.trim().parse::<u64>().ok())
         .map_or(512 << 20, |kib| kib << 10);
-    let usable = limit().map_or(available, |l| l.min(available));
-    (usable / 4).clamp(SMALLEST_POOL, LARGEST_POOL)
-}
-
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    let usable = room.map_or(available, |r| r.min(available));
+    let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).saturating_mul(2).min(usable));
+    Buffers {
+        pool: (usable / 4).clamp(SMALLEST_POOL, LARGEST_POOL),
+        other: (usable / 32).clamp(SMALLEST_BUFFER, LARGEST_BUFFER),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pool_stays_in_its_bounds_on_this_machine() {
-        let pool = buffer_pool();
-        assert!((SMALLEST_POOL..=LARGEST_POOL).contains(&pool), "{pool}");
-        assert!(limit().is_none_or(|l| l > 0));
-    }
-}
+mod tests;

@@ -5,6 +5,8 @@
 //! need, then load the grant tables, and from there on nobody gets in: a session that is lost
 //! cannot be had again. It is started directly, never through a wrapper that would restart it.
 
+mod death;
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -14,15 +16,12 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gtid::Flavor;
-use crate::log_tail::LogTail;
+use crate::log_tail::{self, LogTail};
 use crate::memory;
 use crate::process::{Child, Exit, VitalSigns, start_time};
 use crate::session::{Session, Trouble};
 use crate::sys;
 use crate::watched::Watched;
-
-/// Less than this free where mysqld works: it will wait for space and hang.
-const SPACE_TO_LIVE: u64 = 2 << 20;
 
 /// How one private mysqld differs from another.
 #[derive(Clone, Debug)]
@@ -77,6 +76,7 @@ impl Setup {
             arg.push(at);
             arg
         };
+        let buffers = memory::buffers();
         command
             .arg("--no-defaults")
             .arg(path("--datadir=", self.data()))
@@ -85,7 +85,8 @@ impl Setup {
             .arg(path("--pid-file=", self.scratch.join("mysqld.pid")))
             .arg(path("--tmpdir=", self.scratch.join("tmp")))
             .arg(format!("--server-id={}", self.server_id))
-            .arg(format!("--innodb-buffer-pool-size={}", memory::buffer_pool()))
+            .arg(format!("--innodb-buffer-pool-size={}", buffers.pool))
+            .arg(format!("--key-buffer-size={}", buffers.other))
             .args([
                 "--skip-networking",
                 "--skip-log-bin",
@@ -95,16 +96,18 @@ impl Setup {
                 "--innodb-flush-log-at-trx-commit=0",
             ]);
         match self.flavor {
-            Flavor::MariaDb => command.args([
-                // No line for each look of a `status`: lines are signs of life.
-                "--log-warnings=1",
-                "--skip-slave-start",
-                // A silent primary is noticed after so many seconds; heartbeats come every two.
-                "--slave-net-timeout=10",
-                "--skip-symbolic-links",
-                // Not DISABLED: replicated events could then not be created.
-                "--event-scheduler=OFF",
-            ]),
+            Flavor::MariaDb => {
+                command.arg(format!("--aria-pagecache-buffer-size={}", buffers.other)).args([
+                    // No line for each look of a `status`: lines are signs of life.
+                    "--log-warnings=1",
+                    "--skip-slave-start",
+                    // A silent primary is noticed after so many seconds; heartbeats come every two.
+                    "--slave-net-timeout=10",
+                    "--skip-symbolic-links",
+                    // Not DISABLED: replicated events could then not be created.
+                    "--event-scheduler=OFF",
+                ])
+            }
             Flavor::MySql => command.args([
                 "--gtid-mode=ON",
                 "--enforce-gtid-consistency=ON",
@@ -135,6 +138,10 @@ impl Setup {
         }
         command.args(&self.options);
         command.env_remove("MYSQLD_PARENT_PID");
+        if memory::is_refused() {
+            // glibc would reserve 64 MiB of address space for the heap of each thread.
+            command.env("MALLOC_ARENA_MAX", "1");
+        }
         command.current_dir(&self.scratch).stdin(Stdio::null());
         command
     }
@@ -174,6 +181,7 @@ impl Mysqld {
         setup.run_as(&mut command);
         command.stdout(again()?).stderr(again()?);
         let tail = LogTail::from_end(&log_path);
+        let kills_before = memory::kills();
         let child = Child::spawn(&mut command).map_err(|e| Error::MysqldStart {
             how: format!("cannot execute {}: {e}", setup.program.display()),
             log: String::new(),
@@ -191,7 +199,7 @@ impl Mysqld {
             control: None,
             pinger: None,
             spare: None,
-            kills_before: memory::kills(),
+            kills_before,
         })
     }
 
@@ -213,6 +221,7 @@ impl Mysqld {
             }
         }
         self.ready = true;
+        self.log.mark();
         Ok(true)
     }
 
@@ -257,7 +266,8 @@ impl Mysqld {
     pub fn lost(&self, what: &str, trouble: Trouble) -> Error {
         match trouble {
             Trouble::Server { errno, text } => {
-                Error::ReplicationError { errno, text: crate::log_tail::without_statement(&text) }
+                let text = log_tail::without_statement(&text);
+                self.shortage_or(Error::ReplicationError { errno, text })
             }
             Trouble::TimedOut => {
                 Error::MysqldHung { what: what.into(), after: Some(self.call_timeout) }
@@ -308,34 +318,6 @@ impl Mysqld {
         (self.control, self.pinger, self.spare) = (None, None, None);
         self.child.kill();
     }
-
-    /// Why it ended.
-    fn cause_of_death(&mut self, exit: Exit) -> Error {
-        let log = self.log.last_errors();
-        let how = exit.to_string();
-        if let Some(full) = self.disk_full() {
-            return full;
-        }
-        if exit == Exit::Signal(libc::SIGKILL) && memory::kills() > self.kills_before {
-            return Error::OutOfMemory { how, limit: memory::limit() };
-        }
-        match exit {
-            Exit::Status(1 | 3 | 7) if !self.ready => Error::MysqldStart { how, log },
-            Exit::Status(0) => Error::MysqldDied { how: "somebody shut it down".into(), log },
-            _ => Error::MysqldDied { how, log },
-        }
-    }
-
-    /// The error that a full disk is, if it is full. Both servers wait for space then, answer
-    /// pings, and hang in everything else.
-    pub fn disk_full(&self) -> Option<Error> {
-        let free = sys::free_bytes(&self.data).ok()?;
-        (free < SPACE_TO_LIVE).then(|| Error::DiskFull {
-            path: self.data.clone(),
-            free,
-            needed: None,
-        })
-    }
 }
 
 impl Watched for Mysqld {
@@ -360,7 +342,10 @@ impl Watched for Mysqld {
     }
 
     fn look_after(&mut self) -> Result<()> {
-        self.log.keep_short();
+        self.log.keep_short(log_tail::LONGEST);
+        if self.disk_full().is_some() {
+            self.log.keep_short(log_tail::SHORT);
+        }
         self.disk_full().map_or(Ok(()), Err)
     }
 }

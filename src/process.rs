@@ -8,8 +8,13 @@ use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{self, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
+use crate::clock::short;
 use crate::sys;
+
+/// How long a killed process may take to end. The kernel frees some GiB of memory in a second.
+pub const DYING: Duration = Duration::from_secs(30);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,7 @@ fn name(signal: i32) -> &'static str {
         libc::SIGTERM => " (TERM)",
         libc::SIGILL => " (ILL)",
         libc::SIGFPE => " (FPE)",
+        libc::SIGXFSZ => " (XFSZ)",
         _ => "",
     }
 }
@@ -66,6 +72,8 @@ pub struct VitalSigns {
 pub struct Child {
     child: process::Child,
     exit: Option<Exit>,
+    /// Not even a kill ends it.
+    undying: bool,
 }
 
 impl Child {
@@ -76,7 +84,7 @@ impl Child {
     pub fn spawn(command: &mut Command) -> io::Result<Child> {
         command.process_group(0);
         sys::die_with_parent(command);
-        Ok(Child { child: command.spawn()?, exit: None })
+        Ok(Child { child: command.spawn()?, exit: None, undying: false })
     }
 
     /// Its process id.
@@ -109,14 +117,29 @@ impl Child {
         }
     }
 
-    /// Kills it and all of its group, and reaps it. Waits only for the kernel to free its memory.
-    #[allow(clippy::disallowed_methods)]
-    pub fn kill(&mut self) -> Exit {
-        if self.try_wait().is_none() {
-            let _ = sys::kill(-(self.pid() as i32), libc::SIGKILL);
-            self.exit = Some(self.child.wait().map_or(Exit::Signal(libc::SIGKILL), Exit::from));
+    /// Kills it and all of its group, and reaps it. The kernel may need a moment to free its
+    /// memory; what waits in there, for a disk that does not answer or in a frozen cgroup, does
+    /// not end at all: after [`DYING`] it is left alone, once and for all, and `None` comes back.
+    pub fn kill(&mut self) -> Option<Exit> {
+        self.kill_within(DYING)
+    }
+
+    fn kill_within(&mut self, patience: Duration) -> Option<Exit> {
+        if self.try_wait().is_none() && !self.undying {
+            let pid = self.pid();
+            let _ = sys::kill(-(pid as i32), libc::SIGKILL);
+            let until = Instant::now() + patience;
+            let mut left = patience;
+            while self.try_wait().is_none() && !left.is_zero() {
+                sys::wait_for_process(pid, left);
+                left = until.saturating_duration_since(Instant::now());
+            }
+            if self.try_wait().is_none() {
+                self.undying = true;
+                log::warn!("pid {pid} was killed and has not ended for {}", short(patience));
+            }
         }
-        self.exit.unwrap_or(Exit::Signal(libc::SIGKILL))
+        self.exit
     }
 
     /// Bytes it has written so far, to files and pipes alike; 0 when that cannot be read.
@@ -172,6 +195,19 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
+/// Has the process that started at `start` ended, all of its threads? One that nobody has reaped
+/// yet has.
+pub fn is_gone(pid: u32, start: u64) -> bool {
+    if start_time(pid) != Some(start) {
+        return true;
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|t| fs::read_to_string(t.path().join("stat")).unwrap_or_default()).all(|stat| {
+        let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+        state.is_empty() || state.starts_with(['Z', 'X'])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,12 +225,34 @@ mod tests {
     fn exit_tells_a_signal_from_a_status() {
         let mut child = Child::spawn(Command::new("sleep").arg("60")).unwrap();
         assert_eq!(child.try_wait(), None);
-        assert_eq!(child.kill(), Exit::Signal(9));
+        assert_eq!(child.kill(), Some(Exit::Signal(9)));
         assert_eq!(child.try_wait(), Some(Exit::Signal(9)));
         let mut child = Child::spawn(Command::new("sh").args(["-c", "exit 7"])).unwrap();
         while child.try_wait().is_none() {
             std::thread::yield_now();
         }
         assert_eq!(child.try_wait(), Some(Exit::Status(7)));
+    }
+
+    #[test]
+    fn a_process_that_a_kill_does_not_end_is_waited_for_only_so_long() {
+        // Without a group of its own the kill, which goes to the group, does not reach it.
+        let started = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = Child { child: started, exit: None, undying: false };
+        let (pid, start) = (child.pid(), start_time(child.pid()).unwrap());
+        assert!(!is_gone(pid, start) && is_gone(pid, start + 1));
+        let since = Instant::now();
+        assert_eq!(child.kill_within(Duration::from_millis(200)), None);
+        assert!(since.elapsed() >= Duration::from_millis(200));
+        // Once and for all.
+        let since = Instant::now();
+        assert_eq!(child.kill(), None);
+        assert!(since.elapsed() < Duration::from_secs(5));
+        sys::kill(pid as i32, libc::SIGKILL).unwrap();
+        while child.try_wait().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(child.kill(), Some(Exit::Signal(9)));
+        assert!(is_gone(pid, start));
     }
 }

@@ -44,11 +44,12 @@ impl Attempts<'_> {
         {
             return self.pass_over_base(&error).map(|()| false);
         }
-        let hung = matches!(error, Error::MysqldHung { .. });
+        // Without memory it gets no further either, and it does not give any back.
+        let useless = matches!(error, Error::MysqldHung { .. } | Error::OutOfMemory { .. });
         // A mysqld that refuses to start on fresh data has not spoiled it.
         let suspect = self.data == Data::Suspect;
         if let Some(mysqld) = &mut self.mysqld
-            && (hung || mysqld.has_exited())
+            && (useless || mysqld.has_exited())
         {
             let clean = mysqld.left_clean_data();
             mysqld.kill();

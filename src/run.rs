@@ -11,7 +11,7 @@ use crate::attempt::{Attempts, Reached};
 use crate::backup::{self, Stored};
 use crate::checkpoint::{self, Checkpoint};
 use crate::clock::short;
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Home, Result, bytes};
 use crate::listing;
 use crate::partial::Header;
 use crate::plan::{Plan, check_apart};
@@ -39,6 +39,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         if attempts.bases.not_due(plan.min_interval) {
             return Ok(Done::NothingDue);
         }
+        attempts.bases.check_room()?;
         let reached = attempts.reach_goal()?;
         let stored = store(plan, attempts, repo, lock)?;
         let looked_over = attempts.bases.any_passed_over();
@@ -106,6 +107,12 @@ fn pass(
         let worked = work(&mut attempts, &repo, &lock);
         attempts.leave(worked)
     })();
+    let known = [
+        (scratch.root(), Home::Scratch),
+        (plan.scratch.as_path(), Home::Scratch),
+        (repo.root(), Home::Repository),
+    ];
+    let result = result.map_err(|e: Error| e.placed(&known));
     Ok(conclude(plan, supervisor, &mut scratch, result))
 }
 

@@ -17,7 +17,7 @@ use crate::error::{Error, Result, system_text};
 use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
-use crate::process::start_time;
+use crate::process::{DYING, is_gone};
 use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
 
@@ -29,6 +29,9 @@ const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"]
 /// Databases of the server's own, whose tables survive a crash or are made anew.
 const SYSTEM: &[&str] =
     &["mysql", "sys", "performance_schema", "#innodb_redo", "#innodb_temp", "#rocksdb"];
+
+/// Data on its way out.
+const OLD_DATA: &str = "data.old";
 
 /// What the data in the scratch directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,18 +219,39 @@ impl Scratch {
         Ok(())
     }
 
-    /// Removes the data.
+    /// Removes the data. It goes out of the way first, which needs no space on a full disk: then
+    /// nobody takes half of it for the whole, whatever the state file says.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn discard(&mut self) -> Result<()> {
-        let data = self.data();
+        let (data, old) = (self.data(), self.root.join(OLD_DATA));
+        if self.has_data() {
+            remove_all(&old)?;
+            fs::rename(&data, &old).map_err(|e| Error::io("move away", &data, e))?;
+        }
+        remove_all(&old)?;
         // Also when somebody else removed it: what comes next must not be taken for what was.
         self.set_stage(Stage::Partial, None)?;
-        if self.has_data() {
-            fs::remove_dir_all(&data).map_err(|e| Error::io("remove", &data, e))?;
+        // Who does not end has files that are no longer there, and is still to be known.
+        if self.check_gone().is_ok() { self.set_clean() } else { Ok(()) }
+    }
+
+    /// Has the last mysqld on the data ended? One that not even a kill ends keeps a second one
+    /// from being started.
+    ///
+    /// # Errors
+    /// [`Error::MysqldHung`], naming its process.
+    pub fn check_gone(&self) -> Result<()> {
+        match self.last_mysqld() {
+            Some((pid, start)) if !is_gone(pid, start) => Err(undying(pid)),
+            _ => Ok(()),
         }
-        self.set_clean()
+    }
+
+    fn last_mysqld(&self) -> Option<(u32, u64)> {
+        let number = |key: &str| self.state.get(key).and_then(|v| v.parse::<u64>().ok());
+        Some((number("mysqld_pid")? as u32, number("mysqld_start")?))
     }
 
     /// Makes an empty data directory of the right owner.
@@ -263,29 +287,23 @@ impl Scratch {
     /// # Errors
     /// When it will not go, or a stop.
     pub fn sweep(&mut self, supervisor: &mut Supervisor) -> Result<()> {
-        let number = |key: &str| self.state.get(key).and_then(|v| v.parse::<u64>().ok());
-        if let (Some(pid), Some(start)) = (number("mysqld_pid"), number("mysqld_start")) {
-            let pid = pid as u32;
+        if let Some((pid, start)) = self.last_mysqld() {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let ours = String::from_utf8_lossy(&command)
                 .contains(&format!("--datadir={}", self.data().display()));
-            if ours && start_time(pid) == Some(start) {
+            if ours && !is_gone(pid, start) {
                 log::warn!("ending the mysqld (pid {pid}) that an earlier pass left behind");
                 let _ = sys::kill(pid as i32, libc::SIGKILL);
-                let wait = Wait {
-                    every: Duration::from_millis(20),
-                    patience: Some(Duration::from_secs(10)),
-                };
+                let wait = Wait { every: Duration::from_millis(20), patience: Some(DYING) };
                 let gone = supervisor.wait_for(&mut Nobody, wait, |_, _| {
-                    let gone = start_time(pid) != Some(start);
-                    Ok(if gone { Look::Done(()) } else { Look::Still })
+                    Ok(if is_gone(pid, start) { Look::Done(()) } else { Look::Still })
                 })?;
                 if gone.is_none() {
-                    let doing = format!("end the mysqld (pid {pid}) of an earlier pass");
-                    return Err(Error::Io { doing, source: io::ErrorKind::TimedOut.into() });
+                    return Err(undying(pid));
                 }
             }
         }
+        remove_all(&self.root.join(OLD_DATA))?;
         self.tidy();
         let log = self.root.join("mysqld.log");
         if log.exists() {
@@ -302,6 +320,18 @@ impl Scratch {
             let _ = fs::remove_file(self.root.join(name));
         }
         let _ = self.make_tmp();
+    }
+}
+
+fn undying(pid: u32) -> Error {
+    let what = format!("end of its process {pid}, which was killed and waits in the kernel,");
+    Error::MysqldHung { what, after: Some(DYING) }
+}
+
+fn remove_all(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, e)),
+        _ => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::client::{
     client_options, complaint, dump_command, dump_error, errno_of, load_command, output, spawn,
 };
 use crate::dump_progress::DumpProgress;
-use crate::error::{Error, Result};
+use crate::error::{Error, Home, Result, check_room};
 use crate::gtid::{Flavor, Position};
 use crate::install::install;
 use crate::log_tail::without_statement;
@@ -53,6 +53,9 @@ pub struct Seeded {
 /// one that what happened meanwhile cannot be applied to.
 pub const TRIES: u32 = 3;
 
+/// What a server without any tables takes, with its redo log.
+const EMPTY_SERVER: u64 = 120 << 20;
+
 /// Fills the scratch directory with a dump of the primary, as a data directory that was shut
 /// down cleanly.
 ///
@@ -70,7 +73,10 @@ pub fn dump(
     for tries in 1.. {
         let mut session = primary.open(&facts.address)?;
         let before = tables::list_primary(&mut session, facts)?;
+        let space: u64 = before.values().map(|t| t.bytes + t.index_bytes).sum();
         drop(session);
+        scratch.discard()?;
+        check_room(scratch.root(), space + EMPTY_SERVER, Home::Scratch)?;
         let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
         // "Table definition has changed" and "no such table" of the servers' error references.
@@ -127,7 +133,10 @@ pub fn wait_until_ready(
         .wait_for(mysqld, wait, |mysqld, _| {
             Ok(if mysqld.connect()? { Look::Done(()) } else { Look::Still })
         })?
-        .ok_or_else(|| Error::MysqldHung { what: "end of its start".into(), after: Some(patience) })
+        .ok_or_else(|| {
+            let hung = Error::MysqldHung { what: "end of its start".into(), after: Some(patience) };
+            mysqld.shortage_or(hung)
+        })
 }
 
 /// Shuts mysqld down cleanly.

@@ -21,6 +21,8 @@ use crate::watched::{Nobody, Watched};
 /// our own queries cost a server less.
 const ALIVE_CPU_PERCENT: u64 = 10;
 const ALIVE_IO_BYTES: u64 = 64 << 10;
+/// How often mysqld's log and the free space are looked at, however long the other intervals are.
+const CARE: Duration = Duration::from_millis(250);
 /// How long a killed mysqld may take to vanish before it is called hung.
 const DYING: Duration = Duration::from_secs(5);
 
@@ -101,6 +103,7 @@ impl Supervisor {
         let (mut moved, mut looked) = (Instant::now(), Instant::now());
         let mut next_look = moved;
         let mut next_ping = moved + self.poll;
+        let mut next_care = moved;
         loop {
             self.check_stop()?;
             if let Some(end) = watched.ended() {
@@ -110,8 +113,11 @@ impl Supervisor {
                 watched.ping()?;
                 next_ping = Instant::now() + self.poll;
             }
-            if Instant::now() >= next_look {
+            if Instant::now() >= next_care {
                 watched.look_after()?;
+                next_care = Instant::now() + CARE;
+            }
+            if Instant::now() >= next_look {
                 match look(watched, &mut self.checkpoint)? {
                     Look::Done(found) => return Ok(Some(found)),
                     Look::Moving => {
@@ -136,7 +142,7 @@ impl Supervisor {
             if over.is_some_and(|o| now >= o) || (self.stopping && self.signals.hurry()) {
                 return Ok(None);
             }
-            let until = next_look.min(next_ping).min(self.checkpoint.due());
+            let until = next_look.min(next_ping).min(next_care).min(self.checkpoint.due());
             let until = over.map_or(until, |o| until.min(o));
             if self.signals.wait(until.saturating_duration_since(now)) {
                 // A child may have ended or a worker be done: look at once.
@@ -176,9 +182,10 @@ impl Supervisor {
 
     /// What `error`, met while asking `mysqld` something, really means: a session that was
     /// closed is mysqld's end, for which the kernel may need a moment, or its shutdown by
-    /// somebody else, which is waited for with `patience` as long as it shows signs of life.
+    /// somebody else, which is waited for with `patience` as long as it shows signs of life. Memory
+    /// or space that it was refused may show as an error of replication or as a hang.
     pub fn explain(&mut self, mysqld: &mut Mysqld, error: Error, patience: Duration) -> Error {
-        let Error::MysqldHung { after, .. } = &error else { return error };
+        let Error::MysqldHung { after, .. } = &error else { return mysqld.shortage_or(error) };
         let patience = if after.is_none() { patience.max(DYING) } else { Duration::ZERO };
         let wait = Wait { every: Duration::from_millis(100), patience: Some(patience) };
         let end = self.wait_for(&mut Dying(mysqld), wait, |dying, _| {
@@ -186,7 +193,7 @@ impl Supervisor {
         });
         match end {
             Ok(Some(end)) => end,
-            Ok(None) => error,
+            Ok(None) => mysqld.shortage_or(error),
             Err(stop) => stop,
         }
     }

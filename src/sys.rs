@@ -50,6 +50,30 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
+/// Waits until process `pid`, a child of ours, has ended, `patience` at most; where the kernel
+/// cannot tell, only for a moment.
+pub fn wait_for_process(pid: u32, patience: Duration) {
+    let moment = Duration::from_millis(20);
+    // SAFETY: the call takes plain numbers and gives a descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) } as RawFd;
+    let patience = if fd < 0 { moment.min(patience) } else { patience };
+    let wait = |fd: RawFd, time: Duration| {
+        let mut ended = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let millis = time.as_millis().clamp(1, 60_000) as libc::c_int;
+        // SAFETY: the pointer is to one entry; a descriptor of -1 is passed over.
+        unsafe { libc::poll(&mut ended, 1, millis) }
+    };
+    let ended = wait(fd, patience) > 0;
+    if fd >= 0 {
+        // SAFETY: the descriptor is ours, and nobody else has seen it.
+        drop(unsafe { File::from_raw_fd(fd) });
+    }
+    if ended {
+        // It can be reaped now, unless somebody traces it: then this must not spin.
+        wait(-1, Duration::from_millis(1));
+    }
+}
+
 /// Sets how long a read and a write on the socket `fd` may block; zero means for ever.
 pub fn set_socket_timeout(fd: RawFd, timeout: Duration) -> io::Result<()> {
     let value = libc::timeval {
@@ -89,6 +113,15 @@ pub fn keep_no_freed_memory() {
     // SAFETY: mallopt takes plain numbers; called before there are other threads.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+    }
+}
+
+/// Lets a write beyond the limit on the size of files be an error like any other, here and in
+/// all children, in place of a signal that kills.
+pub fn ignore_file_size_signal() {
+    // SAFETY: signal takes plain numbers; nobody else handles this one.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

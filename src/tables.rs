@@ -39,7 +39,9 @@ const LIST: &str = "\
            IF(table_schema <> 'mysql' AND engine IN ('MyISAM', 'Aria', 'CSV', 'ARCHIVE'), \
               CONCAT_WS(' ', engine, IF(engine = 'CSV', NULL, \
               CONCAT_WS(' ', update_time, table_rows, data_length))), ''), \
-           COALESCE(table_rows, 0), COALESCE(data_length, 0), COALESCE(index_length, 0) \
+           COALESCE(table_rows, 0), \
+           IF(engine IN ('FEDERATED', 'CONNECT', 'SEQUENCE'), 0, COALESCE(data_length, 0)), \
+           IF(engine IN ('FEDERATED', 'CONNECT', 'SEQUENCE'), 0, COALESCE(index_length, 0)) \
     FROM information_schema.tables \
     WHERE table_schema NOT IN ('information_schema', 'performance_schema', 'sys') \
       AND NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log', \

@@ -24,6 +24,8 @@ pub struct Found {
     pub size: u64,
     /// Has it less space than bytes, so that holes are worth looking for?
     pub sparse: bool,
+    /// Bytes that its content takes on a disk.
+    pub space: u64,
     mtime: (i64, i64),
 }
 
@@ -34,6 +36,7 @@ impl Found {
             mode: m.mode() & 0o777,
             size: m.len(),
             sparse: m.blocks() * 512 < m.len(),
+            space: (m.blocks() * 512).min(m.len()),
             mtime: (m.mtime(), m.mtime_nsec()),
         }
     }

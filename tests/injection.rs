@@ -236,6 +236,7 @@ const FAILURES: &[(&str, &str, Paths, &str, &str)] = &[
     ("pack write", WRITE, Place::drafts, "ENOSPC", "disk-full"),
     ("pack write", WRITE, Place::drafts, "EDQUOT", "disk-full"),
     ("pack write", WRITE, Place::drafts, "EIO", "io-error"),
+    ("pack write", WRITE, Place::drafts, "EFBIG", "io-error"),
     ("pack fsync", SYNC, Place::drafts, "EIO", "io-error"),
     ("pack rename", RENAME, Place::drafts, "ENOSPC", "disk-full"),
     ("pack dir fsync", SYNC, Place::pack_dirs, "EIO", "io-error"),

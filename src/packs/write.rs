@@ -12,6 +12,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use zstd::bulk::Compressor;
@@ -58,6 +59,8 @@ pub struct Packer<'a> {
     level: i32,
     table: Mutex<Table>,
     fresh: Mutex<Fresh>,
+    /// Bytes put into packs, finished or not.
+    added: AtomicU64,
 }
 
 /// What this run added to the repository.
@@ -74,7 +77,18 @@ struct Fresh {
 impl<'a> Packer<'a> {
     /// Stores into the repository `root`, using again what `known` holds.
     pub fn new(root: &'a Path, level: i32, known: Table) -> Packer<'a> {
-        Packer { root, level, table: Mutex::new(known), fresh: Mutex::default() }
+        Packer {
+            root,
+            level,
+            table: Mutex::new(known),
+            fresh: Mutex::default(),
+            added: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes put into packs so far.
+    pub fn added(&self) -> u64 {
+        self.added.load(Ordering::Relaxed)
     }
 
     /// A writer for one worker.
@@ -203,6 +217,7 @@ impl PackWriter<'_> {
         pack.sum.update(frame);
         let place = Place { pack: pack.index as u32, offset: pack.size, length: length as u32 };
         pack.size += length as u64;
+        self.packer.added.fetch_add(length as u64, Ordering::Relaxed);
         if pack.size - pack.written_back >= WRITEBACK {
             sys::start_writeback(&pack.file, pack.written_back, pack.size - pack.written_back);
             pack.written_back = pack.size;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::Into;
-use crate::error::{Error, Result};
+use crate::error::{Error, Home, Result, check_room};
 use crate::manifest::{Block, FileEntry, Hash, Manifest, Piece};
 use crate::sys;
 
@@ -120,11 +120,7 @@ impl Target {
         let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
         let stored = pieces.filter(|p| matches!(p.block, Block::Stored { .. }));
         let needed = stored.map(|p| p.length).sum::<u64>().saturating_sub(had);
-        let free = sys::free_bytes(&self.path).map_err(|e| Error::io("look at", &self.path, e))?;
-        if needed > free {
-            return Err(Error::DiskFull { path: self.path.clone(), free, needed: Some(needed) });
-        }
-        Ok(())
+        check_room(&self.path, needed, Home::Other)
     }
 
     /// Opens or makes a file and gives it its size.

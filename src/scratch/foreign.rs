@@ -10,6 +10,7 @@ use crate::error::{Error, Result, system_text};
 /// What a scratch directory may hold.
 const OURS: &[&str] = &[
     "data",
+    "data.old",
     "tmp",
     "lock",
     "state",

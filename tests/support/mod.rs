@@ -12,12 +12,14 @@
 pub mod certificates;
 pub mod compare;
 pub mod flavor;
+pub mod limits;
 pub mod primary;
 pub mod program;
 pub mod proxy;
 pub mod repository;
 pub mod scene;
 pub mod server;
+pub mod small_disk;
 pub mod template;
 pub mod tricks;
 pub mod writer;
@@ -127,6 +129,21 @@ pub fn kill(pid: i32, signal: i32) {
 pub fn alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|s| !s.rsplit(')').next().unwrap_or("").trim_start().starts_with(['Z', 'X']))
+}
+
+/// Traces all threads of a process and never looks at them again, so that nobody can reap it before
+/// our own thread ends. False where that is not allowed.
+pub fn trace(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let ids = threads.filter_map(|t| t.file_name().to_string_lossy().parse::<i32>().ok());
+    let none = std::ptr::null_mut::<libc::c_void>();
+    for id in ids {
+        // SAFETY: it takes a number; the two pointers are not used.
+        if unsafe { libc::ptrace(libc::PTRACE_SEIZE, id, none, none) } != 0 {
+            return false;
+        }
+    }
+    true
 }
 
 /// Lets the kernel kill the command's process when our thread ends.
@@ -258,7 +275,7 @@ fn base() -> &'static Path {
             return (path, None);
         }
         // Servers die with us at the same moment and may still write a file: so a few tries.
-        let script = "cat >/dev/null; for i in 1 2 3 4 5 6 7 8 9 10; do \
+        let script = "cat >/dev/null; umount -l \"$1\"/*/disk 2>/dev/null; for i in 1 2 3 4 5 6 7 8 9 10; do \
                       rm -rf -- \"$1\" && exit; sleep 0.2; done";
         let mut watcher = Command::new("sh")
             .args(["-c", script, "watcher"])

@@ -1,0 +1,122 @@
+//! Too little memory: the default sizing lives with it; a pool that is too large is told from
+//! every other death, at the start and in the catch-up, with the limit.
+
+mod support;
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use support::limits::{Cgroup, address_space};
+use support::scene::COMMAND_PATIENCE;
+use support::{Outcome, PATIENCE, Replica, Scene, alive, run_helper};
+
+const MIB: u64 = 1 << 20;
+
+/// A table of some 170 MiB, made by one short statement that every replica executes again.
+fn much_data(scene: &Scene) {
+    scene.primary.sql("CREATE DATABASE big; SET SESSION binlog_format = 'STATEMENT'");
+    scene.primary.sql("CREATE TABLE big.t (id INT PRIMARY KEY, text CHAR(250)) ENGINE=InnoDB");
+    for part in 0..5 {
+        scene.primary.sql(&format!(
+            "INSERT INTO big.t SELECT seq, REPEAT(CHAR(65 + {part}), 250) \
+             FROM big.seq_{}_to_{}",
+            part * 110_000 + 1,
+            (part + 1) * 110_000
+        ));
+    }
+}
+
+fn under(scene: &Scene, wrapper: &[OsString], args: &[&str]) -> Outcome {
+    scene.command("run").args(args).under(wrapper).run_to_end(COMMAND_PATIENCE)
+}
+
+#[track_caller]
+fn assert_out_of_memory(scene: &Scene, ended: Outcome, limit: &str) -> Outcome {
+    println!("out of memory: {:?}, {}", ended.wall, ended.log().last().unwrap());
+    let ended = ended
+        .expect(75)
+        .says("error: out-of-memory: the private mysqld ran out of memory: ")
+        .says(limit)
+        .says("raise it or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N");
+    for other in ["mysqld-died", "mysqld-start", "mysqld-hung"] {
+        assert!(!ended.stderr.contains(other), "another cause is named, too: {ended}");
+    }
+    let checkpoint = scene.checkpoint();
+    for (key, value) in [("cause", "out-of-memory"), ("state", "failed"), ("exit_status", "75")] {
+        assert_eq!(checkpoint.get(key), Some(value), "{checkpoint:?}");
+    }
+    scene.assert_nothing_left();
+    ended
+}
+
+#[test]
+fn a_cgroup_too_small_for_the_data_is_lived_with_or_named() {
+    need_server!();
+    let scene = Scene::seeded("cgroup");
+    much_data(&scene);
+    let Some(small) = Cgroup::with_memory(160 * MIB) else {
+        // The next test does the same with another limit, and memory.rs knows the files.
+        println!("no cgroup may be made here");
+        return;
+    };
+    let large = ["--mysqld-option=--innodb-buffer-pool-size=1G", "--max-failures=1"];
+    let ended = under(&scene, &small.wrapper(), &large);
+    let ended = assert_out_of_memory(&scene, ended, "the limit of its cgroup is 160.0 MiB");
+    ended.says("it was killed by signal 9 (KILL)");
+    assert_eq!(scene.backups().len(), 1);
+    // What is left of it is gone on with by a pool of the right size.
+    under(&scene, &small.wrapper(), &[]).expect(0).says("going on with the data");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+    // And from the start.
+    scene.primary.sql("INSERT INTO big.t SELECT id + 1000000, text FROM big.t LIMIT 300000");
+    let ended = under(&scene, &small.wrapper(), &[]).expect(0);
+    assert!(!ended.stderr.contains("failure 1"), "{ended}");
+}
+
+#[test]
+fn a_limit_of_the_address_space_is_lived_with_or_named() {
+    need_server!();
+    let scene = Scene::seeded("space");
+    much_data(&scene);
+    for (limit, named, args) in [
+        // Not enough for the pool that was asked for.
+        (800 * MIB, "800.0 MiB", &["--mysqld-option=--innodb-buffer-pool-size=700M"] as &[_]),
+        // Not enough for any.
+        (150 * MIB, "150.0 MiB", &[]),
+    ] {
+        let wrapper = address_space(limit);
+        let args: Vec<&str> = args.iter().copied().chain(["--max-failures=1"]).collect();
+        let ended = under(&scene, &wrapper, &args);
+        assert_out_of_memory(&scene, ended, &format!("the limit of its address space is {named}"));
+    }
+    assert_eq!(scene.backups().len(), 1);
+    let ended = under(&scene, &address_space(500 * MIB), &[]).expect(0);
+    assert!(!ended.stderr.contains("failure 1"), "{ended}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
+}
+
+#[test]
+fn memory_that_is_refused_in_the_catch_up_is_named_and_the_pass_goes_on() {
+    need_server!();
+    let scene = Scene::seeded("refused");
+    // Each takes a while and some memory for its sort.
+    scene.primary.slow_backlog("shop", 100, 0.02);
+    let mut pass = scene.command("run").spawn();
+    let pid = pass.wait_for_checkpoint("a mysqld in the catch-up", PATIENCE, |c| {
+        let pid = c.number("mysqld_pid")? as i32;
+        (c.get("phase") == Some("catch-up") && alive(pid)).then_some(pid)
+    });
+    let pid = pid.to_string();
+    run_helper(Command::new("prlimit").args(["--pid", &pid, "--as=104857600"]), "");
+    // Larger than anything it may have kept by.
+    scene.primary.sql(
+        "CREATE TABLE shop.large (id INT PRIMARY KEY, text LONGTEXT) ENGINE=InnoDB; \
+         INSERT INTO shop.large VALUES (1, REPEAT('x', 8 << 20))",
+    );
+    let ended = pass.finish(COMMAND_PATIENCE);
+    println!("refused in the catch-up: {:?}, {}", ended.wall, ended.stderr);
+    let ended =
+        ended.expect(0).says("warning: out-of-memory: the private mysqld ran out of memory: ");
+    ended.says("the limit of its address space is 100.0 MiB");
+    scene.assert_nothing_left();
+}

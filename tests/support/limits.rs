@@ -1,0 +1,93 @@
+//! Limits to run the program under: a memory cgroup of its own, or its address space.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{PATIENCE, wait_until};
+
+/// A wrapper for [`super::Rollforward::under`]: at most so many bytes of address space.
+pub fn address_space(bytes: u64) -> [OsString; 3] {
+    ["prlimit".into(), format!("--as={bytes}").into(), "--".into()]
+}
+
+/// A wrapper for [`super::Rollforward::under`]: no file larger than so many bytes.
+pub fn file_size(bytes: u64) -> [OsString; 3] {
+    ["prlimit".into(), format!("--fsize={bytes}").into(), "--".into()]
+}
+
+/// A cgroup of version 1 (of one controller) or 2, removed on drop when nobody is in it.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// One with at most so many bytes of memory and no swap; `None` where we may not make any.
+    pub fn with_memory(bytes: u64) -> Option<Cgroup> {
+        let limit = bytes.to_string();
+        let mount = Path::new("/sys/fs/cgroup");
+        if let Some(made) = Cgroup::make(&mount.join("memory")) {
+            made.set("memory.limit_in_bytes", &limit)?;
+            let _ = fs::write(made.0.join("memory.memsw.limit_in_bytes"), &limit);
+            return Some(made);
+        }
+        let _ = fs::write(mount.join("cgroup.subtree_control"), "+memory");
+        let made = Cgroup::make(mount)?;
+        made.set("memory.max", &limit)?;
+        let _ = fs::write(made.0.join("memory.swap.max"), "0");
+        Some(made)
+    }
+
+    /// One of version 1 whose processes can be frozen: then not even a kill ends them.
+    pub fn freezer() -> Option<Cgroup> {
+        Cgroup::make(Path::new("/sys/fs/cgroup/freezer"))
+    }
+
+    fn make(below: &Path) -> Option<Cgroup> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = below.join(format!("rf-test-{}-{n}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let made = Cgroup(path);
+        made.0.join("cgroup.procs").exists().then_some(made)
+    }
+
+    fn set(&self, file: &str, text: &str) -> Option<()> {
+        fs::write(self.0.join(file), text).ok()
+    }
+
+    /// A wrapper for [`super::Rollforward::under`] that moves the program in here.
+    pub fn wrapper(&self) -> [OsString; 4] {
+        let script = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", self.0.display());
+        ["sh".into(), "-c".into(), script.into(), "sh".into()]
+    }
+
+    /// Moves a process in here.
+    #[track_caller]
+    pub fn take(&self, pid: i32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    /// Freezes all in here, and waits until they are.
+    #[track_caller]
+    pub fn freeze(&self) {
+        let state = self.0.join("freezer.state");
+        fs::write(&state, "FROZEN").unwrap();
+        let is_frozen = || fs::read_to_string(&state).unwrap().trim() == "FROZEN";
+        wait_until("a frozen cgroup", PATIENCE, is_frozen);
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        self.thaw();
+        let start = std::time::Instant::now();
+        while fs::remove_dir(&self.0).is_err() && start.elapsed().as_secs() < 5 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
