@@ -6,7 +6,7 @@ mod support;
 use std::ffi::OsString;
 use std::process::Command;
 
-use support::limits::{Cgroup, address_space};
+use support::limits::{Cgroup, FakeCgroup, address_space};
 use support::scene::COMMAND_PATIENCE;
 use support::{Outcome, PATIENCE, Replica, Scene, alive, run_helper};
 
@@ -55,7 +55,7 @@ fn a_cgroup_too_small_for_the_data_is_lived_with_or_named() {
     let scene = Scene::seeded("cgroup");
     much_data(&scene);
     let Some(small) = Cgroup::with_memory(160 * MIB) else {
-        // The next test does the same with another limit, and memory.rs knows the files.
+        // The others do the same by another limit, and with files that are no cgroup's.
         println!("no cgroup may be made here");
         return;
     };
@@ -119,4 +119,47 @@ fn memory_that_is_refused_in_the_catch_up_is_named_and_the_pass_goes_on() {
         ended.expect(0).says("warning: out-of-memory: the private mysqld ran out of memory: ");
     ended.says("the limit of its address space is 100.0 MiB");
     scene.assert_nothing_left();
+}
+
+#[test]
+fn a_kill_by_the_kernel_is_told_from_one_by_hand_in_both_versions() {
+    need_server!();
+    let scene = Scene::seeded("versions");
+    let own = "proc/self/cgroup";
+    let cases = [
+        (
+            FakeCgroup::new(&[
+                (own, "3:cpu:/\n4:memory:/job\n"),
+                ("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "230686720\n"),
+                ("sys/fs/cgroup/memory/job/memory.oom_control", "under_oom 0\noom_kill 3\n"),
+            ]),
+            "sys/fs/cgroup/memory/job/memory.oom_control",
+        ),
+        (
+            FakeCgroup::new(&[
+                (own, "0::/job\n"),
+                ("sys/fs/cgroup/job/memory.max", "230686720\n"),
+                ("sys/fs/cgroup/job/memory.events", "low 0\noom 0\noom_kill 3\n"),
+            ]),
+            "sys/fs/cgroup/job/memory.events",
+        ),
+    ];
+    for (cgroup, counter) in &cases {
+        let pool = scene.path("pool");
+        let args = format!("echo \"$@\" >{}", pool.display());
+        let killed = scene.fake_mysqld("killed", &format!("{args}; kill -9 $$"));
+        let counted = cgroup.path(counter);
+        let script = format!("echo 'oom_kill 4' >{}; kill -9 $$", counted.display());
+        let starved = scene.fake_mysqld("starved", &script);
+        let run = |fake: &std::path::Path| {
+            let run = scene.command("run").arg("--mysqld").arg(fake).arg("--max-failures=0");
+            run.under(cgroup.wrapper()).run_to_end(COMMAND_PATIENCE)
+        };
+        let ended = run(&killed).expect(75);
+        ended.says("error: mysqld-died: the private mysqld died: it was killed by signal 9 (KILL)");
+        let args = std::fs::read_to_string(&pool).unwrap();
+        assert!(args.contains("--innodb-buffer-pool-size=57671680 "), "a quarter of it: {args}");
+        let ended = run(&starved);
+        assert_out_of_memory(&scene, ended, "the limit of its cgroup is 220.0 MiB");
+    }
 }

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{PATIENCE, wait_until};
+use super::{PATIENCE, TempDir, run_helper, wait_until};
 
 /// A wrapper for [`super::Rollforward::under`]: at most so many bytes of address space.
 pub fn address_space(bytes: u64) -> [OsString; 3] {
@@ -79,6 +80,39 @@ impl Cgroup {
     /// Lets them go on.
     pub fn thaw(&self) {
         let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+    }
+}
+
+/// Files in place of those of the cgroup file systems, which a preloaded library shows to the
+/// program: for where no cgroup may be made.
+pub struct FakeCgroup(TempDir);
+
+impl FakeCgroup {
+    /// One whose files have these contents, by their paths.
+    pub fn new(files: &[(&str, &str)]) -> FakeCgroup {
+        let dir = TempDir::new("cgroup");
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cgroup.c");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(dir.path().join("cgroup.so"));
+        run_helper(cc.arg(source).arg("-ldl"), "");
+        FakeCgroup(dir)
+    }
+
+    /// Where the file is.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    /// A wrapper for [`super::Rollforward::under`] that shows it.
+    pub fn wrapper(&self) -> [OsString; 3] {
+        let library = self.path("cgroup.so");
+        let preload = format!("LD_PRELOAD={}", library.display());
+        ["env".into(), preload.into(), format!("RF_CGROUP={}", self.0.path().display()).into()]
     }
 }
 
