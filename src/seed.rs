@@ -27,7 +27,7 @@ use crate::process::{Child, Exit, VitalSigns};
 use crate::replication;
 use crate::scratch::Scratch;
 use crate::session::Session;
-use crate::supervisor::{Look, Supervisor, Wait};
+use crate::supervisor::{Look, Supervisor, Telling, Wait};
 use crate::tables::{self, Tables};
 use crate::watched::Watched;
 
@@ -129,8 +129,10 @@ pub fn wait_until_ready(
 ) -> Result<()> {
     supervisor.checkpoint.set("mysqld_pid", mysqld.pid());
     let wait = Wait { every: Duration::from_millis(50), patience: Some(patience) };
+    let mut telling = Telling::new("mysqld is still starting", patience);
     supervisor
         .wait_for(mysqld, wait, |mysqld, _| {
+            telling.look();
             Ok(if mysqld.connect()? { Look::Done(()) } else { Look::Still })
         })?
         .ok_or_else(|| {

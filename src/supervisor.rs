@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
+use crate::clock::short;
 use crate::error::{Error, Result};
 use crate::meter::Unit;
 use crate::mysqld::Mysqld;
@@ -205,10 +206,36 @@ impl Supervisor {
     /// A stop, unless one is under way.
     pub fn wait_for_end(&mut self, mysqld: &mut Mysqld, patience: Duration) -> Result<bool> {
         let wait = Wait { every: Duration::from_secs(1), patience: Some(patience) };
+        let mut telling = Telling::new("mysqld is still shutting down", patience);
         let ended = self.wait_for(&mut Dying(mysqld), wait, |dying, _| {
+            telling.look();
             Ok(if dying.0.has_exited() { Look::Done(()) } else { Look::Still })
         })?;
         Ok(ended.is_some())
+    }
+}
+
+/// Says twice in every patience that a long wait goes on: who shows signs of life may take hours.
+pub struct Telling {
+    what: &'static str,
+    began: Instant,
+    every: Duration,
+    next: Instant,
+}
+
+impl Telling {
+    /// Begins now.
+    pub fn new(what: &'static str, patience: Duration) -> Telling {
+        let (began, every) = (Instant::now(), (patience / 2).max(Duration::from_secs(1)));
+        Telling { what, began, every, next: began + every }
+    }
+
+    /// Says it, if it is time to.
+    pub fn look(&mut self) {
+        if Instant::now() >= self.next {
+            self.next += self.every;
+            log::info!("{}, after {}", self.what, short(self.began.elapsed()));
+        }
     }
 }
 

@@ -133,13 +133,14 @@ fn hangups_in_every_phase_do_no_harm() {
 fn a_stop_after_somebody_shut_mysqld_down_leaves_no_login() {
     need_server!();
     let scene = Scene::seeded("login");
-    scene.primary.slow_backlog("shop", 100, 0.05);
+    scene.primary.slow_backlog("shop", 200, 0.05);
     for signal in [libc::SIGTERM, libc::SIGKILL] {
         let program = scene.command("run").args(["--backoff-base=1h", "--backoff-cap=1h"]);
         let mut pass = program.spawn();
         let mysqld = wait_until_moving(&scene, &mut pass);
+        let login = scene.scratch.join("data/master.info");
         wait_until("a login in the data", PATIENCE, || {
-            scene.files_with(&scene.scratch, PASSWORD).len() == 1
+            fs::read_to_string(&login).is_ok_and(|text| text.contains(PASSWORD))
         });
         kill(mysqld, signal);
         pass.wait_for_log("failure 1 of 11, next try in", PATIENCE);

@@ -96,6 +96,9 @@ fn a_slow_start_and_a_slow_end_are_waited_for_as_long_as_they_show_signs_of_life
     let program = program.args(["--start-timeout=1500ms", "--shutdown-timeout=1500ms"]);
     let ended = program.run_to_end(LONG).expect(0);
     assert!(ended.wall > Duration::from_secs(6), "{ended}");
+    let ended = ended.says("info: mysqld is still starting, after ");
+    let ended = ended.says("info: mysqld is still shutting down, after ");
+    assert!(ended.log().len() < 20, "{ended}");
     assert_eq!(scene.backups().len(), 2);
     scene.assert_nothing_left();
 }
