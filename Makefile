@@ -6,7 +6,7 @@ CARGO ?= cargo
 TEST_THREADS ?= 3
 TEST_FLAGS ?=
 BIN = target/release/rollforward
-SCRIPTS = scripts/deps scripts/house scripts/demo
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz
 
 all:
 	$(CARGO) build --release --locked
@@ -17,6 +17,7 @@ deps:
 check:
 	scripts/deps --quiet
 	$(CARGO) fmt --check
+	cd fuzz && $(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/house
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
@@ -39,7 +40,11 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -m 644 completions/rollforward.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 
+# All targets for half a minute each, or `make fuzz TARGET=manifest SECONDS=600`.
+fuzz:
+	scripts/fuzz '$(TARGET)' '$(SECONDS)'
+
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test demo install clean
+.PHONY: all deps check test demo install fuzz clean

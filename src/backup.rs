@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::manifest::{BLOCK_SIZE, Hash};
 use crate::packs::write::{PackWriter, Place};
 use crate::partial::{PartialBackup, StoredFile};
@@ -53,8 +54,8 @@ pub fn store(
     watch: Watch<'_>,
 ) -> Result<Stored> {
     let partial = PartialBackup::begin(repo, lock, &header, level)?;
-    let root = File::open(data).map_err(|e| Error::io("open", data, e))?;
-    let tree = walk(data)?;
+    let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
+    let tree = walk(&root, data)?;
     let size = tree.files.iter().map(|f| f.size).sum();
     let gauge = Gauge::new(waker);
     gauge.set_total(size);

@@ -300,10 +300,14 @@ fn merge(intervals: &mut Vec<Interval>) {
 /// `a` without `b`; both sorted and merged.
 fn subtract(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
     let mut left = Vec::new();
+    let mut cuts = b;
     for &(mut first, last) in a {
-        for &(cut_first, cut_last) in b {
-            if cut_last < first || cut_first > last {
-                continue;
+        // What ends before this run ends before all later ones too: sets may have many runs.
+        let passed = cuts.iter().take_while(|cut| cut.1 < first).count();
+        cuts = &cuts[passed..];
+        for &(cut_first, cut_last) in cuts {
+            if cut_first > last {
+                break;
             }
             if cut_first > first {
                 left.push((first, cut_first - 1));

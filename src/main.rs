@@ -14,6 +14,7 @@ mod client;
 mod clock;
 mod commands;
 mod error;
+mod files;
 mod fill;
 mod gtid;
 mod handover;

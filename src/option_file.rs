@@ -8,9 +8,12 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::primary::{Address, Primary};
 use crate::session::{Account, Secret, Tls, TlsMode};
 
@@ -46,7 +49,14 @@ pub fn read(path: &Path) -> Result<OptionFile> {
 
 impl OptionFile {
     fn add(&mut self, path: &Path, depth: u32) -> Result<()> {
-        let text = load(path)?;
+        self.add_text(path, &load(path)?, depth)
+    }
+
+    /// Reads the text of the file `path`, which may include others so deep.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn add_text(&mut self, path: &Path, text: &str, depth: u32) -> Result<()> {
         let mut group = String::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -189,7 +199,9 @@ impl OptionFile {
             ];
             for (name, path, what) in files {
                 let Some(path) = path else { continue };
-                let text = load(path)?;
+                let read = files::read(path, LARGEST);
+                let text =
+                    read.map_err(|e| cannot_read(path, &e)).and_then(|b| text_of(path, b))?;
                 if !text.contains(what) || text.contains("ENCRYPTED") {
                     return Err(Error::config(format!(
                         "{name} in [client]: {} holds no {} in PEM format without a pass phrase",
@@ -204,13 +216,24 @@ impl OptionFile {
 }
 
 fn load(path: &Path) -> Result<String> {
-    let cannot = |why: &str| Error::config(format!("cannot read {}: {why}", path.display()));
-    let meta = fs::metadata(path).map_err(|e| cannot(&plain(&e)))?;
-    if meta.is_dir() || meta.len() > LARGEST {
-        return Err(cannot("it is no text file of at most 1 MiB"));
-    }
-    let bytes = fs::read(path).map_err(|e| cannot(&plain(&e)))?;
-    String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8 text"))
+    files::read_given(path, LARGEST)
+        .map_err(|e| cannot_read(path, &e))
+        .and_then(|bytes| text_of(path, bytes))
+}
+
+fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    let wrong = |_| Error::config(format!("cannot read {}: it is not UTF-8 text", path.display()));
+    String::from_utf8(bytes).map_err(wrong)
+}
+
+fn cannot_read(path: &Path, e: &io::Error) -> Error {
+    let why = match e.kind() {
+        io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
+            "it is no text file of at most 1 MiB".into()
+        }
+        _ => plain(e),
+    };
+    Error::config(format!("cannot read {}: {why}", path.display()))
 }
 
 fn plain(e: &std::io::Error) -> String {
@@ -273,6 +296,10 @@ fn address(text: &str, default_port: u16) -> Option<Address> {
     if host.is_empty() || host.len() > 255 || !host.chars().all(plain) {
         return None;
     }
+    let is_v6 = || host.split('%').next().is_some_and(|a| a.parse::<Ipv6Addr>().is_ok());
+    if (text.starts_with('[') || host.contains(':')) && !is_v6() {
+        return None;
+    }
     let port = port.map_or(Some(default_port), parse_port)?;
     // A server would take "localhost" for its Unix socket.
     let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
@@ -321,6 +348,8 @@ mod tests {
             assert_eq!(address(text, 3306).unwrap().to_string(), shown);
         }
         for bad in ["", ":3306", "db:", "db:x", "db:0", "db:70000", "[::1", "[::1]3", "a b", "a'b"]
+            .into_iter()
+            .chain(["[db]", "[db:1]:2", "a:b:c", "[1.2.3.4]:5"])
         {
             assert!(address(bad, 3306).is_none(), "{bad}");
         }

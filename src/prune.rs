@@ -161,8 +161,12 @@ fn unnamed(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf, u64
             let name = name.to_str().unwrap_or_default();
             // What is not called like a pack is not ours to remove.
             let hash = from_hex(name.strip_suffix(".damaged").unwrap_or(name));
-            if hash.is_some_and(|h| !named.contains(&h)) {
-                out.push((entry.path(), entry.metadata().map_err(fail)?.len()));
+            if hash.is_none_or(|h| named.contains(&h)) {
+                continue;
+            }
+            let m = entry.metadata().map_err(fail)?;
+            if !m.is_dir() {
+                out.push((entry.path(), m.len()));
             }
         }
     }

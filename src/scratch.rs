@@ -8,12 +8,13 @@ mod foreign;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::checkpoint::{self, Facts};
 use crate::error::{Error, Result, system_text};
+use crate::files;
 use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
@@ -240,19 +241,28 @@ impl Scratch {
 
     fn make_tmp(&self) -> Result<()> {
         let tmp = self.root.join("tmp");
-        if tmp.exists() {
-            fs::remove_dir_all(&tmp).map_err(|e| Error::io("empty", &tmp, e))?;
+        match fs::remove_dir_all(&tmp) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("empty", &tmp, e));
+            }
+            _ => {}
         }
         self.make_dir("tmp")
     }
 
     fn make_dir(&self, name: &str) -> Result<()> {
         let path = self.root.join(name);
-        let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&path);
-        made.map_err(|e| Error::io("make", &path, e))?;
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("make", &path, e));
+            }
+            _ => {}
+        }
+        // By its descriptor: the private mysqld's user could put a link in its place.
+        let dir = files::open_dir(&path).map_err(|e| Error::io("open", &path, e))?;
         match self.user {
             Some((uid, gid)) => {
-                chown(&path, Some(uid), Some(gid)).map_err(|e| Error::io("chown", &path, e))
+                fchown(&dir, Some(uid), Some(gid)).map_err(|e| Error::io("chown", &path, e))
             }
             None => Ok(()),
         }

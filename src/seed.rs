@@ -251,7 +251,7 @@ impl<'a> Pipe<'a> {
             .stdout(Stdio::piped())
             .stderr(output(&setup.scratch.join("dump.err"))?);
         let mut dump = spawn(&mut command, &program)?;
-        let options = client_options(&primary.account, facts);
+        let options = client_options(&primary.account, &facts.address);
         if let Some(mut stdin) = dump.pipes().stdin.take() {
             // Smaller than a pipe holds; a client that died will say so itself.
             let _ = stdin.write_all(options.as_bytes());

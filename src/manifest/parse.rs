@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 use super::{Block, DirEntry, FileEntry, Hash, Manifest, PackRef, from_hex, is_backup_name};
 use crate::clock::Timestamp;
 
+/// More words in a header, or settings, are nobody's: each costs more memory than its text.
+const MOST_WORDS: usize = 1000;
+
 /// Reads a manifest; the error says what is wrong with it and in which line.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     let body = checked_body(bytes)?;
@@ -76,6 +79,9 @@ impl Parser {
             "zeros" => self.zeros(rest),
             _ if self.in_body() => Err(format!("unknown word {key:?}")),
             "setting" => self.setting(rest),
+            _ if self.header.len() == MOST_WORDS => {
+                Err(format!("more than {MOST_WORDS} lines of a header"))
+            }
             // Unknown keys are kept out of the way: a later version may add some.
             _ => match self.header.insert(key.into(), rest.into()) {
                 None => Ok(()),
@@ -95,6 +101,9 @@ impl Parser {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-".contains(&b);
         if !key_fits || !value.bytes().all(fits) {
             return Err("a setting of this form is not allowed".into());
+        }
+        if self.settings.len() == MOST_WORDS {
+            return Err(format!("more than {MOST_WORDS} settings"));
         }
         if self.settings.iter().any(|(k, _)| k == key) {
             return Err(format!("setting {key} is there twice"));
