@@ -40,6 +40,10 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -m 644 completions/rollforward.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 
+# What the tests do with 20 passes, with 200.
+leaks:
+	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test leaks -- --nocapture
+
 # All targets for half a minute each, or `make fuzz TARGET=manifest SECONDS=600`.
 fuzz:
 	scripts/fuzz '$(TARGET)' '$(SECONDS)'
@@ -47,4 +51,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test demo install fuzz clean
+.PHONY: all deps check test demo install fuzz leaks clean

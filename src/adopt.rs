@@ -182,7 +182,7 @@ pub fn adopt(
     patience: Patience,
     jobs: usize,
 ) -> Result<Adopted> {
-    scratch.discard()?;
+    scratch.discard(supervisor)?;
     scratch.make_data()?;
     source.copy(supervisor, scratch, jobs)?;
     forget_replication(&scratch.data())?;

@@ -165,7 +165,7 @@ impl<'a> Attempts<'a> {
         let base = self.bases.current().map(|b| &b.position);
         let at = if self.data == Data::None { base } else { self.progress.at().or(base) };
         let supervisor = &mut *self.supervisor;
-        let facts = self.plan.primary.choose(at, &mut || supervisor.check_stop())?;
+        let facts = self.plan.primary.choose(at, &mut || supervisor.breathe())?;
         if let Some(base) = self.bases.current()
             && base.manifest.flavor != facts.flavor.name()
         {

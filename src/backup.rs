@@ -53,11 +53,13 @@ pub fn store(
     waker: Option<UnixStream>,
     watch: Watch<'_>,
 ) -> Result<Stored> {
-    let partial = PartialBackup::begin(repo, lock, &header, level)?;
-    let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
-    let tree = walk(&root, data)?;
-    let size = tree.files.iter().map(|f| f.size).sum();
     let gauge = Gauge::new(waker);
+    let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
+    // A large manifest takes seconds to read, a million files minutes to find.
+    let (partial, tree) = pool::alone(&gauge, watch, || {
+        Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?))
+    })?;
+    let size = tree.files.iter().map(|f| f.size).sum();
     gauge.set_total(size);
 
     let source = Source { data, root, files: &tree.files, gauge: &gauge };
@@ -75,8 +77,17 @@ pub fn store(
     // A block that is in no list counts as zeros, so be sure that none was forgotten.
     assert_eq!(gauge.done(), size, "every byte was looked at");
 
-    let files = join(&tree.files, found);
-    let backup = partial.finish(header, tree.dirs, files)?;
+    let stored = Mutex::new(None);
+    let watched = pool::alone(&gauge, watch, || {
+        let backup = partial.finish(header, tree.dirs, join(&tree.files, found))?;
+        *locked(&stored) = Some(backup);
+        Ok(())
+    });
+    // A stop that comes while it gets its name comes too late for it.
+    let backup = match locked(&stored).take() {
+        Some(backup) => backup,
+        None => return watched.and(Err(Error::config("there is nothing to store"))),
+    };
     Ok(Stored {
         name: backup.name,
         size,

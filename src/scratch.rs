@@ -18,6 +18,7 @@ use crate::files;
 use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
+use crate::pool::{self, Gauge};
 use crate::process::start_time;
 use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
@@ -221,12 +222,17 @@ impl Scratch {
     ///
     /// # Errors
     /// When something cannot be removed.
-    pub fn discard(&mut self) -> Result<()> {
+    pub fn discard(&mut self, supervisor: &mut Supervisor) -> Result<()> {
         let data = self.data();
         // Also when somebody else removed it: what comes next must not be taken for what was.
         self.set_stage(Stage::Partial, None)?;
         if self.has_data() {
-            fs::remove_dir_all(&data).map_err(|e| Error::io("remove", &data, e))?;
+            let gauge = Gauge::new(supervisor.waker());
+            let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("remove", gauge);
+            // A large one takes minutes.
+            pool::alone(&gauge, &mut watch, || {
+                fs::remove_dir_all(&data).map_err(|e| Error::io("remove", &data, e))
+            })?;
         }
         self.set_clean()
     }

@@ -94,7 +94,7 @@ fn dump_once(
     patience: Patience,
     before: &Tables,
 ) -> Result<Seeded> {
-    scratch.discard()?;
+    scratch.discard(supervisor)?;
     scratch.make_data()?;
     install(supervisor, setup, patience)?;
     let mut mysqld = Mysqld::spawn(setup, true)?;
