@@ -53,6 +53,7 @@ pub fn store(
     waker: Option<UnixStream>,
     watch: Watch<'_>,
 ) -> Result<Stored> {
+    header.check()?;
     let gauge = Gauge::new(waker);
     let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
     // A large manifest takes seconds to read, a million files minutes to find.

@@ -233,6 +233,9 @@ impl Repository {
 
     fn read(&self, name: &str, file: &File) -> Result<Manifest> {
         let mut bytes = Vec::new();
+        if file.metadata().is_ok_and(|m| m.len() > MAX_MANIFEST) {
+            return Err(damaged(name, "its manifest is larger than 1 GiB".into()));
+        }
         match file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes) {
             Ok(n) if n as u64 > MAX_MANIFEST => {
                 Err(damaged(name, "its manifest is larger than 1 GiB".into()))

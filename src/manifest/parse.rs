@@ -17,6 +17,10 @@ use crate::clock::Timestamp;
 /// More words in a header, or settings, are nobody's: each costs more memory than its text.
 const MOST_WORDS: usize = 1000;
 
+/// The longest path, all of its bytes escaped, and what else is in its line. A position may have
+/// any number of gaps.
+const LONGEST_LINE: usize = 4 * 4095 + 100;
+
 /// Reads a manifest; the error says what is wrong with it and in which line.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     let body = checked_body(bytes)?;
@@ -71,6 +75,9 @@ impl Parser {
             return Err("it holds control characters".into());
         }
         let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if line.len() > LONGEST_LINE && key != "position" {
+            return Err(format!("it has {} bytes, more than any line needs", line.len()));
+        }
         match key {
             "pack" => self.pack(rest),
             "dir" => self.dir(rest),
