@@ -9,7 +9,7 @@ TEST_FLAGS ?=
 # directory whose bin holds another one.
 TEST_SERVER ?=
 BIN = target/release/rollforward
-SCRIPTS = scripts/deps scripts/house scripts/demo scripts/servers
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers
 
 all:
 	$(CARGO) build --release --locked
@@ -20,6 +20,7 @@ deps:
 check:
 	scripts/deps --quiet
 	$(CARGO) fmt --check
+	cd fuzz && $(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/house
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
@@ -46,7 +47,15 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -m 644 completions/rollforward.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 
+# What the tests do with 20 passes, with 200.
+leaks:
+	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test leaks -- --nocapture
+
+# All targets for half a minute each, or `make fuzz TARGET=manifest SECONDS=600`.
+fuzz:
+	scripts/fuzz '$(TARGET)' '$(SECONDS)'
+
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test test-mysql demo install clean
+.PHONY: all deps check test test-mysql demo install fuzz leaks clean

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Home, Result, check_room};
+use crate::files;
 use crate::gtid::{BinlogState, Flavor, Position};
 use crate::mysqld::{Mysqld, Setup, forget_replication};
 use crate::pool::{self, Gauge};
@@ -21,7 +22,7 @@ use crate::replication;
 use crate::scratch::Scratch;
 use crate::seed::{Patience, end, wait_until_ready};
 use crate::supervisor::Supervisor;
-use crate::sys;
+use crate::sys::{self, open_below};
 use crate::tree::{self, Tree};
 
 /// Copied between two looks at the stop flag.
@@ -64,19 +65,19 @@ impl Source {
         if !path.is_dir() {
             return Err(wrong("is not a directory"));
         }
-        let system = File::open(path.join("ibdata1"))
+        let system = files::open(&path.join("ibdata1"))
             .map_err(|_| wrong("is not a data directory: it has no ibdata1 that can be read"))?;
         if sys::is_write_locked(&system).unwrap_or(false) {
             return Err(wrong("is in use by a running server: shut that down first"));
         }
-        let read =
-            |names: [&str; 2]| names.iter().find_map(|n| fs::read_to_string(path.join(n)).ok());
+        let read = |names: [&str; 2]| names.iter().find_map(|n| small_text(&path.join(n)));
         if let Some(state) = read(BACKUP_STATES)
             && !state.lines().any(|l| l.trim() == "backup_type = log-applied")
         {
             return Err(wrong("is not prepared: run mariadb-backup --prepare on it first"));
         }
-        let tree = tree::walk(path)?;
+        let root = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let tree = tree::walk(&root, path)?;
         let size = tree.files.iter().map(|f| f.size).sum();
         let position = match given {
             Some(position) => Some(position),
@@ -101,6 +102,7 @@ impl Source {
             let made = fs::DirBuilder::new().mode(0o700).create(&to);
             made.and_then(|()| own(&to, scratch)).map_err(|e| Error::io("make", &to, e))?;
         }
+        let root = File::open(&self.path).map_err(|e| Error::io("open", &self.path, e))?;
         let gauge = Gauge::new(supervisor.waker());
         gauge.set_total(self.size);
         let next = AtomicUsize::new(0);
@@ -111,7 +113,9 @@ impl Source {
                     break;
                 }
                 let (from, to) = (self.path.join(&file.path), data.join(&file.path));
-                copy_file(&from, &to, &gauge)
+                let source = open_below(&root, &file.path, libc::O_RDONLY | libc::O_NONBLOCK, 0);
+                source
+                    .and_then(|source| copy_file(source, &to, &gauge))
                     .map_err(|e| Error::io(&format!("copy {} to", from.display()), &to, e))?;
                 own(&to, scratch).map_err(|e| Error::io("chown", &to, e))?;
                 let after = fs::metadata(&from).map_err(|e| Error::io("read", &from, e))?;
@@ -131,8 +135,7 @@ fn own(path: &Path, scratch: &Scratch) -> io::Result<()> {
 }
 
 /// Copies the bytes of a file; its holes stay holes.
-fn copy_file(from: &Path, to: &Path, gauge: &Gauge) -> io::Result<()> {
-    let mut from = File::open(from)?;
+fn copy_file(mut from: File, to: &Path, gauge: &Gauge) -> io::Result<()> {
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let size = from.metadata()?.len();
     let mut at = 0;
@@ -151,6 +154,11 @@ fn copy_file(from: &Path, to: &Path, gauge: &Gauge) -> io::Result<()> {
     to.set_len(size)
 }
 
+/// What a small file beside the data says.
+fn small_text(path: &Path) -> Option<String> {
+    String::from_utf8(files::read(path, 1 << 20).ok()?).ok()
+}
+
 /// The position that the files beside the data tell: mariadb-backup's, or that of the binary
 /// log's state, which a primary writes when it is shut down.
 fn known_position(path: &Path, backup: Option<String>) -> Result<Option<Position>, String> {
@@ -159,7 +167,7 @@ fn known_position(path: &Path, backup: Option<String>) -> Result<Option<Position
     }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|e| e == "state")
-            && let Ok(text) = fs::read_to_string(entry.path())
+            && let Some(text) = small_text(&entry.path())
         {
             let text = text.lines().collect::<Vec<_>>().join(",");
             return BinlogState::parse(&text).map(|state| Some(state.newest()));
@@ -181,7 +189,7 @@ pub fn adopt(
     patience: Patience,
     jobs: usize,
 ) -> Result<Adopted> {
-    scratch.discard()?;
+    scratch.discard(supervisor)?;
     scratch.make_data()?;
     source.copy(supervisor, scratch, jobs)?;
     forget_replication(&scratch.data())?;

@@ -174,7 +174,7 @@ impl<'a> Attempts<'a> {
         let base = self.bases.current().map(|b| &b.position);
         let at = if self.data == Data::None { base } else { self.progress.at().or(base) };
         let supervisor = &mut *self.supervisor;
-        let facts = self.plan.primary.choose(at, &mut || supervisor.check_stop())?;
+        let facts = self.plan.primary.choose(at, &mut || supervisor.breathe())?;
         self.check_pair(&facts)?;
         if self.facts.is_none() {
             self.plan.primary.check_privileges(&facts.address, privileges::NIGHTLY)?;

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Home, Result, check_room};
+use crate::files;
 use crate::manifest::{BLOCK_SIZE, Hash};
 use crate::packs::write::{PackWriter, Place};
 use crate::partial::{PartialBackup, StoredFile};
@@ -55,11 +56,14 @@ pub fn store(
     waker: Option<UnixStream>,
     watch: Watch<'_>,
 ) -> Result<Stored> {
-    let partial = PartialBackup::begin(repo, lock, &header, level)?;
-    let root = File::open(data).map_err(|e| Error::io("open", data, e))?;
-    let tree = walk(data)?;
-    let size = tree.files.iter().map(|f| f.size).sum();
+    header.check()?;
     let gauge = Gauge::new(waker);
+    let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
+    // A large manifest takes seconds to read, a million files minutes to find.
+    let (partial, tree) = pool::alone(&gauge, watch, || {
+        Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?))
+    })?;
+    let size = tree.files.iter().map(|f| f.size).sum();
     gauge.set_total(size);
 
     // What is new is not known before it is read; what is said of it must fit in any case.
@@ -83,8 +87,17 @@ pub fn store(
     // A block that is in no list counts as zeros, so be sure that none was forgotten.
     assert_eq!(gauge.done(), size, "every byte was looked at");
 
-    let files = join(&tree.files, found);
-    let backup = partial.finish(header, tree.dirs, files)?;
+    let stored = Mutex::new(None);
+    let watched = pool::alone(&gauge, watch, || {
+        let backup = partial.finish(header, tree.dirs, join(&tree.files, found))?;
+        *locked(&stored) = Some(backup);
+        Ok(())
+    });
+    // A stop that comes while it gets its name comes too late for it.
+    let backup = match locked(&stored).take() {
+        Some(backup) => backup,
+        None => return watched.and(Err(Error::config("there is nothing to store"))),
+    };
     Ok(Stored {
         name: backup.name,
         size,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::clock::Timestamp;
+use crate::files;
 use crate::meter::{Meter, Unit};
 use crate::terminal;
 
@@ -20,6 +21,8 @@ use crate::terminal;
 const OFTEN: Duration = Duration::from_secs(1);
 /// At least this often.
 const SELDOM: Duration = Duration::from_secs(10);
+/// A longer file is no checkpoint.
+const LARGEST: u64 = 1 << 20;
 /// Longest `message`, bytes.
 const MESSAGE_BYTES: usize = 500;
 
@@ -191,7 +194,8 @@ impl Checkpoint {
         }
     }
 
-    fn text(&self) -> String {
+    /// What is written.
+    pub fn text(&self) -> String {
         let mut text = String::from("format=1\n");
         for key in KEYS {
             if let Some(value) = self.facts.get(key) {
@@ -207,14 +211,17 @@ impl Checkpoint {
 /// # Errors
 /// Says why what is there cannot be used.
 pub fn read(path: &Path) -> Result<Option<Facts>, String> {
-    match fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.to_string()),
-        Ok(m) if !m.is_file() || m.len() > 1 << 20 => return Err("it is no checkpoint".into()),
-        Ok(_) => {}
+    match files::read(path, LARGEST) {
+        Ok(bytes) => {
+            let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_string())?;
+            parse(&text).map(Some)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge) => {
+            Err("it is no checkpoint".into())
+        }
+        Err(e) => Err(e.to_string()),
     }
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    parse(&text).map(Some)
 }
 
 /// Reads the text of a checkpoint.
@@ -222,7 +229,8 @@ pub fn read(path: &Path) -> Result<Option<Facts>, String> {
 /// # Errors
 /// Says which line is wrong.
 pub fn parse(text: &str) -> Result<Facts, String> {
-    let mut lines = text.lines();
+    // An editor's line ends, also on a last line without an end.
+    let mut lines = text.lines().map(|line| line.trim_end_matches('\r'));
     match lines.next() {
         Some("format=1") => {}
         Some(other) if other.starts_with("format=") => {
@@ -247,10 +255,10 @@ pub fn replace(path: &Path, text: &str, durably: bool) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    // Not through a symbolic link: the directory may belong to the private mysqld's user.
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let mut file = options.open(&new)?;
+    // Never into what is there already, as a link or a pipe: the directory may belong to the
+    // private mysqld's user.
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
     if durably {
         file.sync_all()?;
@@ -308,5 +316,6 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert!(parse("format=1\nlater_key=x\n").unwrap().contains_key("later_key"));
+        assert_eq!(parse("format=1\r\nstage=ready\r").unwrap()["stage"], "ready");
     }
 }

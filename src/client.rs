@@ -2,19 +2,24 @@
 //! what they complain of.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gtid::Flavor;
 use crate::log_tail::{self, without_statement};
 use crate::mysqld::Setup;
-use crate::primary::{Facts, TLS_FAILED, denies_access};
+use crate::primary::{Address, TLS_FAILED, denies_access};
 use crate::process::Child;
 use crate::session::{Account, ServerKey, TlsMode};
 
+/// So much of what a child said is read.
+const SAID: u64 = 1 << 20;
+
 /// The option file of a client that logs in to the primary; it holds the password.
-pub fn client_options(account: &Account, facts: &Facts) -> String {
+pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> String {
     let quote = |text: &str| {
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         format!("\"{escaped}\"")
@@ -23,11 +28,11 @@ pub fn client_options(account: &Account, facts: &Facts) -> String {
         "[client]\nuser={}\npassword={}\nhost={}\nport={}\nprotocol=tcp\n",
         quote(&account.user),
         quote(&account.password.0),
-        quote(&facts.address.host),
-        facts.address.port
+        quote(&address.host),
+        address.port
     );
     let tls = &account.tls;
-    text += match (facts.flavor, &tls.mode) {
+    text += match (flavor, &tls.mode) {
         (Flavor::MariaDb, TlsMode::Disabled) => "skip-ssl\n",
         (Flavor::MariaDb, TlsMode::Required) => "ssl\ndisable-ssl-verify-server-cert\n",
         (Flavor::MariaDb, TlsMode::VerifyIdentity) => "ssl\nssl-verify-server-cert\n",
@@ -36,7 +41,7 @@ pub fn client_options(account: &Account, facts: &Facts) -> String {
         (Flavor::MySql, TlsMode::VerifyIdentity) => "ssl-mode=VERIFY_IDENTITY\n",
     };
     match &tls.server_key {
-        _ if facts.flavor == Flavor::MariaDb => {}
+        _ if flavor == Flavor::MariaDb => {}
         ServerKey::Unknown => {}
         ServerKey::Asked => text += "get-server-public-key\n",
         ServerKey::File(path) => {
@@ -144,12 +149,21 @@ pub fn output(path: &Path) -> Result<File> {
 /// The first lines of what a child complained of. What `--verbose` makes it tell begins with
 /// two dashes.
 pub fn complaint(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = said(path);
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("-- "));
     lines.take(3).collect::<Vec<_>>().join(" | ")
 }
 
 /// The last error lines of what a child said.
 pub fn last_errors(path: &Path) -> String {
-    log_tail::quote(&fs::read_to_string(path).unwrap_or_default())
+    log_tail::quote(&said(path))
+}
+
+/// What a child said; the beginning, if it is long.
+fn said(path: &Path) -> String {
+    let mut text = Vec::new();
+    if let Ok(file) = files::open_no_link(path) {
+        let _ = file.take(SAID).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -312,7 +312,7 @@ fn prune(options: &Options) -> Result<u8> {
     if !dry_run {
         repo.sweep_tmp(&lock)?;
     }
-    let pruned = prune::prune(&repo, &lock, options.retention()?, dry_run)?;
+    let pruned = prune::prune(&repo, &lock, options.retention()?, dry_run, &Gauge::new(None))?;
     listing::report_prune(&pruned, dry_run);
     match pruned.unreadable.first() {
         Some(name) => Err(Error::BackupDamaged {

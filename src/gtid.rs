@@ -67,7 +67,11 @@ impl Position {
                 for part in parts {
                     let gtid = Gtid::parse(part)?;
                     if domains.insert(gtid.domain, (gtid.server, gtid.sequence)).is_some() {
-                        return Err(format!("domain {} twice in position '{text}'", gtid.domain));
+                        return Err(format!(
+                            "domain {} twice in position '{}'",
+                            gtid.domain,
+                            shown(text)
+                        ));
                     }
                 }
                 Ok(Position::MariaDb(domains))
@@ -207,7 +211,7 @@ pub struct Gtid {
 
 impl Gtid {
     fn parse(text: &str) -> Result<Gtid, String> {
-        let wrong = || format!("'{text}' is no GTID of the form domain-server-sequence");
+        let wrong = || format!("'{}' is no GTID of the form domain-server-sequence", shown(text));
         let mut parts = text.split('-');
         let mut next = || parts.next().filter(|p| digits(p)).ok_or_else(wrong);
         let (domain, server, sequence) = (next()?, next()?, next()?);
@@ -262,13 +266,18 @@ impl BinlogState {
     }
 }
 
+/// As much of a text as a message should hold.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
 fn digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `uuid:1-5:7`, `uuid:tag:1:tag2:3-4`: a tag holds for the intervals after it.
 fn mysql_part(part: &str) -> Result<Vec<(String, Interval)>, String> {
-    let wrong = || format!("'{part}' is no GTID set of the form uuid:first-last");
+    let wrong = || format!("'{}' is no GTID set of the form uuid:first-last", shown(part));
     let mut pieces = part.split(':').map(str::trim);
     let uuid = pieces.next().unwrap_or_default().to_ascii_lowercase();
     let uuid_like = uuid.len() == UUID
@@ -319,10 +328,14 @@ fn merge(intervals: &mut Vec<Interval>) {
 /// `a` without `b`; both sorted and merged.
 fn subtract(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
     let mut left = Vec::new();
+    let mut cuts = b;
     for &(mut first, last) in a {
-        for &(cut_first, cut_last) in b {
-            if cut_last < first || cut_first > last {
-                continue;
+        // What ends before this run ends before all later ones too: sets may have many runs.
+        let passed = cuts.iter().take_while(|cut| cut.1 < first).count();
+        cuts = &cuts[passed..];
+        for &(cut_first, cut_last) in cuts {
+            if cut_first > last {
+                break;
             }
             if cut_first > first {
                 left.push((first, cut_first - 1));

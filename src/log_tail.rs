@@ -6,6 +6,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// Longer than this, it is emptied: a server on a full disk writes hundreds of lines a second.
 pub const LONGEST: u64 = 16 << 20;
 /// The same where space is short.
@@ -55,7 +57,7 @@ impl LogTail {
             let said = quote(&self.tail(self.from));
             let emptied = OpenOptions::new()
                 .write(true)
-                .custom_flags(libc::O_NOFOLLOW)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&self.path)
                 .and_then(|f| f.set_len(0));
             if emptied.is_ok() {
@@ -86,7 +88,7 @@ impl LogTail {
     fn tail(&self, from: u64) -> String {
         let mut tail = Vec::new();
         let start = from.max(self.written().saturating_sub(TAIL));
-        if let Ok(mut file) = fs::File::open(&self.path)
+        if let Ok(mut file) = files::open_no_link(&self.path)
             && file.seek(SeekFrom::Start(start)).is_ok()
         {
             let _ = file.take(TAIL).read_to_end(&mut tail);

@@ -16,6 +16,7 @@ mod clock;
 mod commands;
 mod dump_progress;
 mod error;
+mod files;
 mod fill;
 mod gtid;
 mod handover;

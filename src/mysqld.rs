@@ -7,7 +7,7 @@
 
 mod death;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gtid::Flavor;
 use crate::log_tail::{self, LogTail};
 use crate::memory;
@@ -173,7 +174,7 @@ impl Mysqld {
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&log_path)
             .map_err(|e| Error::io("open", &log_path, e))?;
         let again = || log.try_clone().map_err(|e| Error::io("open", &log_path, e));
@@ -357,18 +358,19 @@ impl Watched for Mysqld {
 /// # Errors
 /// When a file cannot be removed.
 pub fn forget_replication(data: &Path) -> Result<()> {
-    let entries = match fs::read_dir(data) {
-        Ok(entries) => entries,
+    let dir = match files::open_dir(data) {
+        Ok(dir) => dir,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io("read", data, e)),
+        Err(e) => return Err(Error::io("open", data, e)),
     };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+    for entry in files::list(&dir).map_err(|e| Error::io("read", data, e))?.flatten() {
+        let file = entry.file_name();
+        let name = file.to_string_lossy();
         let ours = ["master", "multi-master", "relay-log", "relay.", "relay-"];
         let is_file = entry.file_type().is_ok_and(|t| t.is_file());
         if is_file && (name == "auto.cnf" || ours.iter().any(|p| name.starts_with(p))) {
-            fs::remove_file(entry.path()).map_err(|e| Error::io("remove", &entry.path(), e))?;
+            files::remove(&dir, Path::new(&file), false)
+                .map_err(|e| Error::io("remove", &data.join(&file), e))?;
         }
     }
     Ok(())

@@ -8,9 +8,12 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::primary::{Address, Primary};
 use crate::session::{Account, Secret, ServerKey, Tls, TlsMode};
 
@@ -46,7 +49,14 @@ pub fn read(path: &Path) -> Result<OptionFile> {
 
 impl OptionFile {
     fn add(&mut self, path: &Path, depth: u32) -> Result<()> {
-        let text = load(path)?;
+        self.add_text(path, &load(path)?, depth)
+    }
+
+    /// Reads the text of the file `path`, which may include others so deep.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn add_text(&mut self, path: &Path, text: &str, depth: u32) -> Result<()> {
         let mut group = String::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -204,7 +214,9 @@ impl OptionFile {
             ];
             for (name, path, what) in files {
                 let Some(path) = path else { continue };
-                let text = load(path)?;
+                let read = files::read(path, LARGEST);
+                let text =
+                    read.map_err(|e| cannot_read(path, &e)).and_then(|b| text_of(path, b))?;
                 if !text.contains(what) || text.contains("ENCRYPTED") {
                     return Err(Error::config(format!(
                         "{name} in [client]: {} holds no {} in PEM format without a pass phrase",
@@ -236,13 +248,24 @@ impl OptionFile {
 }
 
 fn load(path: &Path) -> Result<String> {
-    let cannot = |why: &str| Error::config(format!("cannot read {}: {why}", path.display()));
-    let meta = fs::metadata(path).map_err(|e| cannot(&plain(&e)))?;
-    if meta.is_dir() || meta.len() > LARGEST {
-        return Err(cannot("it is no text file of at most 1 MiB"));
-    }
-    let bytes = fs::read(path).map_err(|e| cannot(&plain(&e)))?;
-    String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8 text"))
+    files::read_given(path, LARGEST)
+        .map_err(|e| cannot_read(path, &e))
+        .and_then(|bytes| text_of(path, bytes))
+}
+
+fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    let wrong = |_| Error::config(format!("cannot read {}: it is not UTF-8 text", path.display()));
+    String::from_utf8(bytes).map_err(wrong)
+}
+
+fn cannot_read(path: &Path, e: &io::Error) -> Error {
+    let why = match e.kind() {
+        io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
+            "it is no text file of at most 1 MiB".into()
+        }
+        _ => plain(e),
+    };
+    Error::config(format!("cannot read {}: {why}", path.display()))
 }
 
 fn plain(e: &std::io::Error) -> String {
@@ -305,6 +328,10 @@ fn address(text: &str, default_port: u16) -> Option<Address> {
     if host.is_empty() || host.len() > 255 || !host.chars().all(plain) {
         return None;
     }
+    let is_v6 = || host.split('%').next().is_some_and(|a| a.parse::<Ipv6Addr>().is_ok());
+    if (text.starts_with('[') || host.contains(':')) && !is_v6() {
+        return None;
+    }
     let port = port.map_or(Some(default_port), parse_port)?;
     // A server would take "localhost" for its Unix socket.
     let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
@@ -317,69 +344,4 @@ fn parse_port(text: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> OptionFile {
-        let mut file = OptionFile::default();
-        let mut group = String::new();
-        for line in text.lines() {
-            match line.strip_prefix('[') {
-                Some(g) => group = g.trim_end_matches(']').into(),
-                None => file.entry(&group, line),
-            }
-        }
-        file
-    }
-
-    #[test]
-    fn values_as_mysql_reads_them() {
-        let f = file("[client]\nuser = u # me\npassword=\"a#b\\\\c\\s\"\nport=3307\nhost='db1'\nx");
-        let primary = f.primary(None, None).unwrap();
-        assert_eq!(primary.account.user, "u");
-        assert_eq!(primary.account.password.0, "a#b\\c ");
-        assert_eq!(primary.candidates[0].to_string(), "db1:3307");
-    }
-
-    #[test]
-    fn addresses_in_all_their_forms() {
-        for (text, shown) in [
-            ("db", "db:3306"),
-            ("db:1", "db:1"),
-            ("localhost:3", "127.0.0.1:3"),
-            ("[::1]:3307", "[::1]:3307"),
-            ("::1", "[::1]:3306"),
-        ] {
-            assert_eq!(address(text, 3306).unwrap().to_string(), shown);
-        }
-        for bad in ["", ":3306", "db:", "db:x", "db:0", "db:70000", "[::1", "[::1]3", "a b", "a'b"]
-        {
-            assert!(address(bad, 3306).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn verify_ca_is_refused_with_the_reason() {
-        let error = file("[client]\nssl_mode=verify_ca").primary(None, None).unwrap_err();
-        assert!(error.to_string().contains("public roots"), "{error}");
-        let error = file("[client]\nssl-mode=VERIFY_IDENTITY").primary(None, None).unwrap_err();
-        assert!(error.to_string().contains("needs ssl-ca"), "{error}");
-    }
-
-    #[test]
-    fn the_switches_of_mariadbs_clients_count_where_ssl_mode_is_silent() {
-        let mode = |keys: &str| {
-            let primary = file(&format!("[client]\n{keys}")).primary(None, None);
-            primary.map(|p| p.account.tls.mode)
-        };
-        for on in ["ssl", "ssl=1", "ssl = ON"] {
-            assert_eq!(mode(on).unwrap(), TlsMode::Required, "{on}");
-        }
-        for off in ["", "ssl=0", "ssl=off", "skip-ssl", "disable_ssl", "ssl\nskip-ssl"] {
-            assert_eq!(mode(off).unwrap(), TlsMode::Disabled, "{off}");
-        }
-        assert_eq!(mode("ssl\nssl-mode=DISABLED").unwrap(), TlsMode::Disabled);
-        let error = mode("ssl-verify-server-cert").unwrap_err().to_string();
-        assert!(error.contains("ssl-verify-server-cert in [client] needs ssl-ca"), "{error}");
-    }
-}
+mod tests;

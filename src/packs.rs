@@ -73,10 +73,18 @@ fn open(root: &Path, pack: &PackRef, path: &Path) -> Result<File, Fault> {
     let file = file.and_then(|f| Ok((f.metadata()?, f)));
     match file {
         Ok((m, file)) if m.is_file() && m.len() == pack.size => Ok(file),
-        Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => {
+        Err(e)
+            if !matches!(
+                e.raw_os_error(),
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENXIO | libc::ENODEV)
+            ) =>
+        {
             Err(fault(path, pack, e))
         }
-        _ => Err(Fault::Damaged(look(root, pack).err().unwrap_or_default())),
+        _ => Err(Fault::Damaged(look(root, pack).err().unwrap_or_else(|| {
+            let name = hex(&pack.hash);
+            format!("pack {name} was exchanged while it was looked at")
+        }))),
     }
 }
 

@@ -60,6 +60,15 @@ pub struct Backup {
     pub manifest: Manifest,
 }
 
+impl Header {
+    /// Could it be read again? After hours of storing it would be late to find it wanting.
+    pub fn check(&self) -> Result<()> {
+        let empty = assemble(self.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
+        let read = manifest::parse(empty.to_text().as_bytes());
+        read.map(drop).map_err(|what| vanished(&what))
+    }
+}
+
 /// Packs that belong to no backup yet.
 pub struct PartialBackup<'a> {
     repo: &'a Repository,
@@ -69,16 +78,13 @@ pub struct PartialBackup<'a> {
 }
 
 impl<'a> PartialBackup<'a> {
-    /// Sweeps what an earlier one left, and finds out what is stored already. The header is
-    /// looked at here, since after hours of storing it would be late to find it wanting.
+    /// Sweeps what an earlier one left, and finds out what is stored already.
     pub fn begin(
         repo: &'a Repository,
         lock: &'a RepoLock,
         header: &Header,
         level: i32,
     ) -> Result<Self> {
-        let empty = assemble(header.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
-        manifest::parse(empty.to_text().as_bytes()).map_err(|what| vanished(&what))?;
         repo.sweep_tmp(lock)?;
         let packer = Packer::new(repo.root(), level, reusable(repo, header.base.as_deref())?);
         Ok(PartialBackup { repo, lock, packer, named: false })

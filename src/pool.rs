@@ -91,6 +91,21 @@ impl Drop for Presence<'_> {
     }
 }
 
+/// Runs `job` on one thread while the main thread watches, for what may take long and cannot be
+/// shared out: the list of a large directory, the removal of many files.
+pub fn alone<T: Send>(
+    gauge: &Gauge,
+    watch: Watch<'_>,
+    job: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let job = Mutex::new(Some(job));
+    let done = work(gauge, 1, watch, || locked(&job).take().map(|job| job()).transpose())?;
+    match done.into_iter().flatten().next() {
+        Some(done) => Ok(done),
+        None => unreachable!("it ran, or its error was returned"),
+    }
+}
+
 /// Runs `worker` on `jobs` threads until all have ended, and gives their results. An error of
 /// the watch comes first, then that of the first worker to fail. A worker that returns early
 /// because the gauge was stopped may return anything.

@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::manifest::{Hash, from_hex};
 use crate::packs::write::sync_dir;
+use crate::pool::Gauge;
 use crate::repository::{RepoLock, Repository};
 use crate::retention::{Candidate, Policy, expired};
 
@@ -53,11 +54,21 @@ pub enum Removal {
     InUse,
 }
 
-/// Applies the policy. With `dry_run` nothing is changed.
-pub fn prune(repo: &Repository, _lock: &RepoLock, policy: Policy, dry_run: bool) -> Result<Pruned> {
+/// Applies the policy. With `dry_run` nothing is changed. When the gauge is stopped it ends
+/// between two steps: what is left is the next prune's.
+pub fn prune(
+    repo: &Repository,
+    _lock: &RepoLock,
+    policy: Policy,
+    dry_run: bool,
+    gauge: &Gauge,
+) -> Result<Pruned> {
     let mut out = Pruned::default();
     let mut candidates = Vec::new();
     for name in repo.names()? {
+        if gauge.stopped() {
+            return Ok(out);
+        }
         match repo.load(&name) {
             Ok(manifest) => candidates.push(Candidate {
                 complete: repo.state(&manifest).is_none(),
@@ -70,17 +81,25 @@ pub fn prune(repo: &Repository, _lock: &RepoLock, policy: Policy, dry_run: bool)
         }
     }
     for name in expired(policy, Timestamp::now(), &candidates) {
+        if gauge.stopped() {
+            return Ok(out);
+        }
         match remove_unless(repo, &name, dry_run)? {
             Removal::Removed => out.removed.push(name),
             Removal::InUse => out.in_use.push(name),
         }
     }
-    let plan = plan(repo, &out.removed)?;
+    let plan = plan(repo, &out.removed, gauge)?;
     out.unreadable = plan.unreadable;
+    gauge.set_total(plan.packs.iter().map(|(_, size)| size).sum());
     for (path, size) in plan.packs {
+        if gauge.stopped() {
+            return Ok(out);
+        }
         if !dry_run {
             unlink(&path)?;
         }
+        gauge.add(size);
         out.packs += 1;
         out.bytes += size;
     }
@@ -96,7 +115,7 @@ impl Repository {
 
     /// Removes the packs that no backup names.
     pub fn sweep_packs(&self, _lock: &RepoLock) -> Result<Sweep> {
-        let plan = plan(self, &[])?;
+        let plan = plan(self, &[], &Gauge::new(None))?;
         let mut out = Sweep { stopped_by: plan.unreadable, ..Sweep::default() };
         for (path, size) in plan.packs {
             unlink(&path)?;
@@ -129,10 +148,14 @@ struct Plan {
 }
 
 /// The packs that nobody names, once the backups `without` are gone.
-fn plan(repo: &Repository, without: &[String]) -> Result<Plan> {
+fn plan(repo: &Repository, without: &[String], gauge: &Gauge) -> Result<Plan> {
     let mut named: HashSet<Hash> = HashSet::new();
     let mut unreadable = Vec::new();
     for name in repo.names()? {
+        if gauge.stopped() {
+            // Not all manifests were read: no pack may go.
+            return Ok(Plan { packs: Vec::new(), unreadable });
+        }
         if without.contains(&name) {
             continue;
         }
@@ -161,8 +184,12 @@ fn unnamed(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf, u64
             let name = name.to_str().unwrap_or_default();
             // What is not called like a pack is not ours to remove.
             let hash = from_hex(name.strip_suffix(".damaged").unwrap_or(name));
-            if hash.is_some_and(|h| !named.contains(&h)) {
-                out.push((entry.path(), entry.metadata().map_err(fail)?.len()));
+            if hash.is_none_or(|h| named.contains(&h)) {
+                continue;
+            }
+            let m = entry.metadata().map_err(fail)?;
+            if !m.is_dir() {
+                out.push((entry.path(), m.len()));
             }
         }
     }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::lock::{LockFile, lock_file};
 use crate::manifest::{self, Hash, Manifest, PackRef, is_backup_name};
 use crate::packs::{self, write::sync_dir};
@@ -71,8 +72,12 @@ impl Repository {
         let shown = path.display();
         let mut text = String::new();
         let format = root.join("format");
-        match File::open(&format).and_then(|f| f.take(100).read_to_string(&mut text)) {
+        match files::open(&format).and_then(|f| f.take(100).read_to_string(&mut text)) {
             Ok(_) => {}
+            Err(e) if not_a_file(&e) => {
+                let text = format!("{shown} is not a repository: its `format` is not a file");
+                return Err(Error::config(text));
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound && root.exists() => {
                 return Err(Error::config(format!(
                     "{shown} is not a repository: no file 'format'"
@@ -156,6 +161,14 @@ impl Repository {
 
     /// Takes the lock for `command`, as `rollforward run`, or says at once who has it.
     pub fn lock(&self, command: &str) -> Result<RepoLock> {
+        for dir in DIRS.map(|d| self.root.join(d)) {
+            // What is removed, and where packs are put, must not be behind a symbolic link.
+            if dir.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
+                let dir = dir.display();
+                let text = format!("{dir} is not a directory: put back what belongs there");
+                return Err(Error::config(text));
+            }
+        }
         let file = lock_file(&self.root.join("lock"), command)?;
         self.locked.store(true, Ordering::Relaxed);
         Ok(RepoLock { _file: file, locked: Arc::clone(&self.locked) })
@@ -164,16 +177,8 @@ impl Repository {
     /// Removes what an interrupted pass left half written.
     pub fn sweep_tmp(&self, _lock: &RepoLock) -> Result<()> {
         let tmp = self.tmp();
-        let fail = |e| Error::io("sweep", &tmp, e);
-        for entry in fs::read_dir(&tmp).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            if entry.file_type().map_err(fail)?.is_dir() {
-                fs::remove_dir_all(entry.path()).map_err(fail)?;
-            } else {
-                fs::remove_file(entry.path()).map_err(fail)?;
-            }
-        }
-        Ok(())
+        let swept = files::open_dir(&tmp).and_then(|dir| files::empty(&dir));
+        swept.map_err(|e| Error::io("sweep", &tmp, e))
     }
 
     /// The names of all backups, oldest first. What has no backup's name is not ours.
@@ -212,17 +217,25 @@ impl Repository {
         let path = self.backups().join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        options.open(&path).map_err(|e| match e.raw_os_error() {
+        let file = options.open(&path).map_err(|e| match e.raw_os_error() {
             Some(libc::ENOENT) => absent(),
-            Some(libc::ELOOP | libc::EISDIR | libc::EIO) => {
+            Some(libc::ELOOP | libc::EISDIR | libc::EIO | libc::ENXIO | libc::ENODEV) => {
                 damaged(name, format!("its manifest cannot be read: {e}"))
             }
             _ => Error::io("open", &path, e),
-        })
+        })?;
+        match file.metadata() {
+            Ok(m) if !m.is_file() => Err(damaged(name, "its manifest is not a file".into())),
+            Ok(_) => Ok(file),
+            Err(e) => Err(Error::io("look at", &path, e)),
+        }
     }
 
     fn read(&self, name: &str, file: &File) -> Result<Manifest> {
         let mut bytes = Vec::new();
+        if file.metadata().is_ok_and(|m| m.len() > MAX_MANIFEST) {
+            return Err(damaged(name, "its manifest is larger than 1 GiB".into()));
+        }
         match file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes) {
             Ok(n) if n as u64 > MAX_MANIFEST => {
                 Err(damaged(name, "its manifest is larger than 1 GiB".into()))
@@ -287,6 +300,12 @@ impl Repository {
     }
 }
 
+/// Is that what opening something else than a file says?
+fn not_a_file(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::InvalidInput
+        || matches!(e.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::ELOOP))
+}
+
 /// A [`Error::BackupDamaged`].
 pub(crate) fn damaged(name: &str, what: String) -> Error {
     Error::BackupDamaged { backup: name.into(), what }
@@ -294,7 +313,9 @@ pub(crate) fn damaged(name: &str, what: String) -> Error {
 
 /// Writes a new file and waits until it is on the disk.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    // Never into what is there already: it may be a link.
+    let _ = fs::remove_file(path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut f| {
         f.write_all(content)?;
         f.sync_all()

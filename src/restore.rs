@@ -59,10 +59,11 @@ pub fn restore(
     watch: Watch<'_>,
 ) -> Result<Restored> {
     let manifest = &held.manifest;
-    for pack in &manifest.packs {
-        packs::look_for_reading(repo.root(), pack).map_err(|what| damaged(&held.name, what))?;
-    }
     let gauge = Gauge::new(waker);
+    pool::alone(&gauge, watch, || {
+        let look = |pack| packs::look_for_reading(repo.root(), pack);
+        manifest.packs.iter().try_for_each(look).map_err(|what| damaged(&held.name, what))
+    })?;
     // Both what is read and what is written: what is compressed less takes longer.
     let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
     let cost = |piece: Piece| match piece.block {
@@ -70,7 +71,8 @@ pub fn restore(
         Block::Zeros { .. } => 0,
     };
     gauge.set_total(pieces.map(cost).sum());
-    let target = Target::prepare(target, into, owner, manifest)?;
+    // Removing what is surplus, and making many directories, may take long.
+    let target = pool::alone(&gauge, watch, || Target::prepare(target, into, owner, manifest))?;
 
     let written = AtomicU64::new(0);
     let pass = Pass { repo, held, target: &target, gauge: &gauge, durable, written: &written };
@@ -84,11 +86,11 @@ pub fn restore(
         }
         Ok(())
     })?;
-    target.finish_dirs(manifest)?;
-    if durable {
+    pool::alone(&gauge, watch, || {
+        target.finish_dirs(manifest)?;
         // The small files and all directories at once; the workers saw to the large ones.
-        pool::work(&gauge, 1, watch, || target.sync())?;
-    }
+        if durable { target.sync() } else { Ok(()) }
+    })?;
     Ok(Restored {
         bytes: manifest.size,
         written: written.load(Ordering::Relaxed),

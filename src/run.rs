@@ -15,6 +15,7 @@ use crate::error::{Error, Home, Result, bytes};
 use crate::listing;
 use crate::partial::Header;
 use crate::plan::{Plan, check_apart};
+use crate::pool::{self, Gauge};
 use crate::prune;
 use crate::repository::{RepoLock, Repository};
 use crate::retention::Policy;
@@ -136,7 +137,11 @@ fn conclude(
         }
         // Nothing is lost by a wrong option either.
         Err(_) if matches!(status, 2 | 75 | 128..) => Ok(()),
-        _ => scratch.discard(),
+        _ => {
+            // It is on its way out already: a stop has nothing to add.
+            supervisor.begin_stopping();
+            scratch.discard(supervisor)
+        }
     };
     if let Err(e) = kept {
         log::warn!("scratch directory {}: {e}", scratch.root().display());
@@ -183,7 +188,7 @@ fn store(
     let supervisor = attempts.supervisor();
     supervisor.checkpoint.phase("backup");
     let waker = supervisor.waker();
-    let mut watch = |gauge: &crate::pool::Gauge| supervisor.wait_for_workers("store", gauge);
+    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("store", gauge);
     let stored =
         backup::store(repo, lock, &data, header, plan.jobs, plan.level, waker, &mut watch)?;
     supervisor.checkpoint.set("new_backup", &stored.name);
@@ -206,7 +211,11 @@ fn prune_old(
 ) -> Result<()> {
     supervisor.checkpoint.phase("prune");
     supervisor.check_stop()?;
-    let pruned = prune::prune(repo, lock, policy, false)?;
+    let gauge = Gauge::new(supervisor.waker());
+    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("prune", gauge);
+    // Thousands of packs may take minutes to remove.
+    let pruned =
+        pool::alone(&gauge, &mut watch, || prune::prune(repo, lock, policy, false, &gauge))?;
     listing::report_prune(&pruned, false);
     Ok(())
 }

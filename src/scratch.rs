@@ -8,15 +8,17 @@ mod foreign;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::checkpoint::{self, Facts};
 use crate::error::{Error, Result, system_text};
+use crate::files;
 use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
 use crate::mysqld::Mysqld;
+use crate::pool::{self, Gauge};
 use crate::process::{DYING, is_gone};
 use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
@@ -224,13 +226,21 @@ impl Scratch {
     ///
     /// # Errors
     /// When something cannot be removed.
-    pub fn discard(&mut self) -> Result<()> {
+    pub fn discard(&mut self, supervisor: &mut Supervisor) -> Result<()> {
         let (data, old) = (self.data(), self.root.join(OLD_DATA));
-        if self.has_data() {
-            remove_all(&old)?;
-            fs::rename(&data, &old).map_err(|e| Error::io("move away", &data, e))?;
+        if self.has_data() || old.exists() {
+            let gauge = Gauge::new(supervisor.waker());
+            let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("remove", gauge);
+            let has_data = self.has_data();
+            // A large one takes minutes.
+            pool::alone(&gauge, &mut watch, || {
+                remove_all(&old)?;
+                if has_data {
+                    fs::rename(&data, &old).map_err(|e| Error::io("move away", &data, e))?;
+                }
+                remove_all(&old)
+            })?;
         }
-        remove_all(&old)?;
         // Also when somebody else removed it: what comes next must not be taken for what was.
         self.set_stage(Stage::Partial, None)?;
         // Who does not end has files that are no longer there, and is still to be known.
@@ -264,19 +274,28 @@ impl Scratch {
 
     fn make_tmp(&self) -> Result<()> {
         let tmp = self.root.join("tmp");
-        if tmp.exists() {
-            fs::remove_dir_all(&tmp).map_err(|e| Error::io("empty", &tmp, e))?;
+        match fs::remove_dir_all(&tmp) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("empty", &tmp, e));
+            }
+            _ => {}
         }
         self.make_dir("tmp")
     }
 
     fn make_dir(&self, name: &str) -> Result<()> {
         let path = self.root.join(name);
-        let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&path);
-        made.map_err(|e| Error::io("make", &path, e))?;
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("make", &path, e));
+            }
+            _ => {}
+        }
+        // By its descriptor: the private mysqld's user could put a link in its place.
+        let dir = files::open_dir(&path).map_err(|e| Error::io("open", &path, e))?;
         match self.user {
             Some((uid, gid)) => {
-                chown(&path, Some(uid), Some(gid)).map_err(|e| Error::io("chown", &path, e))
+                fchown(&dir, Some(uid), Some(gid)).map_err(|e| Error::io("chown", &path, e))
             }
             None => Ok(()),
         }

@@ -75,7 +75,7 @@ pub fn dump(
         let before = tables::list_primary(&mut session, facts)?;
         let space: u64 = before.values().map(|t| t.bytes + t.index_bytes).sum();
         drop(session);
-        scratch.discard()?;
+        scratch.discard(supervisor)?;
         check_room(scratch.root(), space + EMPTY_SERVER, Home::Scratch)?;
         let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
@@ -100,7 +100,7 @@ fn dump_once(
     patience: Patience,
     before: &Tables,
 ) -> Result<Seeded> {
-    scratch.discard()?;
+    scratch.discard(supervisor)?;
     scratch.make_data()?;
     install(supervisor, setup, patience.start)?;
     let mut mysqld = Mysqld::spawn(setup, true)?;
@@ -194,7 +194,7 @@ impl<'a> Pipe<'a> {
         let mut dump = dump_command(setup)?;
         dump.stderr(output(&setup.scratch.join("dump.err"))?);
         let mut dump = spawn(&mut dump)?;
-        let options = client_options(&primary.account, facts);
+        let options = client_options(&primary.account, &facts.address, facts.flavor);
         if let Some(mut stdin) = dump.pipes().stdin.take() {
             // Smaller than a pipe holds; a client that died will say so itself.
             let _ = stdin.write_all(options.as_bytes());

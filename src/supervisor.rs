@@ -84,6 +84,16 @@ impl Supervisor {
         }
     }
 
+    /// Between the steps of what may take long on the main thread: looks for a stop, and keeps
+    /// the checkpoint up to date.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn breathe(&mut self) -> Result<()> {
+        self.checkpoint.beat();
+        self.check_stop()
+    }
+
     /// From here on a stop is obeyed by going to the end quickly: waits go on until their
     /// patience is over or a second signal comes.
     pub fn begin_stopping(&mut self) {
@@ -174,7 +184,10 @@ impl Supervisor {
     pub fn wait_for_workers(&mut self, step: &str, gauge: &Gauge) -> Result<()> {
         let wait = Wait { every: Duration::from_millis(250), patience: None };
         let waited = self.wait_for(&mut Nobody, wait, |_, checkpoint| {
-            checkpoint.measure(step, Unit::Bytes, gauge.done(), Some(gauge.total()));
+            // Nothing is known of the way, as long as a directory is only looked through.
+            if gauge.total() > 0 {
+                checkpoint.measure(step, Unit::Bytes, gauge.done(), Some(gauge.total()));
+            }
             Ok(if gauge.finished() { Look::Done(()) } else { Look::Still })
         });
         self.checkpoint.measured();

@@ -95,6 +95,17 @@ pub fn set_socket_timeout(fd: RawFd, timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until a read of `file` would say something, its end included; `false` after `patience`.
+pub fn wait_readable(file: &File, patience: Duration) -> io::Result<bool> {
+    let mut asked = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the pointer is to one pollfd, and the descriptor is open during the call.
+    match check(unsafe { libc::poll(&mut asked, 1, patience) }) {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
+        other => other.map(|ready| ready > 0),
+    }
+}
+
 /// Writes one byte into the socket without ever waiting, to wake who reads at its other end. A
 /// full socket will wake it anyway: errors do not matter.
 pub fn wake(socket: &UnixStream) {

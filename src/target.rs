@@ -1,16 +1,19 @@
 //! Where `restore --to` puts a backup: empty at first, and empty again if it fails.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, system_text};
+use crate::files;
 use crate::sys;
 
 /// A directory that was empty or absent. Unless it is kept, what came into it is removed again.
 pub struct Target {
     path: PathBuf,
+    /// What was found or made there, whatever takes its name.
+    dir: File,
     made: bool,
     owner: Option<(u32, u32)>,
     kept: bool,
@@ -57,7 +60,9 @@ impl Target {
         } else {
             None
         };
-        Ok(Target { path: path.to_path_buf(), made: meta.is_none(), owner, kept: false })
+        let dir = files::open_dir(path)
+            .map_err(|e| wrong(&format!("cannot be opened: {}", system_text(&e))))?;
+        Ok(Target { path: path.to_path_buf(), dir, made: meta.is_none(), owner, kept: false })
     }
 
     /// The directory.
@@ -81,11 +86,7 @@ impl Drop for Target {
         if self.kept {
             return;
         }
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
-            let _ = if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        }
+        let _ = files::empty(&self.dir);
         if self.made {
             let _ = fs::remove_dir(&self.path);
         }

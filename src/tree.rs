@@ -5,13 +5,18 @@
 //! below it are databases, which may have any name. What a copy could not hold, as a link out
 //! of the directory, is refused by name rather than lost.
 
-use std::fs::{self, Metadata};
+use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::manifest::DirEntry;
+use crate::sys::open_below;
+
+/// A manifest takes no longer one.
+const LONGEST_PATH: usize = 4095;
 
 /// A file as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,26 +61,34 @@ pub struct Tree {
     pub files: Vec<Found>,
 }
 
-/// Walks the data directory `data`.
-pub fn walk(data: &Path) -> Result<Tree> {
+/// Walks the data directory `root`, called `data`, following no symbolic link below it.
+pub fn walk(root: &File, data: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     let mut todo = vec![PathBuf::new()];
     while let Some(dir) = todo.pop() {
-        let full = data.join(&dir);
-        let fail = |e| Error::io("read", &full, e);
+        let fail = |e| Error::io("read", &data.join(&dir), e);
+        let open = match dir.as_os_str().is_empty() {
+            true => root.try_clone(),
+            false => open_below(root, &dir, libc::O_RDONLY | libc::O_DIRECTORY, 0),
+        };
+        let open = open.map_err(fail)?;
         let mut subdirs = Vec::new();
-        for entry in fs::read_dir(&full).map_err(fail)? {
+        for entry in files::list(&open).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let path = dir.join(entry.file_name());
-            let m = entry.metadata().map_err(|e| Error::io("read", &entry.path(), e))?;
+            let full = data.join(&path);
+            let m = entry.metadata().map_err(|e| Error::io("read", &full, e))?;
             if is_left_out(&path, m.is_dir()) {
                 continue;
+            }
+            if path.as_os_str().len() > LONGEST_PATH {
+                return Err(Error::config(format!("the path {} is too long", full.display())));
             }
             if m.is_dir() {
                 tree.dirs.push(DirEntry { path: path.clone(), mode: m.mode() & 0o777 });
                 subdirs.push(path);
             } else {
-                check_kind(&entry.path(), &m)?;
+                check_kind(&full, &m)?;
                 tree.files.push(Found::new(path, &m));
             }
         }

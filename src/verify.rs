@@ -5,7 +5,7 @@
 //! with the backups and files it spoils, and set aside, so that the next pass stores its
 //! content again. A false manifest spoils its backup and no pack.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,8 +118,11 @@ pub fn verify(
         report.packs_read += 1;
         report.bytes += pack.size;
     }
-    for outcome in found {
-        report_damage(repo, &mut report, outcome)?;
+    if !found.is_empty() {
+        pool::alone(&gauge, watch, || {
+            report_damage(repo, &mut report, found, &gauge);
+            Ok(())
+        })?;
     }
     report.damaged.sort_unstable_by(|a, b| a.pack.cmp(&b.pack));
     Ok(report)
@@ -174,35 +177,47 @@ fn check(
     Ok(what.map(|what| Outcome { pack: *pack, what, pack_is_bad, bad }))
 }
 
-/// Finds out whom it concerns, and sets a damaged pack aside.
-fn report_damage(repo: &Repository, report: &mut Report, outcome: Outcome) -> Result<()> {
-    let Outcome { pack, mut what, pack_is_bad, bad } = outcome;
-    let mut backups = Vec::new();
-    let mut files = BTreeSet::new();
+/// Finds out whom the damage concerns, and sets damaged packs aside. Each manifest is read once
+/// more, however much is damaged.
+fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, gauge: &Gauge) {
+    type Concerned = (Vec<String>, BTreeSet<PathBuf>);
+    let mut concerned: Vec<Concerned> = found.iter().map(|_| Concerned::default()).collect();
+    let index: HashMap<PackRef, usize> = found.iter().map(|o| o.pack).zip(0..).collect();
     for backup in &mut report.backups {
+        if gauge.stopped() {
+            return;
+        }
         // They were all read before; one that went away meanwhile needs no report.
         let Ok(manifest) = repo.load(&backup.name) else { continue };
-        let mut concerned = pack_is_bad && manifest.packs.contains(&pack);
-        for (_, _, file) in blocks(&manifest).filter(|(p, b, _)| *p == pack && bad.contains(b)) {
-            concerned = true;
-            files.insert(manifest.files[file].path.clone());
+        let mut hit = BTreeSet::new();
+        for pack in &manifest.packs {
+            hit.extend(index.get(pack).filter(|at| found[**at].pack_is_bad));
         }
-        if concerned {
-            backups.push(backup.name.clone());
+        for (pack, block, file) in blocks(&manifest) {
+            let at = index.get(&pack).filter(|at| found[**at].bad.contains(&block));
+            if let Some(&at) = at {
+                hit.insert(at);
+                concerned[at].1.insert(manifest.files[file].path.clone());
+            }
+        }
+        for at in hit {
+            concerned[at].0.push(backup.name.clone());
             if backup.ok {
                 backup.ok = false;
-                backup.what.clone_from(&what);
+                backup.what.clone_from(&found[at].what);
             }
         }
     }
-    if pack_is_bad && packs::pack_path(repo.root(), &pack.hash).exists() {
-        what += match repo.set_aside(&pack.hash) {
-            true => "; it was set aside",
-            false => "; it could not be set aside",
-        };
+    for (Outcome { pack, mut what, pack_is_bad, .. }, (backups, files)) in
+        found.into_iter().zip(concerned)
+    {
+        if pack_is_bad && packs::pack_path(repo.root(), &pack.hash).exists() {
+            what += match repo.set_aside(&pack.hash) {
+                true => "; it was set aside",
+                false => "; it could not be set aside",
+            };
+        }
+        let pack = crate::manifest::hex(&pack.hash);
+        report.damaged.push(Damage { pack, what, backups, files: files.into_iter().collect() });
     }
-    let pack = crate::manifest::hex(&pack.hash);
-    let files = files.into_iter().collect();
-    report.damaged.push(Damage { pack, what, backups, files });
-    Ok(())
 }

@@ -283,3 +283,42 @@ fn a_failing_write_fsync_or_rename_ends_the_pass_clean() {
 fn entries(dir: &Path) -> usize {
     fs::read_dir(dir).unwrap().count()
 }
+
+#[test]
+fn a_pass_that_prunes_for_long_says_that_it_lives_and_obeys_a_stop() {
+    need_server!();
+    if strace_missing() {
+        return;
+    }
+    let scene = scene();
+    let dir = scene.repo.join("packs/ee");
+    fs::create_dir_all(&dir).unwrap();
+    // Packs that nobody names; each takes four seconds to go.
+    let stray: Vec<PathBuf> = (0..9).map(|n| dir.join(format!("ee{n:062}"))).collect();
+    stray.iter().for_each(|path| fs::write(path, "stray").unwrap());
+    let mut line = vec!["strace".into(), "-f".into(), "-qq".into(), "-o".into()];
+    line.push(scene.path("strace.log").into_os_string());
+    line.extend(["-e".into(), format!("trace={UNLINK}").into()]);
+    line.extend(["-e".into(), format!("inject={UNLINK}:delay_enter=4000000").into()]);
+    for path in &stray {
+        line.extend(["-P".into(), path.into()]);
+    }
+    let mut pass = scene.command("run").under(line).spawn();
+    pass.wait_for_phase("prune", LONG);
+    let mut updated = std::collections::BTreeSet::new();
+    wait_until("three words of the checkpoint", Duration::from_secs(30), || {
+        let checkpoint = pass.checkpoint();
+        assert_eq!(checkpoint.get("phase"), Some("prune"), "{}", pass.dump());
+        updated.extend(checkpoint.get("updated").map(String::from));
+        updated.len() >= 3
+    });
+    let left = || stray.iter().filter(|path| path.exists()).count();
+    assert!(left() >= 1, "{}", left());
+    pass.kill(libc::SIGTERM);
+    let outcome = pass.finish(PATIENCE);
+    assert!(left() >= 1, "{} are left; {outcome}", left());
+    assert_eq!(outcome.status, 128 + libc::SIGTERM, "{outcome}");
+    assert_eq!(scene.checkpoint().get("state"), Some("stopped"), "{outcome}");
+    scene.run().expect(0);
+    assert_eq!(left(), 0);
+}

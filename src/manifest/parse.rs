@@ -14,6 +14,13 @@ use sha2::{Digest, Sha256};
 use super::{Block, DirEntry, FileEntry, Hash, Manifest, PackRef, from_hex, is_backup_name};
 use crate::clock::Timestamp;
 
+/// More words in a header, or settings, are nobody's: each costs more memory than its text.
+const MOST_WORDS: usize = 1000;
+
+/// The longest path, all of its bytes escaped, and what else is in its line. A position may have
+/// any number of gaps.
+const LONGEST_LINE: usize = 4 * 4095 + 100;
+
 /// Reads a manifest; the error says what is wrong with it and in which line.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     let body = checked_body(bytes)?;
@@ -68,6 +75,9 @@ impl Parser {
             return Err("it holds control characters".into());
         }
         let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if line.len() > LONGEST_LINE && key != "position" {
+            return Err(format!("it has {} bytes, more than any line needs", line.len()));
+        }
         match key {
             "pack" => self.pack(rest),
             "dir" => self.dir(rest),
@@ -76,6 +86,9 @@ impl Parser {
             "zeros" => self.zeros(rest),
             _ if self.in_body() => Err(format!("unknown word {key:?}")),
             "setting" => self.setting(rest),
+            _ if self.header.len() == MOST_WORDS => {
+                Err(format!("more than {MOST_WORDS} lines of a header"))
+            }
             // Unknown keys are kept out of the way: a later version may add some.
             _ => match self.header.insert(key.into(), rest.into()) {
                 None => Ok(()),
@@ -95,6 +108,9 @@ impl Parser {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-".contains(&b);
         if !key_fits || !value.bytes().all(fits) {
             return Err("a setting of this form is not allowed".into());
+        }
+        if self.settings.len() == MOST_WORDS {
+            return Err(format!("more than {MOST_WORDS} settings"));
         }
         if self.settings.iter().any(|(k, _)| k == key) {
             return Err(format!("setting {key} is there twice"));

@@ -128,6 +128,10 @@ impl<'a> Packer<'a> {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("make", &dir, e));
             }
+            Err(_) if !dir.symlink_metadata().is_ok_and(|m| m.is_dir()) => {
+                let text = format!("{} is not a directory: remove it", dir.display());
+                return Err(Error::config(text));
+            }
             _ => {}
         }
         // One that is there already has the same content by its name, unless it is damaged:

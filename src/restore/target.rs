@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Into;
 use crate::error::{Error, Home, Result, check_room};
+use crate::files;
 use crate::manifest::{Block, FileEntry, Hash, Manifest, Piece};
 use crate::sys;
 
@@ -49,7 +50,7 @@ impl Target {
             }
             _ => {}
         }
-        let root = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let root = files::open_dir(path).map_err(|e| Error::io("open", path, e))?;
         let target = Target { path: path.to_path_buf(), root, into, owner };
         let had = match into {
             Into::Empty => target.check_empty().map(|()| 0)?,
@@ -89,31 +90,41 @@ impl Target {
     /// disk what is left has.
     fn clear_surplus(&self, manifest: &Manifest) -> Result<u64> {
         let dirs: HashSet<&Path> = manifest.dirs.iter().map(|d| d.path.as_path()).collect();
-        let files: HashMap<&Path, u64> =
+        let sizes: HashMap<&Path, u64> =
             manifest.files.iter().map(|f| (f.path.as_path(), f.size)).collect();
         let mut kept = 0;
         let mut todo = vec![PathBuf::new()];
         while let Some(dir) = todo.pop() {
-            let full = self.path.join(&dir);
-            let fail = |e| Error::io("clear", &full, e);
-            for entry in fs::read_dir(&full).map_err(fail)? {
+            let fail = |e| Error::io("clear", &self.path.join(&dir), e);
+            let open = self.open_dir(&dir).map_err(fail)?;
+            for entry in files::list(&open).map_err(fail)? {
                 let entry = entry.map_err(fail)?;
-                let path = dir.join(entry.file_name());
+                let name = entry.file_name();
+                let path = dir.join(&name);
                 let m = entry.metadata().map_err(fail)?;
-                if m.is_dir() {
-                    if dirs.contains(path.as_path()) {
-                        todo.push(path);
-                    } else if path.as_os_str() != "lost+found" {
-                        fs::remove_dir_all(entry.path()).map_err(fail)?;
-                    }
-                } else if m.is_file() && m.nlink() == 1 && files.contains_key(path.as_path()) {
-                    kept += (m.blocks() * 512).min(files[path.as_path()]);
-                } else {
-                    fs::remove_file(entry.path()).map_err(fail)?;
+                let (is_dir, is_root) = (m.is_dir(), dir.as_os_str().is_empty());
+                let stays = match is_dir {
+                    true => dirs.contains(path.as_path()) || (is_root && name == "lost+found"),
+                    false => m.is_file() && m.nlink() == 1 && sizes.contains_key(path.as_path()),
+                };
+                if !stays {
+                    files::remove(&open, Path::new(&name), is_dir).map_err(fail)?;
+                } else if !is_dir {
+                    kept += (m.blocks() * 512).min(sizes[path.as_path()]);
+                } else if dirs.contains(path.as_path()) {
+                    todo.push(path);
                 }
             }
         }
         Ok(kept)
+    }
+
+    /// One of its directories; itself for the empty path.
+    fn open_dir(&self, path: &Path) -> io::Result<File> {
+        if path.as_os_str().is_empty() {
+            return self.root.try_clone();
+        }
+        sys::open_below(&self.root, path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
     }
 
     fn check_space(&self, manifest: &Manifest, had: u64) -> Result<()> {
@@ -137,7 +148,15 @@ impl Target {
             let flags = libc::O_RDWR | libc::O_NONBLOCK;
             match sys::open_below(&self.root, path, flags, 0) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => return other.map(|file| (file, false)),
+                other => {
+                    let file = other?;
+                    let m = file.metadata()?;
+                    // Looked at before; it may have been exchanged for a link since.
+                    if !m.is_file() || m.nlink() != 1 {
+                        return Err(io::Error::other("it is not a file of its own"));
+                    }
+                    return Ok((file, false));
+                }
             }
         }
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
@@ -162,8 +181,7 @@ impl Target {
     /// Gives the directories their modes and owners, the innermost first.
     pub fn finish_dirs(&self, manifest: &Manifest) -> Result<()> {
         for dir in manifest.dirs.iter().rev() {
-            let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-            sys::open_below(&self.root, &dir.path, flags, 0)
+            self.open_dir(&dir.path)
                 .and_then(|d| self.adorn(&d, dir.mode))
                 .map_err(|e| Error::io("write", &self.path.join(&dir.path), e))?;
         }

@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, system_text};
+use crate::files;
 
 /// What a scratch directory may hold.
 const OURS: &[&str] = &[
@@ -61,7 +62,9 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
         .filter_map(|o| o.file_name())
         .collect();
     // The state file is what makes a directory ours. It begins with its format, whatever follows.
-    let has_state = fs::read(root.join("state")).is_ok_and(|text| text.starts_with(b"format="));
+    let mut first = [0; 7];
+    let has_state = files::open_no_link(&root.join("state"))
+        .is_ok_and(|mut f| f.read_exact(&mut first).is_ok() && first == *b"format=");
     for entry in entries {
         let name = entry.map_err(|e| Error::io("read", root, e))?.file_name();
         let other = others.iter().any(|o| {

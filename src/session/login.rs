@@ -40,7 +40,7 @@ pub(super) fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trou
         return Ok(opts);
     }
     for path in [&tls.ca, &tls.cert, &tls.key].into_iter().flatten() {
-        let read = std::fs::File::open(path).map_err(|e| plain(&e.to_string()));
+        let read = crate::files::open(path).map_err(|e| plain(&e.to_string()));
         read.map_err(|e| Trouble::Unusable(format!("cannot read {}: {e}", path.display())))?;
     }
     let identity = match (&tls.cert, &tls.key) {

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::support::{Space, header};
 use crate::backup::store;
 use crate::error::Error;
+use crate::pool::Gauge;
 use crate::prune::{Removal, prune};
 use crate::repository::Repository;
 use crate::retention::Policy;
@@ -123,7 +124,7 @@ fn old_packs_empty_out_once_less_than_half_of_them_is_used() {
     // The newest one uses four of ten: they are stored anew, and the old pack can go.
     let fourth = s.try_store(1).unwrap();
     assert!((400_000..450_000).contains(&fourth.stored), "{}", fourth.stored);
-    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false).unwrap();
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &Gauge::new(None)).unwrap();
     assert_eq!((pruned.removed.len(), pruned.packs), (3, 1), "{pruned:?}");
     assert!(!s.packs().contains(&first[0]));
     s.check(&fourth.name);
@@ -139,10 +140,10 @@ fn prune_says_what_it_would_do_spares_readers_and_then_does_it() {
     }
     let lock = s.lock();
     let held = s.repo.hold(&names[0]).unwrap();
-    let dry = prune(&s.repo, &lock, KEEP_ONE, true).unwrap();
+    let dry = prune(&s.repo, &lock, KEEP_ONE, true, &Gauge::new(None)).unwrap();
     assert_eq!((dry.removed.as_slice(), dry.in_use.as_slice()), (&names[1..2], &names[..1]));
     assert_eq!((dry.packs, s.packs().len(), s.repo.names().unwrap().len()), (1, 3, 3));
-    let wet = prune(&s.repo, &lock, KEEP_ONE, false).unwrap();
+    let wet = prune(&s.repo, &lock, KEEP_ONE, false, &Gauge::new(None)).unwrap();
     assert_eq!((wet.packs, wet.bytes, wet.in_use.len()), (dry.packs, dry.bytes, 1));
     assert_eq!(s.repo.remove(&lock, &names[0]).unwrap(), Removal::InUse);
     drop(held);
@@ -161,7 +162,7 @@ fn one_manifest_that_cannot_be_read_stops_the_sweep_and_is_named() {
     s.file("a", 2, 1000);
     s.store();
     s.store();
-    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false).unwrap();
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &Gauge::new(None)).unwrap();
     assert_eq!((pruned.unreadable, pruned.packs), (vec![bad.clone()], 0));
     assert_eq!(s.packs().len(), 2);
     assert!(s.repo.names().unwrap().contains(&bad));

@@ -7,6 +7,8 @@
 mod manifests;
 mod packs;
 mod passes;
+mod places;
+mod races;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,58 @@
+//! An option file: read line by line, includes refused, and the account taken out of it. What
+//! we hand to the dump's client is an option file too: read back, it gives the same account.
+#![no_main]
+#![allow(dead_code)]
+
+#[path = "../../src"]
+mod src {
+    pub mod client;
+    pub mod clock;
+    pub mod error;
+    pub mod files;
+    pub mod gtid;
+    pub mod log_tail;
+    pub mod memory;
+    pub mod mysqld;
+    pub mod mysqld_options;
+    pub mod option_file;
+    pub mod primary;
+    pub mod privileges;
+    pub mod process;
+    pub mod session;
+    #[allow(unsafe_code)]
+    pub mod sys;
+    pub mod watched;
+}
+use src::*;
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use option_file::OptionFile;
+use session::{Account, TlsMode};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let Some(file) = read(text) else { return };
+    // Certificates would be looked for on this machine.
+    if ["ssl-", "ssl_"].iter().any(|key| text.contains(key)) {
+        return;
+    }
+    let _ = file.primary(Some("db1,[::1]:3307"), None);
+    let Ok(primary) = file.primary(None, None) else { return };
+    for address in &primary.candidates {
+        assert!(address.port > 0 && !address.host.is_empty(), "{address}");
+        let shown = read(&format!("[client]\nhost={address}\n")).expect("an address");
+        assert_eq!(shown.primary(None, None).expect("an address").candidates, [address.clone()]);
+        let again = read(&client::client_options(&primary.account, address, gtid::Flavor::MariaDb)).expect("our own");
+        let Account { user, password, tls } = again.primary(None, None).expect("our own").account;
+        assert_eq!(user, primary.account.user);
+        assert_eq!(password.0, primary.account.password.0);
+        assert_eq!(tls.mode, TlsMode::Disabled);
+    }
+});
+
+fn read(text: &str) -> Option<OptionFile> {
+    let mut file = OptionFile::default();
+    file.add_text(Path::new("fuzzed.cnf"), text, 0).ok().map(|()| file)
+}

@@ -1,0 +1,292 @@
+//! Something else in the place of a file or a directory, wherever there is one: it is named,
+//! nobody waits for it, and nothing behind a link is touched.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::repository::{copy, edit_manifest, packs_of, tree};
+use crate::support::{Outcome, Rollforward, Scene, TempDir, is_root, run_helper};
+use crate::{Copy, PATIENCE, need_server, sample};
+
+/// No command may wait for what it is given.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What may lie where something else belongs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Pipe,
+    Socket,
+    Device,
+    Directory,
+    File,
+    /// To what is outside, and not ours.
+    Link,
+    Dangling,
+}
+
+const ALL: [Kind; 7] = [
+    Kind::Pipe,
+    Kind::Socket,
+    Kind::Device,
+    Kind::Directory,
+    Kind::File,
+    Kind::Link,
+    Kind::Dangling,
+];
+
+impl Kind {
+    /// Puts it there, in place of what may be there; `outside` has something of the kind that
+    /// belongs there.
+    fn put(self, at: &Path, outside: &Path) {
+        match at.symlink_metadata() {
+            Ok(m) if m.is_dir() => fs::remove_dir_all(at).unwrap(),
+            Ok(_) => fs::remove_file(at).unwrap(),
+            Err(_) => {}
+        }
+        match self {
+            Kind::Pipe => drop(run_helper(Command::new("mkfifo").arg(at), "")),
+            Kind::Socket => {
+                // Its own name may be too long to bind to.
+                let short = outside.with_file_name("s");
+                drop(UnixListener::bind(&short).unwrap());
+                fs::rename(short, at).unwrap();
+            }
+            // One that gives bytes without end, where we may make it; a link to it elsewhere.
+            Kind::Device if is_root() => {
+                let script = "mknod \"$1\" c 1 5 2>/dev/null || ln -s /dev/zero \"$1\"";
+                run_helper(Command::new("sh").args(["-c", script, "sh"]).arg(at), "");
+            }
+            Kind::Device => symlink("/dev/zero", at).unwrap(),
+            Kind::Directory => {
+                fs::create_dir(at).unwrap();
+                fs::write(at.join("precious"), "precious").unwrap();
+            }
+            Kind::File => fs::write(at, "something else\n").unwrap(),
+            Kind::Link => symlink(outside, at).unwrap(),
+            Kind::Dangling => symlink("nowhere/at/all", at).unwrap(),
+        }
+    }
+}
+
+/// A directory outside with what must not be touched, like what belongs to a repository.
+fn outside(dir: &Path) -> PathBuf {
+    let outside = dir.join("outside");
+    fs::create_dir_all(outside.join("sub")).unwrap();
+    for name in ["precious", "sub/precious", "format", "ibdata1"] {
+        fs::write(outside.join(name), "precious").unwrap();
+    }
+    outside
+}
+
+/// The name of the backup in the frozen sample, which is small.
+const BACKUP: &str = "20261122T153000Z-8f3a";
+
+/// The commands that only look, and the one that sweeps.
+fn commands(repo: &Path, to: &Path) -> Vec<Outcome> {
+    let on = |command: &str| Rollforward::new([command, "--repo"]).arg(repo);
+    let restore = on("restore").arg("--to").arg(to).run_to_end(SOON);
+    if restore.status == 0 {
+        fs::remove_dir_all(to).unwrap();
+    }
+    assert!(!to.exists(), "{restore}");
+    let mut all = vec![restore, on("prune").arg("--keep-count=1").run_to_end(SOON)];
+    all.extend(["list", "verify", "status"].map(|c| on(c).run_to_end(SOON)));
+    all
+}
+
+#[test]
+fn whatever_is_in_a_place_of_the_repository_nobody_waits_and_nothing_outside_is_touched() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/repository-1");
+    let pack = &packs_of(&sample, BACKUP)[0];
+    let pack_dir = format!("packs/{}", &pack[..2]);
+    let unnamed = format!("{pack_dir}/{}", "0".repeat(64));
+    let pack = format!("{pack_dir}/{pack}");
+    let manifest = format!("backups/{BACKUP}");
+    let stray = format!("backups/{}", "20261122T000000Z-0000");
+    let places =
+        ["format", "lock", "tmp", "backups", "packs", "tmp/pack-0", &pack_dir, &pack, &manifest];
+    for place in places.into_iter().chain([stray.as_str(), &unnamed]) {
+        for kind in ALL {
+            let name = format!("{kind:?} as {place}");
+            let dir = TempDir::new("place");
+            let repo = dir.path().join("repo");
+            copy(&sample, &repo);
+            fs::create_dir(repo.join("tmp")).unwrap();
+            let outside = outside(dir.path());
+            kind.put(&repo.join(place), &outside);
+            let before = tree(&outside);
+            for outcome in commands(&repo, &dir.path().join("to")) {
+                assert!(outcome.status <= 3, "{name}: {outcome}");
+                assert!(!outcome.stderr.contains("panicked"), "{name}: {outcome}");
+            }
+            assert_eq!(tree(&outside), before, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_the_repository_behind_a_link_is_refused_by_what_would_write_there() {
+    need_server!();
+    let all = sample();
+    for place in ["tmp", "backups", "packs"] {
+        let case = Copy::new(place);
+        let elsewhere = case.dir.path().join("elsewhere");
+        fs::rename(case.repo.join(place), &elsewhere).unwrap();
+        fs::write(elsewhere.join("precious"), "precious").unwrap();
+        symlink(&elsewhere, case.repo.join(place)).unwrap();
+        let before = tree(&elsewhere);
+        let refused = case.run(&["prune", "--keep-count=1"]).expect(2);
+        refused.says(&format!("repo/{place} is not a directory"));
+        assert_eq!(tree(&elsewhere), before, "{place}");
+        // Reading through it does no harm.
+        case.run(&["verify", &all.newer]).expect(0);
+    }
+}
+
+#[test]
+fn an_unnamed_directory_called_like_a_pack_does_not_stop_the_sweep() {
+    need_server!();
+    let all = sample();
+    let case = Copy::new("a directory called like a pack");
+    let stray = case.repo.join("packs").join(&all.own[..2]).join("f".repeat(64));
+    fs::create_dir(&stray).unwrap();
+    case.run(&["prune", "--keep-count=1"]).expect(0);
+    assert!(stray.exists());
+}
+
+/// What the program reads besides: named on the command line, or found in the scratch directory.
+#[test]
+fn whatever_is_in_a_place_of_the_scratch_directory_a_pass_ends_and_touches_nothing_outside() {
+    need_server!();
+    let scene = Scene::seeded("places");
+    let outside = outside(&scene.path(""));
+    let before = tree(&outside);
+    let places = ["lock", "state", "checkpoint", "tmp", "data", "mysqld.log", "mysqld.sock"];
+    for place in places.into_iter().chain(["state.new", "checkpoint.new", "mysqld.pid"]) {
+        for kind in ALL {
+            let name = format!("{kind:?} as {place}");
+            let _ = fs::remove_dir_all(&scene.scratch);
+            fs::create_dir(&scene.scratch).unwrap();
+            // Ours, so that it is not refused for what it holds.
+            fs::write(scene.scratch.join("state"), "format=1\n").unwrap();
+            kind.put(&scene.scratch.join(place), &outside);
+            // Nothing is due: it looks at all there is and goes.
+            let pass = scene.command("run").arg("--min-interval=1h").run_to_end(SOON);
+            assert!(pass.status <= 2 && !pass.stderr.contains("panicked"), "{name}: {pass}");
+            assert_eq!(tree(&outside), before, "{name}: {pass}");
+            let status = scene.command("status").arg("--scratch").arg(&scene.scratch);
+            let status = status.run_to_end(SOON);
+            assert!(status.status <= 3 && !status.stderr.contains("panicked"), "{name}: {status}");
+        }
+    }
+    // The ones that are only notes hold nobody up.
+    for kind in ALL {
+        for place in ["checkpoint", "checkpoint.new"] {
+            let _ = fs::remove_dir_all(&scene.scratch);
+            fs::create_dir(&scene.scratch).unwrap();
+            fs::write(scene.scratch.join("state"), "format=1\n").unwrap();
+            kind.put(&scene.scratch.join(place), &outside);
+            scene.command("run").arg("--min-interval=1h").run_to_end(SOON).expect(0);
+        }
+    }
+    assert_eq!(tree(&outside), before);
+    scene.run().expect(0);
+}
+
+#[test]
+fn a_checkpoint_without_an_end_is_not_read() {
+    need_server!();
+    let scene = Scene::seeded("endless");
+    fs::remove_file(scene.scratch.join("checkpoint")).unwrap();
+    let huge = fs::File::create(scene.scratch.join("checkpoint")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    let limit = ["prlimit", "--as=300000000", "--"];
+    let pass = scene.command("run").arg("--min-interval=1h").under(limit).run_to_end(SOON);
+    pass.expect(0).says("is not used: it is no checkpoint");
+}
+
+#[test]
+fn a_named_file_that_never_gives_anything_is_given_up_on() {
+    need_server!();
+    let case = Copy::new("a pipe that nobody writes to");
+    let pipe = case.dir.path().join("pipe");
+    run_helper(Command::new("mkfifo").arg(&pipe), "");
+    let account = case.dir.path().join("account.cnf");
+    fs::write(&account, "[client]\nuser=u\nhost=127.0.0.1\n").unwrap();
+    let including = case.dir.path().join("including.cnf");
+    fs::write(&including, format!("!include {}\n", pipe.display())).unwrap();
+    let scratch = case.dir.path().join("scratch");
+    let run = |args: [&std::ffi::OsStr; 4]| {
+        case.command("run").arg("--scratch").arg(&scratch).args(args).spawn()
+    };
+    let file = "--defaults-file".as_ref();
+    let secret = "--password-file".as_ref();
+    // All at once: each waits for half a minute.
+    let waiting = [
+        run([file, pipe.as_ref(), "--max-failures".as_ref(), "0".as_ref()]),
+        run([file, including.as_ref(), "--max-failures".as_ref(), "0".as_ref()]),
+        run([file, account.as_ref(), secret, pipe.as_ref()]),
+    ];
+    for pass in waiting {
+        let outcome = pass.finish(PATIENCE + SOON).expect(2).says("nothing came out of it for 30");
+        assert!(outcome.wall > Duration::from_secs(29), "{outcome}");
+    }
+    for endless in ["/dev/zero", "/dev/urandom"] {
+        let limit = ["prlimit", "--as=300000000", "--"];
+        let run = case.command("run").arg("--scratch").arg(&scratch).under(limit);
+        let refused = run.arg("--defaults-file").arg(endless).run_to_end(SOON).expect(2);
+        refused.says("it is no text file of at most 1 MiB");
+    }
+    // One that gives something is read to its end, also when that takes a moment.
+    let script = "(sleep 0.3; echo '[client]'; sleep 0.3; printf 'user=u\\nhost=::9:9:x') >\"$1\" & \
+                  shift; exec \"$@\"";
+    let slow = ["sh".as_ref(), "-c".as_ref(), script.as_ref(), "sh".as_ref(), pipe.as_os_str()];
+    let run = case.command("run").arg("--scratch").arg(&scratch).under(slow);
+    let refused = run.arg("--defaults-file").arg(&pipe).run_to_end(SOON).expect(2);
+    refused.says("malformed host in [client]").says("::9:9:x");
+}
+
+#[test]
+fn a_manifest_of_a_line_without_an_end_or_of_millions_of_lines_costs_little() {
+    need_server!();
+    let all = sample();
+    let limit = ["prlimit", "--as=700000000", "--"];
+    type Edit = fn(&mut Vec<String>);
+    let cases: [(&str, Edit); 5] = [
+        ("a long line", |lines| lines.push(format!("file {} 600 0", "x".repeat(60 << 20)))),
+        ("many words", |lines| {
+            let at = lines.iter().position(|l| l.starts_with("pack ")).unwrap();
+            lines.splice(at..at, (0..3_000_000).map(|n| format!("w{n} 1")));
+        }),
+        ("many settings", |lines| {
+            let at = lines.iter().position(|l| l.starts_with("pack ")).unwrap();
+            lines.splice(at..at, (0..3_000_000).map(|n| format!("setting w{n} 1")));
+        }),
+        ("many files", |lines| lines.extend((0..1_000_000).map(|n| format!("file f{n} 600 0")))),
+        ("a deep path", |lines| {
+            let at = lines.iter().position(|l| l.starts_with("dir ")).unwrap();
+            let deep = |n: usize| format!("dir {} 700", vec!["d"; n].join("/"));
+            lines.splice(at..at, (1..=2048).map(deep).chain([deep(2049)]));
+        }),
+    ];
+    for (name, edit) in cases {
+        let case = Copy::new(name);
+        edit_manifest(&case.repo, &all.newer, edit);
+        let list = case.command("list").under(limit).run_to_end(PATIENCE).expect(0);
+        assert!(list.wall < Duration::from_secs(20), "{name}: {list}");
+        assert_eq!(case.states(), ["complete", "damaged"], "{name}");
+        let refused = case.restore_fails(None, false);
+        assert!(refused.stderr.len() < 30_000, "{name}: {} bytes", refused.stderr.len());
+        case.is_damage(refused, &[&all.newer]);
+    }
+    // Longer than any: not read at all.
+    let case = Copy::new("a manifest of 2 GiB");
+    let file = fs::OpenOptions::new().write(true).open(case.manifest()).unwrap();
+    file.set_len(2 << 30).unwrap();
+    let list = case.command("list").under(limit).run_to_end(SOON).expect(0);
+    assert!(list.stdout.contains("larger than 1 GiB"), "{list}");
+}
