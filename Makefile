@@ -5,6 +5,10 @@ CARGO ?= cargo
 # Most tests wait for servers most of the time; more at once fight for the disk.
 TEST_THREADS ?= 3
 TEST_FLAGS ?=
+# Of `make torture`; without SEED the clock says one, without ROUND all are done.
+ROUNDS ?= 200
+SEED ?=
+ROUND ?=
 BIN = target/release/rollforward
 SCRIPTS = scripts/deps scripts/house scripts/demo
 
@@ -26,6 +30,13 @@ test:
 	scripts/deps --quiet
 	$(CARGO) test --locked --no-fail-fast $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
 
+# Rounds of kills on a primary that is written to: `make torture ROUNDS=200 SEED=7`. A round that
+# failed is had again by SEED and ROUND.
+torture:
+	scripts/deps --quiet
+	ROUNDS='$(ROUNDS)' SEED='$(SEED)' ROUND='$(ROUND)' \
+		$(CARGO) test --locked --test torture $(TEST_FLAGS) -- --nocapture --test-threads=1 whatever
+
 demo:
 	scripts/deps --quiet --data
 	CARGO='$(CARGO)' scripts/demo
@@ -42,4 +53,4 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test demo install clean
+.PHONY: all deps check test torture demo install clean

@@ -84,6 +84,14 @@ impl Position {
         }
     }
 
+    /// Whose position it is.
+    pub fn flavor(&self) -> Flavor {
+        match self {
+            Position::MariaDb(_) => Flavor::MariaDb,
+            Position::MySql(_) => Flavor::MySql,
+        }
+    }
+
     /// Is nothing in it?
     pub fn is_empty(&self) -> bool {
         match self {

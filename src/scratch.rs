@@ -4,13 +4,14 @@
 //! is written before the data changes its nature, so that data of unknown nature is never used:
 //! a half restored directory says so, and so does one whose mysqld was not shut down.
 
+mod doubt;
 mod foreign;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::checkpoint::{self, Facts};
 use crate::error::{Error, Result, system_text};
@@ -22,6 +23,7 @@ use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
 
 use crate::watched::Nobody;
+pub use doubt::Doubt;
 pub use foreign::check;
 
 /// File name endings of InnoDB tables and of definitions in a database's directory.
@@ -113,6 +115,7 @@ impl Scratch {
     pub fn set_stage(&mut self, stage: Stage, base: Option<&str>) -> Result<()> {
         self.state.insert("stage".into(), stage.name().into());
         self.state.insert("boot".into(), boot_id());
+        self.state.remove("doubtful");
         match base {
             Some(base) => self.state.insert("base".into(), base.into()),
             None => self.state.remove("base"),
@@ -120,14 +123,50 @@ impl Scratch {
         self.save()
     }
 
-    /// Notes that `mysqld` runs on the data.
+    /// Notes that `mysqld` runs on the data, and whether the data is in doubt until its position
+    /// is known.
     ///
     /// # Errors
     /// As [`Scratch::set_stage`].
-    pub fn set_running(&mut self, mysqld: &Mysqld) -> Result<()> {
+    pub fn set_running(&mut self, mysqld: &Mysqld, doubtful: bool) -> Result<()> {
+        self.state.remove("replicating");
+        if doubtful {
+            self.state.insert("doubtful".into(), "yes".into());
+        }
         self.state.insert("mysqld_pid".into(), mysqld.pid().to_string());
         self.state.insert("mysqld_start".into(), mysqld.start_time().to_string());
         self.save()
+    }
+
+    /// Notes that replication begins, on data that is in doubt no more: what changes from now on
+    /// is the primary's doing.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_replicating(&mut self) -> Result<()> {
+        if self.state.contains_key("replicating") {
+            return Ok(());
+        }
+        self.state.remove("doubtful");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.state.insert("replicating".into(), now.as_millis().to_string());
+        self.save()
+    }
+
+    /// What is to be doubted about data whose mysqld was killed; asked before its relay logs go.
+    ///
+    /// # Errors
+    /// Says why nothing can be known.
+    pub fn doubt(&self, flavor: Flavor) -> Result<Option<Doubt>, String> {
+        let since = self.state.get("replicating").and_then(|s| s.parse().ok());
+        match since {
+            // What MySQL defines is in its log, too.
+            Some(since) if flavor == Flavor::MariaDb => {
+                let since = UNIX_EPOCH + Duration::from_millis(since);
+                Doubt::look(&self.data(), since).map_err(unsure)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Notes that mysqld was shut down cleanly.
@@ -135,6 +174,7 @@ impl Scratch {
     /// # Errors
     /// As [`Scratch::set_stage`].
     pub fn set_clean(&mut self) -> Result<()> {
+        self.state.remove("replicating");
         self.state.remove("mysqld_pid");
         self.state.remove("mysqld_start");
         self.save()
@@ -179,6 +219,9 @@ impl Scratch {
         if self.state.get("base").map(String::as_str) != base {
             return Err("it came from another backup".into());
         }
+        if self.state.contains_key("doubtful") {
+            return Err("its mysqld was killed before it was known to be right".into());
+        }
         if self.state.get("boot") != Some(&boot_id()) {
             return Err("the machine was restarted since".into());
         }
@@ -191,7 +234,6 @@ impl Scratch {
     /// Names the first file that does not.
     pub fn check_crash_safe(&self, flavor: Flavor) -> Result<(), String> {
         let data = self.data();
-        let unsure = |e: io::Error| format!("it cannot be looked through: {e}");
         if flavor == Flavor::MariaDb && !data.join("mysql/gtid_slave_pos.ibd").exists() {
             return Err("mysql.gtid_slave_pos is not an InnoDB table".into());
         }
@@ -330,6 +372,10 @@ fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32)>> {
     }
     chown(root, Some(uid), Some(gid)).map_err(|e| Error::io("chown", root, e))?;
     Ok(Some((uid, gid)))
+}
+
+fn unsure(e: io::Error) -> String {
+    format!("it cannot be looked through: {e}")
 }
 
 fn boot_id() -> String {

@@ -43,9 +43,10 @@ const ODD: &str = "\
 const AS_EVER: &str = "\
     ROLLBACK; SET SESSION gtid_domain_id = 0; SET SESSION binlog_format = 'MIXED'";
 
-/// The client that writes.
+/// The client that writes, as long as it is granted statements.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    granted: Arc<AtomicU64>,
     calm: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
@@ -57,17 +58,24 @@ impl Load {
         primary.sql(BEGIN);
         let (stop, calm) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let count = Arc::new(AtomicU64::new(0));
+        let granted = Arc::new(AtomicU64::new(0));
         let options = OptsBuilder::new()
             .socket(Some(primary.socket().to_string_lossy()))
             .prefer_socket(false)
             .user(Some("root"))
             .read_timeout(Some(PATIENCE));
         let (stopped, calmed, counted) = (stop.clone(), calm.clone(), count.clone());
+        let limit = granted.clone();
         let thread = std::thread::spawn(move || {
             let mut session = Conn::new(options).expect("a session with the primary");
             let mut words = Words::new(seed);
             let stopped = || stopped.load(Ordering::Relaxed);
+            let more = || counted.load(Ordering::Relaxed) < limit.load(Ordering::Relaxed);
             while !stopped() {
+                if !more() {
+                    wait_until("leave to write", PATIENCE * 10, || stopped() || more());
+                    continue;
+                }
                 let text = words.next(calmed.load(Ordering::Relaxed));
                 match server::query(&mut session, &text) {
                     // Some things are not there, such as the tables outside of InnoDB.
@@ -83,13 +91,18 @@ impl Load {
                 wait_until("a while", PATIENCE, || stopped() || began.elapsed() >= PAUSE);
             }
         });
-        Load { stop, calm, count, thread: Some(thread) }
+        Load { stop, granted, calm, count, thread: Some(thread) }
     }
 
     /// Statements so far.
     pub fn count(&self) -> u64 {
         assert!(!self.thread.as_ref().is_some_and(|t| t.is_finished()), "the writer ended");
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Grants so many more statements: what a slow machine writes must not outgrow what it reads.
+    pub fn grant(&self, statements: u64) {
+        self.granted.store(self.count() + statements, Ordering::Relaxed);
     }
 
     /// Only transactions in InnoDB from here on, or everything again: tables that change would
@@ -154,9 +167,9 @@ impl Words {
                 "BEGIN; INSERT INTO live.a (n, text) VALUES ({n}, 'kept'); SAVEPOINT s; \
                  DELETE FROM live.big LIMIT 50; ROLLBACK TO s; COMMIT"
             ),
-            66..82 => self.table(),
-            82..92 => self.account(),
-            92..97 => self.code(),
+            66..80 => self.table(),
+            80..90 => self.account(),
+            90..95 => self.code(),
             _ => format!(
                 "INSERT INTO odd.m (n) VALUES ({n}), ({n} + 1); INSERT INTO odd.a (n) \
                  VALUES ({n}); UPDATE odd.m SET n = n + 1 WHERE id % 3 = 0"

@@ -26,6 +26,8 @@ use support::{Replica, Scene, Snapshot, find_program};
 
 /// Rounds when nobody says how many.
 const ROUNDS: u64 = 20;
+/// Statements on the primary for each command, which should take some seconds.
+const STATEMENTS: u64 = 120;
 /// The primary's binary logs are purged that often.
 const PURGE_EVERY: u64 = 25;
 
@@ -35,8 +37,10 @@ pub struct Arena {
     load: Load,
     replica: Replica,
     scene: Scene,
-    /// What the replica held, by its position.
-    references: HashMap<String, Snapshot>,
+    /// What the replica holds, at which position.
+    reference: (String, Snapshot),
+    /// The manifest of the backup that was proven last.
+    proven: Vec<u8>,
     /// How long a command took the last time that nothing befell it.
     usual: HashMap<&'static str, Duration>,
     /// The binary log of the primary as of the last purge.
@@ -69,6 +73,7 @@ impl Arena {
         let replica = Replica::start(&scene.primary);
         let load = Load::start(&scene.primary, seed);
         load.calm(true);
+        load.grant(STATEMENTS);
         let seeded = scene.seed();
         load.calm(false);
         let guess = seeded.wall / 2;
@@ -78,8 +83,8 @@ impl Arena {
             ("restore", guess / 4),
             ("prune", Duration::from_millis(60)),
         ]);
-        let (references, tally) = Default::default();
-        Arena { load, replica, scene, references, usual, log: None, tally }
+        let (reference, proven, tally) = Default::default();
+        Arena { load, replica, scene, reference, proven, usual, log: None, tally }
     }
 
     fn usual(&self, command: &str) -> Duration {
@@ -100,6 +105,7 @@ impl Arena {
         }
         for strike in &round.strikes {
             let before = self.backups();
+            self.load.grant(STATEMENTS);
             self.load.calm(strike.command == "seed");
             let struck = self.strike(strike);
             self.load.calm(false);
@@ -114,6 +120,7 @@ impl Arena {
             self.tally.count("struck in", missed);
         }
         let writes = self.load.count();
+        self.load.grant(STATEMENTS);
         let (outcome, proven) = self.rerun(next);
         let how = match (
             outcome.stderr.contains("going on with"),
@@ -137,7 +144,6 @@ impl Arena {
         }
         primary.sql("FLUSH BINARY LOGS");
         self.log = Some(primary.sql("SHOW MASTER STATUS")[0][0].clone());
-        self.references.clear();
     }
 }
 
@@ -162,7 +168,11 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn whatever_is_killed_the_newest_backup_is_good_and_a_rerun_ends_0() {
     need_server!();
-    assert!(find_program("strace").is_some(), "strace is not installed: 'make deps'");
+    if find_program("strace").is_none() {
+        assert!(std::env::var_os("CI").is_none(), "strace is not installed: 'make deps'");
+        println!("*** SKIPPED, strace is not installed ('make deps') ***");
+        return;
+    }
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_secs());
     let seed = number("SEED").unwrap_or_else(clock);
     let (first, last) = match number("ROUND") {
