@@ -22,7 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use load::Load;
 use plan::Round;
-use support::{Replica, Scene, Snapshot, find_program};
+use support::scene::COMMAND_PATIENCE;
+use support::{Replica, Rollforward, Scene, Snapshot, find_program};
 
 /// Rounds when nobody says how many.
 const ROUNDS: u64 = 20;
@@ -74,7 +75,8 @@ impl Arena {
         let load = Load::start(&scene.primary, seed);
         load.calm(true);
         load.grant(STATEMENTS);
-        let seeded = scene.seed();
+        let seed = command(&scene, "seed").args(["--from", "dump"]);
+        let seeded = seed.run_to_end(COMMAND_PATIENCE).expect(0);
         load.calm(false);
         let guess = seeded.wall / 2;
         let usual = HashMap::from([
@@ -144,6 +146,15 @@ impl Arena {
         }
         primary.sql("FLUSH BINARY LOGS");
         self.log = Some(primary.sql("SHOW MASTER STATUS")[0][0].clone());
+    }
+}
+
+/// A command with a log of the size that other servers of the tests have: half the data.
+fn command(scene: &Scene, name: &str) -> Rollforward {
+    let program = scene.command(name);
+    match name {
+        "run" | "seed" => program.arg("--mysqld-option=--innodb-log-file-size=16M"),
+        _ => program,
     }
 }
 

@@ -5,11 +5,11 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::Arena;
 use crate::plan::Round;
 use crate::support::repository::{Json, all_packs, packs_of};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{Outcome, Server, assert_same, run_helper, snapshot, wait_until};
+use crate::{Arena, command};
 
 /// The backups there are: their names and their manifests.
 pub type Backups = BTreeMap<String, Vec<u8>>;
@@ -51,7 +51,7 @@ impl Arena {
     #[track_caller]
     pub fn rerun(&mut self, next: Option<&Round>) -> (Outcome, String) {
         let before = self.backups();
-        let mut program = self.scene.command("run").arg("--keep-count=3");
+        let mut program = command(&self.scene, "run").arg("--keep-count=3");
         let kept = next.is_some_and(|n| n.kept);
         if kept {
             program = program.arg("--keep-scratch");

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::Arena;
 use crate::plan::{Blow, Moment, Strike};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{
     Checkpoint, Outcome, PATIENCE, Rollforward, Running, alive, try_kill, wait_until,
 };
+use crate::{Arena, command};
 
 /// The phases of a pass in their order.
 const PHASES: [&str; 7] = ["restore", "seed", "start", "catch-up", "stop", "backup", "prune"];
@@ -49,7 +49,13 @@ impl Arena {
             phase = self.phase(&before).or(phase);
         }
         let alone = matches!(strike.command, "prune" | "restore");
-        let phase = if alone { Some(strike.command.into()) } else { phase };
+        // What ended by itself went on, and does not say when it was struck at a call.
+        let unseen = at_calls.is_some() && outcome.status < 256;
+        let phase = match () {
+            () if alone => Some(strike.command.into()),
+            () if unseen => Some("a phase unseen".into()),
+            () => phase,
+        };
         let noticed = ["mysqld-died: ", "mysqld-hung: "].iter().any(|w| outcome.stderr.contains(w));
         let stood_still =
             hits > 0 && matches!(strike.blow, Blow::Freeze(_) | Blow::FreezeMysqld(_));
@@ -68,7 +74,7 @@ impl Arena {
     }
 
     fn command(&self, strike: &Strike, at_calls: Option<(&str, u64)>) -> Rollforward {
-        let mut program = self.scene.command(strike.command).args(&strike.options);
+        let mut program = command(&self.scene, strike.command).args(&strike.options);
         match strike.command {
             "seed" => program = program.args(["--from", "dump"]),
             "restore" => {
