@@ -194,7 +194,7 @@ pub fn adopt(
     source.copy(supervisor, scratch, jobs)?;
     forget_replication(&scratch.data())?;
     let mut mysqld = Mysqld::spawn(setup, false)?;
-    scratch.set_running(&mysqld)?;
+    scratch.set_running(&mysqld, false)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let adopted = ask(&mut mysqld, source)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;

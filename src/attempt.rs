@@ -23,7 +23,7 @@ use crate::primary::Facts;
 use crate::privileges;
 use crate::replication;
 use crate::repository::Repository;
-use crate::scratch::Scratch;
+use crate::scratch::{Doubt, Scratch};
 use crate::seed;
 use crate::supervisor::Supervisor;
 
@@ -59,6 +59,7 @@ pub struct Attempts<'a> {
     pub(crate) breaker: Breaker,
     pub(crate) bases: Bases<'a>,
     pub(crate) data: Data,
+    pub(crate) doubt: Option<Doubt>,
     pub(crate) mysqld: Option<Mysqld>,
     pub(crate) facts: Option<Facts>,
     pub(crate) version: String,
@@ -96,6 +97,7 @@ impl<'a> Attempts<'a> {
             breaker: Breaker::new(plan.max_failures, base, cap),
             bases: Bases::new(repo),
             data: Data::None,
+            doubt: None,
             mysqld: None,
             facts: None,
             version: String::new(),
@@ -164,6 +166,9 @@ impl<'a> Attempts<'a> {
                 self.set_goal(&facts)?;
             }
             self.start(&facts)?;
+            if self.cannot_be_trusted()? {
+                return self.attempt();
+            }
         }
         self.replicate(&facts)?;
         self.shut_down()
@@ -225,7 +230,7 @@ impl<'a> Attempts<'a> {
         let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         forget_replication(&setup.data())?;
         let mysqld = self.mysqld.insert(Mysqld::spawn(&setup, false)?);
-        self.scratch.set_running(mysqld)?;
+        self.scratch.set_running(mysqld, self.doubt.is_some())?;
         self.supervisor.checkpoint.set("socket", setup.socket().display());
         seed::wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
         let base = match self.data {
@@ -247,6 +252,7 @@ impl<'a> Attempts<'a> {
         let Some(mysqld) = self.mysqld.as_mut() else { return Ok(()) };
         let Some(goal) = &self.goal else { return Ok(()) };
         self.supervisor.checkpoint.phase("catch-up");
+        self.scratch.set_replicating()?;
         let (account, patience) = (&self.plan.primary.account, self.plan.patience);
         catch_up::Chase { facts, account, goal, poll: self.plan.poll, stall: patience.stall }
             .run(self.supervisor, mysqld, &mut self.breaker, &mut self.progress)

@@ -8,7 +8,7 @@ use crate::attempt::{Attempts, Data};
 use crate::checkpoint::Facts as Checkpointed;
 use crate::clock::short;
 use crate::error::{Error, Result, bytes};
-use crate::gtid::Flavor;
+use crate::gtid::{Flavor, Position};
 use crate::mysqld::Setup;
 use crate::partial::Header;
 use crate::primary::Facts;
@@ -33,14 +33,18 @@ impl Attempts<'_> {
 
     /// Goes on with the data of an interrupted pass if that is safe.
     pub(crate) fn resume(&mut self, before: &Checkpointed) {
-        match self.bases.resumable(self.scratch, before) {
-            Ok(Some(at)) => {
+        let resumable = self.bases.resumable(self.scratch, before);
+        let flavor = resumable.as_ref().ok().and_then(|at| at.as_ref()).map(Position::flavor);
+        let doubt = flavor.map_or(Ok(None), |f| self.scratch.doubt(f));
+        match resumable.and_then(|at| Ok((at, doubt?))) {
+            Ok((Some(at), doubt)) => {
                 log::info!("going on with the data of an interrupted pass, at {at}");
                 self.supervisor.checkpoint.set("position", &at);
                 self.progress.start_at(at);
                 self.data = Data::Suspect;
+                self.doubt = doubt;
             }
-            Ok(None) => {}
+            Ok(_) => {}
             Err(why) => log::info!("the scratch data is not gone on with: {why}"),
         }
     }

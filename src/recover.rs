@@ -19,21 +19,43 @@ impl Attempts<'_> {
     pub(crate) fn end_mysqld(&mut self) {
         self.mysqld = None;
         self.data = Data::None;
+        self.doubt = None;
         self.supervisor.checkpoint.forget_mysqld();
     }
 
     pub(crate) fn its_mysqld_died(&mut self) {
         self.supervisor.checkpoint.forget_mysqld();
         let flavor = self.flavor;
+        let doubt = self.scratch.doubt(flavor);
         let _ = forget_replication(&self.scratch.data());
-        self.data = match (self.data, self.scratch.check_crash_safe(flavor)) {
+        let safe = self.scratch.check_crash_safe(flavor).and(doubt);
+        self.data = match (self.data, safe) {
             (Data::None, _) => Data::None,
-            (_, Ok(())) => Data::Suspect,
+            (_, Ok(doubt)) => {
+                // An older doubt is not settled by another death.
+                self.doubt = self.doubt.take().or(doubt);
+                Data::Suspect
+            }
             (_, Err(why)) => {
                 log::warn!("the scratch data is thrown away: {why}");
+                self.doubt = None;
                 Data::None
             }
         };
+    }
+
+    /// Settles the doubt about data whose mysqld was killed, now that its position is known. If
+    /// that does not speak for it, the data is given up.
+    pub(crate) fn cannot_be_trusted(&mut self) -> Result<bool> {
+        let at = self.progress.at();
+        let why = self.doubt.take().and_then(|doubt| doubt.about(at?));
+        let Some(why) = why else { return Ok(false) };
+        log::warn!("the scratch data is thrown away: {why}");
+        self.end_mysqld();
+        forget_replication(&self.scratch.data())?;
+        self.scratch.set_stage(Stage::Partial, None)?;
+        self.progress.restart();
+        Ok(true)
     }
 
     /// What to do about a failed attempt: an error ends the pass, `true` gives up with what was
@@ -92,7 +114,8 @@ impl Attempts<'_> {
         let (failures, attempts) = (self.breaker.failures(), self.breaker.attempts());
         let Some(wait) = wait else {
             // A dump is whole at its goal only: see seed.rs.
-            let worth_storing = self.bases.current().is_some() && self.data != Data::None;
+            let trusted = self.data != Data::None && self.doubt.is_none();
+            let worth_storing = self.bases.current().is_some() && trusted;
             if error.is_the_primarys() && self.progress.was_made() && worth_storing {
                 log::warn!("{}: {error}; failure {failures} of {attempts}", error.cause());
                 return Ok(true);

@@ -4,13 +4,16 @@
 //! is written before the data changes its nature, so that data of unknown nature is never used:
 //! a half restored directory says so, and so does one whose mysqld was not shut down.
 
+mod crash_safe;
+mod doubt;
 mod foreign;
+mod owner;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::checkpoint::{self, Facts};
 use crate::error::{Error, Result, system_text};
@@ -24,13 +27,9 @@ use crate::supervisor::{Look, Supervisor, Wait};
 use crate::sys;
 
 use crate::watched::Nobody;
+pub use doubt::Doubt;
 pub use foreign::check;
-
-/// File name endings of InnoDB tables and of definitions in a database's directory.
-const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"];
-/// Databases of the server's own, whose tables survive a crash or are made anew.
-const SYSTEM: &[&str] =
-    &["mysql", "sys", "performance_schema", "#innodb_redo", "#innodb_temp", "#rocksdb"];
+use owner::run_as;
 
 /// Data on its way out.
 const OLD_DATA: &str = "data.old";
@@ -118,6 +117,7 @@ impl Scratch {
     pub fn set_stage(&mut self, stage: Stage, base: Option<&str>) -> Result<()> {
         self.state.insert("stage".into(), stage.name().into());
         self.state.insert("boot".into(), boot_id());
+        self.state.remove("doubtful");
         match base {
             Some(base) => self.state.insert("base".into(), base.into()),
             None => self.state.remove("base"),
@@ -125,14 +125,50 @@ impl Scratch {
         self.save()
     }
 
-    /// Notes that `mysqld` runs on the data.
+    /// Notes that `mysqld` runs on the data, and whether the data is in doubt until its position
+    /// is known.
     ///
     /// # Errors
     /// As [`Scratch::set_stage`].
-    pub fn set_running(&mut self, mysqld: &Mysqld) -> Result<()> {
+    pub fn set_running(&mut self, mysqld: &Mysqld, doubtful: bool) -> Result<()> {
+        self.state.remove("replicating");
+        if doubtful {
+            self.state.insert("doubtful".into(), "yes".into());
+        }
         self.state.insert("mysqld_pid".into(), mysqld.pid().to_string());
         self.state.insert("mysqld_start".into(), mysqld.start_time().to_string());
         self.save()
+    }
+
+    /// Notes that replication begins, on data that is in doubt no more: what changes from now on
+    /// is the primary's doing.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_replicating(&mut self) -> Result<()> {
+        if self.state.contains_key("replicating") {
+            return Ok(());
+        }
+        self.state.remove("doubtful");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.state.insert("replicating".into(), now.as_millis().to_string());
+        self.save()
+    }
+
+    /// What is to be doubted about data whose mysqld was killed; asked before its relay logs go.
+    ///
+    /// # Errors
+    /// Says why nothing can be known.
+    pub fn doubt(&self, flavor: Flavor) -> Result<Option<Doubt>, String> {
+        let since = self.state.get("replicating").and_then(|s| s.parse().ok());
+        match since {
+            // What MySQL defines is in its log, too.
+            Some(since) if flavor == Flavor::MariaDb => {
+                let since = UNIX_EPOCH + Duration::from_millis(since);
+                Doubt::look(&self.data(), since).map_err(crash_safe::unsure)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Notes that mysqld was shut down cleanly.
@@ -140,6 +176,7 @@ impl Scratch {
     /// # Errors
     /// As [`Scratch::set_stage`].
     pub fn set_clean(&mut self) -> Result<()> {
+        self.state.remove("replicating");
         self.state.remove("mysqld_pid");
         self.state.remove("mysqld_start");
         self.save()
@@ -184,6 +221,9 @@ impl Scratch {
         if self.state.get("base").map(String::as_str) != base {
             return Err("it came from another backup".into());
         }
+        if self.state.contains_key("doubtful") {
+            return Err("its mysqld was killed before it was known to be right".into());
+        }
         if self.state.get("boot") != Some(&boot_id()) {
             return Err("the machine was restarted since".into());
         }
@@ -195,30 +235,7 @@ impl Scratch {
     /// # Errors
     /// Names the first file that does not.
     pub fn check_crash_safe(&self, flavor: Flavor) -> Result<(), String> {
-        let data = self.data();
-        let unsure = |e: io::Error| format!("it cannot be looked through: {e}");
-        if flavor == Flavor::MariaDb && !data.join("mysql/gtid_slave_pos.ibd").exists() {
-            return Err("mysql.gtid_slave_pos is not an InnoDB table".into());
-        }
-        for database in fs::read_dir(&data).map_err(unsure)? {
-            let database = database.map_err(unsure)?;
-            let name = database.file_name();
-            let is_system = SYSTEM.iter().any(|s| name == *s);
-            if is_system || !database.file_type().map_err(unsure)?.is_dir() {
-                continue;
-            }
-            for file in fs::read_dir(database.path()).map_err(unsure)? {
-                let path = file.map_err(unsure)?.path();
-                let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-                if !SAFE_ENDINGS.contains(&ending) {
-                    let shown = path.strip_prefix(&data).unwrap_or(&path).display();
-                    return Err(format!(
-                        "{shown} is not an InnoDB table and its mysqld was killed"
-                    ));
-                }
-            }
-        }
-        Ok(())
+        crash_safe::check(&self.data(), flavor)
     }
 
     /// Removes the data. It goes out of the way first, which needs no space on a full disk: then
@@ -352,33 +369,6 @@ fn remove_all(dir: &Path) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, e)),
         _ => Ok(()),
     }
-}
-
-/// Who the private mysqld runs as: `None` for ourselves.
-fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32)>> {
-    let meta = fs::metadata(root).map_err(|e| Error::io("open", root, e))?;
-    let private = || fs::set_permissions(root, fs::Permissions::from_mode(0o700));
-    if !sys::is_root() {
-        if meta.mode() & 0o077 != 0 {
-            private().map_err(|e| Error::io("make private", root, e))?;
-        }
-        return match name {
-            Some(_) => Err(Error::config("--mysqld-user works as root only")),
-            None => Ok(None),
-        };
-    }
-    private().map_err(|e| Error::io("make private", root, e))?;
-    let (uid, gid) = match name {
-        Some(name) => sys::user_by_name(name)
-            .ok_or_else(|| Error::config(format!("no user '{name}' for --mysqld-user")))?,
-        None => (meta.uid(), meta.gid()),
-    };
-    if uid == 0 {
-        log::warn!("the private mysqld runs as root: better name a user with --mysqld-user");
-        return Ok(None);
-    }
-    chown(root, Some(uid), Some(gid)).map_err(|e| Error::io("chown", root, e))?;
-    Ok(Some((uid, gid)))
 }
 
 fn boot_id() -> String {

@@ -104,7 +104,7 @@ fn dump_once(
     scratch.make_data()?;
     install(supervisor, setup, patience.start)?;
     let mut mysqld = Mysqld::spawn(setup, true)?;
-    scratch.set_running(&mysqld)?;
+    scratch.set_running(&mysqld, false)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
     let progress = DumpProgress::new(before, setup.scratch.join("dump.err"));

@@ -340,3 +340,40 @@ fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
     assert!(restored(&ended), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
 }
+
+#[test]
+fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
+    need_server!();
+    let scene = Scene::new("twice");
+    scene.primary.fill("shop", 2, 100);
+    scene.primary.sql("INSERT INTO shop.t1 (n, text) VALUES (7, 'only here')");
+    scene.primary.slow_backlog("shop", 1, 0.0);
+    scene.seed();
+    let (replica, mut doubted) = (Replica::start(&scene.primary), 0);
+    // Done twice, these end well and are not what they were: the first swaps back.
+    for change in [
+        "RENAME TABLE shop.t0 TO shop.x, shop.t1 TO shop.t0, shop.x TO shop.t1",
+        "ALTER TABLE shop.t0 ADD KEY (n)",
+        "ALTER TABLE shop.t0 ADD CHECK (n < 1000000)",
+    ] {
+        scene.primary.slow_backlog("shop", 40, 0.02);
+        scene.primary.sql(change);
+        scene.primary.slow_backlog("shop", 30, 0.02);
+        let shop = scene.scratch.join("data/shop");
+        let changed = || fs::metadata(&shop).and_then(|m| m.modified()).ok();
+        let mut pass = scene.command("run").spawn();
+        pass.wait_for_phase("catch-up", PATIENCE);
+        let (mysqld, before) = (pass.wait_for_mysqld(PATIENCE), changed());
+        wait_until("the change", PATIENCE, || changed() != before || pass.has_ended());
+        // It is over in a moment; the log is written once a second.
+        let since = Instant::now();
+        wait_until("its end", PATIENCE, || since.elapsed() > Duration::from_millis(60));
+        kill(mysqld, libc::SIGKILL);
+        pass.kill(libc::SIGKILL);
+        pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
+        let ended = scene.run().expect(0).says("going on with the data");
+        doubted += ended.stderr.matches("may not be those of 0-").count();
+        scene.assert_newest_equals(&replica);
+    }
+    assert!(doubted > 0, "the position knew of all three changes");
+}

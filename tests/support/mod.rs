@@ -125,6 +125,13 @@ pub fn kill(pid: i32, signal: i32) {
     assert!(sent == 0, "kill({pid}, {signal}): {}", std::io::Error::last_os_error());
 }
 
+/// The same for one that may have ended meanwhile: says whether it was there.
+pub fn try_kill(pid: i32, signal: i32) -> bool {
+    assert!(pid > 1, "will not signal {pid}");
+    // SAFETY: kill takes plain numbers.
+    unsafe { libc::kill(pid, signal) == 0 }
+}
+
 /// Is there such a process, and is it more than a zombie?
 pub fn alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
