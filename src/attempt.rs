@@ -7,7 +7,7 @@
 //! by a fresh restore and not by a verdict.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::Bases;
 use crate::breaker::Breaker;
@@ -25,7 +25,7 @@ use crate::replication;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
 use crate::seed;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Look, Supervisor, Wait};
 
 /// How far the attempts came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,8 +260,17 @@ impl<'a> Attempts<'a> {
         self.supervisor.checkpoint.phase("stop");
         let patience = self.plan.patience.shutdown;
         let ended = if mysqld.is_ready() {
-            let stopped = replication::stop(&mut mysqld, self.flavor)
-                .and_then(|()| replication::position(&mut mysqld, self.flavor));
+            let flavor = self.flavor;
+            let wait = Wait { every: Duration::from_millis(200), patience: Some(patience) };
+            let stopped = self.supervisor.wait_for(&mut mysqld, wait, |mysqld, _| {
+                let stopped = replication::stop(mysqld, flavor)?;
+                Ok(if stopped { Look::Done(()) } else { Look::Still })
+            });
+            let hung =
+                Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
+            let stopped = stopped
+                .and_then(|done| done.ok_or(hung))
+                .and_then(|()| replication::position(&mut mysqld, flavor));
             match stopped {
                 Ok(at) => {
                     self.supervisor.checkpoint.set("position", &at);

@@ -110,9 +110,8 @@ impl Setup {
                 "--enforce-gtid-consistency=ON",
                 "--skip-replica-start",
                 "--replica-net-timeout=10",
-                // With workers a conflict has no number of its own, a stop waits for what the
-                // primary has not sent yet, and without fsyncs they gain nothing.
-                "--replica-parallel-workers=0",
+                // A stop in the middle of a transaction may take a minute: see replication.rs.
+                "--loose-rpl-stop-replica-timeout=2",
                 "--mysqlx=OFF",
                 "--secure-file-priv=NULL",
                 "--relay-log-recovery=ON",
@@ -256,7 +255,8 @@ impl Mysqld {
     /// What a `trouble` with a session of ours means.
     pub fn lost(&self, what: &str, trouble: Trouble) -> Error {
         match trouble {
-            Trouble::Server { errno, text } => {
+            // 1053 and 3169: it is being shut down, or killed our session for that.
+            Trouble::Server { errno, text } if !matches!(errno, 1053 | 3169) => {
                 Error::ReplicationError { errno, text: crate::log_tail::without_statement(&text) }
             }
             Trouble::TimedOut => {
@@ -264,6 +264,11 @@ impl Mysqld {
             }
             _ => Error::MysqldHung { what: what.into(), after: None },
         }
+    }
+
+    /// Why a worker of its applier stopped, as its log tells.
+    pub fn worker_error(&self) -> Option<(u16, String)> {
+        self.log.worker_error()
     }
 
     /// Its process id.
