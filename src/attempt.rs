@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::adopt::Source;
 use crate::base::Bases;
 use crate::breaker::Breaker;
 use crate::catch_up::{self, Progress};
@@ -183,10 +184,8 @@ impl<'a> Attempts<'a> {
 
     /// Do private server, base and primary go together?
     fn check_pair(&mut self, facts: &Facts) -> Result<()> {
+        self.ask_version()?;
         let program = &self.plan.program;
-        if self.its_version.is_none() {
-            self.its_version = pair::ask(self.supervisor, program)?;
-        }
         let primary = facts.address.to_string();
         let base = self.bases.current();
         if let Some(base) = base {
@@ -200,6 +199,22 @@ impl<'a> Attempts<'a> {
         }
         match Version::parse(&facts.version) {
             Some(version) => pair::check(program, its, &format!("primary {primary}"), &version),
+            None => Ok(()),
+        }
+    }
+
+    fn ask_version(&mut self) -> Result<()> {
+        if self.its_version.is_none() {
+            self.its_version = pair::ask(self.supervisor, &self.plan.program)?;
+        }
+        Ok(())
+    }
+
+    /// Is the private server of the kind of the data to be adopted?
+    pub(crate) fn check_kind(&mut self, source: &Source) -> Result<()> {
+        self.ask_version()?;
+        match &self.its_version {
+            Some(its) => pair::check_kind(&self.plan.program, its, source.path(), source.flavor()),
             None => Ok(()),
         }
     }

@@ -43,11 +43,6 @@ impl Version {
         Version::parse(text.split_once("Ver ")?.1.split_whitespace().next()?)
     }
 
-    /// Whose words it speaks.
-    pub fn flavor(&self) -> Flavor {
-        self.flavor
-    }
-
     fn series(&self) -> &[u32] {
         &self.numbers[..2]
     }
@@ -111,6 +106,23 @@ pub fn check(program: &Path, its: &Version, what: &str, theirs: &Version) -> Res
     Err(Error::config(format!(
         "{what} is {b}, and the private server {program} is {a}, of {why} series: name one of \
          {series} with --mysqld"
+    )))
+}
+
+/// May the server `program`, of version `its`, run on the data of `flavor` in `data`?
+///
+/// # Errors
+/// [`Error::Configuration`], as [`check`].
+pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) -> Result<()> {
+    if its.flavor == flavor {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "{} holds data of {}, and the private server {} is {}: name one of its kind with --mysqld",
+        data.display(),
+        flavor.name(),
+        program.display(),
+        its.shown()
     )))
 }
 

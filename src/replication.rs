@@ -129,12 +129,25 @@ pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
     Position::parse(flavor, rows.first()).map_err(|text| Error::ReplicationError { errno: 0, text })
 }
 
-/// Tells a fresh MariaDB from where to go on; its data does not know. (MySQL's always does.)
+/// Tells a fresh server from where to go on, where its data does not know. (That of MySQL does
+/// after a clean shutdown.)
 ///
 /// # Errors
 /// As [`start`].
 pub fn set_position(mysqld: &mut Mysqld, position: &Position) -> Result<()> {
-    mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'"))
+    match position.flavor() {
+        Flavor::MariaDb => mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'")),
+        Flavor::MySql => {
+            // Nothing can be taken away from it otherwise.
+            let reset = mysqld.run("RESET BINARY LOGS AND GTIDS");
+            // 8.0 knows the older words only; a syntax error is 1064.
+            match reset {
+                Err(Error::ReplicationError { errno: 1064, .. }) => mysqld.run("RESET MASTER")?,
+                reset => reset?,
+            }
+            mysqld.run(&format!("SET GLOBAL gtid_purged = '{position}'"))
+        }
+    }
 }
 
 /// Is the receiver connected?

@@ -100,7 +100,8 @@ pub fn always() -> &'static [&'static str] {
 
 /// A statement as the server has it.
 pub fn sql(text: &str) -> String {
-    const WORDS: [(&str, &str); 9] = [
+    const WORDS: [(&str, &str); 10] = [
+        ("FLUSH SSL", "ALTER INSTANCE RELOAD TLS"),
         ("RESET MASTER", "RESET BINARY LOGS AND GTIDS"),
         ("SHOW MASTER STATUS", "SHOW BINARY LOG STATUS"),
         ("SHOW SLAVE STATUS", "SHOW REPLICA STATUS"),
