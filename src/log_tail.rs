@@ -100,8 +100,8 @@ fn error_line(line: &str) -> Option<String> {
 
 /// `[MY-010584] ... Worker 1 failed executing transaction '...' ...; ..., Error_code: 1062; ...`
 fn worker_error(log: &str) -> Option<(u16, String)> {
-    let lines = log.lines().filter(|l| l.contains("[MY-010584]") && l.contains(": Worker "));
-    let line = lines.last()?;
+    let is_one = |l: &&str| l.contains("[MY-010584]") && l.contains(": Worker ");
+    let line = log.lines().rfind(is_one)?;
     let (_, rest) = line.split_once("Error_code: ")?;
     let digits: String =
         rest.trim_start_matches("MY-").chars().take_while(char::is_ascii_digit).collect();
