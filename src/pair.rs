@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn one_flavor_and_one_series() {
-        let version = |text| Version::parse(text).unwrap();
+        let version = |text: &str| Version::parse(text).unwrap();
         let try_it = |program: &str, data: &str| {
             let checked = check(Path::new("/m"), &version(program), "backup b", &version(data));
             checked.map_err(|e| e.to_string()).err().unwrap_or_default()

@@ -77,6 +77,7 @@ pub fn option(option: &str) -> Option<String> {
     let (name, value) = option.split_once('=').map_or((option, ""), |(n, v)| (n, v));
     Some(match name {
         "--gtid-strict-mode" => return None,
+        "--skip-ssl" => "--tls-version=".into(),
         "--skip-slave-start" => "--skip-replica-start".into(),
         "--innodb-log-file-size" => format!("--innodb-redo-log-capacity={value}"),
         "--slave-parallel-threads" => format!("--replica-parallel-workers={value}"),
