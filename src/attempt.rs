@@ -257,16 +257,31 @@ impl<'a> Attempts<'a> {
         let Some(goal) = &self.goal else { return Ok(()) };
         self.supervisor.checkpoint.phase("catch-up");
         let (account, patience) = (&self.plan.primary.account, self.plan.patience);
-        catch_up::Chase { facts, account, goal, poll: self.plan.poll, stall: patience.stall }
+        let chase =
+            catch_up::Chase { facts, account, goal, poll: self.plan.poll, stall: patience.stall };
+        let chased = chase
             .run(self.supervisor, mysqld, &mut self.breaker, &mut self.progress)
-            .map_err(|e| self.supervisor.explain(mysqld, e, patience.shutdown))?;
+            .map_err(|e| self.supervisor.explain(mysqld, e, patience.shutdown));
+        let reached = goal.to_string();
+        chased.map_err(|e| self.judged_again(e))?;
         log::info!(
-            "caught up with {} to {goal}: {} transactions in {}",
+            "caught up with {} to {reached}: {} transactions in {}",
             facts.address,
             self.progress.transactions(),
             short(began.elapsed())
         );
         Ok(())
+    }
+
+    /// What a MySQL primary refuses for may have come about after it was asked for its facts.
+    fn judged_again(&mut self, error: Error) -> Error {
+        if !matches!(error, Error::ReplicationError { errno: 13114, .. }) {
+            return error;
+        }
+        match self.ask_primary() {
+            Err(e @ (Error::Purged { .. } | Error::Diverged { .. })) => e,
+            _ => error,
+        }
     }
 
     /// Stops replication, reads the position that the backup will have, and shuts mysqld down.

@@ -246,7 +246,13 @@ impl ReplicaStatus {
         }
         if self.receiver == Receiver::Stopped && *errno != 0 && !is_connection_error(*errno) {
             return Some(match errno {
-                1236 | 13114 => facts.judge_refused(at),
+                1236 => facts.judge_refused(at),
+                // MySQL has one number for logs that are purged, a base that is ahead, and another
+                // replica of our name: the first two show in the positions.
+                13114 => facts.judge(at).err().unwrap_or_else(|| Error::ReplicationError {
+                    errno: *errno,
+                    text: text.clone(),
+                }),
                 _ => Error::ReplicationError { errno: *errno, text: text.clone() },
             });
         }
