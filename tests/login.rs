@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 
 use support::scene::COMMAND_PATIENCE;
-use support::{NIGHTLY, PASSWORD, Scene, flavor};
+use support::{PASSWORD, Scene, flavor};
 
 #[test]
 fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
@@ -63,5 +63,5 @@ fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
     run().expect(2).says("server-public-key-path in [client]").says("holds no public key");
     client("get-server-public-key");
     run().expect(0);
-    assert!(scene.files_with(&scene.scratch, NIGHTLY.user).is_empty());
+    assert!(scene.files_with(&scene.scratch, PASSWORD).is_empty());
 }
