@@ -1,5 +1,5 @@
 //! The first backup out of a data directory: of a server that was shut down cleanly, or prepared
-//! by mariadb-backup. The way in for servers too large to dump.
+//! by mariadb-backup or XtraBackup. The way in for servers too large to dump.
 //!
 //! The directory is only read. Its files are copied into the scratch directory, a private server
 //! is started on the copy, which proves it, told its position if it does not know it, and shut
@@ -28,7 +28,7 @@ use crate::tree::{self, Tree};
 /// Copied between two looks at the stop flag.
 const CHUNK: u64 = 16 << 20;
 
-/// What mariadb-backup leaves: how it went, by its old and its new name.
+/// What mariadb-backup and XtraBackup leave: how it went, by its old and its new name.
 const BACKUP_STATES: [&str; 2] = ["xtrabackup_checkpoints", "mariadb_backup_checkpoints"];
 /// And the position, the third word of its line.
 const BACKUP_POSITIONS: [&str; 2] = ["xtrabackup_binlog_info", "mariadb_backup_binlog_info"];
@@ -36,6 +36,7 @@ const BACKUP_POSITIONS: [&str; 2] = ["xtrabackup_binlog_info", "mariadb_backup_b
 /// A directory that may be adopted.
 pub struct Source {
     path: PathBuf,
+    flavor: Flavor,
     tree: Tree,
     size: u64,
     position: Option<Position>,
@@ -60,7 +61,7 @@ impl Source {
     /// # Errors
     /// [`Error::Configuration`] when it is no data directory, in use, not prepared, or holds
     /// what a backup cannot.
-    pub fn look_at(path: &Path, given: Option<Position>) -> Result<Source> {
+    pub fn look_at(path: &Path, given: Option<&str>) -> Result<Source> {
         let wrong = |what: &str| Error::config(format!("--from dir:{} {what}", path.display()));
         if !path.is_dir() {
             return Err(wrong("is not a directory"));
@@ -71,26 +72,45 @@ impl Source {
             return Err(wrong("is in use by a running server: shut that down first"));
         }
         let read = |names: [&str; 2]| names.iter().find_map(|n| small_text(&path.join(n)));
+        // The tables that say what there is, which MySQL has had in a file since 8.0.
+        let flavor = if path.join("mysql.ibd").exists() { Flavor::MySql } else { Flavor::MariaDb };
+        let prepared = ["backup_type = log-applied", "backup_type = full-prepared"];
         if let Some(state) = read(BACKUP_STATES)
-            && !state.lines().any(|l| l.trim() == "backup_type = log-applied")
+            && !state.lines().any(|l| prepared.contains(&l.trim()))
         {
-            return Err(wrong("is not prepared: run mariadb-backup --prepare on it first"));
+            let tool = match flavor {
+                Flavor::MariaDb => "mariadb-backup",
+                Flavor::MySql => "xtrabackup",
+            };
+            return Err(wrong(&format!("is not prepared: run {tool} --prepare on it first")));
         }
         let root = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let tree = tree::walk(&root, path)?;
         let size = tree.files.iter().map(|f| f.size).sum();
         let position = match given {
-            Some(position) => Some(position),
-            None => known_position(path, read(BACKUP_POSITIONS)).map_err(|e| wrong(&e))?,
+            Some(text) => {
+                let position = Position::parse(flavor, text)
+                    .map_err(|e| Error::config(format!("malformed value for --position: {e}")))?;
+                if position.is_empty() {
+                    return Err(Error::config("--position needs a value"));
+                }
+                Some(position)
+            }
+            None => known_position(path, flavor, read(BACKUP_POSITIONS)).map_err(|e| wrong(&e))?,
         };
         let newest = tree.files.iter().filter_map(|f| fs::metadata(path.join(&f.path)).ok());
         let data_as_of = Timestamp(newest.map(|m| m.mtime()).max().unwrap_or_default());
-        Ok(Source { path: path.to_path_buf(), tree, size, position, data_as_of })
+        Ok(Source { path: path.to_path_buf(), flavor, tree, size, position, data_as_of })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whose data it is.
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
     }
 
     fn copy(&self, supervisor: &mut Supervisor, scratch: &Scratch, jobs: usize) -> Result<()> {
@@ -161,9 +181,19 @@ fn small_text(path: &Path) -> Option<String> {
 
 /// The position that the files beside the data tell: mariadb-backup's, or that of the binary
 /// log's state, which a primary writes when it is shut down.
-fn known_position(path: &Path, backup: Option<String>) -> Result<Option<Position>, String> {
-    if let Some(gtids) = backup.as_deref().and_then(|text| text.split_whitespace().nth(2)) {
-        return Position::parse(Flavor::MariaDb, gtids).map(Some);
+fn known_position(
+    path: &Path,
+    flavor: Flavor,
+    backup: Option<String>,
+) -> Result<Option<Position>, String> {
+    // A set of several sources goes over lines.
+    let gtids: String = backup.iter().flat_map(|t| t.split_whitespace().skip(2)).collect();
+    if !gtids.is_empty() {
+        return Position::parse(flavor, &gtids).map(Some);
+    }
+    if flavor == Flavor::MySql {
+        // Its tables tell.
+        return Ok(None);
     }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|e| e == "state")
@@ -205,8 +235,8 @@ pub fn adopt(
 }
 
 fn ask(mysqld: &mut Mysqld, source: &Source) -> Result<Adopted> {
-    mysqld.close_the_door(Flavor::MariaDb)?;
-    let own = replication::position(mysqld, Flavor::MariaDb)?;
+    mysqld.close_the_door(source.flavor)?;
+    let own = replication::position(mysqld, source.flavor)?;
     let position = match &source.position {
         Some(position) => {
             if own != *position {

@@ -7,8 +7,9 @@
 //! by a fresh restore and not by a verdict.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::adopt::Source;
 use crate::base::Bases;
 use crate::breaker::Breaker;
 use crate::catch_up::{self, Progress};
@@ -25,7 +26,7 @@ use crate::replication;
 use crate::repository::Repository;
 use crate::scratch::{Doubt, Scratch};
 use crate::seed;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Look, Supervisor, Wait};
 
 /// How far the attempts came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,10 +195,8 @@ impl<'a> Attempts<'a> {
 
     /// Do private server, base and primary go together?
     fn check_pair(&mut self, facts: &Facts) -> Result<()> {
+        self.ask_version()?;
         let program = &self.plan.program;
-        if self.its_version.is_none() {
-            self.its_version = pair::ask(self.supervisor, program)?;
-        }
         let primary = facts.address.to_string();
         let base = self.bases.current();
         if let Some(base) = base {
@@ -211,6 +210,22 @@ impl<'a> Attempts<'a> {
         }
         match Version::parse(&facts.version) {
             Some(version) => pair::check(program, its, &format!("primary {primary}"), &version),
+            None => Ok(()),
+        }
+    }
+
+    fn ask_version(&mut self) -> Result<()> {
+        if self.its_version.is_none() {
+            self.its_version = pair::ask(self.supervisor, &self.plan.program)?;
+        }
+        Ok(())
+    }
+
+    /// Is the private server of the kind of the data to be adopted?
+    pub(crate) fn check_kind(&mut self, source: &Source) -> Result<()> {
+        self.ask_version()?;
+        match &self.its_version {
+            Some(its) => pair::check_kind(&self.plan.program, its, source.path(), source.flavor()),
             None => Ok(()),
         }
     }
@@ -254,16 +269,31 @@ impl<'a> Attempts<'a> {
         self.supervisor.checkpoint.phase("catch-up");
         self.scratch.set_replicating()?;
         let (account, patience) = (&self.plan.primary.account, self.plan.patience);
-        catch_up::Chase { facts, account, goal, poll: self.plan.poll, stall: patience.stall }
+        let chase =
+            catch_up::Chase { facts, account, goal, poll: self.plan.poll, stall: patience.stall };
+        let chased = chase
             .run(self.supervisor, mysqld, &mut self.breaker, &mut self.progress)
-            .map_err(|e| self.supervisor.explain(mysqld, e, patience.shutdown))?;
+            .map_err(|e| self.supervisor.explain(mysqld, e, patience.shutdown));
+        let reached = goal.to_string();
+        chased.map_err(|e| self.judged_again(e))?;
         log::info!(
-            "caught up with {} to {goal}: {} transactions in {}",
+            "caught up with {} to {reached}: {} transactions in {}",
             facts.address,
             self.progress.transactions(),
             short(began.elapsed())
         );
         Ok(())
+    }
+
+    /// What a MySQL primary refuses for may have come about after it was asked for its facts.
+    fn judged_again(&mut self, error: Error) -> Error {
+        if !matches!(error, Error::ReplicationError { errno: 13114, .. }) {
+            return error;
+        }
+        match self.ask_primary() {
+            Err(e @ (Error::Purged { .. } | Error::Diverged { .. })) => e,
+            _ => error,
+        }
     }
 
     /// Stops replication, reads the position that the backup will have, and shuts mysqld down.
@@ -272,8 +302,17 @@ impl<'a> Attempts<'a> {
         self.supervisor.checkpoint.phase("stop");
         let patience = self.plan.patience.shutdown;
         let ended = if mysqld.is_ready() {
-            let stopped = replication::stop(&mut mysqld, self.flavor)
-                .and_then(|()| replication::position(&mut mysqld, self.flavor));
+            let flavor = self.flavor;
+            let wait = Wait { every: Duration::from_millis(200), patience: Some(patience) };
+            let stopped = self.supervisor.wait_for(&mut mysqld, wait, |mysqld, _| {
+                let stopped = replication::stop(mysqld, flavor)?;
+                Ok(if stopped { Look::Done(()) } else { Look::Still })
+            });
+            let hung =
+                Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
+            let stopped = stopped
+                .and_then(|done| done.ok_or(hung))
+                .and_then(|()| replication::position(&mut mysqld, flavor));
             match stopped {
                 Ok(at) => {
                     self.supervisor.checkpoint.set("position", &at);

@@ -8,7 +8,6 @@ use crate::adopt::Source;
 use crate::advice;
 use crate::clock::short;
 use crate::error::{Error, Home, Result, bytes, system_text};
-use crate::gtid::{Flavor, Position};
 use crate::handover;
 use crate::listing;
 use crate::logger::last_words;
@@ -90,16 +89,7 @@ fn from(options: &Options) -> Result<Option<Source>> {
         Some("dump") => Ok(None),
         Some(other) => match other.strip_prefix("dir:") {
             Some("") => Err(Error::config("--from dir: needs a path")),
-            Some(path) => {
-                let position = position
-                    .map(|text| Position::parse(Flavor::MariaDb, text))
-                    .transpose()
-                    .map_err(|e| Error::config(format!("malformed value for --position: {e}")))?;
-                if position.as_ref().is_some_and(Position::is_empty) {
-                    return Err(Error::config("--position needs a value"));
-                }
-                Source::look_at(&absolute(PathBuf::from(path)), position).map(Some)
-            }
+            Some(path) => Source::look_at(&absolute(PathBuf::from(path)), position).map(Some),
             None => Err(Error::config(format!(
                 "malformed value '{other}' for --from: this build knows dump and dir:PATH"
             ))),

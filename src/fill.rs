@@ -143,7 +143,9 @@ impl Attempts<'_> {
     pub fn adopt(&mut self, source: &Source) -> Result<()> {
         let began = Instant::now();
         self.supervisor.checkpoint.phase("seed");
-        let setup = self.setup(Flavor::MariaDb, &[], 0);
+        self.check_kind(source)?;
+        self.flavor = source.flavor();
+        let setup = self.setup(self.flavor, &[], 0);
         let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
         let (patience, jobs) = (self.plan.patience, self.plan.jobs);
         let adopted = adopt::adopt(supervisor, &setup, scratch, source, patience, jobs)?;

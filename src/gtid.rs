@@ -350,4 +350,5 @@ fn subtract(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
 }
 
 #[cfg(test)]
+#[path = "gtid/tests.rs"] // Also where tests/gtid.rs includes this file.
 mod tests;

@@ -85,6 +85,11 @@ impl LogTail {
         shortage(&self.tail(self.mark))
     }
 
+    /// The last error that a worker of MySQL's applier logged: its number and text.
+    pub fn worker_error(&self) -> Option<(u16, String)> {
+        worker_error(&self.tail(self.from))
+    }
+
     fn tail(&self, from: u64) -> String {
         let mut tail = Vec::new();
         let start = from.max(self.written().saturating_sub(TAIL));
@@ -178,6 +183,16 @@ fn shortage(log: &str) -> Option<(Shortage, String)> {
     })
 }
 
+/// `[MY-010584] ... Worker 1 failed executing transaction '...' ...; ..., Error_code: 1062; ...`
+fn worker_error(log: &str) -> Option<(u16, String)> {
+    let is_one = |l: &&str| l.contains("[MY-010584]") && l.contains(": Worker ");
+    let line = log.lines().rfind(is_one)?;
+    let (_, rest) = line.split_once("Error_code: ")?;
+    let digits: String =
+        rest.trim_start_matches("MY-").chars().take_while(char::is_ascii_digit).collect();
+    Some((digits.parse().ok()?, error_line(line)?))
+}
+
 /// A server's error text up to where it begins to quote the statement, which may hold a
 /// password. MariaDB: `Error '...' on query. Default database: ... Query: '...'`; a syntax
 /// error quotes after `near`; MySQL's `Query:`.
@@ -248,6 +263,13 @@ database: ''. Query: 'create user u identified by 'xYz-12345'', Internal MariaDB
         assert_eq!(quote("nothing of note\n"), "");
         let many: String = (1..=9).map(|n| format!("x [ERROR] e{n}\n")).collect();
         assert_eq!(quote(&many), "e1 | e8 | e9");
+        let line = "2026-11-22T21:58:10.6Z 12 [ERROR] [MY-010584] [Repl] Replica SQL for channel '': \
+                    Worker 1 failed executing transaction 'x:10' at source log b.000001, end_log_pos \
+                    9; Could not execute Write_rows, Error_code: 1062; handler error";
+        let (errno, text) = worker_error(&format!("{log}{line}\n{log}")).unwrap();
+        assert_eq!(errno, 1062);
+        assert!(text.starts_with("Replica SQL for channel '': Worker 1 failed"), "{text}");
+        assert_eq!(worker_error(log), None);
         assert_eq!(
             quote("261122 18:11:00 [ERROR] mariadbd got signal 11 ;"),
             "mariadbd got signal 11 ;"

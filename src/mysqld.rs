@@ -114,9 +114,8 @@ impl Setup {
                 "--enforce-gtid-consistency=ON",
                 "--skip-replica-start",
                 "--replica-net-timeout=10",
-                // With workers a conflict has no number of its own, a stop waits for what the
-                // primary has not sent yet, and without fsyncs they gain nothing.
-                "--replica-parallel-workers=0",
+                // A stop in the middle of a transaction may take a minute: see replication.rs.
+                "--loose-rpl-stop-replica-timeout=2",
                 "--mysqlx=OFF",
                 "--secure-file-priv=NULL",
                 "--relay-log-recovery=ON",
@@ -235,7 +234,11 @@ impl Mysqld {
         self.run("FLUSH LOCAL PRIVILEGES")?;
         if flavor == Flavor::MariaDb {
             // This call is what lets replicated event definitions through on MariaDB.
-            self.run("SET GLOBAL event_scheduler = OFF")?;
+            match self.run("SET GLOBAL event_scheduler = OFF") {
+                // 11.8 refuses it, and every event definition that comes by replication, too.
+                Err(Error::ReplicationError { errno: 1290, .. }) => {}
+                done => done?,
+            }
         }
         Ok(())
     }
@@ -266,7 +269,8 @@ impl Mysqld {
     /// What a `trouble` with a session of ours means.
     pub fn lost(&self, what: &str, trouble: Trouble) -> Error {
         match trouble {
-            Trouble::Server { errno, text } => {
+            // 1053 and 3169: it is being shut down, or killed our session for that.
+            Trouble::Server { errno, text } if !matches!(errno, 1053 | 3169) => {
                 let text = log_tail::without_statement(&text);
                 self.shortage_or(Error::ReplicationError { errno, text })
             }
@@ -275,6 +279,11 @@ impl Mysqld {
             }
             _ => Error::MysqldHung { what: what.into(), after: None },
         }
+    }
+
+    /// Why a worker of its applier stopped, as its log tells.
+    pub fn worker_error(&self) -> Option<(u16, String)> {
+        self.log.worker_error()
     }
 
     /// Its process id.

@@ -109,6 +109,23 @@ pub fn check(program: &Path, its: &Version, what: &str, theirs: &Version) -> Res
     )))
 }
 
+/// May the server `program`, of version `its`, run on the data of `flavor` in `data`?
+///
+/// # Errors
+/// [`Error::Configuration`], as [`check`].
+pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) -> Result<()> {
+    if its.flavor == flavor {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "{} holds data of {}, and the private server {} is {}: name one of its kind with --mysqld",
+        data.display(),
+        flavor.name(),
+        program.display(),
+        its.shown()
+    )))
+}
+
 /// Are those settings of a backup and of its primary alike that data keeps for life?
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use crate::gtid::Flavor;
 /// What the nightly pass needs on `*.*`.
 pub const NIGHTLY: &[&str] = &["REPLICATION SLAVE"];
 /// What a dump of a MariaDB primary, and the catch-up after it, need on `*.*`.
-const DUMP: &[&str] = &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "REPLICATION SLAVE"];
+pub const DUMP: &[&str] = &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "REPLICATION SLAVE"];
 /// The same of a MySQL primary.
 const MYSQL_DUMP: &[&str] =
     &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS", "RELOAD", "REPLICATION SLAVE"];

@@ -44,21 +44,28 @@ pub fn start(
             }
         }
         Flavor::MySql => {
-            mysqld.run("STOP REPLICA")?;
+            // What was received to the middle of a transaction keeps the applier busy, and a stop
+            // of it waiting, until the rest comes: so only the receiver is pointed elsewhere.
+            let goes_on =
+                until.is_some() && ReplicaStatus::read(mysqld, facts.flavor)?.applier_runs;
+            let (threads, position) = match until {
+                _ if goes_on => (" IO_THREAD", ""),
+                _ => ("", ", SOURCE_AUTO_POSITION=1"),
+            };
+            mysqld.run(&format!("STOP REPLICA{threads}"))?;
             mysqld.run(&format!(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \
-                 SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
-                 SOURCE_HEARTBEAT_PERIOD=2{}{}",
+                 SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
+                 SOURCE_HEARTBEAT_PERIOD=2{position}{}{}",
                 tls_words(&account.tls, "SOURCE"),
                 key_words(&account.tls)
             ))?;
             let what = match until {
-                Some(goal) => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
-                None => "IO_THREAD".into(),
+                Some(goal) if !goes_on => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
+                _ => "IO_THREAD".into(),
             };
             // Not in CHANGE: there MySQL would keep the password in its tables.
-            let login = format!("USER = {user} PASSWORD = {password}");
-            mysqld.run(&format!("START REPLICA {what} {login}"))
+            mysqld.run(&format!("START REPLICA {what} USER = {user} PASSWORD = {password}"))
         }
     }
 }
@@ -109,17 +116,29 @@ fn key_words(tls: &Tls) -> String {
     format!(", GET_SOURCE_PUBLIC_KEY={asked}, SOURCE_PUBLIC_KEY_PATH={path}")
 }
 
-/// Stops replication and forgets the primary, so that no login stays behind.
+/// Stops replication and forgets the primary, so that no login stays behind. `false` when the
+/// applier is not through with its transaction yet: then this is to be asked again.
 ///
 /// # Errors
 /// As [`start`].
-pub fn stop(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
-    let (stop, reset) = match flavor {
-        Flavor::MariaDb => ("STOP SLAVE", "RESET SLAVE ALL"),
-        Flavor::MySql => ("STOP REPLICA", "RESET REPLICA ALL"),
-    };
-    mysqld.run(stop)?;
-    mysqld.run(reset)
+pub fn stop(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
+    if flavor == Flavor::MariaDb {
+        mysqld.run("STOP SLAVE")?;
+        mysqld.run("RESET SLAVE ALL")?;
+        return Ok(true);
+    }
+    // The applier first, while the receiver still brings the rest of what it is at.
+    match mysqld.run("STOP REPLICA SQL_THREAD") {
+        // "Execution is incomplete": it was told to, and goes on stopping.
+        Ok(()) | Err(Error::ReplicationError { errno: 1875, .. }) => {}
+        Err(e) => return Err(e),
+    }
+    if ReplicaStatus::read(mysqld, flavor)?.applier_runs {
+        return Ok(false);
+    }
+    mysqld.run("STOP REPLICA")?;
+    mysqld.run("RESET REPLICA ALL")?;
+    Ok(true)
 }
 
 /// What the private server has executed.
@@ -136,12 +155,25 @@ pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
     Position::parse(flavor, rows.first()).map_err(|text| Error::ReplicationError { errno: 0, text })
 }
 
-/// Tells a fresh MariaDB from where to go on; its data does not know. (MySQL's always does.)
+/// Tells a fresh server from where to go on, where its data does not know. (That of MySQL does
+/// after a clean shutdown.)
 ///
 /// # Errors
 /// As [`start`].
 pub fn set_position(mysqld: &mut Mysqld, position: &Position) -> Result<()> {
-    mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'"))
+    match position.flavor() {
+        Flavor::MariaDb => mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'")),
+        Flavor::MySql => {
+            // Nothing can be taken away from it otherwise.
+            let reset = mysqld.run("RESET BINARY LOGS AND GTIDS");
+            // 8.0 knows the older words only; a syntax error is 1064.
+            match reset {
+                Err(Error::ReplicationError { errno: 1064, .. }) => mysqld.run("RESET MASTER")?,
+                reset => reset?,
+            }
+            mysqld.run(&format!("SET GLOBAL gtid_purged = '{position}'"))
+        }
+    }
 }
 
 /// Is the receiver connected?
@@ -200,9 +232,16 @@ impl ReplicaStatus {
             _ => Receiver::Stopped,
         };
         let error = |side: &str| {
-            let errno = row.get(&format!("Last_{side}_Errno")).parse().unwrap_or(0);
+            let errno: u16 = row.get(&format!("Last_{side}_Errno")).parse().unwrap_or(0);
             (errno, without_statement(row.get(&format!("Last_{side}_Error"))))
         };
+        let mut applier_error = error("SQL");
+        // The coordinator, woken by the end of its worker, complains of its relay log.
+        if applier_error.0 == 13121
+            && let Some(error) = mysqld.worker_error()
+        {
+            applier_error = error;
+        }
         Ok(ReplicaStatus {
             receiver,
             applier_runs: row.get(&format!("{side}_SQL_Running")) == "Yes",
@@ -214,7 +253,7 @@ impl ReplicaStatus {
                 row.get(&format!("{other}_Port")).to_string(),
             ),
             receiver_error: error("IO"),
-            applier_error: error("SQL"),
+            applier_error,
         })
     }
 
@@ -245,7 +284,13 @@ impl ReplicaStatus {
         }
         if self.receiver == Receiver::Stopped && *errno != 0 && !is_connection_error(*errno) {
             return Some(match errno {
-                1236 | 13114 => facts.judge_refused(at),
+                1236 => facts.judge_refused(at),
+                // MySQL has one number for logs that are purged, a base that is ahead, and another
+                // replica of our name: the first two show in the positions.
+                13114 => facts.judge(at).err().unwrap_or_else(|| Error::ReplicationError {
+                    errno: *errno,
+                    text: text.clone(),
+                }),
                 _ => Error::ReplicationError { errno: *errno, text: text.clone() },
             });
         }

@@ -256,7 +256,7 @@ impl<'a> Pipe<'a> {
         if load != Exit::Status(0) || !loaded.is_empty() {
             let text = if loaded.is_empty() { load.to_string() } else { loaded };
             let errno = errno_of(&text);
-            if matches!(errno, 2002 | 2006 | 2013) {
+            if matches!(errno, 1053 | 2002 | 2006 | 2013) {
                 let lost = Error::MysqldHung { what: "answer to the load".into(), after: None };
                 return Err(supervisor.explain(self.mysqld, lost, patience.shutdown));
             }

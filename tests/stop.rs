@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::scene::COMMAND_PATIENCE;
 use support::{
-    Outcome, PATIENCE, Replica, Running, Scene, Server, alive, kill, run_helper, wait_until,
+    Outcome, PATIENCE, Replica, Running, Scene, Server, alive, flavor, kill, run_helper, wait_until,
 };
 
 /// Stops the program itself as soon as it is in `phase`, so that it stays there; sends it
@@ -326,7 +326,7 @@ fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
         .sql("CREATE TABLE shop.log (n INT) ENGINE=MyISAM; INSERT INTO shop.log VALUES (1), (2)");
     scene.seed();
     scene.primary.slow_backlog("shop", 200, 0.02);
-    let file = Path::new("shop/log.MY");
+    let file = Path::new(flavor::either("shop/log.MY", "shop/log_"));
     // Of mysqld: restored within the same pass.
     let mut pass = scene.command("run").spawn();
     kill(wait_until_moving(&mut pass), libc::SIGKILL);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::scene::COMMAND_PATIENCE;
 use support::{
     Certificates, DUMP, NIGHTLY, Outcome, PASSWORD, PATIENCE, Primary, Proxy, Replica, Rollforward,
-    Scene, find_program,
+    Scene, find_program, flavor,
 };
 
 /// A scene whose primary shows the certificate `name`, and takes our accounts with TLS only.
@@ -174,15 +174,15 @@ fn the_dump_verifies_the_certificate_by_itself() {
             format!("cp {} {}", path(name).display(), path("shown").display())
         });
         let body = format!(
-            "{} && {} && {} --no-defaults -S {} -u root -e 'FLUSH SSL' </dev/null && \
-             exec {} \"$@\"",
+            "{} && {} && {} --no-defaults -S {} -u root -e '{}' </dev/null && exec {} \"$@\"",
             swap[0],
             swap[1],
             real("mariadb"),
             scene.primary.socket().display(),
+            flavor::sql("FLUSH SSL"),
             real("mariadb-dump")
         );
-        scene.fake_mysqld("mariadb-dump", &body);
+        scene.fake_mysqld(flavor::program("mariadb-dump"), &body);
         let program = scene.command("seed").args(["--from", "dump"]).arg("--mysqld").arg(&mysqld);
         let ended = program.run_to_end(COMMAND_PATIENCE).expect(1);
         assert_told(&scene, &ended, &["2026"]);

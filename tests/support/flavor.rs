@@ -77,6 +77,7 @@ pub fn option(option: &str) -> Option<String> {
     let (name, value) = option.split_once('=').map_or((option, ""), |(n, v)| (n, v));
     Some(match name {
         "--gtid-strict-mode" => return None,
+        "--skip-ssl" => "--tls-version=".into(),
         "--skip-slave-start" => "--skip-replica-start".into(),
         "--innodb-log-file-size" => format!("--innodb-redo-log-capacity={value}"),
         "--slave-parallel-threads" => format!("--replica-parallel-workers={value}"),
@@ -100,7 +101,8 @@ pub fn always() -> &'static [&'static str] {
 
 /// A statement as the server has it.
 pub fn sql(text: &str) -> String {
-    const WORDS: [(&str, &str); 9] = [
+    const WORDS: [(&str, &str); 10] = [
+        ("FLUSH SSL", "ALTER INSTANCE RELOAD TLS"),
         ("RESET MASTER", "RESET BINARY LOGS AND GTIDS"),
         ("SHOW MASTER STATUS", "SHOW BINARY LOG STATUS"),
         ("SHOW SLAVE STATUS", "SHOW REPLICA STATUS"),

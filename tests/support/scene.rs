@@ -75,12 +75,17 @@ impl Scene {
             .arg(&self.scratch)
             .arg("--defaults-file")
             .arg(account)
-            .args(flavor::chosen().bin.iter().flat_map(|_| {
-                ["--mysqld".into(), find_program("mariadbd").expect("a server").into_os_string()]
-            }))
+            .args(self.mysqld())
             .args(["--backoff-base=50ms", "--backoff-cap=500ms", "--poll-interval=200ms"])
             .args(["--jobs=2", "--start-timeout=30s", "--shutdown-timeout=30s"])
             .scratch(&self.scratch)
+    }
+
+    /// Which server program to use, unless it is the system's.
+    pub fn mysqld(&self) -> Vec<std::ffi::OsString> {
+        let other = flavor::chosen().bin.is_some();
+        let program = find_program("mariadbd").filter(|_| other);
+        program.into_iter().flat_map(|p| ["--mysqld".into(), p.into_os_string()]).collect()
     }
 
     /// `seed --from dump`, which must end 0.
