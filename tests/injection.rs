@@ -50,6 +50,11 @@ impl<'a> Case<'a> {
 
     /// A pass with `fault` injected into `calls` on `paths`.
     fn run_with(&self, calls: &str, paths: &[PathBuf], fault: &str) -> Outcome {
+        self.with(&self.run(), calls, paths, fault)
+    }
+
+    /// The same with another command.
+    fn with(&self, command: &Rollforward, calls: &str, paths: &[PathBuf], fault: &str) -> Outcome {
         let log = self.scene.path("strace.log");
         let mut line = vec!["strace".into(), "-f".into(), "-qq".into()];
         line.extend(["-o".into(), log.into_os_string()]);
@@ -58,7 +63,7 @@ impl<'a> Case<'a> {
         for path in paths {
             line.extend(["-P".into(), path.into()]);
         }
-        self.run().under(line).run_to_end(LONG)
+        command.clone().under(line).run_to_end(LONG)
     }
 
     fn on(&self, command: &str) -> Rollforward {
@@ -209,8 +214,15 @@ fn killed_at_each_step_of_pruning() {
     let keep: &[&str] = &["--keep-count=1"];
     // Two backups go, and packs with them.
     assert!(kill_at_each(&scene, "prune unlink", keep, UNLINK, Place::old) >= 3);
-    // The new manifest's name, and one for each removal.
-    assert_eq!(kill_at_each(&scene, "prune fsync", keep, SYNC, Place::backups), 3);
+    // The new manifest's name is of one thread, two removals of another one: first the name, then
+    // the second removal.
+    assert_eq!(kill_at_each(&scene, "prune fsync", keep, SYNC, Place::backups), 2);
+    // And a first removal.
+    let case = Case::new(&scene, "prune alone".into(), keep);
+    let prune = case.on("prune").args(keep);
+    let outcome = case.with(&prune, SYNC, &case.at.backups(), "signal=KILL:when=1");
+    assert_eq!(outcome.status, 256 + libc::SIGKILL, "{outcome}");
+    case.recovers(false);
     let case = Case::new(&scene, "pruned".into(), keep);
     case.run().run_to_end(LONG).expect(0);
     let mut named: Vec<String> =
