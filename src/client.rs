@@ -73,7 +73,8 @@ pub fn dump_error(address: &str, flavor: Flavor, text: &str) -> Error {
     }
 }
 
-/// The number in a client's complaint, as in `Got error: 1045:` or `ERROR 1062 (23000)`.
+/// The number in a client's complaint, as in `Got error: 1045:`, `ERROR 1062 (23000)` or
+/// `Error 1412:`.
 pub fn errno_of(text: &str) -> u16 {
     // Names of tables may hold numbers, too: what stands where the clients put theirs comes first.
     let after = |mark: &str| {
@@ -81,7 +82,7 @@ pub fn errno_of(text: &str) -> u16 {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         (digits.len() == 4).then(|| digits.parse().ok()).flatten()
     };
-    ["rror: ", "ERROR ", "("].iter().find_map(|m| after(m)).unwrap_or(0)
+    ["rror: ", "ERROR ", "Error ", "("].iter().find_map(|m| after(m)).unwrap_or(0)
 }
 
 /// A client or script of the server's package: beside the server program, else from PATH.
@@ -166,4 +167,26 @@ fn said(path: &Path) -> String {
         let _ = file.take(SAID).read_to_end(&mut text);
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_is_found_where_each_client_puts_it() {
+        for (text, errno) in [
+            ("mariadb-dump: Got error: 1045: Access denied for user x(1)", 1045),
+            ("ERROR 1062 (23000) at line 7: Duplicate entry", 1062),
+            ("mariadb-dump: Couldn't execute 'show events': Access denied (1044)", 1044),
+            (
+                "mariadb-dump: Error 1412: Table definition has changed, please retry transaction \
+                 when dumping table `big` at row: 0",
+                1412,
+            ),
+            ("mariadb-dump: Error: none of them", 0),
+        ] {
+            assert_eq!(errno_of(text), errno, "{text}");
+        }
+    }
 }

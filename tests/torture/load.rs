@@ -156,7 +156,7 @@ impl Words {
                 "DELETE FROM live.b ORDER BY id LIMIT 5; \
                  DELETE FROM live.audit WHERE id < {n} - 1000; DO NEXTVAL(live.s)"
             ),
-            54..57 => self.large(),
+            54..57 => self.large(calm),
             57..64 => format!(
                 "SET SESSION gtid_domain_id = 7; \
                  INSERT INTO seven.a (n, text) VALUES ({n}, MD5({n})), ({n}, 'more'); \
@@ -183,11 +183,11 @@ impl Words {
     }
 
     /// Of half a megabyte to a few, as rows or as a statement.
-    fn large(&mut self) -> String {
+    fn large(&mut self, calm: bool) -> String {
         let (n, rows) = (self.n, 500 + self.dice.below(2500));
         let format = self.dice.pick(&["ROW", "MIXED"]);
         let then = match self.dice.below(4) {
-            0 => "TRUNCATE TABLE live.big".to_string(),
+            0 if !calm => "TRUNCATE TABLE live.big".to_string(),
             1 => {
                 format!("UPDATE live.big SET text = REVERSE(text), n = {n} ORDER BY id LIMIT 1500")
             }
