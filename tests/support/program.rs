@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{TempDir, alive, end, processes_under, server::tail, wait_for};
+
+const COMMANDS: [&str; 7] = ["run", "seed", "restore", "list", "verify", "prune", "status"];
 
 /// A command line of the program, not yet started.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +112,29 @@ impl Outcome {
         assert_eq!(self.status, status, "status; {self}");
         self.check_advice();
         self
+    }
+
+    /// Adds a line to the file that `ROLLFORWARD_TEST_REPORT` names, if it is set: the test, the
+    /// command, its status, cause, seconds and number of log lines, with tabs between them.
+    fn report(&self) {
+        let Some(path) = std::env::var_os("ROLLFORWARD_TEST_REPORT") else { return };
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let cause = last.split_once("error: ").and_then(|(_, said)| said.split_once(':'));
+        let thread = std::thread::current();
+        let line = format!(
+            "{}\t{}\t{}\t{}\t{:.1}\t{}\n",
+            thread.name().unwrap_or("?"),
+            self.line
+                .iter()
+                .find(|w| COMMANDS.contains(&&*w.to_string_lossy()))
+                .map_or_else(|| "-".into(), |w| w.to_string_lossy()),
+            self.status,
+            cause.map_or("-", |(cause, _)| cause),
+            self.wall.as_secs_f64(),
+            self.stderr.lines().count()
+        );
+        let file = File::options().append(true).create(true).open(&path);
+        file.and_then(|mut f| f.write_all(line.as_bytes())).expect("the report can be written");
     }
 
     /// The last line of a failure says what to do next.
@@ -272,7 +298,7 @@ impl Running {
             ended.then_some(())
         });
         let (status, at) = self.ended.expect("just seen");
-        Outcome {
+        let outcome = Outcome {
             status: status.code().unwrap_or_else(|| 256 + status.signal().unwrap_or(0)),
             stdout: fs::read(self.output.path().join("out"))
                 .map(|b| String::from_utf8_lossy(&b).into_owned())
@@ -280,7 +306,9 @@ impl Running {
             stderr: self.stderr(),
             wall: at - self.started,
             line: self.line.clone(),
-        }
+        };
+        outcome.report();
+        outcome
     }
 
     /// All that is known of it, for a failure.
