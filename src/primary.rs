@@ -312,11 +312,10 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
 /// A login that is refused for want of TLS, or of a certificate, looks like a wrong password.
 fn hinted(trouble: Trouble, tls: &Tls) -> Trouble {
     let hint = if tls.mode == TlsMode::Disabled {
-        "check user and password in [client]; TLS is off: if the primary demands it, set ssl-mode \
-         there"
+        "check user and password; TLS is off: if the primary demands it, set ssl-mode in [client]"
     } else if tls.cert.is_none() {
-        "check user and password in [client]; if the primary demands a client certificate, set \
-         ssl-cert and ssl-key there"
+        "check user and password; if the primary demands a client certificate, set ssl-cert and \
+         ssl-key in [client]"
     } else {
         "check user, password and the client certificate in [client]"
     };

@@ -3,7 +3,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Rollforward, Scene, Writer};
+use support::{Rollforward, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -41,7 +41,7 @@ fn each_long_step_shows_done_total_rate_and_time_left_on_a_terminal() {
     let percents: Vec<u32> = dump.iter().filter_map(percent).collect();
     assert!(percents.is_sorted() && percents.last() > Some(&50), "{percents:?}");
 
-    Writer::start(&scene.primary, "live").wait_for_more(2000);
+    scene.primary.slow_backlog("shop", 4, 0.5);
     let lines = drawn(scene.command("run"), &["restore", "catch-up", "store"]);
     assert!(lines[1].iter().all(|l| l.contains(" transactions")), "{:?}", lines[1]);
     drawn(scene.command("verify"), &["verify"]);

@@ -69,7 +69,10 @@ fn a_counter_outside_of_innodb_is_right_after_a_kill_where_going_on_would_count_
 fn ddl_around_a_kill_ends_well() {
     need_server!();
     let scene = Scene::seeded("ddl");
+    scene.primary.slow_backlog("shop", 1, 0.0);
     for i in 0..120 {
+        // Else a quick machine is done before it is looked at.
+        scene.primary.slow_rows("shop", 1, 0.03);
         scene.primary.sql(&format!(
             "CREATE TABLE shop.d{i} (id INT PRIMARY KEY) ENGINE=InnoDB; \
              INSERT INTO shop.d{i} VALUES (1); ALTER TABLE shop.d{i} ADD COLUMN n INT"
