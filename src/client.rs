@@ -2,7 +2,7 @@
 //! what they complain of.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,6 +17,8 @@ use crate::session::{Account, ServerKey, TlsMode};
 
 /// So much of what a child said is read.
 const SAID: u64 = 1 << 20;
+/// So much of its end: an error is a line.
+const END: u64 = 16 << 10;
 
 /// The option file of a client that logs in to the primary; it holds the password.
 pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> String {
@@ -147,17 +149,37 @@ pub fn output(path: &Path) -> Result<File> {
     File::options().append(true).create_new(true).open(path).map_err(|e| Error::io("open", path, e))
 }
 
-/// The first lines of what a child complained of. What `--verbose` makes it tell begins with
-/// two dashes.
+/// What a child complained of: its error, else its first lines. What `--verbose` makes it tell
+/// begins with two dashes. MariaDB's client shows the statement between lines of dashes before the
+/// error: it may be long, and may hold passwords.
 pub fn complaint(path: &Path) -> String {
-    let text = said(path);
-    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("-- "));
+    if let Some(error) = end(path).lines().rfind(|l| l.starts_with("ERROR ")) {
+        return error.trim().to_string();
+    }
+    let mut in_statement = false;
+    let said = said(path);
+    let lines = said.lines().map(str::trim).filter(|line| {
+        let border = line.len() > 3 && line.bytes().all(|b| b == b'-');
+        in_statement ^= border;
+        !border && !in_statement && !line.is_empty() && !line.starts_with("-- ")
+    });
     lines.take(3).collect::<Vec<_>>().join(" | ")
 }
 
 /// The last error lines of what a child said.
 pub fn last_errors(path: &Path) -> String {
     log_tail::quote(&said(path))
+}
+
+/// The end of what a child said.
+fn end(path: &Path) -> String {
+    let mut text = Vec::new();
+    if let Ok(mut file) = files::open_no_link(path) {
+        let length = file.metadata().map_or(0, |m| m.len());
+        let _ = file.seek(SeekFrom::Start(length.saturating_sub(END)));
+        let _ = file.take(END).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// What a child said; the beginning, if it is long.
@@ -172,6 +194,28 @@ fn said(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_that_failed_is_not_passed_on_and_hides_no_error() {
+        let path = std::env::temp_dir().join(format!("rollforward-say-{}", std::process::id()));
+        let said = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let complaint = complaint(&path);
+            fs::remove_file(&path).unwrap();
+            complaint
+        };
+        let border = "--------------\n";
+        let error = "ERROR 2013 (HY000) at line 7: Lost connection to server during query";
+        let statement = format!("{border}/*!40101 SET x */;\nCREATE USER a\n{border}");
+        assert_eq!(said(&format!("{statement}\n{error}\n")), error);
+        let long = format!("{border}INSERT {}\n{border}\n{error}\n", "x".repeat(3 << 20));
+        assert_eq!(said(&long), error);
+        assert_eq!(said(&statement), "", "the client was killed");
+        assert_eq!(
+            said("-- Connecting to db1...\nmariadb-dump: no\n\nb\n"),
+            "mariadb-dump: no | b"
+        );
+    }
 
     #[test]
     fn the_number_is_found_where_each_client_puts_it() {
