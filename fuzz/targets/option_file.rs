@@ -44,7 +44,8 @@ fuzz_target!(|data: &[u8]| {
         assert!(address.port > 0 && !address.host.is_empty(), "{address}");
         let shown = read(&format!("[client]\nhost={address}\n")).expect("an address");
         assert_eq!(shown.primary(None, None).expect("an address").candidates, [address.clone()]);
-        let again = read(&client::client_options(&primary.account, address, gtid::Flavor::MariaDb)).expect("our own");
+        let again = read(&client::client_options(&primary.account, address, gtid::Flavor::MariaDb))
+            .expect("our own");
         let Account { user, password, tls } = again.primary(None, None).expect("our own").account;
         assert_eq!(user, primary.account.user);
         assert_eq!(password.0, primary.account.password.0);
