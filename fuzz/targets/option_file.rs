@@ -29,7 +29,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use option_file::OptionFile;
-use session::{Account, TlsMode};
+use session::Account;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
         let Account { user, password, tls } = again.primary(None, None).expect("our own").account;
         assert_eq!(user, primary.account.user);
         assert_eq!(password.0, primary.account.password.0);
-        assert_eq!(tls.mode, TlsMode::Disabled);
+        assert_eq!(tls.mode, primary.account.tls.mode);
     }
 });
 
