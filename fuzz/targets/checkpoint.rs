@@ -9,6 +9,7 @@ mod src {
     pub mod clock;
     pub mod error;
     pub mod files;
+    pub mod memory;
     pub mod meter;
     #[allow(unsafe_code)]
     pub mod sys;
