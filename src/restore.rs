@@ -64,10 +64,9 @@ pub fn restore(
         let look = |pack| packs::look_for_reading(repo.root(), pack);
         manifest.packs.iter().try_for_each(look).map_err(|what| damaged(&held.name, what))
     })?;
-    // Both what is read and what is written: what is compressed less takes longer.
     let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
     let cost = |piece: Piece| match piece.block {
-        Block::Stored { length, .. } => piece.length + u64::from(length),
+        Block::Stored { length, .. } => cost_of(piece.length, length),
         Block::Zeros { .. } => 0,
     };
     gauge.set_total(pieces.map(cost).sum());
@@ -96,6 +95,13 @@ pub fn restore(
         written: written.load(Ordering::Relaxed),
         files: manifest.files.len() as u64,
     })
+}
+
+/// What a block costs, in bytes: those that are written, and twice those that are read, since to
+/// unpack them takes longer (a block of long equal rows was restored at 29 MiB/s where one that is
+/// packed to two fifths was at 17).
+fn cost_of(written: u64, read: u32) -> u64 {
+    written + 2 * u64::from(read)
 }
 
 struct Pass<'a> {
@@ -232,7 +238,7 @@ impl Worker<'_> {
                     file.write(&piece, content).map_err(fail)?;
                     self.pass.written.fetch_add(piece.length, Ordering::Relaxed);
                 }
-                self.pass.gauge.add(piece.length + u64::from(length));
+                self.pass.gauge.add(cost_of(piece.length, length));
             }
         }
         Ok(())
