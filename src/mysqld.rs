@@ -181,6 +181,8 @@ impl Mysqld {
         setup.run_as(&mut command);
         command.stdout(again()?).stderr(again()?);
         let tail = LogTail::from_end(&log_path);
+        // MySQL would not start beside the lock of one that was killed and is not reaped yet.
+        let _ = std::fs::remove_file(setup.scratch.join("mysqld.sock.lock"));
         let kills_before = memory::kills();
         let child = Child::spawn(&mut command).map_err(|e| Error::MysqldStart {
             how: format!("cannot execute {}: {e}", setup.program.display()),

@@ -372,8 +372,9 @@ fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
         pass.kill(libc::SIGKILL);
         pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
         let ended = scene.run().expect(0).says("going on with the data");
-        doubted += ended.stderr.matches("may not be those of 0-").count();
+        doubted += ended.stderr.matches("may not be those of ").count();
         scene.assert_newest_equals(&replica);
     }
-    assert!(doubted > 0, "the position knew of all three changes");
+    // In MySQL a change of a definition and its position are one transaction.
+    assert_eq!(doubted == 0, flavor::is_mysql(), "{doubted} of three changes were in doubt");
 }

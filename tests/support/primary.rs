@@ -111,10 +111,9 @@ impl Primary {
                 "CREATE TABLE {schema}.t{t} (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL, \
                  text VARCHAR(200) NOT NULL, KEY (n)) ENGINE=InnoDB"
             ));
-            let (before, numbers) = flavor::numbers(schema, rows);
             self.sql(&format!(
-                "{before}INSERT INTO {schema}.t{t} (n, text) \
-                 SELECT seq % 1000, REPEAT(SHA2(seq + {t}, 256), 2) FROM {numbers}"
+                "INSERT INTO {schema}.t{t} (n, text) \
+                 SELECT seq % 1000, REPEAT(SHA2(seq + {t}, 256), 2) FROM {schema}.seq_1_to_{rows}"
             ));
         }
     }
