@@ -193,9 +193,7 @@ fn a_restore_that_is_killed_leaves_data_that_is_never_used() {
     let to = scene.path("to");
     let restore = scene.command("restore").arg("--jobs=1").arg("--to").arg(&to);
     let mut running = restore.spawn();
-    wait_until("the first file", PATIENCE, || {
-        has_a_file(&to) || running.has_ended()
-    });
+    wait_until("the first file", PATIENCE, || has_a_file(&to) || running.has_ended());
     if !running.has_ended() {
         running.kill(libc::SIGKILL);
         if running.finish(PATIENCE).status != 0 {

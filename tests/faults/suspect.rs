@@ -5,10 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::starts::redo_log;
 use crate::support::{
     PATIENCE, Primary, Proxy, Replica, Scene, Server, flavor, kill, run_helper, wait_until,
 };
-use crate::starts::redo_log;
 use crate::{LONG, count, need_server, wait_until_moving};
 
 /// A copy of the scratch data, to look into without touching it.
@@ -59,7 +59,11 @@ fn a_counter_outside_of_innodb_is_right_after_a_kill_where_going_on_would_count_
     let twice: u32 = naive.value("SELECT n FROM shop.counter").parse().unwrap();
     println!("a replica that goes on after the kill counts {twice} of 6000");
     assert!(twice > 6000, "{twice}: the kill hit between two transactions, of thousands");
-    let ended = scene.run().expect(0).says(flavor::either("shop/counter.MY", "shop/counter_")).says("its mysqld was killed");
+    let ended = scene
+        .run()
+        .expect(0)
+        .says(flavor::either("shop/counter.MY", "shop/counter_"))
+        .says("its mysqld was killed");
     assert_eq!(count(&ended, "info: restored "), 1, "{ended}");
     let restored = Server::start_on(&scene.restore(None));
     assert_eq!(restored.value("SELECT n FROM shop.counter"), "6000");
