@@ -136,15 +136,15 @@ fn every_engine_odd_name_and_empty_database_comes_back() {
     need_server!();
     let scene = Scene::new("engines");
     let primary = &scene.primary;
-    // The other engine that is neither of the two: without its keys.
-    let (key, engine) = flavor::either((" PRIMARY KEY", "Aria"), ("", "ARCHIVE"));
+    // MySQL has no Aria.
+    let engine = flavor::either("Aria", "MyISAM ROW_FORMAT=FIXED");
     let objects = |n: u32| {
         format!(
             "CREATE DATABASE `päck{n}ung ☃`; CREATE DATABASE empty{n} CHARACTER SET latin1; \
              CREATE DATABASE `with.dot{n}`; CREATE DATABASE `#sharp{n}`; \
              CREATE TABLE `päck{n}ung ☃`.`tä/bel .x` (id INT PRIMARY KEY, t TEXT) ENGINE=MyISAM; \
              INSERT INTO `päck{n}ung ☃`.`tä/bel .x` VALUES (1, 'eins'), (2, 'zwei'); \
-             CREATE TABLE `with.dot{n}`.`a b` (id INT{key}, t TEXT) ENGINE={engine}; \
+             CREATE TABLE `with.dot{n}`.`a b` (id INT PRIMARY KEY, t CHAR(9)) ENGINE={engine}; \
              INSERT INTO `with.dot{n}`.`a b` VALUES (1, 'one'); \
              CREATE TABLE `with.dot{n}`.csv (id INT NOT NULL) ENGINE=CSV; \
              INSERT INTO `with.dot{n}`.csv VALUES (7); \
@@ -162,8 +162,6 @@ fn every_engine_odd_name_and_empty_database_comes_back() {
         )
     };
     primary.sql(&objects(0));
-    // The first who reads a table of ARCHIVE writes what was kept back of it.
-    primary.sql("FLUSH TABLES");
     let replica = Replica::start(primary);
     scene.seed();
     scene.assert_newest_equals(&replica);

@@ -77,11 +77,12 @@ fn data_that_the_server_cannot_read_is_said_in_its_own_words() {
     let log = redo_log(&restored).strip_prefix(&restored).unwrap().display().to_string();
     let later = format!("dd if={} of='data/{log}' conv=notrunc", newer.display());
     // Between the restore and the start, as a bad disk or a wrong server program would.
+    let innodb = flavor::either("InnoDB: ", "Failed to initialize DD Storage Engine");
     let spoilt = [
         // A redo log of a format that this server does not know, and all else right.
         ("newer", later.as_str(), "redo log format"),
-        ("noise", "head -c 65536 /dev/urandom | dd of=data/ibdata1 conv=notrunc", "InnoDB: "),
-        ("short", "truncate -s 1M data/ibdata1", "InnoDB: "),
+        ("noise", "head -c 65536 /dev/urandom | dd of=data/ibdata1 conv=notrunc", innodb),
+        ("short", "truncate -s 1M data/ibdata1", innodb),
         ("option", "set -- \"$@\" --innodb-buffer-pool-size=nonsense", "nonsense"),
     ];
     for (name, deed, says) in spoilt {

@@ -175,7 +175,12 @@ impl Replica {
 
     /// The same on a restored data directory, from the position of its backup on.
     pub fn start_on(primary: &Primary, datadir: &Path) -> Replica {
-        Replica::of(primary, Server::start_on(datadir))
+        let server = Server::start_on(datadir);
+        if flavor::is_mysql() {
+            // Its tables may name relay logs that are not there: of a server that was killed.
+            server.sql("RESET SLAVE ALL");
+        }
+        Replica::of(primary, server)
     }
 
     fn of(primary: &Primary, replica: Server) -> Replica {
