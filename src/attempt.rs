@@ -64,7 +64,7 @@ pub struct Attempts<'a> {
     pub(crate) mysqld: Option<Mysqld>,
     pub(crate) facts: Option<Facts>,
     pub(crate) version: String,
-    its_version: Option<Version>,
+    pub(crate) its_version: Option<Version>,
     pub(crate) flavor: Flavor,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) goal: Option<Position>,

@@ -43,6 +43,12 @@ impl Version {
         Version::parse(text.split_once("Ver ")?.1.split_whitespace().next()?)
     }
 
+    /// Does it refuse event definitions when it was started without its grant tables? MariaDB
+    /// 10.11 does not, 11.8 does; of those between, all do without harm what 11.8 needs.
+    pub fn needs_grant_tables(&self) -> bool {
+        self.flavor == Flavor::MariaDb && self.numbers[0] >= 11
+    }
+
     fn series(&self) -> &[u32] {
         &self.numbers[..2]
     }
