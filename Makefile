@@ -8,6 +8,8 @@ TEST_FLAGS ?=
 # The server the tests run on: the system's MariaDB, or one that scripts/servers unpacks, or a
 # directory whose bin holds another one.
 TEST_SERVER ?=
+# What is unpacked for that; without one a newer server, to upgrade to.
+servers = $(if $(TEST_SERVER),$(filter mariadb-11.8 mysql-9.7,$(TEST_SERVER)),mariadb-11.8)
 # Of `make torture`; without SEED the clock says one, without ROUND all are done.
 ROUNDS ?= 200
 SEED ?=
@@ -32,7 +34,7 @@ check:
 
 test:
 	scripts/deps --quiet
-	$(if $(filter mariadb-11.8 mysql-9.7,$(TEST_SERVER)),scripts/servers $(TEST_SERVER))
+	$(if $(servers),scripts/servers $(servers))
 	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' $(CARGO) test --locked --no-fail-fast $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
 
 test-mysql:

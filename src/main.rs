@@ -59,6 +59,7 @@ mod tables;
 mod target;
 mod terminal;
 mod tree;
+mod upgrade;
 mod usage;
 mod verify;
 mod watched;
