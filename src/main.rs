@@ -60,6 +60,7 @@ mod tables;
 mod target;
 mod terminal;
 mod tree;
+mod upgrade;
 mod usage;
 mod verify;
 mod watched;
