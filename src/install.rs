@@ -66,7 +66,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
 }
 
 fn mariadb(setup: &Setup) -> Result<Command> {
-    let program = tool(setup, "mariadb-install-db")?;
+    let program = tool(&setup.program, "mariadb-install-db")?;
     let mut command = Command::new(&program);
     command.arg("--no-defaults");
     // Otherwise it would take the server and the files of the system's package.

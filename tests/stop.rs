@@ -356,11 +356,16 @@ fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
     scene.seed();
     let (replica, mut doubted) = (Replica::start(&scene.primary), 0);
     // Done twice, these end well and are not what they were: the first swaps back.
-    for change in [
+    let changes = [
         "RENAME TABLE shop.t0 TO shop.x, shop.t1 TO shop.t0, shop.x TO shop.t1",
         "ALTER TABLE shop.t0 ADD KEY (n)",
         "ALTER TABLE shop.t0 ADD CHECK (n < 1000000)",
-    ] {
+    ];
+    // Where the log happens to be written just then, the position knows of the change.
+    for change in changes.iter().cycle().take(flavor::either(12, 3)) {
+        if doubted > 0 && *change == changes[0] {
+            break;
+        }
         scene.primary.slow_backlog("shop", 40, 0.02);
         scene.primary.sql(change);
         let done = sequence(&scene.primary.gtid_pos());
@@ -388,5 +393,5 @@ fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
         scene.assert_newest_equals(&replica);
     }
     // In MySQL a change of a definition and its position are one transaction.
-    assert_eq!(doubted == 0, flavor::is_mysql(), "{doubted} of three changes were in doubt");
+    assert_eq!(doubted == 0, flavor::is_mysql(), "{doubted} changes were in doubt");
 }

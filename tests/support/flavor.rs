@@ -4,6 +4,7 @@
 //! holds the programs of another one. Without it the system's MariaDB is used. Tests name
 //! programs, options and statements as MariaDB has them; the few that differ are translated here.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -39,6 +40,23 @@ pub fn chosen() -> &'static Chosen {
         let mysql = bin.is_some() && !has("mariadbd");
         Chosen { name, bin, mysql }
     })
+}
+
+/// The server program of MariaDB 11.8, which can upgrade data of the system's; `None` where that is
+/// not unpacked, which is said loudly and fails in CI, and where the tests run on another server.
+pub fn newer_mariadbd() -> Option<PathBuf> {
+    if chosen().bin.is_some() {
+        return None;
+    }
+    let servers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("servers");
+    let program = servers.join("mariadb-11.8/bin/mariadbd");
+    if program.is_file() {
+        return Some(program);
+    }
+    let what = "there is no newer server to upgrade to: 'scripts/servers mariadb-11.8'";
+    assert!(std::env::var_os("CI").is_none(), "{what}");
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, {what} ***");
+    None
 }
 
 /// Do the tests run on MySQL?
