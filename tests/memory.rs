@@ -83,7 +83,7 @@ fn a_limit_of_the_address_space_is_lived_with_or_named() {
     much_data(&scene);
     // Not enough for the pool that was asked for; not enough for any; enough. MySQL reserves some
     // 600 MiB for itself.
-    let (large, small, enough) = flavor::either((800, 150, 500), (1000, 400, 1000));
+    let (large, small, enough) = flavor::either((800, 150, 500), (1000, 400, 2000));
     let pool = "--mysqld-option=--innodb-buffer-pool-size=700M";
     for (limit, args) in [(large, &[pool] as &[_]), (small, &[])] {
         let named = format!("{limit}.0 MiB");
