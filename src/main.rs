@@ -30,6 +30,7 @@ mod memory;
 mod meter;
 mod mysqld;
 mod mysqld_options;
+mod notify;
 mod option_file;
 mod options;
 mod packs;
