@@ -172,6 +172,11 @@ pub fn last_errors(path: &Path) -> String {
     log_tail::quote(&said(path))
 }
 
+/// Was it refused space, as its error lines say?
+pub fn lacked_space(path: &Path) -> bool {
+    matches!(log_tail::shortage(&end(path)), Some((log_tail::Shortage::Space, _)))
+}
+
 /// The end of what a child said.
 fn end(path: &Path) -> String {
     let mut text = Vec::new();

@@ -52,6 +52,7 @@ mod scratch;
 mod seed;
 mod session;
 mod signals;
+mod spread;
 mod status;
 mod supervisor;
 mod sys;

@@ -190,6 +190,8 @@ impl Mysqld {
         setup.run_as(&mut command);
         command.stdout(again()?).stderr(again()?);
         let tail = LogTail::from_end(&log_path);
+        // MySQL would not start beside the lock of one that was killed and is not reaped yet.
+        let _ = std::fs::remove_file(setup.scratch.join("mysqld.sock.lock"));
         let kills_before = memory::kills();
         let child = Child::spawn(&mut command).map_err(|e| Error::MysqldStart {
             how: format!("cannot execute {}: {e}", setup.program.display()),
@@ -252,7 +254,19 @@ impl Mysqld {
     /// # Errors
     /// [`Error::MysqldHung`] if the session is lost; else what the server says.
     pub fn run(&mut self, sql: &str) -> Result<()> {
-        let result = self.control()?.run(sql);
+        self.run_for(sql, Duration::ZERO)
+    }
+
+    /// The same for a statement that may take so much longer than it takes to answer.
+    ///
+    /// # Errors
+    /// As [`Mysqld::run`].
+    pub fn run_for(&mut self, sql: &str, longer: Duration) -> Result<()> {
+        let usual = self.call_timeout;
+        let control = self.control()?;
+        control.set_timeout(usual + longer);
+        let result = control.run(sql);
+        control.set_timeout(usual);
         result.map_err(|t| self.lost("answer to a statement", t))
     }
 
