@@ -6,6 +6,7 @@
 //! cannot be had again. It is started directly, never through a wrapper that would restart it.
 
 mod death;
+mod lent;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
