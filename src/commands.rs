@@ -151,6 +151,7 @@ fn plan(options: &Options) -> Result<Plan> {
         jobs: options.jobs()?,
         level: options.compression_level()?,
         keep_scratch: options.switch("keep-scratch"),
+        allow_upgrade: options.switch("allow-upgrade"),
     })
 }
 

@@ -11,6 +11,7 @@ use crate::clone;
 use crate::error::{Error, Result, bytes};
 use crate::gtid::{Flavor, Position};
 use crate::mysqld::Setup;
+use crate::pair::Version;
 use crate::partial::Header;
 use crate::primary::Facts;
 use crate::random::random_server_id;
@@ -185,6 +186,7 @@ impl Attempts<'_> {
             settings: settings.to_vec(),
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.ping_timeout,
+            needs_grant_tables: self.its_version.as_ref().is_some_and(Version::needs_grant_tables),
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Plan {
     pub level: i32,
     /// `--keep-scratch`.
     pub keep_scratch: bool,
+    /// `--allow-upgrade`.
+    pub allow_upgrade: bool,
 }
 
 /// Neither directory may lie in the other.

@@ -149,12 +149,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Logs in as root without a password over the Unix socket at `path`.
+    /// Logs in over the Unix socket at `path`.
     ///
     /// # Errors
     /// [`Trouble::Lost`] while nobody listens there yet, else what the server says.
-    pub fn over_socket(path: &str, timeout: Duration) -> Result<Session, Trouble> {
-        let opts = common(timeout).socket(Some(path)).user(Some("root"));
+    pub fn over_socket(
+        path: &str,
+        user: &str,
+        password: &str,
+        timeout: Duration,
+    ) -> Result<Session, Trouble> {
+        let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
         let mut session = Session::open(opts)?;
         // Text goes through unchanged, and a quoted password needs no guess at the sql_mode.
         session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;

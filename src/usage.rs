@@ -49,6 +49,7 @@ pub const OPTIONS: &[Spec] = &[
     setting("jobs", "N", "workers of backup and restore [cores]"),
     setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
     setting("keep-scratch", "", "leave the scratch data after success"),
+    Spec { commands: &["run"], ..setting("allow-upgrade", "", "let a newer series of mysqld upgrade the data for good") },
     setting("checkpoint", "FILE", "where the checkpoint is kept [SCRATCH/checkpoint]"),
     Spec { commands: &["status"], ..setting("max-age", "D", "the newest backup must be younger") },
     Spec { commands: &["list", "verify", "status"], ..setting("json", "", "machine-readable") },

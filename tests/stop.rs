@@ -351,11 +351,16 @@ fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
     scene.seed();
     let (replica, mut doubted) = (Replica::start(&scene.primary), 0);
     // Done twice, these end well and are not what they were: the first swaps back.
-    for change in [
+    let changes = [
         "RENAME TABLE shop.t0 TO shop.x, shop.t1 TO shop.t0, shop.x TO shop.t1",
         "ALTER TABLE shop.t0 ADD KEY (n)",
         "ALTER TABLE shop.t0 ADD CHECK (n < 1000000)",
-    ] {
+    ];
+    // Where the log happens to be written just then, the position knows of the change.
+    for change in changes.iter().cycle().take(flavor::either(12, 3)) {
+        if doubted > 0 && *change == changes[0] {
+            break;
+        }
         scene.primary.slow_backlog("shop", 40, 0.02);
         scene.primary.sql(change);
         scene.primary.slow_backlog("shop", 30, 0.02);
@@ -372,8 +377,9 @@ fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
         pass.kill(libc::SIGKILL);
         pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
         let ended = scene.run().expect(0).says("going on with the data");
-        doubted += ended.stderr.matches("may not be those of 0-").count();
+        doubted += ended.stderr.matches("may not be those of ").count();
         scene.assert_newest_equals(&replica);
     }
-    assert!(doubted > 0, "the position knew of all three changes");
+    // In MySQL a change of a definition and its position are one transaction.
+    assert_eq!(doubted == 0, flavor::is_mysql(), "{doubted} changes were in doubt");
 }

@@ -97,6 +97,7 @@ fn a_missing_or_empty_value_names_its_option() {
 fn a_switch_takes_no_value() {
     for (command, switch) in [
         ("run", "keep-scratch"),
+        ("run", "allow-upgrade"),
         ("list", "json"),
         ("prune", "dry-run"),
         ("run", "verbose"),
