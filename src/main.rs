@@ -13,6 +13,7 @@ mod catch_up;
 mod checkpoint;
 mod client;
 mod clock;
+mod clone;
 mod commands;
 mod dump_progress;
 mod error;
