@@ -89,8 +89,8 @@ _rollforward() {
         ;;
     --mysqld-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
     --primary) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
-    --from) mapfile -t COMPREPLY < <(compgen -W 'dump dir:' -- "$cur") ;;
-    --first-backup) mapfile -t COMPREPLY < <(compgen -W 'refuse dump' -- "$cur") ;;
+    --from) mapfile -t COMPREPLY < <(compgen -W 'dump clone dir:' -- "$cur") ;;
+    --first-backup) mapfile -t COMPREPLY < <(compgen -W 'refuse dump clone' -- "$cur") ;;
     esac
     if [[ -n $option ]]; then
         [[ -z $glued ]] || COMPREPLY=("${COMPREPLY[@]/#/$glued}")

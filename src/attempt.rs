@@ -147,9 +147,9 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Is there a backup to begin from, or may a dump take its place?
+    /// Is there a backup to begin from, or may a dump or a clone take its place?
     pub(crate) fn check_base(&self) -> Result<()> {
-        self.bases.check(self.plan.dumps_first || self.anew)
+        self.bases.check(self.plan.first.is_some() || self.anew)
     }
 
     fn attempt(&mut self) -> Result<()> {

@@ -7,6 +7,7 @@
 
 mod death;
 mod door;
+mod lent;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

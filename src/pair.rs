@@ -51,6 +51,11 @@ impl Version {
         self.flavor == Flavor::MariaDb && self.numbers[0] >= 11
     }
 
+    /// As the server says it: what [`Version::parse`] takes.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Is it of a later series of the same flavor?
     pub fn is_newer_than(&self, other: &Version) -> bool {
         self.flavor == other.flavor && self.series() > other.series()

@@ -9,6 +9,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -224,6 +225,11 @@ impl Session {
     /// As [`Session::query`].
     pub fn run(&mut self, sql: &str) -> Result<(), Trouble> {
         self.query(sql).map(drop)
+    }
+
+    /// A second handle on its connection, which another thread can shut down.
+    pub fn line(&self) -> Option<UnixStream> {
+        sys::second_handle(self.conn.as_ref()?.as_raw_fd()).ok()
     }
 
     /// Is it still of use?

@@ -45,11 +45,13 @@ impl Attempts<'_> {
     /// Gives up data of an interrupted pass that is not of the series that it has to be.
     pub(crate) fn check_series(&mut self) -> Result<()> {
         let Some(its) = &self.its_version else { return Ok(()) };
-        let of = match self.scratch.upgraded() {
-            Some(version) => Version::parse(version),
-            None => self.bases.current().and_then(|b| Version::parse(&b.manifest.version)),
+        let is_its = |version: &str| Version::parse(version).map(|v| v.is_of_series(its));
+        let fits = match (self.scratch.upgraded(), self.bases.current()) {
+            (Some(version), _) => is_its(version).unwrap_or(false),
+            (None, Some(base)) => is_its(&base.manifest.version).unwrap_or(true),
+            (None, None) => true,
         };
-        if self.data != Data::Suspect || of.is_none_or(|of| of.is_of_series(its)) {
+        if self.data != Data::Suspect || fits {
             return Ok(());
         }
         log::warn!("the scratch data is thrown away: it is of another series of the server");
@@ -86,7 +88,7 @@ impl Attempts<'_> {
         }
         self.scratch.set_clean()?;
         self.scratch.set_stage(Stage::Ready, name.as_deref())?;
-        self.scratch.set_upgraded(&to.to_string())?;
+        self.scratch.set_upgraded(to.text())?;
         self.data = Data::Fresh;
         log::info!("upgraded the data of {shown} to {to} in {}", short(began.elapsed()));
         Ok(())

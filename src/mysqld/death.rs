@@ -57,6 +57,13 @@ impl Mysqld {
         (free < SPACE_TO_LIVE).then(|| self.out_of_space(free))
     }
 
+    /// The error that a lack of room for `needed` bytes is, 0 if nobody knows how many.
+    pub fn no_room_for(&self, needed: u64) -> Error {
+        let needed = (needed > 0).then_some(needed);
+        let (path, free) = (self.data.clone(), self.free());
+        Error::DiskFull { path, free, needed, place: Home::Scratch }
+    }
+
     /// What lies behind an error that it reports or a hang: memory or space that it was refused,
     /// else `error` itself.
     pub fn shortage_or(&self, error: Error) -> Error {

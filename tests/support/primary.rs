@@ -25,6 +25,9 @@ pub const NIGHTLY: Account = Account { user: "rf_nightly", grants: "REPLICATION 
 pub const DUMP: Account =
     Account { user: "rf_dump", grants: "SELECT, SHOW VIEW, TRIGGER, EVENT, REPLICATION SLAVE" };
 
+/// What the first backup by MySQL's CLONE needs.
+pub const CLONE: Account = Account { user: "rf_clone", grants: "BACKUP_ADMIN, REPLICATION SLAVE" };
+
 /// What a [`Replica`] of the tests logs in with.
 const COMPARE: Account = Account { user: "rf_compare", grants: "REPLICATION SLAVE" };
 
