@@ -166,7 +166,11 @@ impl Drop for Failing<'_> {
         if std::thread::panicking() {
             let Failing(seed, round) = self;
             eprintln!("--- FAILED: {round:?}");
-            eprintln!("--- again: make torture SEED={seed} ROUND={}", round.number);
+            eprintln!(
+                "--- again: make torture FLAVOR={} SEED={seed} ROUND={}",
+                support::flavor::name(),
+                round.number
+            );
         }
     }
 }
