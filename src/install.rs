@@ -82,6 +82,7 @@ fn mysql(setup: &Setup) -> Command {
     // Whoever starts a server with a network on a restored copy gets keys of its own.
     command.arg("--auto-generate-certs=OFF");
     command.arg("--loose-caching-sha2-password-auto-generate-rsa-keys=OFF");
+    command.arg("--loose-sha256-password-auto-generate-rsa-keys=OFF");
     command
 }
 

@@ -130,6 +130,7 @@ impl Setup {
                 // Nobody comes over a network, so keys for that cost time only.
                 "--auto-generate-certs=OFF",
                 "--loose-caching-sha2-password-auto-generate-rsa-keys=OFF",
+                "--loose-sha256-password-auto-generate-rsa-keys=OFF",
             ]),
         };
         if !grant_tables {

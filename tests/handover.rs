@@ -23,7 +23,7 @@ fn after(outcome: &Outcome, text: &str) -> String {
 #[test]
 fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
     need_server!();
-    let scene = Scene::with("handover", &["--lower-case-table-names=1"]);
+    let scene = Scene::with("handover", &["--lower-case-table-names=1", "--event-scheduler=OFF"]);
     scene.primary.fill("Shop", 1, 100);
     scene.primary.sql(
         "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.t0 (n, text) \
@@ -58,8 +58,8 @@ fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
     let sbin = find_program("mariadbd").expect("mariadbd");
     let path = format!(
         "{}:{}",
-        std::env::var("PATH").unwrap_or_default(),
-        sbin.parent().unwrap().display()
+        sbin.parent().unwrap().display(),
+        std::env::var("PATH").unwrap_or_default()
     );
     let log = fs::File::create(tmp.path().join("log")).unwrap();
     let mut command = Command::new("sh");
