@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use mysql::{Conn, OptsBuilder};
 
 use crate::plan::Dice;
-use crate::support::{PATIENCE, Primary, server, wait_until};
+use crate::support::{PATIENCE, Primary, flavor, wait_until};
+use crate::words;
 
 /// Between one statement and the next.
 const PAUSE: Duration = Duration::from_millis(12);
@@ -55,7 +56,7 @@ pub struct Load {
 impl Load {
     /// Fills the primary and goes on writing what `seed` says.
     pub fn start(primary: &Primary, seed: u64) -> Load {
-        primary.sql(BEGIN);
+        words::begin(primary, BEGIN);
         let (stop, calm) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let count = Arc::new(AtomicU64::new(0));
         let granted = Arc::new(AtomicU64::new(0));
@@ -77,11 +78,11 @@ impl Load {
                     continue;
                 }
                 let text = words.next(calmed.load(Ordering::Relaxed));
-                match server::query(&mut session, &text) {
+                match words::run(&mut session, &text) {
                     // Some things are not there, such as the tables outside of InnoDB.
                     Ok(_) => {}
                     Err(mysql::Error::MySqlError(_)) => {
-                        server::query(&mut session, AS_EVER).expect("settings");
+                        words::run(&mut session, AS_EVER).expect("settings");
                     }
                     Err(_) if stopped() => return,
                     Err(e) => panic!("the writer lost its session: {text:.200}: {e}"),
@@ -115,7 +116,7 @@ impl Load {
     pub fn odd(&self, primary: &Primary, odd: bool) {
         primary.sql("DROP DATABASE IF EXISTS odd");
         if odd {
-            primary.sql(ODD);
+            primary.sql(flavor::either(ODD, &ODD.replace("Aria", "MyISAM")));
         }
     }
 }
