@@ -2,19 +2,21 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
-# Most tests wait for servers most of the time; more at once fight for the disk.
+# Most tests wait for servers most of the time. So many of each test file at once, and as many
+# test files at once as there are cores.
 TEST_THREADS ?= 3
-TEST_FLAGS ?=
-# The server the tests run on: the system's MariaDB, or one that scripts/servers unpacks, or a
-# directory whose bin holds another one.
+# The servers the tests run on: `mariadb` is the machine's own; or one that scripts/servers
+# unpacks, or a directory whose bin holds another one. All of them without any.
 TEST_SERVER ?=
+TEST_FLAGS ?=
 # Of `make torture`; without SEED the clock says one, without ROUND all are done.
 ROUNDS ?= 200
 SEED ?=
 ROUND ?=
+# Of `make demo` and `make torture`: mariadb or mysql.
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
-SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite
 
 all:
 	$(CARGO) build --release --locked
@@ -33,8 +35,7 @@ check:
 
 test:
 	scripts/deps --quiet
-	$(if $(filter mariadb-11.8 mysql-9.7,$(TEST_SERVER)),scripts/servers $(TEST_SERVER))
-	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' $(CARGO) test --locked --no-fail-fast $(TEST_FLAGS) -- --test-threads=$(TEST_THREADS)
+	TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite $(TEST_SERVER)
 
 test-mysql:
 	$(MAKE) test TEST_SERVER=mysql-9.7
@@ -51,7 +52,7 @@ torture:
 
 demo:
 	scripts/deps --quiet --data
-	CARGO='$(CARGO)' scripts/demo
+	FLAVOR='$(FLAVOR)' CARGO='$(CARGO)' scripts/demo
 
 # Another BIN is installed as it is: `make install BIN=target/debug/rollforward`.
 install: $(if $(filter target/release/rollforward,$(BIN)),all)

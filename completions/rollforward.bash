@@ -45,7 +45,7 @@ _rollforward() {
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
         --checkpoint --verbose --quiet --log-file --help --version'
-    local switches=' --keep-scratch --json --dry-run --verbose --quiet --help --version '
+    local switches=' --keep-scratch --allow-upgrade --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -89,8 +89,8 @@ _rollforward() {
         ;;
     --mysqld-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
     --primary) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
-    --from) mapfile -t COMPREPLY < <(compgen -W 'dump dir:' -- "$cur") ;;
-    --first-backup) mapfile -t COMPREPLY < <(compgen -W 'refuse dump' -- "$cur") ;;
+    --from) mapfile -t COMPREPLY < <(compgen -W 'dump clone dir:' -- "$cur") ;;
+    --first-backup) mapfile -t COMPREPLY < <(compgen -W 'refuse dump clone' -- "$cur") ;;
     esac
     if [[ -n $option ]]; then
         [[ -z $glued ]] || COMPREPLY=("${COMPREPLY[@]/#/$glued}")
@@ -100,7 +100,8 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --from --position --max-age --json --dry-run' ;;
+        '') names+=' --to --from --position --allow-upgrade --max-age --json --dry-run' ;;
+        run) names+=' --allow-upgrade' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to' ;;
         list | verify) names+=' --json' ;;

@@ -29,6 +29,11 @@ fn next(error: &Error) -> Option<&'static str> {
             "see whether the primary still sends; where it may be silent for longer, raise \
              --stall-timeout"
         }
+        // MySQL's for a primary that refuses to send: neither purged nor diverged, if it comes here.
+        Error::ReplicationError { errno: 13114, .. } => {
+            "if another replica goes by its server uuid, run again: it takes a new one each time; \
+             else start a new chain with rollforward seed --from dump"
+        }
         Error::ReplicationError { .. } => {
             "if the data is not as on the primary, start a new chain with rollforward seed --from \
              dump"

@@ -18,7 +18,7 @@ use crate::clock::{Timestamp, short};
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
 use crate::mysqld::{Mysqld, forget_replication};
-use crate::pair::{self, Version};
+use crate::pair::{self, Version, With};
 use crate::plan::Plan;
 use crate::primary::Facts;
 use crate::privileges;
@@ -64,7 +64,7 @@ pub struct Attempts<'a> {
     pub(crate) mysqld: Option<Mysqld>,
     pub(crate) facts: Option<Facts>,
     pub(crate) version: String,
-    its_version: Option<Version>,
+    pub(crate) its_version: Option<Version>,
     pub(crate) flavor: Flavor,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) goal: Option<Position>,
@@ -147,9 +147,9 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Is there a backup to begin from, or may a dump take its place?
+    /// Is there a backup to begin from, or may a dump or a clone take its place?
     pub(crate) fn check_base(&self) -> Result<()> {
-        self.bases.check(self.plan.dumps_first || self.anew)
+        self.bases.check(self.plan.first.is_some() || self.anew)
     }
 
     fn attempt(&mut self) -> Result<()> {
@@ -158,6 +158,7 @@ impl<'a> Attempts<'a> {
         }
         let mut facts = self.ask_primary()?;
         if self.mysqld.is_none() {
+            self.check_series()?;
             if self.data == Data::None {
                 self.fill(&facts)?;
                 // The goal is what the primary has when mysqld is about to start.
@@ -206,12 +207,14 @@ impl<'a> Attempts<'a> {
         if let Some(base) = base
             && let Some(version) = Version::parse(&base.manifest.version)
         {
-            pair::check(program, its, &format!("backup {}", base.name), &version)?;
+            let what = With::Backup(&base.name, self.plan.allow_upgrade);
+            pair::check(program, its, &what, &version)?;
         }
-        match Version::parse(&facts.version) {
-            Some(version) => pair::check(program, its, &format!("primary {primary}"), &version),
-            None => Ok(()),
+        if let Some(version) = Version::parse(&facts.version) {
+            // A dump of an older server would bring its system tables along.
+            pair::check(program, its, &With::Primary(&primary, base.is_some()), &version)?;
         }
+        self.check_upgrade(facts.flavor)
     }
 
     fn ask_version(&mut self) -> Result<()> {
@@ -240,6 +243,7 @@ impl<'a> Attempts<'a> {
 
     /// Starts mysqld on the data and closes the door behind us.
     fn start(&mut self, facts: &Facts) -> Result<()> {
+        self.upgrade_data(facts)?;
         let began = Instant::now();
         self.supervisor.checkpoint.phase("start");
         let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);

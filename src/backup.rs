@@ -1,6 +1,6 @@
 //! A data directory becomes a backup.
 //!
-//! The files are cut into blocks and dealt out one by one, so that a single large file keeps
+//! The files are cut into blocks. Runs of them are dealt out, so that a single large file keeps
 //! all workers busy, and small files in handfuls. The data must stand still: a file that is not
 //! at its end what it was at the walk ends the backup, by name. Files are opened below the data
 //! directory through no symbolic link.
@@ -11,7 +11,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Home, Result, check_room};
 use crate::files;
@@ -20,6 +21,7 @@ use crate::packs::write::{PackWriter, Place};
 use crate::partial::{PartialBackup, StoredFile};
 use crate::pool::{self, Gauge, Watch, locked};
 use crate::repository::{RepoLock, Repository};
+use crate::spread::{parcel_size, spread};
 use crate::sys::{free_bytes, next_data, open_below};
 use crate::tree::{Found, walk};
 
@@ -64,28 +66,30 @@ pub fn store(
         Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?))
     })?;
     let size = tree.files.iter().map(|f| f.size).sum();
-    gauge.set_total(size);
+    let source = Source { data, root, files: &tree.files, gauge: &gauge };
+    let parcels = pool::alone(&gauge, watch, || source.cut(jobs))?;
+    let total = parcels.iter().map(|parcel| source.bytes(parcel)).sum();
+    gauge.set_total(total);
 
     // What is new is not known before it is read; what is said of it must fit in any case.
     let free = free_bytes(repo.root()).unwrap_or(0);
     let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
     check_room(repo.root(), lines * LINE, Home::Repository)?;
 
-    let source = Source { data, root, files: &tree.files, gauge: &gauge };
-    let cursor = Mutex::new(Cursor { source: &source, next: 0, large: None });
+    let next = AtomicUsize::new(0);
     let found = pool::work(&gauge, jobs, watch, || {
         let writer = partial.packer().writer()?;
         let mut worker = Worker { source: &source, writer, buffer: Vec::new(), found: Vec::new() };
         while !gauge.stopped() {
-            let Some(job) = locked(&cursor).deal()? else { break };
-            worker.run(job)?;
+            let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            worker.run(parcel)?;
         }
         worker.writer.close()?;
         Ok(worker.found)
     })
     .map_err(|e| with_need(e, repo, partial.packer().added(), free, &gauge))?;
     // A block that is in no list counts as zeros, so be sure that none was forgotten.
-    assert_eq!(gauge.done(), size, "every byte was looked at");
+    assert_eq!(gauge.done(), total, "every byte was looked at");
 
     let stored = Mutex::new(None);
     let watched = pool::alone(&gauge, watch, || {
@@ -147,7 +151,81 @@ struct Source<'a> {
     gauge: &'a Gauge,
 }
 
+/// What a worker is given at a time.
+enum Parcel {
+    /// Small files, whole.
+    Lot(Range<usize>),
+    /// A run of blocks of a large file.
+    Run(usize, Range<u64>),
+}
+
 impl Source<'_> {
+    /// Cuts all files into parcels, passing over holes however long they are.
+    fn cut(&self, jobs: usize) -> Result<Vec<Parcel>> {
+        let space = self.files.iter().map(|f| f.space).sum();
+        let run = parcel_size(space, jobs, BLOCK_SIZE) / BLOCK_SIZE;
+        let mut parcels = Vec::new();
+        let mut next = 0;
+        while let Some(found) = self.files.get(next) {
+            if self.gauge.stopped() {
+                break;
+            }
+            if found.size <= BLOCK_SIZE {
+                let lot = self.lot(next);
+                next = lot.end;
+                parcels.push(Parcel::Lot(lot));
+                continue;
+            }
+            let blocks = found.size.div_ceil(BLOCK_SIZE);
+            let file = if found.sparse { Some(self.open(next)?) } else { None };
+            let mut at = 0;
+            while at < blocks {
+                if let Some(file) = &file {
+                    at = self.after_hole(next, file, at)?;
+                }
+                let end = (at + run).min(blocks);
+                if at < end {
+                    parcels.push(Parcel::Run(next, at..end));
+                }
+                at = end;
+            }
+            next += 1;
+        }
+        Ok(spread(parcels))
+    }
+
+    /// Small files from `first` on that make a handful.
+    fn lot(&self, first: usize) -> Range<usize> {
+        let mut bytes = 0;
+        let more = self.files[first..].iter().take(LOT).take_while(|found| {
+            bytes += found.size;
+            bytes <= BLOCK_SIZE
+        });
+        // The first one fits.
+        first..first + more.count()
+    }
+
+    /// The block `at`, or the first one after it that holds data.
+    fn after_hole(&self, index: usize, file: &File, at: u64) -> Result<u64> {
+        let size = self.files[index].size;
+        let data = next_data(file, at * BLOCK_SIZE).map_err(|e| self.fail(index, e))?;
+        Ok(match data {
+            Some(data) if data < size => (data / BLOCK_SIZE).max(at),
+            _ => size.div_ceil(BLOCK_SIZE),
+        })
+    }
+
+    /// Bytes of a parcel.
+    fn bytes(&self, parcel: &Parcel) -> u64 {
+        match parcel {
+            Parcel::Lot(files) => self.files[files.clone()].iter().map(|f| f.size).sum(),
+            Parcel::Run(file, blocks) => {
+                let end = (blocks.end * BLOCK_SIZE).min(self.files[*file].size);
+                end - blocks.start * BLOCK_SIZE
+            }
+        }
+    }
+
     fn open(&self, index: usize) -> Result<File> {
         let found = &self.files[index];
         let flags = libc::O_RDONLY | libc::O_NONBLOCK;
@@ -171,70 +249,6 @@ impl Source<'_> {
     }
 }
 
-/// What a worker does next.
-enum Job {
-    /// Small files, whole.
-    Lot(Range<usize>),
-    /// One block of a large file.
-    Block(usize, u64, Arc<File>),
-}
-
-/// Deals out the work in the order of the files, so that reading goes forward.
-struct Cursor<'a> {
-    source: &'a Source<'a>,
-    next: usize,
-    /// The large file in work, and its next block.
-    large: Option<(usize, Arc<File>, u64)>,
-}
-
-impl Cursor<'_> {
-    fn deal(&mut self) -> Result<Option<Job>> {
-        loop {
-            if let Some(job) = self.block()? {
-                return Ok(Some(job));
-            }
-            let files = self.source.files;
-            let Some(found) = files.get(self.next) else { return Ok(None) };
-            if found.size > BLOCK_SIZE {
-                self.large = Some((self.next, Arc::new(self.source.open(self.next)?), 0));
-                self.next += 1;
-                continue;
-            }
-            let first = self.next;
-            let mut bytes = 0;
-            while let Some(found) = files.get(self.next) {
-                bytes += found.size;
-                if self.next > first && (bytes > BLOCK_SIZE || self.next - first == LOT) {
-                    break;
-                }
-                self.next += 1;
-            }
-            return Ok(Some(Job::Lot(first..self.next)));
-        }
-    }
-
-    /// The next block of the large file, passing over holes however long they are.
-    fn block(&mut self) -> Result<Option<Job>> {
-        let Some((index, file, next)) = &mut self.large else { return Ok(None) };
-        let found = &self.source.files[*index];
-        let start = *next * BLOCK_SIZE;
-        if found.sparse && start < found.size {
-            let data = next_data(file, start).map_err(|e| self.source.fail(*index, e))?;
-            let data = data.unwrap_or(found.size).min(found.size);
-            *next = if data == found.size { data.div_ceil(BLOCK_SIZE) } else { data / BLOCK_SIZE };
-            self.source.gauge.add((*next * BLOCK_SIZE).min(found.size) - start);
-        }
-        if *next * BLOCK_SIZE >= found.size {
-            self.source.check(*index, file)?;
-            self.large = None;
-            return Ok(None);
-        }
-        let job = Job::Block(*index, *next, Arc::clone(file));
-        *next += 1;
-        Ok(Some(job))
-    }
-}
-
 struct Worker<'a> {
     source: &'a Source<'a>,
     writer: PackWriter<'a>,
@@ -243,20 +257,33 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn run(&mut self, job: Job) -> Result<()> {
-        match job {
-            Job::Block(index, number, file) => {
-                self.block(index, number, &file)?;
-                // Looked at after each block, since the last one to end is not known.
-                self.source.check(index, &file)
+    fn run(&mut self, parcel: &Parcel) -> Result<()> {
+        let files = self.source.files;
+        match parcel {
+            Parcel::Run(index, blocks) => {
+                let file = self.source.open(*index)?;
+                let mut at = blocks.start;
+                while at < blocks.end && !self.source.gauge.stopped() {
+                    if files[*index].sparse {
+                        let data = self.source.after_hole(*index, &file, at)?.min(blocks.end);
+                        self.source.gauge.add(self.source.bytes(&Parcel::Run(*index, at..data)));
+                        at = data;
+                    }
+                    if at < blocks.end {
+                        self.block(*index, at, &file)?;
+                        at += 1;
+                    }
+                }
+                // Also when it was zeros to its end.
+                self.source.check(*index, &file)
             }
-            Job::Lot(range) => {
-                for index in range {
+            Parcel::Lot(lot) => {
+                for index in lot.clone() {
                     if self.source.gauge.stopped() {
                         break;
                     }
                     let file = self.source.open(index)?;
-                    if self.source.files[index].size > 0 {
+                    if files[index].size > 0 {
                         self.block(index, 0, &file)?;
                         self.source.check(index, &file)?;
                     }

@@ -147,11 +147,11 @@ impl<'a> Bases<'a> {
         Ok(Base { name: name.to_string(), manifest, position })
     }
 
-    /// Is there a base, or may a dump take its place?
+    /// Is there a base, or may something else take its place?
     ///
     /// # Errors
     /// [`Error::NoBackup`] or [`Error::BackupDamaged`].
-    pub fn check(&self, dumps_first: bool) -> Result<()> {
+    pub fn check(&self, goes_without: bool) -> Result<()> {
         if self.current.is_some() {
             return Ok(());
         }
@@ -159,7 +159,7 @@ impl<'a> Bases<'a> {
             let what = "and no other one is good; take a new one with rollforward seed --from dump";
             return Err(Error::BackupDamaged { backup: name.clone(), what: what.into() });
         }
-        if dumps_first {
+        if goes_without {
             return Ok(());
         }
         let repo = self.repo.root().display();

@@ -109,6 +109,14 @@ impl Checkpoint {
         }
     }
 
+    /// Where the pass is, in a line for people: the step in work, or else the phase.
+    pub fn headline(&self) -> String {
+        match &self.meter {
+            Some(meter) => meter.line(Instant::now()),
+            None => self.get("phase").unwrap_or("starting").to_string(),
+        }
+    }
+
     /// The step in work is over.
     pub fn measured(&mut self) {
         self.meter = None;

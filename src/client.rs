@@ -88,13 +88,14 @@ pub fn errno_of(text: &str) -> u16 {
 }
 
 /// A client or script of the server's package: beside the server program, else from PATH.
-pub fn tool(setup: &Setup, name: &str) -> Result<PathBuf> {
-    let beside = setup.program.parent().unwrap_or(Path::new("/"));
+pub fn tool(program: &Path, name: &str) -> Result<PathBuf> {
+    let beside = program.parent().unwrap_or(Path::new("/"));
     let mut places = vec![beside.to_path_buf(), beside.join("../bin"), beside.join("../scripts")];
     places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     places.push("/usr/bin".into());
     let found = places.iter().map(|p| p.join(name)).find(|p| p.is_file());
-    found.ok_or_else(|| Error::config(format!("{name} is not installed; a dump needs it")))
+    let what = if name.ends_with("-upgrade") { "an upgrade" } else { "a dump" };
+    found.ok_or_else(|| Error::config(format!("{name} is not installed; {what} needs it")))
 }
 
 /// Starts a client.
@@ -114,7 +115,7 @@ fn programs(flavor: Flavor) -> (&'static str, &'static str) {
 /// The client that dumps everything, of one moment and with its position. It reads its options
 /// from its standard input: the password is in no file and no argument.
 pub fn dump_command(setup: &Setup) -> Result<Command> {
-    let mut command = Command::new(tool(setup, programs(setup.flavor).0)?);
+    let mut command = Command::new(tool(&setup.program, programs(setup.flavor).0)?);
     command
         .arg("--defaults-file=/dev/stdin")
         .args(["--all-databases", "--single-transaction", "--max-allowed-packet=1G"])
@@ -133,7 +134,7 @@ pub fn dump_command(setup: &Setup) -> Result<Command> {
 
 /// The client that loads a dump into the private server.
 pub fn load_command(setup: &Setup) -> Result<Command> {
-    let mut command = Command::new(tool(setup, programs(setup.flavor).1)?);
+    let mut command = Command::new(tool(&setup.program, programs(setup.flavor).1)?);
     command
         .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--binary-mode"])
         .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
@@ -169,6 +170,11 @@ pub fn complaint(path: &Path) -> String {
 /// The last error lines of what a child said.
 pub fn last_errors(path: &Path) -> String {
     log_tail::quote(&said(path))
+}
+
+/// Was it refused space, as its error lines say?
+pub fn lacked_space(path: &Path) -> bool {
+    matches!(log_tail::shortage(&end(path)), Some((log_tail::Shortage::Space, _)))
 }
 
 /// The end of what a child said.

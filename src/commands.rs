@@ -19,7 +19,7 @@ use crate::prune;
 use crate::repository::Repository;
 use crate::restore;
 use crate::run;
-use crate::seed::Patience;
+use crate::seed::{First, Patience};
 use crate::status::{self, Verdict};
 use crate::supervisor::Supervisor;
 use crate::target;
@@ -78,23 +78,34 @@ pub fn print(text: &str) -> u8 {
     }
 }
 
-/// `--from`: nothing for a dump, else the directory to be adopted.
-fn from(options: &Options) -> Result<Option<Source>> {
+/// `--from`: how to ask the primary for everything, or the directory to be adopted.
+fn from(options: &Options) -> Result<(Option<First>, Option<Source>)> {
     let position = options.text("position");
-    match options.text("from") {
-        None => Err(Error::config("seed needs --from dump or --from dir:PATH")),
-        Some("dump") if position.is_some() => {
-            Err(Error::config("--position is for --from dir:PATH: a dump knows its own"))
+    let first = match options.text("from") {
+        None => {
+            return Err(Error::config("seed needs --from dump, --from clone or --from dir:PATH"));
         }
-        Some("dump") => Ok(None),
-        Some(other) => match other.strip_prefix("dir:") {
-            Some("") => Err(Error::config("--from dir: needs a path")),
-            Some(path) => Source::look_at(&absolute(PathBuf::from(path)), position).map(Some),
-            None => Err(Error::config(format!(
-                "malformed value '{other}' for --from: this build knows dump and dir:PATH"
-            ))),
-        },
+        Some("dump") => First::Dump,
+        Some("clone") => First::Clone,
+        Some(other) => {
+            return match other.strip_prefix("dir:") {
+                Some("") => Err(Error::config("--from dir: needs a path")),
+                Some(path) => Source::look_at(&absolute(PathBuf::from(path)), position)
+                    .map(|source| (None, Some(source))),
+                None => Err(Error::config(format!(
+                    "malformed value '{other}' for --from: this build knows dump, clone and \
+                     dir:PATH"
+                ))),
+            };
+        }
+    };
+    if position.is_some() {
+        let what = options.text("from").unwrap_or_default();
+        return Err(Error::config(format!(
+            "--position is for --from dir:PATH: a {what} knows its own"
+        )));
     }
+    Ok((Some(first), None))
 }
 
 fn plan(options: &Options) -> Result<Plan> {
@@ -105,7 +116,10 @@ fn plan(options: &Options) -> Result<Plan> {
         None => scratch.join("checkpoint"),
     };
     let log_file = options.path("log-file").map(absolute);
-    let source = if options.command == "seed" { from(options)? } else { None };
+    let (first, source) = match options.command {
+        "seed" => from(options)?,
+        _ => (options.first_backup()?, None),
+    };
     // What is adopted needs no primary.
     let primary = if source.is_some() { options.primary()? } else { primary(options)? };
     let stall = options.duration("stall-timeout", MINUTE * 10)?;
@@ -119,7 +133,7 @@ fn plan(options: &Options) -> Result<Plan> {
         program: server_program(options.path("mysqld"))?,
         mysqld_user: options.text("mysqld-user").map(String::from),
         mysqld_options: options.mysqld_options().to_vec(),
-        dumps_first: options.dumps_first()?,
+        first,
         max_failures: options.max_failures()?,
         backoff: (
             options.duration("backoff-base", SECOND)?,
@@ -137,6 +151,7 @@ fn plan(options: &Options) -> Result<Plan> {
         jobs: options.jobs()?,
         level: options.compression_level()?,
         keep_scratch: options.switch("keep-scratch"),
+        allow_upgrade: options.switch("allow-upgrade"),
     })
 }
 

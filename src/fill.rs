@@ -1,4 +1,4 @@
-//! How data comes into the scratch directory, out of the base or out of a dump, and what is
+//! How data comes into the scratch directory, out of the base, a dump or a clone, and what is
 //! said of it when it is stored again.
 
 use std::time::Instant;
@@ -7,15 +7,17 @@ use crate::adopt::{self, Source};
 use crate::attempt::{Attempts, Data};
 use crate::checkpoint::Facts as Checkpointed;
 use crate::clock::short;
+use crate::clone;
 use crate::error::{Error, Result, bytes};
 use crate::gtid::{Flavor, Position};
 use crate::mysqld::Setup;
+use crate::pair::Version;
 use crate::partial::Header;
 use crate::primary::Facts;
 use crate::random::random_server_id;
 use crate::restore::{self, Into};
 use crate::scratch::Stage;
-use crate::seed;
+use crate::seed::{self, First};
 
 impl Attempts<'_> {
     /// Looks for the newest backup that is not damaged.
@@ -49,10 +51,10 @@ impl Attempts<'_> {
         }
     }
 
-    /// Brings data into the scratch directory: of the base, or of a dump when there is none.
+    /// Brings data into the scratch directory: of the base, or of the primary when there is none.
     pub(crate) fn fill(&mut self, facts: &Facts) -> Result<()> {
         loop {
-            let Some(base) = self.bases.current() else { return self.dump_from(facts) };
+            let Some(base) = self.bases.current() else { return self.copy_from(facts) };
             let name = base.name.clone();
             match self.restore(&name) {
                 Err(e @ Error::BackupDamaged { .. }) => {
@@ -108,7 +110,8 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    fn dump_from(&mut self, facts: &Facts) -> Result<()> {
+    /// Brings all that the primary has, by a dump or a clone.
+    fn copy_from(&mut self, facts: &Facts) -> Result<()> {
         let began = Instant::now();
         facts.check_position()?;
         self.supervisor.checkpoint.phase("seed");
@@ -116,21 +119,24 @@ impl Attempts<'_> {
         let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
         let (primary, patience) = (&self.plan.primary, self.plan.patience);
-        let seeded = seed::dump(supervisor, &setup, scratch, primary, facts, patience)?;
-        self.dumps += 1;
+        let (seeded, did) = match self.plan.first {
+            Some(First::Clone) => {
+                (clone::clone(supervisor, &setup, scratch, primary, facts, patience)?, "cloned")
+            }
+            _ => {
+                let dumped = seed::dump(supervisor, &setup, scratch, primary, facts, patience)?;
+                self.dumps += 1;
+                (dumped, "dumped and loaded")
+            }
+        };
         self.scratch.set_stage(Stage::Ready, None)?;
         self.data = Data::Fresh;
-        // This dump is whole only at the primary's position of after it, whatever was before.
+        // A dump is whole only at the primary's position of after it, whatever was before.
         self.goal = None;
         self.data_as_of = facts.asked;
         self.version = seeded.version;
         self.supervisor.checkpoint.set("position", &seeded.position);
-        log::info!(
-            "dumped and loaded {} at {} in {}",
-            facts.address,
-            seeded.position,
-            short(began.elapsed())
-        );
+        log::info!("{did} {} at {} in {}", facts.address, seeded.position, short(began.elapsed()));
         self.progress.restart();
         self.progress.start_at(seeded.position);
         Ok(())
@@ -180,6 +186,7 @@ impl Attempts<'_> {
             settings: settings.to_vec(),
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.ping_timeout,
+            needs_grant_tables: self.its_version.as_ref().is_some_and(Version::needs_grant_tables),
         }
     }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::client::{last_errors, output, spawn, tool};
-use crate::error::{Error, Result};
+use crate::client::{lacked_space, last_errors, output, spawn, tool};
+use crate::error::{Error, Home, Result};
 use crate::gtid::Flavor;
 use crate::mysqld::Setup;
 use crate::process::{Child, Exit, VitalSigns};
@@ -51,6 +51,12 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
             // The loader's complaints go there next, and MySQL says more here than errors.
             output(&errors).map(drop)
         }
+        Some(_) if lacked_space(&errors) => Err(Error::DiskFull {
+            path: setup.data(),
+            free: crate::sys::free_bytes(&setup.data()).unwrap_or(0),
+            needed: None,
+            place: Home::Scratch,
+        }),
         Some(exit) => Err(Error::MysqldStart {
             how: format!("{name} failed: {exit}"),
             log: last_errors(&errors),
@@ -60,7 +66,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
 }
 
 fn mariadb(setup: &Setup) -> Result<Command> {
-    let program = tool(setup, "mariadb-install-db")?;
+    let program = tool(&setup.program, "mariadb-install-db")?;
     let mut command = Command::new(&program);
     command.arg("--no-defaults");
     // Otherwise it would take the server and the files of the system's package.

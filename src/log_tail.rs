@@ -150,7 +150,7 @@ fn without_brackets(mut text: &str) -> &str {
 
 /// What the last line about it says that the server lacks, and that line. Servers give the system's error number
 /// in several ways; some lines have words only.
-fn shortage(log: &str) -> Option<(Shortage, String)> {
+pub fn shortage(log: &str) -> Option<(Shortage, String)> {
     let words = [
         ("Out of memory", Shortage::Memory),
         ("Cannot allocate memory", Shortage::Memory),

@@ -124,8 +124,17 @@ pub struct Piece {
 impl FileEntry {
     /// Its blocks with their places.
     pub fn pieces(&self, block_size: u64) -> impl Iterator<Item = Piece> + '_ {
-        let mut offset = 0;
-        self.blocks.iter().map(move |&block| {
+        self.pieces_from(0, 0, block_size)
+    }
+
+    /// The same from the block with the index `first` on, which is at `offset` in the file.
+    pub fn pieces_from(
+        &self,
+        first: usize,
+        mut offset: u64,
+        block_size: u64,
+    ) -> impl Iterator<Item = Piece> + '_ {
+        self.blocks[first..].iter().map(move |&block| {
             let blocks = match block {
                 Block::Stored { .. } => 1,
                 Block::Zeros { count } => count,

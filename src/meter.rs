@@ -17,6 +17,10 @@ const LOG: Duration = Duration::from_secs(60);
 /// Between two drawings.
 const DRAW: Duration = Duration::from_millis(250);
 
+/// Less time left than this is not said in numbers: what comes last (the last parcel of a slow
+/// worker, the last table's indexes) is no longer like the average.
+const SOON: Duration = Duration::from_secs(5);
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -105,7 +109,10 @@ impl Meter {
             line += &format!(", {}/s", amount(rate as u64));
         }
         if let Some(left) = self.left(now) {
-            line += &format!(", {} left", short(left));
+            line += &match left {
+                left if left < SOON => ", a few seconds left".to_string(),
+                left => format!(", {} left", short(left)),
+            };
         }
         line
     }
@@ -168,6 +175,8 @@ mod tests {
             meter.line(start + S * 10),
             "catch-up: 25 %, 500 of 2000 transactions, 50/s, 30s left"
         );
+        meter.set(1900, Some(2000), start + S * 20);
+        assert!(meter.line(start + S * 20).ends_with(", 95/s, a few seconds left"));
         let mut meter = Meter::new("dump", Unit::Bytes, start);
         meter.set(10 << 20, None, start + S * 5);
         assert_eq!(meter.line(start + S * 5), "dump: 10.0 MiB, 2.0 MiB/s");

@@ -1,13 +1,15 @@
 //! The private mysqld: how it is started, how we get in and nobody else does, why it died.
 //!
-//! Its passwords are unknown to us and no account of ours may stay behind. So it starts without
-//! grant tables on a socket in a private directory; we open every session that the attempt will
+//! Its passwords are unknown to us and no account of ours may stay behind. So it starts on a socket
+//! in a private directory in a way that lets us in; we open every session that the attempt will
 //! need, then load the grant tables, and from there on nobody gets in: a session that is lost
 //! cannot be had again. It is started directly, never through a wrapper that would restart it.
 
 mod components;
 mod death;
+mod door;
 mod left;
+mod lent;
 
 pub use left::forget_replication;
 
@@ -26,6 +28,7 @@ use crate::process::{Child, Exit, VitalSigns, start_time};
 use crate::session::{Session, Trouble};
 use crate::sys;
 use crate::watched::Watched;
+use door::Login;
 
 /// How one private mysqld differs from another.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ pub struct Setup {
     pub server_id: u32,
     /// Time-out of every SQL call.
     pub call_timeout: Duration,
+    /// Without its grant tables it would not do all that may come by replication.
+    pub needs_grant_tables: bool,
 }
 
 impl Setup {
@@ -73,7 +78,7 @@ impl Setup {
         }
     }
 
-    fn command(&self, grant_tables: bool) -> Command {
+    fn command(&self, grant_tables: bool, login: Option<&Login>) -> Command {
         let mut command = Command::new(&self.program);
         let path = |name: &str, at: PathBuf| {
             let mut arg = std::ffi::OsString::from(name);
@@ -133,8 +138,10 @@ impl Setup {
                 "--loose-sha256-password-auto-generate-rsa-keys=OFF",
             ]),
         };
-        if !grant_tables {
-            command.arg("--skip-grant-tables");
+        match login {
+            Some(login) => drop(command.arg(path("--init-file=", login.file()))),
+            None if grant_tables => {}
+            None => drop(command.arg("--skip-grant-tables")),
         }
         if sys::is_root() && self.user.is_none() {
             command.arg("--user=root");
@@ -161,6 +168,7 @@ pub struct Mysqld {
     program: PathBuf,
     data: PathBuf,
     call_timeout: Duration,
+    login: Option<Login>,
     log: LogTail,
     ready: bool,
     asked_to_end: bool,
@@ -171,11 +179,12 @@ pub struct Mysqld {
 }
 
 impl Mysqld {
-    /// Starts it, with its grant tables in force (for a dump to be loaded) or without.
+    /// Starts it. `fresh` says that it is an empty server, to load a dump into, with a root that
+    /// needs no password.
     ///
     /// # Errors
     /// [`Error::MysqldStart`] when the program cannot be executed.
-    pub fn spawn(setup: &Setup, grant_tables: bool) -> Result<Mysqld> {
+    pub fn spawn(setup: &Setup, fresh: bool) -> Result<Mysqld> {
         let log_path = setup.log();
         let log = OpenOptions::new()
             .append(true)
@@ -185,10 +194,13 @@ impl Mysqld {
             .open(&log_path)
             .map_err(|e| Error::io("open", &log_path, e))?;
         let again = || log.try_clone().map_err(|e| Error::io("open", &log_path, e));
-        let mut command = setup.command(grant_tables);
+        let login = (setup.needs_grant_tables && !fresh).then(|| Login::make(setup)).transpose()?;
+        let mut command = setup.command(fresh, login.as_ref());
         setup.run_as(&mut command);
         command.stdout(again()?).stderr(again()?);
         let tail = LogTail::from_end(&log_path);
+        // MySQL would not start beside the lock of one that was killed and is not reaped yet.
+        let _ = std::fs::remove_file(setup.scratch.join("mysqld.sock.lock"));
         let kills_before = memory::kills();
         let child = Child::spawn(&mut command).map_err(|e| Error::MysqldStart {
             how: format!("cannot execute {}: {e}", setup.program.display()),
@@ -202,6 +214,7 @@ impl Mysqld {
             program: setup.program.clone(),
             data: setup.data(),
             call_timeout: setup.call_timeout,
+            login,
             log: tail,
             ready: false,
             asked_to_end: false,
@@ -217,11 +230,8 @@ impl Mysqld {
     /// # Errors
     /// When it answers, and with an error.
     pub fn connect(&mut self) -> Result<bool> {
-        // Through the directory's descriptor, so that the path is short enough for a socket.
-        use std::os::fd::AsRawFd;
-        let socket = format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd());
         while self.spare.is_none() {
-            match Session::over_socket(&socket, self.call_timeout) {
+            match self.open(self.call_timeout) {
                 Ok(session) if self.control.is_none() => self.control = Some(session),
                 Ok(session) if self.pinger.is_none() => self.pinger = Some(session),
                 Ok(session) => self.spare = Some(session),
@@ -229,27 +239,10 @@ impl Mysqld {
                 Err(trouble) => return Err(self.lost("answer to a login", trouble)),
             }
         }
+        self.login = None;
         self.ready = true;
         self.log.mark();
         Ok(true)
-    }
-
-    /// Loads the grant tables: from here on nobody else gets in, and we stay.
-    ///
-    /// # Errors
-    /// What the server says.
-    pub fn close_the_door(&mut self, flavor: Flavor) -> Result<()> {
-        // LOCAL: without it MySQL may count this as a transaction of its own.
-        self.run("FLUSH LOCAL PRIVILEGES")?;
-        if flavor == Flavor::MariaDb {
-            // This call is what lets replicated event definitions through on MariaDB.
-            match self.run("SET GLOBAL event_scheduler = OFF") {
-                // 11.8 refuses it, and every event definition that comes by replication, too.
-                Err(Error::ReplicationError { errno: 1290, .. }) => {}
-                done => done?,
-            }
-        }
-        Ok(())
     }
 
     /// The session that status and replication statements go through; the spare one when the
@@ -271,7 +264,19 @@ impl Mysqld {
     /// # Errors
     /// [`Error::MysqldHung`] if the session is lost; else what the server says.
     pub fn run(&mut self, sql: &str) -> Result<()> {
-        let result = self.control()?.run(sql);
+        self.run_for(sql, Duration::ZERO)
+    }
+
+    /// The same for a statement that may take so much longer than it takes to answer.
+    ///
+    /// # Errors
+    /// As [`Mysqld::run`].
+    pub fn run_for(&mut self, sql: &str, longer: Duration) -> Result<()> {
+        let usual = self.call_timeout;
+        let control = self.control()?;
+        control.set_timeout(usual + longer);
+        let result = control.run(sql);
+        control.set_timeout(usual);
         result.map_err(|t| self.lost("answer to a statement", t))
     }
 

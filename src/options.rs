@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::option_file::{self, OptionFile};
 use crate::primary::Primary;
 use crate::retention::Policy;
+use crate::seed::First;
 use crate::usage::{COMMANDS, OPTIONS, belongs, help, version};
 
 /// What the command line asks for.
@@ -229,7 +230,7 @@ impl Options {
         self.jobs()?;
         self.compression_level()?;
         self.retention()?;
-        self.dumps_first()?;
+        self.first_backup()?;
         if self.text("primary").is_some() {
             self.primary()?;
         }
@@ -328,14 +329,15 @@ impl Options {
         Ok(Policy { keep_count, keep_within })
     }
 
-    /// `--first-backup dump`?
+    /// `--first-backup`; `None` is to refuse.
     #[allow(missing_docs)]
-    pub fn dumps_first(&self) -> Result<bool> {
+    pub fn first_backup(&self) -> Result<Option<First>> {
         match self.text("first-backup") {
-            None | Some("refuse") => Ok(false),
-            Some("dump") => Ok(true),
+            None | Some("refuse") => Ok(None),
+            Some("dump") => Ok(Some(First::Dump)),
+            Some("clone") => Ok(Some(First::Clone)),
             Some(other) => Err(Error::config(format!(
-                "malformed value '{other}' for --first-backup: refuse or dump"
+                "malformed value '{other}' for --first-backup: refuse, dump or clone"
             ))),
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! Data of another flavor does not start at all, newer data not on an older server, and a newer
 //! server changes older data for good. So all three must be of one flavor and one series; that is
-//! found out before a byte is written.
+//! found out before a byte is written. Whoever allows the upgrade of the data may follow a primary
+//! of an older series from there on, as any replica may.
 
+use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -43,14 +45,54 @@ impl Version {
         Version::parse(text.split_once("Ver ")?.1.split_whitespace().next()?)
     }
 
+    /// Does it refuse event definitions when it was started without its grant tables? MariaDB
+    /// 10.11 does not, 11.8 does; of those between, all do without harm what 11.8 needs.
+    pub fn needs_grant_tables(&self) -> bool {
+        self.flavor == Flavor::MariaDb && self.numbers[0] >= 11
+    }
+
+    /// As the server says it: what [`Version::parse`] takes.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Is it of a later series of the same flavor?
+    pub fn is_newer_than(&self, other: &Version) -> bool {
+        self.flavor == other.flavor && self.series() > other.series()
+    }
+
+    /// Is it of the same series?
+    pub fn is_of_series(&self, other: &Version) -> bool {
+        self.flavor == other.flavor && self.series() == other.series()
+    }
+
     fn series(&self) -> &[u32] {
         &self.numbers[..2]
     }
+}
 
-    fn shown(&self) -> String {
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.flavor {
-            Flavor::MariaDb => self.text.clone(),
-            Flavor::MySql => format!("MySQL {}", self.text),
+            Flavor::MariaDb => f.write_str(&self.text),
+            Flavor::MySql => write!(f, "MySQL {}", self.text),
+        }
+    }
+}
+
+/// What is asked whether a private server goes with it, as messages name it.
+pub enum With<'a> {
+    /// A backup, which may be upgraded if that is allowed.
+    Backup(&'a str, bool),
+    /// A primary; is there data of the private server's series to follow it with?
+    Primary(&'a str, bool),
+}
+
+impl fmt::Display for With<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            With::Backup(name, _) => write!(f, "backup {name}"),
+            With::Primary(address, _) => write!(f, "primary {address}"),
         }
     }
 }
@@ -89,8 +131,8 @@ pub fn ask(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version
 ///
 /// # Errors
 /// [`Error::Configuration`] naming both, and what would help.
-pub fn check(program: &Path, its: &Version, what: &str, theirs: &Version) -> Result<()> {
-    let (a, b) = (its.shown(), theirs.shown());
+pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Result<()> {
+    let (a, b) = (its, theirs);
     let program = program.display();
     if its.flavor != theirs.flavor {
         return Err(Error::config(format!(
@@ -98,14 +140,22 @@ pub fn check(program: &Path, its: &Version, what: &str, theirs: &Version) -> Res
              --mysqld"
         )));
     }
-    if its.series() == theirs.series() {
+    let newer = its.is_newer_than(theirs);
+    let (With::Backup(_, allowed) | With::Primary(_, allowed)) = *what;
+    if its.series() == theirs.series() || (newer && allowed) {
         return Ok(());
     }
+    let instead = match what {
+        With::Backup(..) if newer => {
+            ", or let this pass upgrade the data for good with --allow-upgrade"
+        }
+        _ => "",
+    };
     let why = if its.series() < theirs.series() { "an older" } else { "a newer" };
     let series = theirs.series().iter().map(u32::to_string).collect::<Vec<_>>().join(".");
     Err(Error::config(format!(
         "{what} is {b}, and the private server {program} is {a}, of {why} series: name one of \
-         {series} with --mysqld"
+         {series} with --mysqld{instead}"
     )))
 }
 
@@ -122,7 +172,7 @@ pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) ->
         data.display(),
         flavor.name(),
         program.display(),
-        its.shown()
+        its
     )))
 }
 
@@ -179,7 +229,8 @@ mod tests {
     fn one_flavor_and_one_series() {
         let version = |text: &str| Version::parse(text).unwrap();
         let try_it = |program: &str, data: &str| {
-            let checked = check(Path::new("/m"), &version(program), "backup b", &version(data));
+            let what = With::Backup("b", false);
+            let checked = check(Path::new("/m"), &version(program), &what, &version(data));
             checked.map_err(|e| e.to_string()).err().unwrap_or_default()
         };
         assert_eq!(try_it("10.11.4-MariaDB", "10.11.19-MariaDB-log"), "");
@@ -189,10 +240,42 @@ mod tests {
             ("10.11.19-MariaDB", "8.4.3", "backup b is MySQL 8.4.3, and the private server /m is"),
             ("10.11.19-MariaDB", "11.8.1-MariaDB", "of an older series: name one of 11.8"),
             ("11.8.1-MariaDB", "10.11.19-MariaDB", "of a newer series: name one of 10.11"),
-            ("9.7.4", "8.0.40", "a newer series"),
+            ("9.7.4", "8.0.40", "with --mysqld, or let this pass upgrade the data for good with"),
         ] {
             let said = try_it(program, data);
             assert!(said.contains(says), "{program} {data}: {said}");
         }
+    }
+
+    #[test]
+    fn only_what_is_newer_and_allowed_may_differ() {
+        let version = |text: &str| Version::parse(text).unwrap();
+        for (program, data, is_newer) in [
+            ("9.7.4", "8.4.3", true),
+            ("10.0.1", "9.7.4", true),
+            ("8.4.3", "9.7.4", false),
+            ("8.0.40", "8.4.1", false),
+            ("11.8.6-MariaDB", "10.11.19-MariaDB", true),
+            ("11.8.6-MariaDB", "10.11.19-MariaDB-log", true),
+            ("10.11.19-MariaDB", "11.8.6-MariaDB", false),
+            ("11.8.6-MariaDB", "8.4.3", false),
+            ("9.7.4", "5.5.68-MariaDB", false),
+        ] {
+            let (its, theirs) = (version(program), version(data));
+            assert_eq!(its.is_newer_than(&theirs), is_newer, "{program} {data}");
+            assert!(!its.is_of_series(&theirs), "{program} {data}");
+            let check = |what: With| check(Path::new("/m"), &its, &what, &theirs);
+            for (allowed, refused) in [
+                (With::Backup("b", true), With::Backup("b", false)),
+                (With::Primary("p", true), With::Primary("p", false)),
+            ] {
+                assert_eq!(check(allowed).is_ok(), is_newer, "{program} {data}");
+                let said = check(refused).unwrap_err().to_string();
+                let offered = is_newer && said.contains("backup b");
+                assert_eq!(said.contains("--allow-upgrade"), offered, "{said}");
+            }
+        }
+        let (one, other) = (version("9.7.4"), version("9.7.1"));
+        assert!(one.is_of_series(&other) && !one.is_newer_than(&other));
     }
 }

@@ -7,7 +7,7 @@ use crate::adopt::Source;
 use crate::error::{Error, Result};
 use crate::primary::Primary;
 use crate::retention::Policy;
-use crate::seed::Patience;
+use crate::seed::{First, Patience};
 
 /// What a pass is to do: the options as plain values.
 pub struct Plan {
@@ -27,8 +27,8 @@ pub struct Plan {
     pub mysqld_user: Option<String>,
     /// `--mysqld-option`s.
     pub mysqld_options: Vec<String>,
-    /// A dump takes the place of the restore when there is no backup.
-    pub dumps_first: bool,
+    /// What takes the place of the restore when there is no backup, or when a new chain begins.
+    pub first: Option<First>,
     /// `--from dir:PATH`.
     pub source: Option<Source>,
     /// `--max-failures`.
@@ -51,6 +51,8 @@ pub struct Plan {
     pub level: i32,
     /// `--keep-scratch`.
     pub keep_scratch: bool,
+    /// `--allow-upgrade`.
+    pub allow_upgrade: bool,
 }
 
 /// Neither directory may lie in the other.

@@ -13,6 +13,8 @@ pub const DUMP: &[&str] = &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "REPLICAT
 /// The same of a MySQL primary.
 const MYSQL_DUMP: &[&str] =
     &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS", "RELOAD", "REPLICATION SLAVE"];
+/// What a clone of a MySQL primary, and the catch-up after it, need on `*.*`.
+pub const CLONE: &[&str] = &["BACKUP_ADMIN", "REPLICATION SLAVE"];
 /// Where the first one is wanted, the second one is enough, too.
 const INSTEAD: &[(&str, &str)] = &[("RELOAD", "FLUSH_TABLES")];
 

@@ -83,6 +83,10 @@ impl Child {
     /// What fork or exec said.
     pub fn spawn(command: &mut Command) -> io::Result<Child> {
         command.process_group(0);
+        // Both servers know this protocol, and would speak for us.
+        for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+            command.env_remove(variable);
+        }
         sys::die_with_parent(command);
         Ok(Child { child: command.spawn()?, exit: None, undying: false })
     }

@@ -6,6 +6,16 @@ pub fn random_server_id(primary: u32) -> u32 {
     if id == primary { id ^ 1 } else { id }
 }
 
+/// A word that nobody guesses: 32 hexadecimal digits.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn random_name() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
 /// Between 0 and 1, from the system's random numbers.
 pub fn random_fraction() -> f64 {
     let mut bytes = [0; 4];

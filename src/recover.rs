@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::mysqld::forget_replication;
 use crate::random::random_fraction;
 use crate::scratch::Stage;
-use crate::seed;
+use crate::seed::{self, First};
 use crate::watched::Nobody;
 
 impl Attempts<'_> {
@@ -138,7 +138,9 @@ impl Attempts<'_> {
     fn is_the_dumps(&self, error: &Error) -> bool {
         let applying = self.bases.current().is_none() && self.mysqld.is_some();
         let failed = matches!(error, Error::ReplicationError { errno, .. } if *errno != 0);
-        applying && failed && self.dumps < seed::TRIES
+        // A clone is of one moment, all of it.
+        let dumps = self.plan.first == Some(First::Dump) && self.dumps < seed::TRIES;
+        applying && failed && dumps
     }
 
     /// Waits, with an eye on mysqld if it runs; its death then is found by the next attempt.

@@ -2,12 +2,18 @@
 //!
 //! Everything is decided on the numbers and words of columns, never on an error's text.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::gtid::{Flavor, Position};
 use crate::log_tail::without_statement;
 use crate::mysqld::Mysqld;
 use crate::primary::{Address, Facts, TLS_FAILED, denies_access};
 use crate::session::{Account, ServerKey, Tls, TlsMode, quoted};
+
+/// For so long MySQL keeps who stops its applier in the middle of a transaction waiting, before it
+/// says that it goes on stopping: as `rpl_stop_replica_timeout` has it, the least there is.
+const STOPPING: Duration = Duration::from_secs(2);
 
 /// Points replication at the primary of `facts` and starts it, whatever it did before. It stops
 /// by itself at `until`: what the primary writes behind that, be it an hour's ALTER, must not be
@@ -128,7 +134,7 @@ pub fn stop(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
         return Ok(true);
     }
     // The applier first, while the receiver still brings the rest of what it is at.
-    match mysqld.run("STOP REPLICA SQL_THREAD") {
+    match mysqld.run_for("STOP REPLICA SQL_THREAD", STOPPING) {
         // "Execution is incomplete": it was told to, and goes on stopping.
         Ok(()) | Err(Error::ReplicationError { errno: 1875, .. }) => {}
         Err(e) => return Err(e),

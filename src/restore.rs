@@ -10,7 +10,7 @@ mod target;
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::manifest::{Block, FileEntry, Manifest, Piece};
 use crate::packs::{self, Fault, Fetcher};
 use crate::pool::{self, Gauge, Watch, locked};
 use crate::repository::{Held, Repository, damaged};
+use crate::spread::{parcel_size, spread};
 use target::{Target, TargetFile};
 
 /// Small files are dealt out in lots of at most so many, or so many bytes.
@@ -75,13 +76,14 @@ pub fn restore(
 
     let written = AtomicU64::new(0);
     let pass = Pass { repo, held, target: &target, gauge: &gauge, durable, written: &written };
-    let cursor = Mutex::new(Cursor { pass: &pass, next: 0, large: None });
+    let parcels = pass.cut(jobs);
+    let next = AtomicUsize::new(0);
     pool::work(&gauge, jobs, watch, || {
         let fetcher = Fetcher::new(repo.root())?;
         let mut worker = Worker { pass: &pass, fetcher, old: Vec::new() };
         while !gauge.stopped() {
-            let Some(job) = locked(&cursor).deal()? else { break };
-            worker.run(job)?;
+            let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            worker.run(parcel)?;
         }
         Ok(())
     })?;
@@ -119,65 +121,84 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// A large file that several workers write.
+/// A large file that several workers write. It is opened for each parcel anew: in the order in
+/// which they are dealt out, all large files are in work at once.
 struct Large<'a> {
     entry: &'a FileEntry,
-    file: TargetFile,
-    /// Pieces that are not written yet.
+    /// Parcels that are not written yet.
     left: AtomicU64,
+    /// Was it made, or was it there? Nothing before the first parcel.
+    new: Mutex<Option<bool>>,
 }
 
-enum Job<'a> {
+impl Large<'_> {
+    fn open(&self, target: &Target) -> Result<TargetFile> {
+        let mut new = locked(&self.new);
+        let file = match *new {
+            Some(new) => target.reopen(self.entry, new),
+            None => target.open(self.entry),
+        }?;
+        *new = Some(file.new);
+        Ok(file)
+    }
+}
+
+/// What a worker is given at a time.
+enum Parcel<'a> {
+    /// Small files, whole.
     Lot(Range<usize>),
-    Part(Arc<Large<'a>>, Piece),
+    /// A run of blocks of a large file, of which the first is at this offset.
+    Run(Arc<Large<'a>>, Range<usize>, u64),
 }
 
-type Pieces<'a> = Box<dyn Iterator<Item = Piece> + Send + 'a>;
-
-/// Deals out the work in the order of the manifest, which is that of the packs too.
-struct Cursor<'a> {
-    pass: &'a Pass<'a>,
-    next: usize,
-    large: Option<(Arc<Large<'a>>, Pieces<'a>)>,
-}
-
-impl<'a> Cursor<'a> {
-    fn deal(&mut self) -> Result<Option<Job<'a>>> {
-        let manifest = self.pass.manifest();
-        loop {
-            if let Some((large, pieces)) = &mut self.large {
-                match pieces.next() {
-                    Some(piece) => return Ok(Some(Job::Part(Arc::clone(large), piece))),
-                    None => self.large = None,
-                }
-            }
-            let Some(entry) = manifest.files.get(self.next) else { return Ok(None) };
+impl<'a> Pass<'a> {
+    /// Cuts all files into parcels.
+    fn cut(&self, jobs: usize) -> Vec<Parcel<'a>> {
+        let manifest = self.manifest();
+        let run = parcel_size(manifest.size, jobs, manifest.block_size);
+        let mut parcels = Vec::new();
+        let mut next = 0;
+        while let Some(entry) = manifest.files.get(next) {
             if entry.blocks.len() > 1 {
-                let file = self.pass.target.open(entry)?;
-                let left = AtomicU64::new(entry.blocks.len() as u64);
-                let pieces = Box::new(entry.pieces(manifest.block_size));
-                self.large = Some((Arc::new(Large { entry, file, left }), pieces));
-                self.next += 1;
-                continue;
+                let runs = runs(entry, run, manifest.block_size);
+                let left = AtomicU64::new(runs.len() as u64);
+                let large = Arc::new(Large { entry, left, new: Mutex::new(None) });
+                let parcel = |(blocks, offset)| Parcel::Run(Arc::clone(&large), blocks, offset);
+                parcels.extend(runs.into_iter().map(parcel));
+                next += 1;
+            } else {
+                let lot = self.lot(next);
+                next = lot.end;
+                parcels.push(Parcel::Lot(lot));
             }
-            return Ok(Some(Job::Lot(self.lot())));
         }
+        spread(parcels)
     }
 
-    fn lot(&mut self) -> Range<usize> {
-        let files = &self.pass.manifest().files;
-        let first = self.next;
+    /// Small files from `first` on that make a handful.
+    fn lot(&self, first: usize) -> Range<usize> {
         let mut bytes = 0;
-        while let Some(entry) = files.get(self.next) {
+        let more = self.manifest().files[first + 1..].iter().take(LOT - 1).take_while(|entry| {
             bytes += entry.size;
-            let full = bytes > LOT_BYTES || self.next - first == LOT;
-            if self.next > first && (full || entry.blocks.len() > 1) {
-                break;
-            }
-            self.next += 1;
-        }
-        first..self.next
+            bytes <= LOT_BYTES && entry.blocks.len() <= 1
+        });
+        first..first + 1 + more.count()
     }
+}
+
+/// Runs of blocks of about `size` bytes of content, and where they begin.
+fn runs(entry: &FileEntry, size: u64, block_size: u64) -> Vec<(Range<usize>, u64)> {
+    let mut runs: Vec<(Range<usize>, u64)> = Vec::new();
+    let mut filled = size;
+    for (index, piece) in entry.pieces(block_size).enumerate() {
+        if filled >= size {
+            runs.push((index..index, piece.offset));
+            filled = 0;
+        }
+        runs.last_mut().expect("just pushed").0.end = index + 1;
+        filled += if matches!(piece.block, Block::Stored { .. }) { piece.length } else { 0 };
+    }
+    runs
 }
 
 struct Worker<'a> {
@@ -188,28 +209,37 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn run(&mut self, job: Job<'_>) -> Result<()> {
-        let manifest = self.pass.manifest();
-        match job {
-            Job::Part(large, piece) => {
-                self.piece(large.entry, &large.file, piece)?;
-                if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    self.pass.target.finish_file(&large.file, large.entry)?;
-                    if self.pass.durable {
-                        self.pass.target.sync_file(&large.file, large.entry)?;
+    fn run(&mut self, parcel: &Parcel<'_>) -> Result<()> {
+        let (manifest, target) = (self.pass.manifest(), self.pass.target);
+        match parcel {
+            Parcel::Run(large, blocks, offset) => {
+                let entry = large.entry;
+                let file = large.open(target)?;
+                let pieces = entry.pieces_from(blocks.start, *offset, manifest.block_size);
+                for piece in pieces.take(blocks.len()) {
+                    if self.pass.gauge.stopped() {
+                        return Ok(());
                     }
+                    self.piece(entry, &file, piece)?;
+                }
+                if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    target.finish_file(&file, entry)?;
+                }
+                // Now, not at the end, when all files would be due at once.
+                if self.pass.durable {
+                    target.sync_file(&file, entry)?;
                 }
             }
-            Job::Lot(range) => {
-                for entry in &manifest.files[range] {
+            Parcel::Lot(lot) => {
+                for entry in &manifest.files[lot.clone()] {
                     if self.pass.gauge.stopped() {
                         break;
                     }
-                    let file = self.pass.target.open(entry)?;
+                    let file = target.open(entry)?;
                     for piece in entry.pieces(manifest.block_size) {
                         self.piece(entry, &file, piece)?;
                     }
-                    self.pass.target.finish_file(&file, entry)?;
+                    target.finish_file(&file, entry)?;
                 }
             }
         }

@@ -44,7 +44,9 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let reached = attempts.reach_goal()?;
         let stored = store(plan, attempts, repo, lock)?;
         let looked_over = attempts.bases.any_passed_over();
-        if reached == Reached::Goal {
+        if attempts.upgrade().is_some() {
+            log::info!("nothing is pruned by the pass that upgraded");
+        } else if reached == Reached::Goal {
             prune_old(attempts.supervisor(), repo, lock, plan.policy)?;
         }
         let status = if reached == Reached::Goal && !looked_over { 0 } else { 3 };

@@ -118,11 +118,26 @@ impl Scratch {
         self.state.insert("stage".into(), stage.name().into());
         self.state.insert("boot".into(), boot_id());
         self.state.remove("doubtful");
+        self.state.remove("upgraded");
         match base {
             Some(base) => self.state.insert("base".into(), base.into()),
             None => self.state.remove("base"),
         };
         self.save()
+    }
+
+    /// Notes that the data was upgraded to `version`, which its base does not have.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_upgraded(&mut self, version: &str) -> Result<()> {
+        self.state.insert("upgraded".into(), version.into());
+        self.save()
+    }
+
+    /// The version that the data was upgraded to, if it was.
+    pub fn upgraded(&self) -> Option<&str> {
+        self.state.get("upgraded").map(String::as_str)
     }
 
     /// Notes that `mysqld` runs on the data, and whether the data is in doubt until its position

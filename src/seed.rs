@@ -31,6 +31,15 @@ use crate::supervisor::{Look, Supervisor, Telling, Wait};
 use crate::tables::{self, Tables};
 use crate::watched::Watched;
 
+/// What takes the place of the restore when there is no backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// A logical dump.
+    Dump,
+    /// MySQL's CLONE.
+    Clone,
+}
+
 /// How patient the steps are.
 #[derive(Clone, Copy)]
 pub struct Patience {
@@ -42,7 +51,7 @@ pub struct Patience {
     pub stall: Option<Duration>,
 }
 
-/// The position of what was dumped, and the version of the server that holds it.
+/// The position of what was dumped or cloned, and the version of the server that holds it.
 #[allow(missing_docs)]
 pub struct Seeded {
     pub position: Position,

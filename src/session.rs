@@ -9,6 +9,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -148,12 +149,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Logs in as root without a password over the Unix socket at `path`.
+    /// Logs in over the Unix socket at `path`.
     ///
     /// # Errors
     /// [`Trouble::Lost`] while nobody listens there yet, else what the server says.
-    pub fn over_socket(path: &str, timeout: Duration) -> Result<Session, Trouble> {
-        let opts = common(timeout).socket(Some(path)).user(Some("root"));
+    pub fn over_socket(
+        path: &str,
+        user: &str,
+        password: &str,
+        timeout: Duration,
+    ) -> Result<Session, Trouble> {
+        let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
         let mut session = Session::open(opts)?;
         // Text goes through unchanged, and a quoted password needs no guess at the sql_mode.
         session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;
@@ -219,6 +225,11 @@ impl Session {
     /// As [`Session::query`].
     pub fn run(&mut self, sql: &str) -> Result<(), Trouble> {
         self.query(sql).map(drop)
+    }
+
+    /// A second handle on its connection, which another thread can shut down.
+    pub fn line(&self) -> Option<UnixStream> {
+        sys::second_handle(self.conn.as_ref()?.as_raw_fd()).ok()
     }
 
     /// Is it still of use?

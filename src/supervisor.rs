@@ -13,6 +13,7 @@ use crate::clock::short;
 use crate::error::{Error, Result};
 use crate::meter::Unit;
 use crate::mysqld::Mysqld;
+use crate::notify::Notifier;
 use crate::pool::Gauge;
 use crate::process::VitalSigns;
 use crate::signals::Signals;
@@ -53,6 +54,8 @@ pub struct Supervisor {
     poll: Duration,
     /// Kept up to date while waiting.
     pub checkpoint: Checkpoint,
+    /// Told at each turn that the loop turns.
+    notifier: Notifier,
     /// A stop is under way: the first signal no longer ends waits, a second one does.
     stopping: bool,
 }
@@ -65,7 +68,8 @@ impl Supervisor {
     pub fn new(poll: Duration) -> Result<Supervisor> {
         let signals = Signals::install()
             .map_err(|source| Error::Io { doing: "install signal handlers".into(), source })?;
-        Ok(Supervisor { signals, poll, checkpoint: Checkpoint::none(), stopping: false })
+        let (checkpoint, notifier) = (Checkpoint::none(), Notifier::start());
+        Ok(Supervisor { signals, poll, checkpoint, notifier, stopping: false })
     }
 
     /// For worker threads, to end a wait when they are done.
@@ -90,7 +94,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn breathe(&mut self) -> Result<()> {
-        self.checkpoint.beat();
+        self.beat();
         self.check_stop()
     }
 
@@ -98,6 +102,13 @@ impl Supervisor {
     /// patience is over or a second signal comes.
     pub fn begin_stopping(&mut self) {
         self.stopping = true;
+        self.notifier.stopping();
+    }
+
+    /// Everybody is told where the pass is.
+    fn beat(&mut self) {
+        self.checkpoint.beat();
+        self.notifier.beat(|| self.checkpoint.headline());
     }
 
     /// Waits until `look` says [`Look::Done`]. `None` when patience was over first.
@@ -147,7 +158,7 @@ impl Supervisor {
                 }
                 next_look = Instant::now() + wait.every;
             }
-            self.checkpoint.beat();
+            self.beat();
             let over = wait.patience.map(|p| moved + p);
             let now = Instant::now();
             if over.is_some_and(|o| now >= o) || (self.stopping && self.signals.hurry()) {

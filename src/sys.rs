@@ -95,6 +95,15 @@ pub fn set_socket_timeout(fd: RawFd, timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// A second handle on the socket `fd`, to end what another thread waits for on the first.
+pub fn second_handle(fd: RawFd) -> io::Result<UnixStream> {
+    // SAFETY: it takes numbers.
+    let second = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    check(second)?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { UnixStream::from_raw_fd(second) })
+}
+
 /// Waits until a read of `file` would say something, its end included; `false` after `patience`.
 pub fn wait_readable(file: &File, patience: Duration) -> io::Result<bool> {
     let mut asked = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };

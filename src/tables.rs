@@ -10,7 +10,7 @@ use crate::primary::{Facts, refused};
 use crate::session::{Rows, Session, Trouble};
 
 /// Listing the tables of a large server opens each of them.
-const LISTING: Duration = Duration::from_secs(30);
+pub const LISTING: Duration = Duration::from_secs(30);
 
 /// What a server says of one of its tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ const LIST: &str = "\
                'gtid_executed'))";
 
 /// MySQL would tell for a day when a table was written last.
-const NO_CACHE: &str = "SET SESSION information_schema_stats_expiry = 0";
+pub const NO_CACHE: &str = "SET SESSION information_schema_stats_expiry = 0";
 
 /// The CSV tables, as they are in the list and as they stand in a statement.
 const CSV: &str = "\

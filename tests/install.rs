@@ -125,8 +125,8 @@ fn commands_and_options_of_the_help_are_completed_and_no_others() {
     assert_eq!(offered(&script, &["re"]), set(["restore"]));
     assert_eq!(offered(&script, &["run", "--keep-"]).len(), 3);
     assert_eq!(offered(&script, &["run", ""]), BTreeSet::new());
-    assert_eq!(offered(&script, &["seed", "--from", ""]), set(["dir:", "dump"]));
-    assert_eq!(offered(&script, &["run", "--first-backup", "="]), set(["dump", "refuse"]));
+    assert_eq!(offered(&script, &["seed", "--from", ""]), set(["clone", "dir:", "dump"]));
+    assert_eq!(offered(&script, &["run", "--first-backup", "="]), set(["clone", "dump", "refuse"]));
     assert_eq!(offered(&script, &["run", "--first-backup", "=", "r"]), set(["refuse"]));
     assert_eq!(offered(&script, &["run", "--max-failures", ""]), BTreeSet::new());
 }

@@ -1,12 +1,12 @@
-//! The usual login of MySQL without TLS: under the primary's public key, and only if that was
-//! asked for.
+//! Logins that not every server has: MySQL's to the primary without TLS, under its public key and
+//! only if that was asked for; that to a private MariaDB 11, to an account in its memory.
 
 mod support;
 
 use std::fs;
 
 use support::scene::COMMAND_PATIENCE;
-use support::{PASSWORD, Scene, flavor};
+use support::{PASSWORD, Proxy, Replica, Scene, Server, flavor};
 
 #[test]
 fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
@@ -64,4 +64,40 @@ fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
     client("get-server-public-key");
     run().expect(0);
     assert!(scene.files_with(&scene.scratch, PASSWORD).is_empty());
+}
+
+#[test]
+fn data_whose_server_was_killed_while_it_took_our_account_in_is_no_trap() {
+    need_server!();
+    let scene = Scene::seeded("window");
+    let replica = Replica::start(&scene.primary);
+    if flavor::is_mysql() || scene.primary.value("SELECT VERSION()").starts_with("10.") {
+        // These start without their grant tables.
+        scene.run().expect(0);
+        return;
+    }
+    let table = "CREATE TABLE mysql.rollforward_login (Host CHAR(60) NOT NULL, User CHAR(80) NOT \
+                 NULL, Priv VARCHAR(300) NOT NULL, PRIMARY KEY (Host, User)) ENGINE=MEMORY";
+    let swap = "RENAME TABLE mysql.global_priv TO mysql.rollforward_kept, \
+                mysql.rollforward_login TO mysql.global_priv";
+    for (statements, restored) in [(vec![table], 0), (vec![table, swap], 1)] {
+        scene.primary.backlog("shop", 20_000);
+        let proxy = Proxy::start(&scene.primary);
+        proxy.slow_down(60_000);
+        let mut pass = scene.command("run").args(["--primary", &proxy.address()]).spawn();
+        pass.wait_for_phase("catch-up", COMMAND_PATIENCE);
+        pass.kill(libc::SIGTERM);
+        pass.finish(COMMAND_PATIENCE).expect(143);
+        // As far as it came.
+        let mut killed = Server::start_on(&scene.scratch.join("data"));
+        statements.iter().for_each(|s| drop(killed.sql(s)));
+        killed.kill9();
+        let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+        assert_eq!(ended.stderr.matches("info: restored ").count(), restored, "{ended}");
+        scene.assert_newest_equals(&replica);
+        let tables = Server::start_on(&scene.restore(None))
+            .value("SELECT COUNT(*) FROM information_schema.tables WHERE table_name LIKE 'rollf%'");
+        assert_eq!(tables, "0");
+        scene.assert_nothing_left();
+    }
 }

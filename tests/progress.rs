@@ -3,7 +3,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Rollforward, Scene};
+use support::{Proxy, Rollforward, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -33,13 +33,16 @@ fn each_long_step_shows_done_total_rate_and_time_left_on_a_terminal() {
     need_server!();
     let scene = Scene::new("progress");
     scene.primary.fill("shop", 3, 40_000);
-    let seed = scene.command("seed").args(["--from", "dump"]);
+    // Some 17 MB of rows in seconds, however quick the machine is.
+    let line = Proxy::start(&scene.primary);
+    line.slow_down(4 << 20);
+    let seed = scene.command("seed").args(["--from", "dump", "--primary", &line.address()]);
     let dump = drawn(seed, &["dump", "store"]).swap_remove(0);
     let whole = |l: &String| l.contains("/s, ") && l.ends_with(" left");
     assert!(dump.iter().any(whole), "no rate and time left in {dump:?}");
     let percent = |l: &String| l["dump: ".len()..].split(' ').next()?.parse::<u32>().ok();
     let percents: Vec<u32> = dump.iter().filter_map(percent).collect();
-    assert!(percents.is_sorted() && percents.last() > Some(&50), "{percents:?}");
+    assert!(percents.is_sorted() && percents.last() > Some(&50), "{dump:?}");
 
     scene.primary.slow_backlog("shop", 4, 0.5);
     let lines = drawn(scene.command("run"), &["restore", "catch-up", "store"]);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use support::scene::COMMAND_PATIENCE;
-use support::{PASSWORD, PATIENCE, Running, Scene, flavor};
+use support::{CLONE, PASSWORD, PATIENCE, Running, Scene, flavor};
 
 /// What was seen of the program and all that it started.
 #[derive(Default)]
@@ -100,6 +100,39 @@ fn the_password_is_nowhere_while_and_after_a_dump_and_a_pass() {
     assert!(seen.samples > 20, "{}", seen.samples);
     assert!(scene.has_scratch_data());
     assert_in_no_file(&scene);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn the_password_is_nowhere_while_and_after_a_clone() {
+    need_server!();
+    let scene = Scene::new("clone");
+    scene.primary.fill("shop", 2, 10_000);
+    let program = scene.command("seed").args(["--from", "clone", "-vv"]);
+    if !flavor::is_mysql() {
+        let ended = program.run_to_end(COMMAND_PATIENCE).expect(2);
+        assert!(ended.stderr.contains("debug") && !ended.stderr.contains(PASSWORD), "{ended}");
+        assert!(scene.files_with(&scene.scratch, PASSWORD).is_empty(), "{ended}");
+        return;
+    }
+    let sql = |text: &str| drop(scene.primary.sql(text));
+    let options = scene.path("clone.cnf");
+    scene.primary.create_account(CLONE);
+    scene.primary.write_option_file(&options, CLONE);
+    sql("INSTALL PLUGIN clone SONAME 'mysql_clone.so'");
+    sql("SET GLOBAL general_log = ON");
+    let program = program.arg("--defaults-file").arg(&options);
+    let mut seen = Seen::default();
+    watch(program.spawn(), &mut seen);
+    for program in ["rollforward", "mysqld"] {
+        assert!(seen.programs.contains(program), "never saw {program}: {:?}", seen.programs);
+    }
+    assert!(seen.samples > 20, "{}", seen.samples);
+    assert_in_no_file(&scene);
+    // The primary's own log of statements, too.
+    let datadir = scene.primary.datadir().to_path_buf();
+    assert!(scene.files_with(&datadir, PASSWORD).is_empty());
+    assert!(!scene.files_with(&datadir, CLONE.user).is_empty(), "nothing was looked at");
     scene.assert_nothing_left();
 }
 

@@ -326,7 +326,7 @@ fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
         .sql("CREATE TABLE shop.log (n INT) ENGINE=MyISAM; INSERT INTO shop.log VALUES (1), (2)");
     scene.seed();
     scene.primary.slow_backlog("shop", 200, 0.02);
-    let file = Path::new(flavor::either("shop/log.MY", "shop/log_"));
+    let file = Path::new("shop/log");
     // Of mysqld: restored within the same pass.
     let mut pass = scene.command("run").spawn();
     kill(wait_until_moving(&mut pass), libc::SIGKILL);
@@ -341,6 +341,11 @@ fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
     scene.assert_newest_equals(&Replica::start(&scene.primary));
 }
 
+/// The number of the newest transaction in a position of one domain or server.
+fn sequence(position: &str) -> u64 {
+    position.rsplit(['-', ':']).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
 #[test]
 fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
     need_server!();
@@ -351,20 +356,32 @@ fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
     scene.seed();
     let (replica, mut doubted) = (Replica::start(&scene.primary), 0);
     // Done twice, these end well and are not what they were: the first swaps back.
-    for change in [
+    let changes = [
         "RENAME TABLE shop.t0 TO shop.x, shop.t1 TO shop.t0, shop.x TO shop.t1",
         "ALTER TABLE shop.t0 ADD KEY (n)",
         "ALTER TABLE shop.t0 ADD CHECK (n < 1000000)",
-    ] {
+    ];
+    // Where the log happens to be written just then, the position knows of the change.
+    for change in changes.iter().cycle().take(flavor::either(12, 3)) {
+        if doubted > 0 && *change == changes[0] {
+            break;
+        }
         scene.primary.slow_backlog("shop", 40, 0.02);
         scene.primary.sql(change);
-        scene.primary.slow_backlog("shop", 30, 0.02);
+        let done = sequence(&scene.primary.gtid_pos());
+        // MySQL applies four of them at a time.
+        scene.primary.slow_backlog("shop", flavor::either(30, 400), 0.02);
         let shop = scene.scratch.join("data/shop");
         let changed = || fs::metadata(&shop).and_then(|m| m.modified()).ok();
         let mut pass = scene.command("run").spawn();
         pass.wait_for_phase("catch-up", PATIENCE);
         let (mysqld, before) = (pass.wait_for_mysqld(PATIENCE), changed());
-        wait_until("the change", PATIENCE, || changed() != before || pass.has_ended());
+        // MySQL's dictionary is in its tables: not every change shows in the directory.
+        wait_until("the change", PATIENCE, || {
+            assert!(!pass.has_ended(), "{}", pass.dump());
+            let at = pass.checkpoint().get("position").map_or(0, sequence);
+            changed() != before || (flavor::is_mysql() && at >= done)
+        });
         // It is over in a moment; the log is written once a second.
         let since = Instant::now();
         wait_until("its end", PATIENCE, || since.elapsed() > Duration::from_millis(60));
@@ -372,8 +389,9 @@ fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
         pass.kill(libc::SIGKILL);
         pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
         let ended = scene.run().expect(0).says("going on with the data");
-        doubted += ended.stderr.matches("may not be those of 0-").count();
+        doubted += ended.stderr.matches("may not be those of ").count();
         scene.assert_newest_equals(&replica);
     }
-    assert!(doubted > 0, "the position knew of all three changes");
+    // In MySQL a change of a definition and its position are one transaction.
+    assert_eq!(doubted == 0, flavor::is_mysql(), "{doubted} changes were in doubt");
 }

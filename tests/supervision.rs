@@ -13,7 +13,7 @@ use support::{Outcome, PATIENCE, Replica, Running, Scene, alive, kill, wait_for,
 #[track_caller]
 fn wait_for_catch_up(pass: &mut Running, beyond: u64) -> (i32, u64) {
     pass.wait_for_checkpoint("progress in the catch-up", PATIENCE, |c| {
-        let at: u64 = c.get("position")?.rsplit('-').next()?.parse().ok()?;
+        let at: u64 = c.get("position")?.rsplit(['-', ':']).next()?.parse().ok()?;
         let pid = c.number("mysqld_pid")? as i32;
         let moves = c.get("phase") == Some("catch-up") && at > beyond && alive(pid);
         moves.then_some((pid, at))

@@ -20,8 +20,9 @@ const SPACE_TO_LIVE: u64 = 2 << 20;
 /// Error numbers of memory that was refused: `EE_OUTOFMEMORY`, `ER_OUTOFMEMORY`,
 /// `ER_OUT_OF_RESOURCES`. From the servers' error reference, as those below.
 const NO_MEMORY: [u16; 3] = [5, 1037, 1041];
-/// Threads that could not be started, which under a limit means no memory for their stacks.
-const NO_THREAD: [u16; 2] = [1135, 1202];
+/// Threads that could not be started, which under a limit means no memory for their stacks; the
+/// last is MySQL's for a replica that cannot start its workers.
+const NO_THREAD: [u16; 3] = [1135, 1202, 13117];
 /// A full disk, by name.
 const DISK_FULL: [u16; 2] = [20, 1021];
 /// What a full disk may also be reported as: an error on a write, in the engine, a full table.
@@ -57,6 +58,13 @@ impl Mysqld {
     pub fn disk_full(&self) -> Option<Error> {
         let free = sys::free_bytes(&self.data).ok()?;
         (free < SPACE_TO_LIVE).then(|| self.out_of_space(free))
+    }
+
+    /// The error that a lack of room for `needed` bytes is, 0 if nobody knows how many.
+    pub fn no_room_for(&self, needed: u64) -> Error {
+        let needed = (needed > 0).then_some(needed);
+        let (path, free) = (self.data.clone(), self.free());
+        Error::DiskFull { path, free, needed, place: Home::Scratch }
     }
 
     /// What lies behind an error that it reports or a hang: memory or space that it was refused,

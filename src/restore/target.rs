@@ -32,8 +32,8 @@ pub struct Target {
 /// One of its files, with its size.
 pub struct TargetFile {
     file: File,
-    /// It was made just now, so it is all zeros.
-    new: bool,
+    /// It was made by this restore, so it is all zeros where nothing was written since.
+    pub new: bool,
 }
 
 impl Target {
@@ -143,20 +143,29 @@ impl Target {
         Ok(TargetFile { file, new })
     }
 
+    /// Opens a file once more that [`Target::open`] has opened; `new` is what it said.
+    pub fn reopen(&self, entry: &FileEntry, new: bool) -> Result<TargetFile> {
+        let file = self.open_own(&entry.path);
+        let file = file.map_err(|e| Error::io("write", &self.path(entry), e))?;
+        Ok(TargetFile { file, new })
+    }
+
+    /// Opens what is there, if it is a file of its own: it may have been exchanged for a link
+    /// since it was looked at.
+    fn open_own(&self, path: &Path) -> io::Result<File> {
+        let file = sys::open_below(&self.root, path, libc::O_RDWR | libc::O_NONBLOCK, 0)?;
+        let m = file.metadata()?;
+        if !m.is_file() || m.nlink() != 1 {
+            return Err(io::Error::other("it is not a file of its own"));
+        }
+        Ok(file)
+    }
+
     fn open_or_make(&self, path: &Path) -> io::Result<(File, bool)> {
         if self.into == Into::Existing {
-            let flags = libc::O_RDWR | libc::O_NONBLOCK;
-            match sys::open_below(&self.root, path, flags, 0) {
+            match self.open_own(path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => {
-                    let file = other?;
-                    let m = file.metadata()?;
-                    // Looked at before; it may have been exchanged for a link since.
-                    if !m.is_file() || m.nlink() != 1 {
-                        return Err(io::Error::other("it is not a file of its own"));
-                    }
-                    return Ok((file, false));
-                }
+                other => return Ok((other?, false)),
             }
         }
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;

@@ -28,9 +28,12 @@ fn damage_text(result: Result<impl std::fmt::Debug, Error>, name: &str) -> Strin
 fn a_flipped_bit_is_named_with_its_file_set_aside_and_healed_by_the_next_store() {
     let (s, name) = two_files();
     let manifest = s.repo.load(&name).unwrap();
-    let pack = manifest.packs[0];
+    let a = &manifest.files[0];
+    assert_eq!(a.path, std::path::Path::new("shop/a.ibd"));
+    let Block::Stored { pack, offset, .. } = a.blocks[0] else { panic!("{a:?}") };
+    let pack = manifest.packs[pack as usize];
     let path = s.pack(&pack);
-    flip(&path, 50_000);
+    flip(&path, offset + 50_000);
     assert_eq!(s.repo.state(&manifest), None, "it still looks well");
 
     let what = damage_text(s.restore(&name, &s.dir.join("to"), Into::Empty), &name);

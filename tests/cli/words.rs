@@ -97,6 +97,7 @@ fn a_missing_or_empty_value_names_its_option() {
 fn a_switch_takes_no_value() {
     for (command, switch) in [
         ("run", "keep-scratch"),
+        ("run", "allow-upgrade"),
         ("list", "json"),
         ("prune", "dry-run"),
         ("run", "verbose"),
@@ -161,9 +162,9 @@ fn malformed_numbers_are_named_with_their_option() {
 #[test]
 fn malformed_choices_are_named_with_what_is_right() {
     let place = Place::new("choices");
-    for bad in ["maybe", "clone", "Dump"] {
+    for bad in ["maybe", "Clone", "Dump"] {
         let args = ["run".to_string(), format!("--first-backup={bad}")];
-        refused(&program(args), &["--first-backup", &format!("'{bad}'"), "refuse or dump"]);
+        refused(&program(args), &["--first-backup", &format!("'{bad}'"), "refuse, dump or clone"]);
         let seed = place.run().arg(format!("--from={bad}"));
         refused(&seed, &["--from"]);
         let args = ["seed", "--repo=r", "--scratch=s", "--from", bad];

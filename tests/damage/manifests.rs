@@ -276,7 +276,10 @@ fn a_huge_size_costs_neither_memory_nor_time() {
     let limit = ["prlimit", "--as=300000000", "--"];
     let to = case.dir.path().join("work/to");
     let restore = case.command("restore").arg("--to").arg(&to).arg("--jobs=1");
-    let outcome = restore.under(limit).run_to_end(PATIENCE).expect(1);
+    let outcome = restore.under(limit).run_to_end(PATIENCE);
     assert!(outcome.wall < Duration::from_secs(10), "{outcome}");
-    assert!(!to.exists(), "{outcome}");
+    // A tmpfs takes a hole of any size.
+    let made = std::fs::metadata(to.join("huge")).is_ok_and(|m| m.len() == size);
+    let outcome = outcome.expect(if made { 0 } else { 1 });
+    assert!(made || !to.exists(), "{outcome}");
 }

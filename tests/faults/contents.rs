@@ -1,13 +1,39 @@
 //! Groups 18, 19 and 26: what the data may hold, and that the private server adds nothing to it.
 
 use crate::support::{
-    PATIENCE, Primary, Proxy, Replica, Scene, Server, assert_same, snapshot, wait_until,
+    PATIENCE, Primary, Proxy, Replica, Scene, Server, TempDir, assert_same, flavor, snapshot,
+    wait_until,
 };
 use crate::{LONG, need_server, wait_until_moving};
 
-/// The transactions of every domain and server that a primary ever had.
-fn state(primary: &Primary) -> String {
-    primary.value("SELECT @@global.gtid_binlog_state")
+/// What to run before and after a transaction, for it to be as if replicated from there. What is
+/// a domain on MariaDB is a tag on MySQL, for some of them.
+fn as_if_from(domain: u32, server: u32, number: u64) -> (String, &'static str) {
+    if flavor::is_mysql() {
+        let set = format!("SET SESSION gtid_next = '{}'", mysql_gtid(domain, server, number));
+        return (set, "SET SESSION gtid_next = 'AUTOMATIC'");
+    }
+    let set = format!(
+        "SET SESSION gtid_domain_id = {domain}; SET SESSION server_id = {server}; \
+         SET SESSION gtid_seq_no = {number}"
+    );
+    (set, "DO 0")
+}
+
+fn mysql_gtid(domain: u32, server: u32, number: u64) -> String {
+    let tag = if domain < 10 { String::new() } else { format!(":night_{domain}") };
+    format!("0000000{server}-0000-0000-0000-000000000000{tag}:{number}")
+}
+
+/// Is this transaction in `position`? In the server's own arithmetic on MySQL.
+fn holds(primary: &Primary, position: &str, domain: u32, server: u32, number: u64) -> bool {
+    if flavor::is_mysql() {
+        let gtid = mysql_gtid(domain, server, number);
+        return primary.value(&format!("SELECT GTID_SUBSET('{gtid}', '{position}')")) == "1";
+    }
+    let prefix = format!("{domain}-");
+    let newest = position.split(',').find_map(|p| p.strip_prefix(&prefix)?.rsplit('-').next());
+    newest.is_some_and(|n| n.parse::<u64>().unwrap() >= number)
 }
 
 #[test]
@@ -18,10 +44,9 @@ fn several_domains_and_servers_with_gaps_are_compared_by_containment() {
     primary.fill("shop", 1, 10);
     // The order of domains, gaps in their numbers, several servers in one domain.
     let write = |domain: u32, server: u32, number: u64| {
+        let (set, done) = as_if_from(domain, server, number);
         primary.sql(&format!(
-            "SET SESSION gtid_domain_id = {domain}; SET SESSION server_id = {server}; \
-             SET SESSION gtid_seq_no = {number}; \
-             INSERT INTO shop.t0 (n, text) VALUES ({domain}, '{server}-{number}')"
+            "{set}; INSERT INTO shop.t0 (n, text) VALUES ({domain}, '{server}-{number}'); {done}"
         ));
     };
     write(9, 3, 100);
@@ -29,7 +54,8 @@ fn several_domains_and_servers_with_gaps_are_compared_by_containment() {
     write(10, 4, 5);
     scene.seed();
     let base = scene.newest_position();
-    assert_eq!(base.split(',').count(), 4, "{base}");
+    // MySQL has a set for each server.
+    assert_eq!(base.split(',').count(), flavor::either(4, 3), "{base}");
     // As numbers, not as text: 9 and 10, 99 and 100.
     write(9, 3, 1000);
     write(9, 5, 1001);
@@ -38,16 +64,23 @@ fn several_domains_and_servers_with_gaps_are_compared_by_containment() {
     write(11, 3, 1);
     scene.run().expect(0);
     let position = scene.newest_position();
-    for part in ["9-5-1001", "10-3-100", "11-3-1", "2-3-7"] {
-        assert!(position.split(',').any(|p| p == part), "no {part} in {position}");
+    for (domain, server, number) in [(9, 5, 1001), (10, 3, 100), (11, 3, 1), (2, 3, 7)] {
+        assert!(holds(primary, &position, domain, server, number), "{domain} in {position}");
     }
+    // What was never written is in no gap.
+    let holds_gap = holds(primary, &position, 9, 3, 500);
+    assert_eq!(holds_gap, !flavor::is_mysql(), "{position}");
     scene.assert_newest_equals(&Replica::start(primary));
     // A goal in which one domain alone is ahead, and one with nothing new at all.
     write(2, 3, 8);
     scene.run().expect(0);
-    assert!(scene.newest_position().contains("2-3-8"));
+    assert!(holds(primary, &scene.newest_position(), 2, 3, 8));
     scene.run().expect(0).says("0 transactions");
-    assert!(state(primary).contains("9-3-1000"), "{}", state(primary));
+    if !flavor::is_mysql() {
+        // The transactions of every domain and server that it ever had.
+        let state = primary.value("SELECT @@global.gtid_binlog_state");
+        assert!(state.contains("9-3-1000"), "{state}");
+    }
     scene.assert_newest_equals(&Replica::start(primary));
     scene.assert_nothing_left();
 }
@@ -59,13 +92,17 @@ fn events_and_triggers_of_the_data_write_nothing_of_their_own() {
     let scene = Scene::with("events", &["--event-scheduler=OFF"]);
     let primary = &scene.primary;
     primary.fill("shop", 1, 10);
-    primary.sql(
-        "CREATE TABLE shop.told (id INT PRIMARY KEY AUTO_INCREMENT, who VARCHAR(20)) ENGINE=InnoDB; \
-         CREATE EVENT shop.every ON SCHEDULE EVERY 1 SECOND DO \
-           INSERT INTO shop.told (who) VALUES ('event'); \
-         CREATE TRIGGER shop.tr AFTER INSERT ON shop.t0 FOR EACH ROW \
-           INSERT INTO shop.told (who) VALUES ('trigger')",
-    );
+    // Each by itself: in the middle of several MySQL takes the semicolon for a part of the event,
+    // and its own dump of that cannot be loaded.
+    for statement in [
+        "CREATE TABLE shop.told (id INT PRIMARY KEY AUTO_INCREMENT, who VARCHAR(20)) ENGINE=InnoDB",
+        "CREATE EVENT shop.every ON SCHEDULE EVERY 1 SECOND DO \
+         INSERT INTO shop.told (who) VALUES ('event')",
+        "CREATE TRIGGER shop.tr AFTER INSERT ON shop.t0 FOR EACH ROW \
+         INSERT INTO shop.told (who) VALUES ('trigger')",
+    ] {
+        primary.sql(statement);
+    }
     scene.seed();
     primary.sql(
         "CREATE EVENT shop.later ON SCHEDULE EVERY 1 SECOND DO \
@@ -99,13 +136,15 @@ fn every_engine_odd_name_and_empty_database_comes_back() {
     need_server!();
     let scene = Scene::new("engines");
     let primary = &scene.primary;
+    // MySQL has no Aria.
+    let engine = flavor::either("Aria", "MyISAM ROW_FORMAT=FIXED");
     let objects = |n: u32| {
         format!(
             "CREATE DATABASE `päck{n}ung ☃`; CREATE DATABASE empty{n} CHARACTER SET latin1; \
              CREATE DATABASE `with.dot{n}`; CREATE DATABASE `#sharp{n}`; \
              CREATE TABLE `päck{n}ung ☃`.`tä/bel .x` (id INT PRIMARY KEY, t TEXT) ENGINE=MyISAM; \
              INSERT INTO `päck{n}ung ☃`.`tä/bel .x` VALUES (1, 'eins'), (2, 'zwei'); \
-             CREATE TABLE `with.dot{n}`.`a b` (id INT PRIMARY KEY, t TEXT) ENGINE=Aria; \
+             CREATE TABLE `with.dot{n}`.`a b` (id INT PRIMARY KEY, t CHAR(9)) ENGINE={engine}; \
              INSERT INTO `with.dot{n}`.`a b` VALUES (1, 'one'); \
              CREATE TABLE `with.dot{n}`.csv (id INT NOT NULL) ENGINE=CSV; \
              INSERT INTO `with.dot{n}`.csv VALUES (7); \
@@ -164,17 +203,19 @@ fn a_csv_table_is_dumped_and_is_refused_by_name_when_it_is_written() {
 #[test]
 fn a_table_with_data_directory_lands_in_the_data_or_is_refused_by_name() {
     need_server!();
+    let far = TempDir::new("outside");
+    let outside = far.path().display();
+    if flavor::is_mysql() {
+        return refused_outside(&far);
+    }
     let scene = Scene::seeded("far");
-    let outside = scene.path("outside");
-    std::fs::create_dir(&outside).unwrap();
-    let outside = outside.display();
     scene.primary.sql(&format!(
         "CREATE TABLE shop.far (id INT PRIMARY KEY, t TEXT) ENGINE=InnoDB \
          DATA DIRECTORY='{outside}'; INSERT INTO shop.far VALUES (1, 'far'); \
          CREATE TABLE shop.old (id INT PRIMARY KEY) ENGINE=MyISAM \
          DATA DIRECTORY='{outside}' INDEX DIRECTORY='{outside}'; INSERT INTO shop.old VALUES (1)"
     ));
-    let files = || crate::support::repository::tree(&scene.path("outside"));
+    let files = || crate::support::repository::tree(far.path());
     let before = files();
     assert!(!before.is_empty());
     // By replication and by a dump: in the data directory, and the primary's files untouched.
@@ -204,4 +245,31 @@ fn a_table_with_data_directory_lands_in_the_data_or_is_refused_by_name() {
     assert_eq!(ended.log().len(), 1, "{ended}");
     assert_eq!(scene.backups(), backups);
     wait_until("nothing to be left", PATIENCE, || scene.leftover_processes().is_empty());
+}
+
+/// MySQL makes tables in directories that it was told of only, and the private server is told of
+/// none: a table of the primary in one is refused by its number, and the primary's file is left alone.
+fn refused_outside(far: &TempDir) {
+    let scene = Scene::with("far", &[&format!("--innodb-directories={}", far.path().display())]);
+    scene.primary.fill("shop", 1, 100);
+    scene.seed();
+    scene.primary.sql(&format!(
+        "CREATE TABLE shop.far (id INT PRIMARY KEY, t TEXT) ENGINE=InnoDB \
+         DATA DIRECTORY='{}'; INSERT INTO shop.far VALUES (1, 'far')",
+        far.path().display()
+    ));
+    let files = || crate::support::repository::tree(far.path());
+    let before = files();
+    assert!(!before.is_empty());
+    let backups = scene.backups();
+    let refused = |ended: crate::support::Outcome| {
+        println!("a table outside: {}", ended.log().last().unwrap());
+        let ended = ended.expect(1).says("error: replication-error: ").says("error 3121");
+        assert_eq!(scene.backups(), backups, "{ended}");
+        assert_eq!(files().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+        scene.assert_nothing_left();
+    };
+    refused(scene.run());
+    refused(scene.command("seed").args(["--from", "dump"]).run_to_end(LONG));
+    assert_eq!(scene.primary.value("SELECT t FROM shop.far"), "far");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::repository::{manifest, tree};
-use crate::support::{PASSWORD, Scene, Server, flavor};
+use crate::support::{PASSWORD, Scene, Server};
 use crate::{LONG, PATIENCE, need_server};
 
 /// The program with a umask that would let everybody in.
@@ -95,10 +95,9 @@ fn unchanged_data_adds_little_and_a_kept_scratch_is_not_written_again() {
     scene.primary.fill("shop", 2, 2000);
     // A start changes up to some MiB of the server's own: there must be more than those.
     scene.primary.sql("CREATE TABLE shop.noise (id INT PRIMARY KEY, t TEXT) ENGINE=InnoDB");
-    let (before, numbers) = flavor::numbers("shop", 16_000);
-    scene.primary.sql(&format!(
-        "{before}INSERT INTO shop.noise SELECT seq, HEX(RANDOM_BYTES(600)) FROM {numbers}"
-    ));
+    let noise =
+        "INSERT INTO shop.noise SELECT seq, HEX(RANDOM_BYTES(600)) FROM shop.seq_1_to_16000";
+    scene.primary.sql(noise);
     scene.seed();
     let number = |backup: &str, key| scene.manifest_value(backup, key).parse::<u64>().unwrap();
     let first = scene.backups().pop().unwrap();

@@ -4,6 +4,7 @@
 //! holds the programs of another one. Without it the system's MariaDB is used. Tests name
 //! programs, options and statements as MariaDB has them; the few that differ are translated here.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -39,6 +40,23 @@ pub fn chosen() -> &'static Chosen {
         let mysql = bin.is_some() && !has("mariadbd");
         Chosen { name, bin, mysql }
     })
+}
+
+/// The server program of MariaDB 11.8, which can upgrade data of the system's; `None` where that is
+/// not unpacked, which is said loudly and fails in CI, and where the tests run on another server.
+pub fn newer_mariadbd() -> Option<PathBuf> {
+    if chosen().bin.is_some() {
+        return None;
+    }
+    let servers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("servers");
+    let program = servers.join("mariadb-11.8/bin/mariadbd");
+    if program.is_file() {
+        return Some(program);
+    }
+    let what = "there is no newer server to upgrade to: 'scripts/servers mariadb-11.8'";
+    assert!(std::env::var_os("CI").is_none(), "{what}");
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, {what} ***");
+    None
 }
 
 /// Do the tests run on MySQL?
@@ -101,7 +119,7 @@ pub fn always() -> &'static [&'static str] {
 
 /// A statement as the server has it.
 pub fn sql(text: &str) -> String {
-    const WORDS: [(&str, &str); 10] = [
+    const WORDS: [(&str, &str); 11] = [
         ("FLUSH SSL", "ALTER INSTANCE RELOAD TLS"),
         ("RESET MASTER", "RESET BINARY LOGS AND GTIDS"),
         ("SHOW MASTER STATUS", "SHOW BINARY LOG STATUS"),
@@ -112,11 +130,39 @@ pub fn sql(text: &str) -> String {
         ("@@global.gtid_slave_pos", "@@global.gtid_executed"),
         ("@@global.gtid_binlog_pos", "@@global.gtid_executed"),
         ("mysql.global_priv", "mysql.user"),
+        (" PERSISTENT,", " STORED,"),
     ];
     if !is_mysql() {
         return text.to_string();
     }
-    WORDS.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
+    WORDS.iter().fold(with_sequences(text), |text, (from, to)| text.replace(from, to))
+}
+
+/// MariaDB's tables `SCHEMA.seq_FIRST_to_LAST` as MySQL can make them up: of digits, by any
+/// server that applies the statement, whatever its settings are. (With a limit the order is kept,
+/// in which a table is filled several times as fast.)
+fn with_sequences(text: &str) -> String {
+    const DIGITS: &str = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 \
+        UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 \
+        UNION ALL SELECT 8 UNION ALL SELECT 9)";
+    let Some((before, rest)) = text.split_once(".seq_") else { return text.to_string() };
+    let schema = before.rfind(|c: char| !c.is_alphanumeric()).map_or(0, |at| at + 1);
+    let end = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (first, rest) = rest.split_at(end(rest));
+    let rest = rest.strip_prefix("_to_").expect("seq_FIRST_to_LAST");
+    let (last, rest) = rest.split_at(end(rest));
+    let sum = (0..last.len()).map(|n| format!("d{n}.d * 1{}", "0".repeat(n)));
+    let tables = (0..last.len()).map(|n| format!("{DIGITS} AS d{n}"));
+    let number = |text: &str| text.parse::<u32>().expect("a number");
+    let count = number(last) - number(first) + 1;
+    format!(
+        "{}(SELECT {} AS seq FROM {} HAVING seq BETWEEN {first} AND {last} ORDER BY seq \
+         LIMIT {count}) AS numbers{}",
+        &before[..schema],
+        sum.collect::<Vec<_>>().join(" + "),
+        tables.collect::<Vec<_>>().join(", "),
+        with_sequences(rest)
+    )
 }
 
 /// A column of `SHOW REPLICA STATUS` by MariaDB's name of it.
@@ -146,18 +192,6 @@ pub fn initialize_mysql(mut server: Command, datadir: &Path) -> Command {
 pub fn grants(grants: &str) -> String {
     let more = if is_mysql() && grants.contains("SHOW VIEW") { ", PROCESS, RELOAD" } else { "" };
     format!("{grants}{more}")
-}
-
-/// What to run first, and a table with the numbers from 1 to `last` in its column `seq`.
-pub fn numbers(schema: &str, last: u32) -> (String, String) {
-    if !is_mysql() {
-        return (String::new(), format!("{schema}.seq_1_to_{last}"));
-    }
-    let table = format!(
-        "(WITH RECURSIVE up (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM up WHERE seq < \
-         {last}) SELECT seq FROM up) numbers"
-    );
-    (format!("SET SESSION cte_max_recursion_depth = {last}; "), table)
 }
 
 /// Runs `statement`, in which `i` counts, so many times, each in a transaction of its own.

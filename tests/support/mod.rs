@@ -26,7 +26,7 @@ pub mod writer;
 
 pub use certificates::Certificates;
 pub use compare::{Snapshot, assert_same, snapshot};
-pub use primary::{Account, DUMP, NIGHTLY, PASSWORD, Primary, Replica};
+pub use primary::{Account, CLONE, DUMP, NIGHTLY, PASSWORD, Primary, Replica};
 pub use program::{Checkpoint, Outcome, Rollforward, Running};
 pub use proxy::Proxy;
 pub use scene::Scene;

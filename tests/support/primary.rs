@@ -25,6 +25,9 @@ pub const NIGHTLY: Account = Account { user: "rf_nightly", grants: "REPLICATION 
 pub const DUMP: Account =
     Account { user: "rf_dump", grants: "SELECT, SHOW VIEW, TRIGGER, EVENT, REPLICATION SLAVE" };
 
+/// What the first backup by MySQL's CLONE needs.
+pub const CLONE: Account = Account { user: "rf_clone", grants: "BACKUP_ADMIN, REPLICATION SLAVE" };
+
 /// What a [`Replica`] of the tests logs in with.
 const COMPARE: Account = Account { user: "rf_compare", grants: "REPLICATION SLAVE" };
 
@@ -111,10 +114,9 @@ impl Primary {
                 "CREATE TABLE {schema}.t{t} (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL, \
                  text VARCHAR(200) NOT NULL, KEY (n)) ENGINE=InnoDB"
             ));
-            let (before, numbers) = flavor::numbers(schema, rows);
             self.sql(&format!(
-                "{before}INSERT INTO {schema}.t{t} (n, text) \
-                 SELECT seq % 1000, REPEAT(SHA2(seq + {t}, 256), 2) FROM {numbers}"
+                "INSERT INTO {schema}.t{t} (n, text) \
+                 SELECT seq % 1000, REPEAT(SHA2(seq + {t}, 256), 2) FROM {schema}.seq_1_to_{rows}"
             ));
         }
     }
@@ -176,7 +178,12 @@ impl Replica {
 
     /// The same on a restored data directory, from the position of its backup on.
     pub fn start_on(primary: &Primary, datadir: &Path) -> Replica {
-        Replica::of(primary, Server::start_on(datadir))
+        let server = Server::start_on(datadir);
+        if flavor::is_mysql() {
+            // Its tables may name relay logs that are not there: of a server that was killed.
+            server.sql("RESET SLAVE ALL");
+        }
+        Replica::of(primary, server)
     }
 
     fn of(primary: &Primary, replica: Server) -> Replica {

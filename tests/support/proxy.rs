@@ -141,7 +141,7 @@ impl Drop for Proxy {
 impl Shared {
     fn pass_on(&self, mut from: TcpStream, mut to: TcpStream, dead: &AtomicBool, slowly: bool) {
         let _ = from.set_read_timeout(Some(Duration::from_millis(20)));
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = vec![0; 128 << 10];
         let record = self.records.as_ref().map(|records| {
             let record = Record::default();
             records.lock().unwrap().push(record.clone());

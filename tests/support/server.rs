@@ -24,12 +24,16 @@ pub struct Server {
     name: String,
     dir: TempDir,
     datadir: PathBuf,
+    program: PathBuf,
     args: Vec<OsString>,
     /// Where it listens on 127.0.0.1, if it does.
     pub port: Option<u16>,
     child: Option<Child>,
     session: Mutex<Option<Conn>>,
 }
+
+/// For a restored copy that is only looked at.
+const QUIET: [&str; 3] = ["--skip-slave-start", "--read-only", "--event-scheduler=OFF"];
 
 impl Server {
     /// A fresh server on a copy of the template.
@@ -42,23 +46,35 @@ impl Server {
             Some(own) => template::install(&datadir, &[own]),
             None => template::copy_to(&datadir),
         }
-        Server::launch(name, dir, datadir, listen, args)
+        Server::launch(name, dir, datadir, template::program(), listen, args)
     }
 
     /// A server on an existing data directory, say a restored one: without network, not
     /// replicating, read-only, with its grant tables. Reach it by [`Server::sql`].
     pub fn start_on(datadir: &Path) -> Server {
-        let args = ["--skip-slave-start", "--read-only", "--event-scheduler=OFF"];
-        Server::start_on_with(datadir, &args)
+        Server::start_on_with(datadir, &QUIET)
+    }
+
+    /// The same with another server program.
+    pub fn start_on_by(program: &Path, datadir: &Path) -> Server {
+        let dir = TempDir::new("by");
+        Server::launch("restored", dir, datadir.to_path_buf(), program.into(), false, &QUIET)
     }
 
     /// The same with options of your own in place of those.
     pub fn start_on_with(datadir: &Path, args: &[&str]) -> Server {
         let dir = TempDir::new("on");
-        Server::launch("restored", dir, datadir.to_path_buf(), false, args)
+        Server::launch("restored", dir, datadir.to_path_buf(), template::program(), false, args)
     }
 
-    fn launch(name: &str, dir: TempDir, datadir: PathBuf, listen: bool, args: &[&str]) -> Server {
+    fn launch(
+        name: &str,
+        dir: TempDir,
+        datadir: PathBuf,
+        program: PathBuf,
+        listen: bool,
+        args: &[&str],
+    ) -> Server {
         static SERVER_ID: AtomicU32 = AtomicU32::new(1);
         let id = 1000 + SERVER_ID.fetch_add(1, Ordering::Relaxed);
         let mut all: Vec<OsString> = vec![format!("--server-id={id}").into()];
@@ -81,7 +97,8 @@ impl Server {
         all.extend(args.iter().filter_map(|a| flavor::option(a)).map(OsString::from));
         let name = name.to_string();
         let session = Mutex::new(None);
-        let mut server = Server { name, dir, datadir, args: all, port: None, child: None, session };
+        let (port, child) = (None, None);
+        let mut server = Server { name, dir, datadir, program, args: all, port, child, session };
         for _ in 0..20 {
             server.port = listen.then(free_port);
             if server.try_start() {
@@ -94,7 +111,7 @@ impl Server {
     /// False if the port was taken by somebody else meanwhile.
     #[track_caller]
     fn try_start(&mut self) -> bool {
-        let mut command = template::mariadbd();
+        let mut command = template::server(&self.program);
         let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
         command.arg(option("datadir", &self.datadir));
         command.arg(option("socket", &self.socket()));

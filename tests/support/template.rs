@@ -16,7 +16,17 @@ pub fn format() -> impl Iterator<Item = String> {
 
 /// `mariadbd` with `--no-defaults` and, for root, the switch that lets it run as such.
 pub fn mariadbd() -> Command {
-    let mut command = Command::new(find_program("mariadbd").expect("mariadbd"));
+    server(&program())
+}
+
+/// The server program of this run.
+pub fn program() -> PathBuf {
+    find_program("mariadbd").expect("mariadbd")
+}
+
+/// The same with any server program.
+pub fn server(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.arg("--no-defaults");
     if is_root() {
         command.arg("--user=root");

@@ -15,8 +15,8 @@ pub fn begin(primary: &Primary, statements: &str) {
     }
     if flavor::is_mysql() {
         primary.sql("CREATE TABLE live.numbers (seq INT PRIMARY KEY)");
-        let (before, numbers) = flavor::numbers("live", NUMBERS);
-        primary.sql(&format!("{before}INSERT INTO live.numbers SELECT seq FROM {numbers}"));
+        let fill = format!("INSERT INTO live.numbers SELECT seq FROM live.seq_1_to_{NUMBERS}");
+        primary.sql(&fill);
     }
 }
 

@@ -1,0 +1,136 @@
+//! What a service manager is told: the words of `sd_notify(3)`, without its library.
+//!
+//! `READY=1` once, `STATUS=` with the phase and how far it is, `WATCHDOG=1` from the loop itself
+//! (so a loop that is stuck is killed and a long step is not), `STOPPING=1` when a stop begins,
+//! and while it lasts `EXTEND_TIMEOUT_USEC=`, since a shutdown that makes progress may take long.
+//! A manager that does not listen is nobody's error.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// At most this often a status.
+const STATUS: Duration = Duration::from_secs(1);
+/// At most this often more time is asked for, and this much.
+const EXTEND: Duration = Duration::from_secs(10);
+const EXTENSION: Duration = Duration::from_secs(60);
+
+/// The line to the service manager, if there is one.
+pub struct Notifier {
+    line: Option<(UnixDatagram, SocketAddr)>,
+    /// How often it wants to hear that the loop turns.
+    watchdog: Option<Duration>,
+    next_watchdog: Instant,
+    next_status: Instant,
+    next_extension: Option<Instant>,
+    status: String,
+}
+
+impl Notifier {
+    /// Tells the manager that `NOTIFY_SOCKET` names that the pass has begun.
+    pub fn start() -> Notifier {
+        let line = env::var_os("NOTIFY_SOCKET").and_then(|name| connect(&name));
+        let watchdog = watchdog(
+            env::var("WATCHDOG_USEC").ok().as_deref(),
+            env::var("WATCHDOG_PID").ok().as_deref(),
+        );
+        let now = Instant::now();
+        let notifier = Notifier {
+            line,
+            watchdog,
+            next_watchdog: now,
+            next_status: now,
+            next_extension: None,
+            status: String::new(),
+        };
+        notifier.send("READY=1");
+        notifier
+    }
+
+    /// A stop has begun; it is given time as long as the loop turns.
+    pub fn stopping(&mut self) {
+        if self.next_extension.is_none() {
+            self.send("STOPPING=1");
+            self.next_extension = Some(Instant::now());
+        }
+    }
+
+    /// Called at every turn of the loop. `status` is asked for only when it is to be sent.
+    pub fn beat(&mut self, status: impl FnOnce() -> String) {
+        if self.line.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(every) = self.watchdog
+            && now >= self.next_watchdog
+        {
+            self.next_watchdog = now + every / 3;
+            self.send("WATCHDOG=1");
+        }
+        if self.next_extension.is_some_and(|at| now >= at) {
+            self.next_extension = Some(now + EXTEND);
+            self.send(&format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+        }
+        if now >= self.next_status {
+            self.next_status = now + STATUS;
+            let status = status();
+            if status != self.status {
+                self.send(&format!("STATUS={status}"));
+                self.status = status;
+            }
+        }
+    }
+
+    fn send(&self, text: &str) {
+        if let Some((socket, manager)) = &self.line {
+            // Not waited for: a full queue loses a status, never a second of the loop.
+            let _ = socket.send_to_addr(text.as_bytes(), manager);
+        }
+    }
+}
+
+/// A socket that does not block, and the manager's address: a path, or after an `@` a name of the
+/// abstract namespace.
+fn connect(name: &OsStr) -> Option<(UnixDatagram, SocketAddr)> {
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        [b'/', ..] => SocketAddr::from_pathname(Path::new(name)),
+        _ => return None,
+    };
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some((socket, address.ok()?))
+}
+
+/// The time after which the manager kills what it has not heard of, if it is us that it means.
+fn watchdog(microseconds: Option<&str>, pid: Option<&str>) -> Option<Duration> {
+    let ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
+    let microseconds = microseconds?.parse().ok().filter(|us| *us > 0 && ours)?;
+    Some(Duration::from_micros(microseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_that_of_this_process_alone() {
+        let us = std::process::id().to_string();
+        assert_eq!(watchdog(Some("3000000"), None), Some(Duration::from_secs(3)));
+        assert_eq!(watchdog(Some("3000000"), Some(&us)), Some(Duration::from_secs(3)));
+        assert_eq!(watchdog(Some("3000000"), Some("1")), None);
+        assert_eq!(watchdog(Some("0"), None), None);
+        assert_eq!(watchdog(Some("soon"), None), None);
+        assert_eq!(watchdog(None, None), None);
+    }
+
+    #[test]
+    fn a_name_that_is_neither_path_nor_abstract_is_nobody() {
+        assert!(connect(OsStr::new("")).is_none() && connect(OsStr::new("vsock:2:1")).is_none());
+        assert!(connect(OsStr::new("@rollforward")).is_some());
+    }
+}
