@@ -44,7 +44,10 @@ impl Mysqld {
             return shortage;
         }
         match exit {
-            Exit::Status(1 | 3 | 7) if !self.ready => Error::MysqldStart { how, log },
+            Exit::Status(1 | 3 | 7) if !self.ready => match self.lacks_component() {
+                Some(lack) => Error::MysqldStart { how: format!("{how}: {lack}"), log },
+                None => Error::MysqldStart { how, log },
+            },
             Exit::Status(0) => Error::MysqldDied { how: "somebody shut it down".into(), log },
             _ => Error::MysqldDied { how, log },
         }
