@@ -13,7 +13,7 @@ TEST_FLAGS ?=
 ROUNDS ?= 200
 SEED ?=
 ROUND ?=
-# Of `make demo`: mariadb or mysql.
+# Of `make demo` and `make torture`: mariadb or mysql.
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
@@ -42,10 +42,13 @@ test-mysql:
 	$(MAKE) test TEST_SERVER=mysql-9.7
 
 # Rounds of kills on a primary that is written to: `make torture ROUNDS=200 SEED=7`. A round that
-# failed is had again by SEED and ROUND.
+# failed is had again by SEED and ROUND. On MySQL with FLAVOR=mysql.
+torture: TEST_SERVER = $(if $(filter mysql,$(FLAVOR)),mysql-9.7)
 torture:
+	$(if $(filter-out mysql mariadb,$(FLAVOR)),$(error FLAVOR is mariadb or mysql, not $(FLAVOR)))
 	scripts/deps --quiet
-	ROUNDS='$(ROUNDS)' SEED='$(SEED)' ROUND='$(ROUND)' \
+	$(if $(TEST_SERVER),scripts/servers $(TEST_SERVER))
+	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' ROUNDS='$(ROUNDS)' SEED='$(SEED)' ROUND='$(ROUND)' \
 		$(CARGO) test --locked --test torture $(TEST_FLAGS) -- --nocapture --test-threads=1 whatever
 
 demo:

@@ -58,7 +58,13 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
         None => format!(" --user={uid}"),
     };
     let datadir = shell(&dir.display().to_string());
-    let held_back = if mariadb { "--skip-slave-start" } else { "--skip-replica-start" };
+    // MySQL: packages have a default of secure_file_priv that may not exist, and the other
+    // protocol has a socket of its own.
+    let held_back = if mariadb {
+        "--skip-slave-start"
+    } else {
+        "--skip-replica-start --mysqlx=OFF --secure-file-priv=NULL"
+    };
     lines.push(format!(
         "next, to look at it without network, events and replication: {program} --no-defaults \
          --datadir={datadir}{run_as}{needed} --socket={socket} --skip-networking {held_back} \

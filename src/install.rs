@@ -85,6 +85,10 @@ fn mysql(setup: &Setup) -> Command {
     command.args(["--no-defaults", "--initialize-insecure", "--mysqlx=OFF"]);
     // The default of some packages is a directory that is not there.
     command.args(["--secure-file-priv=NULL", "--skip-log-bin"]);
+    // Whoever starts a server with a network on a restored copy gets keys of its own.
+    command.arg("--auto-generate-certs=OFF");
+    command.arg("--loose-caching-sha2-password-auto-generate-rsa-keys=OFF");
+    command.arg("--loose-sha256-password-auto-generate-rsa-keys=OFF");
     command
 }
 

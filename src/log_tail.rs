@@ -90,6 +90,11 @@ impl LogTail {
         worker_error(&self.tail(self.from))
     }
 
+    /// What it wrote since it was started, at most the last 64 KiB.
+    pub fn text(&self) -> String {
+        self.tail(self.from)
+    }
+
     fn tail(&self, from: u64) -> String {
         let mut tail = Vec::new();
         let start = from.max(self.written().saturating_sub(TAIL));

@@ -5,19 +5,22 @@
 //! need, then load the grant tables, and from there on nobody gets in: a session that is lost
 //! cannot be had again. It is started directly, never through a wrapper that would restart it.
 
+mod components;
 mod death;
 mod door;
+mod left;
 mod lent;
+
+pub use left::forget_replication;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::files;
 use crate::gtid::Flavor;
 use crate::log_tail::{self, LogTail};
 use crate::memory;
@@ -129,6 +132,10 @@ impl Setup {
                 "--innodb-buffer-pool-load-at-startup=OFF",
                 "--innodb-buffer-pool-dump-at-shutdown=OFF",
                 "--event-scheduler=OFF",
+                // Nobody comes over a network, so keys for that cost time only.
+                "--auto-generate-certs=OFF",
+                "--loose-caching-sha2-password-auto-generate-rsa-keys=OFF",
+                "--loose-sha256-password-auto-generate-rsa-keys=OFF",
             ]),
         };
         match login {
@@ -158,6 +165,7 @@ impl Setup {
 pub struct Mysqld {
     child: Child,
     scratch: File,
+    program: PathBuf,
     data: PathBuf,
     call_timeout: Duration,
     login: Option<Login>,
@@ -203,6 +211,7 @@ impl Mysqld {
         Ok(Mysqld {
             child,
             scratch,
+            program: setup.program.clone(),
             data: setup.data(),
             call_timeout: setup.call_timeout,
             login,
@@ -363,29 +372,4 @@ impl Watched for Mysqld {
         }
         self.disk_full().map_or(Ok(()), Err)
     }
-}
-
-/// Removes what replication leaves beside the data: MariaDB's `master.info` holds a password,
-/// and after a power loss these files keep replication from being set up again. The position
-/// is in the tables.
-///
-/// # Errors
-/// When a file cannot be removed.
-pub fn forget_replication(data: &Path) -> Result<()> {
-    let dir = match files::open_dir(data) {
-        Ok(dir) => dir,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io("open", data, e)),
-    };
-    for entry in files::list(&dir).map_err(|e| Error::io("read", data, e))?.flatten() {
-        let file = entry.file_name();
-        let name = file.to_string_lossy();
-        let ours = ["master", "multi-master", "relay-log", "relay.", "relay-"];
-        let is_file = entry.file_type().is_ok_and(|t| t.is_file());
-        if is_file && (name == "auto.cnf" || ours.iter().any(|p| name.starts_with(p))) {
-            files::remove(&dir, Path::new(&file), false)
-                .map_err(|e| Error::io("remove", &data.join(&file), e))?;
-        }
-    }
-    Ok(())
 }

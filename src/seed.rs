@@ -130,7 +130,8 @@ fn dump_once(
 /// Waits until all of our sessions with a starting mysqld are open.
 ///
 /// # Errors
-/// [`Error::MysqldStart`], its death, or [`Error::MysqldHung`] after `patience` without life.
+/// [`Error::MysqldStart`], its death, or [`Error::MysqldHung`] after `patience` without life;
+/// [`Error::Configuration`] when it is up and cannot read its data.
 pub fn wait_until_ready(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
@@ -147,7 +148,8 @@ pub fn wait_until_ready(
         .ok_or_else(|| {
             let hung = Error::MysqldHung { what: "end of its start".into(), after: Some(patience) };
             mysqld.shortage_or(hung)
-        })
+        })?;
+    mysqld.check_components()
 }
 
 /// Shuts mysqld down cleanly.

@@ -111,10 +111,10 @@ fn what_is_no_data_directory_is_refused_by_name() {
 }
 
 #[test]
-fn a_prepared_copy_of_mariadb_backup_brings_its_position() {
+fn a_prepared_copy_brings_its_position() {
     need_server!();
     if flavor::is_mysql() {
-        // There is no such tool in the packages: what it leaves is in the unit tests.
+        prepared_by_xtrabackup();
         return;
     }
     let scene = Scene::new("prepared");
@@ -134,6 +134,66 @@ fn a_prepared_copy_of_mariadb_backup_brings_its_position() {
     let position = scene.primary.gtid_pos();
     adopt(&scene, &copy, &[]).expect(0);
     assert_eq!(scene.newest_position(), position);
+    scene.primary.backlog("shop", 500);
+    scene.run().expect(0);
+    let restored = Server::start_on(&scene.restore(None));
+    assert_same("the copy", &snapshot(&restored), "the primary", &snapshot(&scene.primary));
+}
+
+/// XtraBackup is in no package of the tests. What it leaves is put into a copy of a stopped
+/// server's data, in its format: a set of several sources as MySQL prints it, a line for each,
+/// and more of it than the tables know, since the latest part is in the binary log alone.
+fn prepared_by_xtrabackup() {
+    let mut scene = Scene::new("prepared");
+    scene.primary.fill("shop", 2, 2000);
+    let known = scene.primary.gtid_pos();
+    scene.primary.stop();
+    let copy = scene.path("copy");
+    support::repository::copy(scene.primary.datadir(), &copy);
+    scene.primary.restart();
+    // Without any content, so that the copy holds what the whole position says.
+    for other in ["00000000", "ffffffff"] {
+        let gtid = format!("{other}-e6d8-11f1-aba8-02fc00000001:7");
+        let empty = format!("SET gtid_next = '{gtid}'; BEGIN; COMMIT; SET gtid_next = AUTOMATIC");
+        scene.primary.sql(&empty);
+    }
+    let raw = scene.primary.sql("SELECT @@global.gtid_executed").remove(0).remove(0);
+    assert_eq!(raw.lines().count(), 3, "{raw}");
+    let position = scene.primary.gtid_pos();
+    assert!(position.contains(&known) && position.len() > known.len(), "{position}");
+
+    let leave = |name: &str, text: &str| fs::write(copy.join(name), text).unwrap();
+    let state = |kind: &str| {
+        format!(
+            "backup_type = {kind}\nfrom_lsn = 0\nto_lsn = 19876543\nlast_lsn = 19876543\n\
+             flushed_lsn = 19876543\nredo_memory = 0\nredo_frames = 0\n"
+        )
+    };
+    leave("xtrabackup_binlog_info", &format!("binlog.000002\t1371\t{raw}\n"));
+    leave(
+        "xtrabackup_info",
+        &format!(
+            "uuid = 7f1b0f3c-e6d8-11f1-aba8-02fc00000001\nname = \ntool_name = xtrabackup\n\
+             binlog_pos = filename 'binlog.000002', position '1371', GTID of the last change \
+             '{raw}'\ninnodb_from_lsn = 0\ninnodb_to_lsn = 19876543\npartial = N\n\
+             incremental = N\nformat = file\ncompressed = N\nencrypted = N\n"
+        ),
+    );
+    leave("xtrabackup_tablespaces", "{}\n");
+    leave("backup-my.cnf", "[mysqld]\ninnodb_page_size=16384\n");
+    leave("xtrabackup_checkpoints", &state("full-backuped"));
+    adopt(&scene, &copy, &[]).expect(2).says("xtrabackup --prepare");
+    leave("xtrabackup_checkpoints", &state("full-prepared"));
+    adopt(&scene, &copy, &[]).expect(0);
+    assert_eq!(scene.newest_position(), position);
+    let restored = scene.restore(None);
+    let left: Vec<_> = fs::read_dir(&restored).unwrap().flatten().map(|e| e.file_name()).collect();
+    let foreign = |name: &std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        name.contains("xtrabackup") || name == "backup-my.cnf"
+    };
+    assert!(!left.iter().any(foreign), "{left:?}");
+    assert_eq!(Server::start_on(&restored).value("SELECT @@global.gtid_slave_pos"), position);
     scene.primary.backlog("shop", 500);
     scene.run().expect(0);
     let restored = Server::start_on(&scene.restore(None));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use support::scene::COMMAND_PATIENCE;
 use support::{
-    Outcome, PATIENCE, Scene, TempDir, die_with_us, end, find_program, run_helper, wait_for,
+    Outcome, PATIENCE, Scene, TempDir, die_with_us, end, find_program, flavor, run_helper, wait_for,
 };
 
 /// What follows `text` on the one line of the log that has it.
@@ -23,7 +23,7 @@ fn after(outcome: &Outcome, text: &str) -> String {
 #[test]
 fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
     need_server!();
-    let scene = Scene::with("handover", &["--lower-case-table-names=1"]);
+    let scene = Scene::with("handover", &["--lower-case-table-names=1", "--event-scheduler=OFF"]);
     scene.primary.fill("Shop", 1, 100);
     scene.primary.sql(
         "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.t0 (n, text) \
@@ -39,8 +39,11 @@ fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
     let value = |key: &str| scene.manifest_value(&backup, key);
     let (position, version) = (value("position"), value("version"));
     let facts = after(&ended, "data as of ");
-    assert_eq!(facts, format!("{}, position {position}, mariadb {version}", value("data_as_of")));
-    let needs = after(&ended, "the data needs a mariadb server of version ");
+    assert_eq!(
+        facts,
+        format!("{}, position {position}, {} {version}", value("data_as_of"), flavor::name())
+    );
+    let needs = after(&ended, &format!("the data needs a {} server of version ", flavor::name()));
     assert_eq!(needs, format!("{version} or later with --lower-case-table-names=1"));
     let had = after(&ended, "the primary had ");
     let charset = scene.primary.value("SELECT @@global.character_set_server");
@@ -55,8 +58,8 @@ fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
     let sbin = find_program("mariadbd").expect("mariadbd");
     let path = format!(
         "{}:{}",
-        std::env::var("PATH").unwrap_or_default(),
-        sbin.parent().unwrap().display()
+        sbin.parent().unwrap().display(),
+        std::env::var("PATH").unwrap_or_default()
     );
     let log = fs::File::create(tmp.path().join("log")).unwrap();
     let mut command = Command::new("sh");
@@ -71,7 +74,9 @@ fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
         log.contains("ready for connections").then_some(())
     });
     let client = after(&ended, "and log in with: ");
-    let sql = "SELECT @@global.gtid_slave_pos, @@global.event_scheduler, COUNT(*) FROM shop.T0";
+    let sql = flavor::sql(
+        "SELECT @@global.gtid_slave_pos, @@global.event_scheduler, COUNT(*) FROM shop.T0",
+    );
     let mut login = Command::new("sh");
     login.args(["-c", &format!("{client} --no-beep --user=root --batch --skip-column-names")]);
     let rows = run_helper(login.env("PATH", &path), &format!("{sql};\n"));
@@ -80,7 +85,11 @@ fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
 
     let replica = after(&ended, "to make it a replica, with a server_id of its own, from ");
     assert!(replica.starts_with(&format!("{position} on, ")), "{replica}");
-    assert!(replica.contains("MASTER_USE_GTID=slave_pos; START SLAVE;"), "{replica}");
+    let words = flavor::either(
+        "MASTER_USE_GTID=slave_pos; START SLAVE;",
+        "SOURCE_AUTO_POSITION=1; START REPLICA;",
+    );
+    assert!(replica.contains(words), "{replica}");
 }
 
 #[test]
@@ -89,7 +98,8 @@ fn usual_settings_are_not_asked_for_and_a_quiet_restore_is_silent() {
     let scene = Scene::seeded("usual");
     let restore = |to: &str| scene.command("restore").arg("--to").arg(scene.path(to));
     let ended = restore("one").run_to_end(COMMAND_PATIENCE).expect(0);
-    assert!(after(&ended, "the data needs a mariadb server of ").ends_with(" or later"), "{ended}");
+    let needs = format!("the data needs a {} server of ", flavor::name());
+    assert!(after(&ended, &needs).ends_with(" or later"), "{ended}");
     assert!(!after(&ended, "next, to look at it").contains("page-size"), "{ended}");
     support::repository::edit_manifest(&scene.repo, &scene.backups()[0], |lines| {
         let line = lines.iter_mut().find(|l| l.contains("innodb_page_size")).unwrap();

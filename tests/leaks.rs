@@ -72,7 +72,9 @@ impl Traces {
         };
         // By name: other programs of this machine may use these places at the same time.
         let of_our_name = |at: &str| {
-            let ours = |n: &String| n.contains("rollforward") && !n.contains("rollforward-test-");
+            let others = ["rollforward-test-", "rollforward-demo."];
+            let ours =
+                |n: &String| n.contains("rollforward") && !others.iter().any(|o| n.contains(o));
             names(Path::new(at)).into_iter().filter(ours).collect::<Vec<_>>()
         };
         Traces {

@@ -54,8 +54,8 @@ fn a_cgroup_too_small_for_the_data_is_lived_with_or_named() {
     need_server!();
     let scene = Scene::seeded("cgroup");
     much_data(&scene);
-    // MySQL takes twice as much for itself.
-    let (limit, named) = flavor::either((160, "160.0 MiB"), (320, "320.0 MiB"));
+    // MySQL takes some 250 MiB for itself.
+    let (limit, named) = flavor::either((160, "160.0 MiB"), (420, "420.0 MiB"));
     let Some(small) = Cgroup::with_memory(limit * MIB) else {
         // The others do the same by another limit, and with files that are no cgroup's.
         println!("no cgroup may be made here");
@@ -83,7 +83,7 @@ fn a_limit_of_the_address_space_is_lived_with_or_named() {
     much_data(&scene);
     // Not enough for the pool that was asked for; not enough for any; enough. MySQL reserves some
     // 600 MiB for itself.
-    let (large, small, enough) = flavor::either((800, 150, 500), (1300, 400, 1300));
+    let (large, small, enough) = flavor::either((800, 150, 500), (1000, 400, 2000));
     let pool = "--mysqld-option=--innodb-buffer-pool-size=700M";
     for (limit, args) in [(large, &[pool] as &[_]), (small, &[])] {
         let named = format!("{limit}.0 MiB");

@@ -111,7 +111,8 @@ fn a_schema_that_changes_while_it_is_dumped_spoils_no_backup() {
     need_server!();
     let scene = Scene::new("ddl");
     let replica = Replica::start(&scene.primary);
-    let writer = Writer::start_with(&scene.primary, "live", Duration::ZERO, true);
+    // Not as fast as it can: all that is written has to be applied again, several times.
+    let writer = Writer::start_with(&scene.primary, "live", Duration::from_millis(2), true);
     for _ in 0..3 {
         writer.wait_for_more(300);
         let before = scene.backups().len();

@@ -138,7 +138,10 @@ fn replication_verifies_the_certificate_by_itself() {
     let scene = scene(&certificates, "server");
     client(&scene, &line(&certificates, "ssl-ca", "ca.pem"));
     scene.seed();
-    for name in ["self", "elsewhere"] {
+    // The client library of MariaDB 11 asks 127.0.0.1, and no other address, for no name.
+    let old = scene.primary.value("SELECT VERSION()").starts_with("10.");
+    let names_are_checked = old || flavor::is_mysql();
+    for name in if names_are_checked { vec!["self", "elsewhere"] } else { vec!["self"] } {
         certificates.show(&scene.primary, "server");
         let base = scene.newest_position();
         scene.primary.backlog("shop", 30_000);

@@ -20,8 +20,9 @@ const SPACE_TO_LIVE: u64 = 2 << 20;
 /// Error numbers of memory that was refused: `EE_OUTOFMEMORY`, `ER_OUTOFMEMORY`,
 /// `ER_OUT_OF_RESOURCES`. From the servers' error reference, as those below.
 const NO_MEMORY: [u16; 3] = [5, 1037, 1041];
-/// Threads that could not be started, which under a limit means no memory for their stacks.
-const NO_THREAD: [u16; 2] = [1135, 1202];
+/// Threads that could not be started, which under a limit means no memory for their stacks; the
+/// last is MySQL's for a replica that cannot start its workers.
+const NO_THREAD: [u16; 3] = [1135, 1202, 13117];
 /// A full disk, by name.
 const DISK_FULL: [u16; 2] = [20, 1021];
 /// What a full disk may also be reported as: an error on a write, in the engine, a full table.
@@ -43,7 +44,10 @@ impl Mysqld {
             return shortage;
         }
         match exit {
-            Exit::Status(1 | 3 | 7) if !self.ready => Error::MysqldStart { how, log },
+            Exit::Status(1 | 3 | 7) if !self.ready => match self.lacks_component() {
+                Some(lack) => Error::MysqldStart { how: format!("{how}: {lack}"), log },
+                None => Error::MysqldStart { how, log },
+            },
             Exit::Status(0) => Error::MysqldDied { how: "somebody shut it down".into(), log },
             _ => Error::MysqldDied { how, log },
         }

@@ -138,8 +138,9 @@ pub fn sql(text: &str) -> String {
     WORDS.iter().fold(with_sequences(text), |text, (from, to)| text.replace(from, to))
 }
 
-/// MariaDB's tables `SCHEMA.seq_FIRST_to_LAST` as MySQL can make them up: of digits, in no order,
-/// by any server that applies the statement, whatever its settings are.
+/// MariaDB's tables `SCHEMA.seq_FIRST_to_LAST` as MySQL can make them up: of digits, by any
+/// server that applies the statement, whatever its settings are. (With a limit the order is kept,
+/// in which a table is filled several times as fast.)
 fn with_sequences(text: &str) -> String {
     const DIGITS: &str = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 \
         UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 \
@@ -152,8 +153,11 @@ fn with_sequences(text: &str) -> String {
     let (last, rest) = rest.split_at(end(rest));
     let sum = (0..last.len()).map(|n| format!("d{n}.d * 1{}", "0".repeat(n)));
     let tables = (0..last.len()).map(|n| format!("{DIGITS} AS d{n}"));
+    let number = |text: &str| text.parse::<u32>().expect("a number");
+    let count = number(last) - number(first) + 1;
     format!(
-        "{}(SELECT {} AS seq FROM {} HAVING seq BETWEEN {first} AND {last}) AS numbers{}",
+        "{}(SELECT {} AS seq FROM {} HAVING seq BETWEEN {first} AND {last} ORDER BY seq \
+         LIMIT {count}) AS numbers{}",
         &before[..schema],
         sum.collect::<Vec<_>>().join(" + "),
         tables.collect::<Vec<_>>().join(", "),

@@ -40,7 +40,12 @@ impl Server {
     pub fn start(name: &str, listen: bool, args: &[&str]) -> Server {
         let dir = TempDir::new(name);
         let datadir = dir.path().join("data");
-        template::copy_to(&datadir);
+        // MySQL takes it when the tables are made, and never again.
+        let own = args.iter().copied().find(|a| a.starts_with("--lower-case-table-names"));
+        match own.filter(|_| flavor::is_mysql()) {
+            Some(own) => template::install(&datadir, &[own]),
+            None => template::copy_to(&datadir),
+        }
         Server::launch(name, dir, datadir, template::program(), listen, args)
     }
 

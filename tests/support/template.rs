@@ -66,16 +66,17 @@ fn template() -> PathBuf {
     }
     let half = cache.join("template-half");
     let _ = fs::remove_dir_all(&half);
-    install(&half);
+    install(&half, &[]);
     let _ = fs::remove_dir_all(cache.join("template-tmp"));
     fs::rename(&half, &ready).unwrap();
     ready
 }
 
-fn install(datadir: &Path) {
+/// Makes a data directory; `more` are further options for MySQL.
+pub fn install(datadir: &Path, more: &[&str]) {
     if flavor::is_mysql() {
         let mut command = flavor::initialize_mysql(mariadbd(), datadir);
-        command.args(flavor::always()).args(format());
+        command.args(flavor::always()).args(format()).args(more);
         run_helper(&mut command, "");
         return;
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use mysql::{Conn, OptsBuilder};
 
 use crate::plan::Dice;
-use crate::support::{PATIENCE, Primary, server, wait_until};
+use crate::support::{PATIENCE, Primary, flavor, wait_until};
+use crate::words;
 
 /// Between one statement and the next.
 const PAUSE: Duration = Duration::from_millis(12);
@@ -55,7 +56,7 @@ pub struct Load {
 impl Load {
     /// Fills the primary and goes on writing what `seed` says.
     pub fn start(primary: &Primary, seed: u64) -> Load {
-        primary.sql(BEGIN);
+        words::begin(primary, BEGIN);
         let (stop, calm) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let count = Arc::new(AtomicU64::new(0));
         let granted = Arc::new(AtomicU64::new(0));
@@ -77,11 +78,11 @@ impl Load {
                     continue;
                 }
                 let text = words.next(calmed.load(Ordering::Relaxed));
-                match server::query(&mut session, &text) {
+                match words::run(&mut session, &text) {
                     // Some things are not there, such as the tables outside of InnoDB.
                     Ok(_) => {}
                     Err(mysql::Error::MySqlError(_)) => {
-                        server::query(&mut session, AS_EVER).expect("settings");
+                        words::run(&mut session, AS_EVER).expect("settings");
                     }
                     Err(_) if stopped() => return,
                     Err(e) => panic!("the writer lost its session: {text:.200}: {e}"),
@@ -115,7 +116,7 @@ impl Load {
     pub fn odd(&self, primary: &Primary, odd: bool) {
         primary.sql("DROP DATABASE IF EXISTS odd");
         if odd {
-            primary.sql(ODD);
+            primary.sql(flavor::either(ODD, &ODD.replace("Aria", "MyISAM")));
         }
     }
 }
@@ -148,7 +149,7 @@ impl Words {
         match self.dice.below(if calm { 66 } else { 100 }) {
             0..40 => self.small(),
             40..48 => format!(
-                "UPDATE live.a SET text = SHA1({n}), n = n + 1 WHERE id % 7 = {} ORDER BY id; \
+                "UPDATE live.a SET text = SHA2({n}, 224), n = n + 1 WHERE id % 7 = {} ORDER BY id; \
                  DELETE FROM live.a WHERE id < (SELECT MAX(id) - 1500 FROM live.b) ORDER BY id",
                 n % 7
             ),
@@ -159,7 +160,7 @@ impl Words {
             54..57 => self.large(calm),
             57..64 => format!(
                 "SET SESSION gtid_domain_id = 7; \
-                 INSERT INTO seven.a (n, text) VALUES ({n}, MD5({n})), ({n}, 'more'); \
+                 INSERT INTO seven.a (n, text) VALUES ({n}, SHA2({n}, 224)), ({n}, 'more'); \
                  UPDATE seven.a SET n = n + 1 WHERE id % 5 = 1; \
                  SET SESSION gtid_domain_id = 0"
             ),
@@ -179,7 +180,7 @@ impl Words {
 
     fn small(&mut self) -> String {
         let (n, t) = (self.n, self.dice.pick(&["a", "b"]));
-        format!("INSERT INTO live.{t} (n, text) VALUES ({n}, REPEAT(MD5({n}), 3))")
+        format!("INSERT INTO live.{t} (n, text) VALUES ({n}, REPEAT(SHA2({n}, 224), 3))")
     }
 
     /// Of half a megabyte to a few, as rows or as a statement.
@@ -197,7 +198,7 @@ impl Words {
         };
         format!(
             "SET SESSION binlog_format = '{format}'; BEGIN; \
-             INSERT INTO live.big (n, text) SELECT seq, REPEAT(MD5(seq + {n}), 25) \
+             INSERT INTO live.big (n, text) SELECT seq, REPEAT(SHA2(seq + {n}, 224), 14) \
              FROM live.seq_1_to_{rows}; COMMIT; {then}; SET SESSION binlog_format = 'MIXED'"
         )
     }

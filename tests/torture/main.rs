@@ -15,6 +15,7 @@ mod load;
 mod plan;
 mod proof;
 mod strike;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use load::Load;
 use plan::Round;
 use support::scene::COMMAND_PATIENCE;
-use support::{Replica, Rollforward, Scene, Snapshot, find_program};
+use support::{Replica, Rollforward, Scene, Snapshot, find_program, flavor};
 
 /// Rounds when nobody says how many.
 const ROUNDS: u64 = 20;
@@ -153,7 +154,10 @@ impl Arena {
 fn command(scene: &Scene, name: &str) -> Rollforward {
     let program = scene.command(name);
     match name {
-        "run" | "seed" => program.arg("--mysqld-option=--innodb-log-file-size=16M"),
+        "run" | "seed" => {
+            let size = flavor::option("--innodb-log-file-size=16M").expect("an option");
+            program.arg(format!("--mysqld-option={size}"))
+        }
         _ => program,
     }
 }
@@ -166,7 +170,11 @@ impl Drop for Failing<'_> {
         if std::thread::panicking() {
             let Failing(seed, round) = self;
             eprintln!("--- FAILED: {round:?}");
-            eprintln!("--- again: make torture SEED={seed} ROUND={}", round.number);
+            eprintln!(
+                "--- again: make torture FLAVOR={} SEED={seed} ROUND={}",
+                flavor::name(),
+                round.number
+            );
         }
     }
 }
