@@ -16,6 +16,7 @@ ROUND ?=
 # Of `make demo` and `make torture`: mariadb or mysql.
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite
 
 all:
@@ -62,6 +63,11 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -m 644 man/rollforward.8 $(DESTDIR)$(PREFIX)/share/man/man8/rollforward.8
 	install -m 644 completions/rollforward.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
+	install -d $(UNITS) $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	install -m 644 dist/systemd/*.service dist/systemd/*.timer $(UNITS)
+	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITS)/rollforward*.service
+	install -m 644 dist/systemd/rollforward.sysusers \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
 
 # What the tests do with 20 passes, with 200.
 leaks:

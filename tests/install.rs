@@ -88,6 +88,10 @@ fn make_install_puts_program_page_and_completion_below_destdir() {
         ("usr/bin/rollforward", 0o755),
         ("usr/share/man/man8/rollforward.8", 0o644),
         (completion, 0o644),
+        ("usr/lib/systemd/system/rollforward@.service", 0o644),
+        ("usr/lib/systemd/system/rollforward@.timer", 0o644),
+        ("usr/lib/systemd/system/rollforward-failed@.service", 0o644),
+        ("usr/lib/sysusers.d/rollforward.conf", 0o644),
     ];
     for (name, mode) in expected {
         let meta = fs::metadata(dir.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));

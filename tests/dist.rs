@@ -1,0 +1,169 @@
+//! What `dist` ships for service managers and clusters: clean under systemd's own tools, and in
+//! step with the options, exit statuses and patience of the program.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use support::{Rollforward, TempDir, find_program, run_helper};
+
+const SOON: Duration = Duration::from_secs(30);
+const SERVICE: &str = "dist/systemd/rollforward@.service";
+const FAILED: &str = "dist/systemd/rollforward-failed@.service";
+const CRONJOB: &str = "dist/kubernetes/cronjob.yaml";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+/// The lines of a file that are no comments.
+fn lines(file: &str) -> Vec<String> {
+    let text = read(file);
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    lines.map(String::from).collect()
+}
+
+/// What follows `key` in the one line that begins with it.
+#[track_caller]
+fn value(file: &str, key: &str) -> String {
+    let lines = lines(file);
+    let found: Vec<&str> = lines.iter().filter_map(|l| l.strip_prefix(key)).collect();
+    assert_eq!(found.len(), 1, "{key} in {file}: {found:?}");
+    found[0].trim().to_string()
+}
+
+fn help(command: &str) -> String {
+    Rollforward::new([command, "--help"]).run_to_end(SOON).expect(0).stdout
+}
+
+/// The default that the help of `run` has in brackets behind an option, in seconds.
+#[track_caller]
+fn default_of(option: &str) -> u64 {
+    let help = help("run");
+    let line = help.lines().find(|l| l.trim_start().starts_with(option)).expect(option);
+    let (_, text) = line.rsplit_once('[').expect(line);
+    seconds(text.trim_end_matches(']'))
+}
+
+/// `7min`, `5m`, `30s` or `420`.
+#[track_caller]
+fn seconds(text: &str) -> u64 {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text[..text.len() - unit.len()].parse().expect(text);
+    match unit {
+        "" | "s" => number,
+        "m" | "min" => number * 60,
+        _ => panic!("unknown unit in {text}"),
+    }
+}
+
+/// The `--options` in a text.
+fn options(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+    words.filter(|w| w.starts_with("--") && !w.ends_with('-')).map(String::from).collect()
+}
+
+/// The keys of the group `[rollforward]` in a text, as options.
+fn keys(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().map(str::trim).skip_while(|l| *l != "[rollforward]").skip(1);
+    let group = lines.take_while(|l| !l.starts_with(['[', '.']) && *l != "---");
+    let entries = group.filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once('='));
+    entries.map(|(key, _)| format!("--{}", key.trim())).collect()
+}
+
+#[track_caller]
+fn assert_known(file: &str, command: &str, used: &BTreeSet<String>) {
+    let known = options(&help(command));
+    assert!(!used.is_empty(), "no options in {file}");
+    let unknown: Vec<_> = used.difference(&known).collect();
+    assert!(unknown.is_empty(), "{file}: '{command}' does not know {unknown:?}");
+}
+
+/// Says loudly that a test is skipped; panics where `CI` is set.
+fn missing(program: &str) -> bool {
+    if find_program(program).is_some() || Path::new("/bin").join(program).exists() {
+        return false;
+    }
+    assert!(std::env::var_os("CI").is_none(), "{program} is not installed: 'make deps'");
+    let line = format!("\n*** SKIPPED, {program} is not installed ('make deps'): the units ***\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    true
+}
+
+#[test]
+fn installed_units_are_clean_under_systemd_analyze_and_in_a_sandbox() {
+    if missing("systemd-analyze") || missing("make") {
+        return;
+    }
+    // The units name the program where it is installed, and verify looks for it there.
+    let dir = TempDir::new("units");
+    let mut make = Command::new("make");
+    make.arg("-C").arg(root()).args(["install", "DESTDIR="]);
+    make.arg(format!("PREFIX={}", dir.path().display()));
+    make.arg(format!("BIN={}", env!("CARGO_BIN_EXE_rollforward")));
+    run_helper(make.env_remove("MAKEFLAGS"), "");
+    let units = dir.path().join("lib/systemd/system");
+    let at = |name: &str| units.join(name);
+    let mut verify = Command::new("systemd-analyze");
+    // Ends 0 only if there is nothing to say about these; the page is not installed for `man`.
+    verify.args(["verify", "--recursive-errors=no", "--man=no"]).args([
+        at("rollforward@.service"),
+        at("rollforward@.timer"),
+        at("rollforward-failed@.service"),
+    ]);
+    run_helper(&mut verify, "");
+    for name in ["rollforward@.service", "rollforward-failed@.service"] {
+        // The exposure must be under 3.0, of 10.
+        let mut security = Command::new("systemd-analyze");
+        security.args(["security", "--no-pager", "--offline=true", "--threshold=29"]).arg(at(name));
+        let said = run_helper(&mut security, "");
+        assert!(said.contains("Overall exposure level"), "{said}");
+    }
+}
+
+#[test]
+fn options_named_in_dist_and_in_the_example_of_the_page_are_known() {
+    for (file, command) in [(SERVICE, "run"), (FAILED, "status")] {
+        let start = value(file, "ExecStart=");
+        assert!(start.contains(&format!("/rollforward {command} ")), "{start}");
+        assert_known(file, command, &options(&start));
+    }
+    assert_known(CRONJOB, "run", &options(&lines(CRONJOB).join("\n")));
+    let image = "dist/container/Containerfile";
+    assert_known(image, "run", &options(&value(image, "CMD ")));
+    for file in ["dist/rollforward.cnf", CRONJOB, "man/rollforward.8"] {
+        assert_known(file, "run", &keys(&read(file)));
+    }
+}
+
+#[test]
+fn unit_and_cronjob_give_up_on_the_same_statuses() {
+    let numbers = |text: &str| -> BTreeSet<u8> {
+        let words = text.split(|c: char| !c.is_ascii_digit()).filter(|w| !w.is_empty());
+        words.map(|w| w.parse().unwrap()).collect()
+    };
+    let unit = numbers(&value(SERVICE, "RestartPreventExitStatus="));
+    let cronjob = lines(CRONJOB).join("\n");
+    let (_, rest) = cronjob.split_once("action: FailJob\n").expect("a rule that fails the job");
+    let (_, rest) = rest.split_once("values:").expect("its statuses");
+    assert_eq!(numbers(rest.lines().next().unwrap()), unit);
+    assert_eq!(unit, BTreeSet::from([1, 2, 3]));
+}
+
+#[test]
+fn service_managers_have_more_patience_than_the_program() {
+    // A stop: the server's shutdown, one query, and the 30 seconds that a killed one may take.
+    let stop = default_of("--shutdown-timeout") + default_of("--ping-timeout") + 30;
+    assert!(seconds(&value(SERVICE, "TimeoutStopSec=")) > stop);
+    assert!(seconds(&value(CRONJOB, "terminationGracePeriodSeconds:")) > stop);
+    assert!(seconds(&value(SERVICE, "WatchdogSec=")) > 2 * default_of("--ping-timeout"));
+}
