@@ -6,8 +6,8 @@ CARGO ?= cargo
 # test files at once as there are cores.
 TEST_THREADS ?= 3
 # The servers the tests run on: `mariadb` is the machine's own; or one that scripts/servers
-# unpacks, or a directory whose bin holds another one. All of them without any.
-TEST_SERVER ?=
+# unpacks, or a directory whose bin holds another one. `make test-all` takes all of them.
+TEST_SERVER ?= mariadb
 TEST_FLAGS ?=
 # Of `make torture`; without SEED the clock says one, without ROUND all are done.
 ROUNDS ?= 200
@@ -37,6 +37,9 @@ check:
 test:
 	scripts/deps --quiet
 	TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite $(TEST_SERVER)
+
+test-all:
+	$(MAKE) test TEST_SERVER=
 
 test-mysql:
 	$(MAKE) test TEST_SERVER=mysql-9.7
@@ -80,4 +83,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test test-mysql torture demo install fuzz leaks clean
+.PHONY: all deps check test test-all test-mysql torture demo install fuzz leaks clean

@@ -109,6 +109,13 @@ impl Checkpoint {
         }
     }
 
+    /// The time left of the step in work, where more is known of it than done and total tell.
+    pub fn expect(&mut self, left: Option<Duration>) {
+        if let Some(meter) = &mut self.meter {
+            meter.expect(left);
+        }
+    }
+
     /// Where the pass is, in a line for people: the step in work, or else the phase.
     pub fn headline(&self) -> String {
         match &self.meter {

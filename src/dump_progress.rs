@@ -4,23 +4,24 @@
 //! table. So a table that was left behind counts whole, and the one in work with the share of its
 //! rows that were loaded. The dumping client tells on its standard error (`--verbose`) which
 //! table it is at. Tables are weighed by what loading them costs, else the estimate is wrong by
-//! much where a table of long rows comes before one of many indexes.
+//! much where a table of long rows comes before one of many indexes; and the time left follows
+//! what those loaded so far have cost.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use crate::pace::{Made, Pace};
 use crate::tables::{Table, Tables};
 
 /// What both servers' clients say when they begin a table.
 const BEGINS: &str = "-- Retrieving table structure for table ";
 
-/// What loading a row costs beyond its bytes, and a byte of a secondary index, in bytes of data.
-/// Fitted to three tables loaded into MariaDB 10.11 (short rows, long rows, a random index):
-/// 13 to 22 s, 2.2 s, 10 to 15 s for 52, 176 and 85 MB of data, 1.5, 0.14 and 0.8 million rows,
-/// 38, 0 and 94 MB of indexes.
-const ROW: u64 = 400;
-const INDEX_BYTE: u64 = 5;
+/// What loading a byte of rows, a row, a byte of a secondary index and a table cost, in bytes of
+/// rows. Measured on MariaDB 10.11: tables of long rows, of short ones and with indexes took 0.08 s
+/// for a MB of rows, 4.9 s for a million rows, 0.27 s for a MB of indexes.
+const COST: Made = [1.0, 65.0, 3.5, 300_000.0];
 
 /// What tells how far a dump is.
 pub struct DumpProgress {
@@ -29,12 +30,15 @@ pub struct DumpProgress {
     read: u64,
     /// Tables that the dump has not come to, last one first.
     waiting: Vec<(String, Table)>,
-    /// Weight of the tables left behind, of all.
-    left_behind: u64,
-    weight: u64,
+    /// What the tables left behind are made of, and all.
+    left_behind: Made,
+    all: Made,
     current: Option<Table>,
-    /// Rows that were loaded before the current table.
+    /// When the current table was begun, and the rows that were loaded before.
+    began: Instant,
     rows_before: u64,
+    /// What the tables left behind took.
+    pace: Pace,
     /// Bytes of all tables.
     total: u64,
 }
@@ -47,21 +51,26 @@ impl DumpProgress {
             said,
             read: 0,
             waiting: tables.iter().rev().map(|(t, facts)| (name(t), facts.clone())).collect(),
-            left_behind: 0,
-            weight: tables.values().map(weight).sum(),
+            left_behind: Made::default(),
+            all: tables.values().map(made).fold(Made::default(), plus),
             current: None,
+            began: Instant::now(),
             rows_before: 0,
+            pace: Pace::default(),
             total: tables.values().map(|t| t.bytes).sum(),
         }
     }
 
-    /// Bytes done, of how many, once `rows` rows were loaded in all. The total is what the
-    /// primary's statistics say, so it is an estimate.
-    pub fn measure(&mut self, rows: Option<u64>) -> (u64, u64) {
+    /// Bytes done, of how many, and the time left, as far as it is known; `rows` were loaded in
+    /// all, at `now`. The total is what the primary's statistics say, so it is an estimate.
+    pub fn measure(&mut self, rows: Option<u64>, now: Instant) -> (u64, u64, Option<Duration>) {
         for line in self.new_lines().lines() {
             let Some(name) = line.strip_prefix(BEGINS) else { continue };
-            self.left_behind += self.current.take().as_ref().map_or(0, weight);
-            self.rows_before = rows.unwrap_or(0);
+            if let Some(table) = self.current.take() {
+                self.left_behind = plus(self.left_behind, made(&table));
+                self.pace.took(made(&table), now.duration_since(self.began).as_secs_f64());
+            }
+            (self.rows_before, self.began) = (rows.unwrap_or(0), now);
             self.current = self.take(name.trim_end_matches("..."));
         }
         let share = |table: &Table| match rows {
@@ -71,9 +80,19 @@ impl DumpProgress {
             }
             _ => 0.0,
         };
-        let current = self.current.as_ref().map_or(0.0, |t| weight(t) as f64 * share(t));
-        let part = (self.left_behind as f64 + current) / self.weight.max(1) as f64;
-        ((self.total as f64 * part.min(1.0)) as u64, self.total)
+        let part = |t: &Table| made(t).map(|n| n * share(t));
+        let current = self.current.as_ref().map_or(Made::default(), part);
+        let done = plus(self.left_behind, current);
+        let rest = std::array::from_fn(|n| (self.all[n] - done[n]).max(0.0));
+        let in_work = (current, now.duration_since(self.began).as_secs_f64());
+        let left = match current.iter().any(|n| *n > 0.0) {
+            true => self.pace.seconds(COST, in_work, rest),
+            // What was begun just now tells nothing yet.
+            false => self.pace.seconds(COST, (current, 0.0), rest),
+        };
+        let left = left.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let part = cost(done) / cost(self.all).max(1.0);
+        ((self.total as f64 * part.min(1.0)) as u64, self.total, left)
     }
 
     /// The next table of that name: the client does not say of which schema, but goes through
@@ -99,8 +118,16 @@ impl DumpProgress {
     }
 }
 
-fn weight(table: &Table) -> u64 {
-    table.bytes + ROW * table.rows + INDEX_BYTE * table.index_bytes
+fn made(table: &Table) -> Made {
+    [table.bytes as f64, table.rows as f64, table.index_bytes as f64, 1.0]
+}
+
+fn plus(a: Made, b: Made) -> Made {
+    std::array::from_fn(|n| a[n] + b[n])
+}
+
+fn cost(made: Made) -> f64 {
+    COST.iter().zip(made).map(|(cost, n)| cost * n).sum()
 }
 
 #[cfg(test)]
@@ -111,27 +138,34 @@ mod tests {
     fn tables_left_behind_count_whole_and_the_one_in_work_by_its_rows() {
         let table =
             |rows, bytes, index_bytes| Table { rows, bytes, index_bytes, ..Table::default() };
-        // Weights of 2000, 8000 and 0.
+        // The first costs a quarter of the second; the third next to nothing.
         let tables = Tables::from([
-            ("a.t".to_string(), table(4, 400, 0)),
-            ("b.t".to_string(), table(10, 1000, 600)),
+            ("a.t".to_string(), table(4 << 20, 400 << 20, 0)),
+            ("b.t".to_string(), table(16 << 20, 1600 << 20, 0)),
             ("c.empty".to_string(), table(0, 0, 0)),
         ]);
         let said = std::env::temp_dir().join(format!("rollforward-dp-{}", std::process::id()));
         let mut text = "-- Connecting to db1...\n".to_string();
         std::fs::write(&said, &text).unwrap();
         let mut progress = DumpProgress::new(&tables, said.clone());
-        assert_eq!(progress.measure(Some(0)), (0, 1400));
+        let start = Instant::now();
+        let at = |progress: &mut DumpProgress, rows, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            let (done, total, left) = progress.measure(rows, now);
+            assert_eq!(total, 2000 << 20);
+            ((done + (1 << 19)) >> 20, left.map(|l| l.as_secs_f64().round() as u64))
+        };
+        assert_eq!(at(&mut progress, Some(0), 0), (0, None));
         text += "-- Retrieving table structure for table t...\n-- Retrieving rows...\n";
         std::fs::write(&said, &text).unwrap();
-        assert_eq!(progress.measure(Some(0)), (0, 1400));
-        assert_eq!(progress.measure(Some(2)), (140, 1400));
-        assert_eq!(progress.measure(Some(40)), (280, 1400), "statistics may be old");
+        assert_eq!(at(&mut progress, Some(0), 1), (0, None));
+        assert_eq!(at(&mut progress, Some(2 << 20), 11), (200, Some(90)));
+        assert_eq!(at(&mut progress, Some(40 << 20), 21).0, 400, "statistics may be old");
         text += "-- Retrieving table structure for table t...\n";
         std::fs::write(&said, &text).unwrap();
-        assert_eq!(progress.measure(Some(40)), (280, 1400));
-        assert_eq!(progress.measure(Some(45)), (840, 1400));
-        assert_eq!(progress.measure(None), (280, 1400));
+        assert_eq!(at(&mut progress, Some(40 << 20), 21), (400, Some(80)));
+        assert_eq!(at(&mut progress, Some(48 << 20), 61), (1200, Some(40)));
+        assert_eq!(at(&mut progress, None, 62).0, 400);
         std::fs::remove_file(&said).unwrap();
     }
 }

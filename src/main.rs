@@ -34,6 +34,7 @@ mod mysqld_options;
 mod notify;
 mod option_file;
 mod options;
+mod pace;
 mod packs;
 mod pair;
 mod partial;

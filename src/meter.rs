@@ -40,6 +40,8 @@ pub struct Meter {
     /// Two points of the past; the rate is counted from the older one.
     older: (Instant, u64),
     newer: (Instant, u64),
+    /// The time left as somebody else knows it.
+    expected: Option<Duration>,
     logged: Instant,
     drawn: Option<Instant>,
 }
@@ -54,6 +56,7 @@ impl Meter {
             total: None,
             older: (now, 0),
             newer: (now, 0),
+            expected: None,
             logged: now,
             drawn: None,
         }
@@ -74,6 +77,11 @@ impl Meter {
         }
     }
 
+    /// The time left, where the rate is not all there is to it.
+    pub fn expect(&mut self, left: Option<Duration>) {
+        self.expected = left;
+    }
+
     /// Units a second; `None` when nothing was done yet.
     fn rate(&self, now: Instant) -> Option<f64> {
         let seconds = now.duration_since(self.older.0).as_secs_f64();
@@ -83,6 +91,9 @@ impl Meter {
 
     /// The time left, as far as one can tell.
     pub fn left(&self, now: Instant) -> Option<Duration> {
+        if self.expected.is_some() {
+            return self.expected;
+        }
         let missing = self.total?.saturating_sub(self.done) as f64;
         Duration::try_from_secs_f64(missing / self.rate(now)?).ok()
     }

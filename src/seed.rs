@@ -9,7 +9,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{
     client_options, complaint, dump_command, dump_error, errno_of, load_command, output, spawn,
@@ -242,8 +242,9 @@ impl<'a> Pipe<'a> {
         let wait = Wait { every: Duration::from_secs(1), patience: patience.stall };
         let ended = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
             let rows = pipe.rows().map(|rows| rows.saturating_sub(before));
-            let (done, total) = progress.measure(rows);
+            let (done, total, left) = progress.measure(rows, Instant::now());
             checkpoint.measure("dump", Unit::Bytes, done, Some(total));
+            checkpoint.expect(left);
             // The total is an estimate: past it, the bytes of the dump still show that it moves.
             if std::mem::replace(&mut written, pipe.dump.written()) != written {
                 checkpoint.progressed();
