@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read() {
-        let path = std::env::temp_dir().join(format!("rollforward-cp-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("rf-unit-cp-{}", std::process::id()));
         let mut checkpoint = Checkpoint::begin(&path);
         checkpoint.set("position", "0-1-5");
         checkpoint.set("message", "it's\na 'test'");

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_statement_that_failed_is_not_passed_on_and_hides_no_error() {
-        let path = std::env::temp_dir().join(format!("rollforward-say-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("rf-unit-say-{}", std::process::id()));
         let said = |text: &str| {
             fs::write(&path, text).unwrap();
             let complaint = complaint(&path);

@@ -144,7 +144,7 @@ mod tests {
             ("b.t".to_string(), table(16 << 20, 1600 << 20, 0)),
             ("c.empty".to_string(), table(0, 0, 0)),
         ]);
-        let said = std::env::temp_dir().join(format!("rollforward-dp-{}", std::process::id()));
+        let said = std::env::temp_dir().join(format!("rf-unit-dp-{}", std::process::id()));
         let mut text = "-- Connecting to db1...\n".to_string();
         std::fs::write(&said, &text).unwrap();
         let mut progress = DumpProgress::new(&tables, said.clone());

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_second_is_told_who_holds_it_and_gets_it_after_the_drop() {
-        let path = std::env::temp_dir().join(format!("rollforward-lock-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("rf-unit-lock-{}", std::process::id()));
         std::fs::write(&path, "pid 1 (left by a dead process, and a longer text than ours is)")
             .unwrap();
         let first = lock_file(&path, "rollforward run").unwrap();

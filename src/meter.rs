@@ -19,7 +19,7 @@ const DRAW: Duration = Duration::from_millis(250);
 
 /// Less time left than this is not said in numbers: what comes last (the last parcel of a slow
 /// worker, the last table's indexes) is no longer like the average.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(10);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ struct Mount(PathBuf);
 
 impl Mount {
     fn new(name: &str, files: &[(&str, &str)]) -> Mount {
-        let name = format!("rollforward-cgroup-{name}-{}", std::process::id());
+        let name = format!("rf-unit-cgroup-{name}-{}", std::process::id());
         let mount = Mount(std::env::temp_dir().join(name));
         for (path, text) in files {
             mount.write(path, text);

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn only_what_changed_since_the_last_of_the_log_is_in_doubt() {
-        let data = std::env::temp_dir().join(format!("rollforward-doubt-{}", std::process::id()));
+        let data = std::env::temp_dir().join(format!("rf-unit-doubt-{}", std::process::id()));
         fs::create_dir_all(data.join("shop")).unwrap();
         fs::create_dir_all(data.join("#innodb_redo")).unwrap();
         let now = SystemTime::now();
