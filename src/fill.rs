@@ -187,6 +187,7 @@ impl Attempts<'_> {
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.ping_timeout,
             needs_grant_tables: self.its_version.as_ref().is_some_and(Version::needs_grant_tables),
+            data_size: self.bases.current().map(|base| base.manifest.size),
         }
     }
 

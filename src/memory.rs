@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 /// Bytes of the buffer pool: a quarter of what may be used, within these bounds.
 const SMALLEST_POOL: u64 = 32 << 20;
 const LARGEST_POOL: u64 = 4 << 30;
+/// Bytes of the pool that little data is given all the same.
+const ENOUGH_POOL: u64 = 128 << 20;
 /// Bytes of each of the buffers for tables of other engines, within these bounds.
 const SMALLEST_BUFFER: u64 = 1 << 20;
 const LARGEST_BUFFER: u64 = 128 << 20;
@@ -33,6 +35,17 @@ pub struct Buffers {
     pub pool: u64,
     /// Each of the others: MyISAM's and Aria's.
     pub other: u64,
+}
+
+impl Buffers {
+    /// A pool larger than all data costs at each start what a server does for each page of it.
+    /// Data that doubles in one catch-up still fits.
+    fn for_data(mut self, data: Option<u64>) -> Buffers {
+        if let Some(data) = data {
+            self.pool = self.pool.min(data.saturating_mul(2).max(ENOUGH_POOL));
+        }
+        self
+    }
 }
 
 /// One memory cgroup and the names that its version gives to things.
@@ -175,10 +188,10 @@ fn count_kills(cgroups: &[Cgroup], vmstat: &str) -> u64 {
     }
 }
 
-/// The sizes of the private mysqld's buffers.
-pub fn buffers() -> Buffers {
+/// The sizes of the private mysqld's buffers, for `data` bytes of files if that is known.
+pub fn buffers(data: Option<u64>) -> Buffers {
     let room = own_cgroups().iter().filter_map(Cgroup::room).min();
-    sizes(&read("/proc/meminfo"), room, limit_of_space(&read("/proc/self/limits")))
+    sizes(&read("/proc/meminfo"), room, limit_of_space(&read("/proc/self/limits"))).for_data(data)
 }
 
 /// A quarter of the room in our cgroups or of the machine's available memory for the pool, a 32nd

@@ -51,6 +51,8 @@ pub struct Setup {
     pub call_timeout: Duration,
     /// Without its grant tables it would not do all that may come by replication.
     pub needs_grant_tables: bool,
+    /// Bytes of the data it is started on, if there is any yet.
+    pub data_size: Option<u64>,
 }
 
 impl Setup {
@@ -85,7 +87,7 @@ impl Setup {
             arg.push(at);
             arg
         };
-        let buffers = memory::buffers();
+        let buffers = memory::buffers(self.data_size);
         command
             .arg("--no-defaults")
             .arg(path("--datadir=", self.data()))

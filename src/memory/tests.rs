@@ -139,8 +139,19 @@ fn buffers_follow_the_tightest_of_machine_cgroup_and_address_space() {
 }
 
 #[test]
+fn a_pool_is_not_much_larger_than_the_data() {
+    let info = "MemAvailable:    8388608 kB\n";
+    let pool = |room, data| sizes(info, room, None).for_data(data).pool / MIB;
+    assert_eq!(pool(None, None), 2048);
+    assert_eq!(pool(None, Some(10 * MIB)), 128);
+    assert_eq!(pool(None, Some(300 * MIB)), 600);
+    assert_eq!(pool(None, Some(u64::MAX)), 2048);
+    assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 55);
+}
+
+#[test]
 fn this_machine_gives_an_answer() {
-    let Buffers { pool, other } = buffers();
+    let Buffers { pool, other } = buffers(None);
     assert!((SMALLEST_POOL..=LARGEST_POOL).contains(&pool), "{pool}");
     assert!((SMALLEST_BUFFER..=LARGEST_BUFFER).contains(&other), "{other}");
 }

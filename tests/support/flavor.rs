@@ -111,6 +111,9 @@ pub fn always() -> &'static [&'static str] {
             "--enforce-gtid-consistency=ON",
             "--mysqlx=OFF",
             "--secure-file-priv=NULL",
+            // They spin, and there are few cores.
+            "--innodb-log-writer-threads=OFF",
+            "--sync-binlog=0",
         ]
     } else {
         &[]
