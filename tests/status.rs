@@ -318,13 +318,8 @@ fn a_base_older_than_half_of_what_the_primary_keeps_is_warned_of() {
     let ended = scene.run().expect(0);
     assert!(!ended.stderr.contains(warning), "young; {ended}");
     // Thirteen hours old by its manifest, which is more than half a day.
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let old = rfc3339(now.as_secs() - 13 * 3600);
     let newest = scene.backups().pop().unwrap();
-    support::repository::edit_manifest(&scene.repo, &newest, |lines| {
-        let line = lines.iter_mut().find(|l| l.starts_with("data_as_of ")).unwrap();
-        *line = format!("data_as_of {old}");
-    });
+    support::repository::set_age(&scene.repo, &newest, 13 * 3600);
     keep(&scene.primary, 2);
     let ended = scene.command("run").args(["--max-failures=0", "--mysqld=/bin/false"]);
     let ended = ended.run_to_end(COMMAND_PATIENCE).expect(1);
@@ -333,11 +328,4 @@ fn a_base_older_than_half_of_what_the_primary_keeps_is_warned_of() {
     let ended = scene.run().expect(0).says(&format!("{newest} is 13h"));
     let ended = ended.says("and the primary keeps its binary logs for 1d: ");
     assert_eq!(ended.stderr.matches(warning).count(), 1, "{ended}");
-}
-
-/// By the system's own means.
-fn rfc3339(seconds: u64) -> String {
-    let mut date = std::process::Command::new("date");
-    date.args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("@{seconds}")]);
-    support::run_helper(&mut date, "").trim().to_string()
 }

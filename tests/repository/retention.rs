@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::Scene;
 use crate::support::repository::{
-    all_packs, copy, edit_manifest, hex, manifest, pack_path, packs_of, tree,
+    all_packs, copy, hex, manifest, pack_path, packs_of, set_age, tree,
 };
 use crate::{LONG, PATIENCE, need_server, on, states};
 
@@ -26,13 +26,8 @@ impl Chain {
             scene.run().expect(0);
         }
         let names: [String; 4] = scene.backups().try_into().unwrap();
-        let now = std::time::SystemTime::now();
-        let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         for (name, age) in names.iter().zip([30 * DAY, 20 * DAY, 10 * DAY, DAY / 24]) {
-            edit_manifest(&scene.repo, name, |lines| {
-                let line = lines.iter_mut().find(|l| l.starts_with("data_as_of ")).unwrap();
-                *line = format!("data_as_of {}", rfc3339(now - age));
-            });
+            set_age(&scene.repo, name, age);
         }
         Chain { scene, names }
     }
@@ -48,24 +43,6 @@ impl Chain {
         let there = |n: &&usize| repo.join("backups").join(&self.names[**n - 1]).exists();
         [1, 2, 3, 4].iter().filter(there).map(usize::to_string).collect()
     }
-}
-
-/// The days since 1970 as a date: by counting, since it is for tests only.
-fn rfc3339(seconds: u64) -> String {
-    let leap = |y: u64| y.is_multiple_of(4) && !y.is_multiple_of(100) || y.is_multiple_of(400);
-    let (mut year, mut days) = (1970, seconds / DAY);
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let months = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= months[month] {
-        days -= months[month];
-        month += 1;
-    }
-    let (h, m, s) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
-    format!("{year}-{:02}-{:02}T{h:02}:{m:02}:{s:02}Z", month + 1, days + 1)
 }
 
 /// Every pack there is, is one that a manifest names, and the other way round.

@@ -31,6 +31,9 @@ pub const CLONE: Account = Account { user: "rf_clone", grants: "BACKUP_ADMIN, RE
 /// What a [`Replica`] of the tests logs in with.
 const COMPARE: Account = Account { user: "rf_compare", grants: "REPLICATION SLAVE" };
 
+/// What makes a server a primary.
+const LOGGING: [&str; 3] = ["--log-bin=binlog", "--sync-binlog=0", "--gtid-strict-mode=ON"];
+
 /// A real primary on 127.0.0.1: binary log with GTIDs, from the first transaction on.
 pub struct Primary(Server);
 
@@ -42,12 +45,16 @@ impl Primary {
 
     /// Starts one with further options.
     pub fn start_with(name: &str, args: &[&str]) -> Primary {
-        let mut all = vec!["--log-bin=binlog", "--sync-binlog=0", "--gtid-strict-mode=ON"];
-        all.extend_from_slice(args);
+        let all = [&LOGGING, args].concat();
         let primary = Primary(Server::start(name, true, &all));
         // From the start and in the binary log, so that it is in every copy alike.
         primary.create_account(COMPARE);
         primary
+    }
+
+    /// Starts one on a copy of another one's data directory, with the accounts and logs in it.
+    pub fn start_copy(name: &str, from: &Path) -> Primary {
+        Primary(Server::start_copy(name, from, true, &LOGGING))
     }
 
     /// A primary without binary log, of no use to us.

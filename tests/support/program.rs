@@ -22,7 +22,17 @@ pub struct Rollforward {
     scratch: Option<PathBuf>,
 }
 
+/// The program that is tested.
+const BINARY: &str = env!("CARGO_BIN_EXE_rollforward");
+
 impl Rollforward {
+    /// Tells one build of the program from another.
+    pub fn build() -> String {
+        use std::os::unix::fs::MetadataExt as _;
+        let m = std::fs::metadata(BINARY).unwrap();
+        format!("{}.{:09}", m.mtime(), m.mtime_nsec())
+    }
+
     /// The program with these arguments and no others.
     pub fn new<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Rollforward {
         Rollforward::default().args(args)
@@ -68,7 +78,7 @@ impl Rollforward {
     #[track_caller]
     pub fn spawn(&self) -> Running {
         let mut line: Vec<OsString> = self.wrapper.clone();
-        line.push(env!("CARGO_BIN_EXE_rollforward").into());
+        line.push(BINARY.into());
         line.extend(self.args.iter().cloned());
         let mut command = Command::new(&line[0]);
         super::flavor::path_for(&mut command);

@@ -34,6 +34,26 @@ pub fn edit_manifest(repo: &Path, backup: &str, edit: impl FnOnce(&mut Vec<Strin
     fs::write(repo.join("backups").join(backup), seal(&body)).unwrap();
 }
 
+/// Lets a backup be so many seconds old.
+#[track_caller]
+pub fn set_age(repo: &Path, backup: &str, age: u64) {
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    edit_manifest(repo, backup, |lines| {
+        for key in ["data_as_of", "started", "finished"] {
+            let line = lines.iter_mut().find(|l| l.starts_with(&format!("{key} "))).unwrap();
+            *line = format!("{key} {}", rfc3339(now - age));
+        }
+    });
+}
+
+/// By the system's own means.
+fn rfc3339(seconds: u64) -> String {
+    let mut date = Command::new("date");
+    date.args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("@{seconds}")]);
+    run_helper(&mut date, "").trim().to_string()
+}
+
 /// Lines of a manifest with the last one that belongs to them.
 pub fn seal(body: &str) -> String {
     format!("{body}end {}\n", hex(&Sha256::digest(body)))

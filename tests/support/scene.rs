@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::program::dump_scratch;
 use super::{
     Checkpoint, DUMP, NIGHTLY, Outcome, Primary, Replica, Rollforward, Server, TempDir,
-    assert_same, find_program, flavor, processes_under, snapshot,
+    assert_same, find_program, flavor, processes_under, repository, snapshot, template,
 };
 
 /// The patience with one command of the program.
@@ -39,6 +39,10 @@ impl Scene {
         let primary = Primary::start_with("primary", primary_args);
         primary.create_account(NIGHTLY);
         primary.create_account(DUMP);
+        Scene::around(name, primary)
+    }
+
+    fn around(name: &str, primary: Primary) -> Scene {
         let dir = TempDir::new(name);
         let at = |name: &str| dir.path().join(name);
         let (repo, scratch) = (at("repo"), at("scratch"));
@@ -48,28 +52,27 @@ impl Scene {
         Scene { primary, repo, scratch, nightly, dump, dir }
     }
 
-    /// A scene with two small filled tables and a first backup.
+    /// A scene with two small filled tables and a first backup: a copy of one that this build of
+    /// the program has seeded once, as if that had been just now.
     #[track_caller]
     pub fn seeded(name: &str) -> Scene {
-        let mut scene = Scene::new(name);
-        scene.primary.fill("shop", 2, 2000);
-        scene.seed_somehow();
-        scene
-    }
-
-    /// A first backup where it does not matter how it was made: on MySQL, whose empty servers take
-    /// their time, it is of the stopped primary's own files.
-    #[track_caller]
-    pub fn seed_somehow(&mut self) {
-        if !flavor::is_mysql() {
-            self.seed();
-            return;
+        let from = template::made_once("seeded", &Rollforward::build(), |half| {
+            let mut scene = Scene::new("seeding");
+            scene.primary.fill("shop", 2, 2000);
+            scene.seed();
+            scene.primary.stop();
+            fs::create_dir(half).unwrap();
+            template::copy(scene.primary.datadir(), &half.join("primary"));
+            template::copy(&scene.repo, &half.join("repo"));
+            template::copy(&scene.scratch, &half.join("scratch"));
+        });
+        let scene = Scene::around(name, Primary::start_copy("primary", &from.join("primary")));
+        template::copy(&from.join("repo"), &scene.repo);
+        template::copy(&from.join("scratch"), &scene.scratch);
+        for backup in scene.backups() {
+            repository::set_age(&scene.repo, &backup, 0);
         }
-        self.primary.stop();
-        let from = format!("dir:{}", self.primary.datadir().display());
-        let seed = self.command("seed").args(["--from", &from]);
-        seed.run_to_end(COMMAND_PATIENCE).expect(0);
-        self.primary.restart();
+        scene
     }
 
     /// A path of its own in the scene's directory.

@@ -49,6 +49,14 @@ impl Server {
         Server::launch(name, dir, datadir, template::program(), listen, args)
     }
 
+    /// A server on a copy of a data directory that was shut down, as itself.
+    pub fn start_copy(name: &str, from: &Path, listen: bool, args: &[&str]) -> Server {
+        let dir = TempDir::new(name);
+        let datadir = dir.path().join("data");
+        template::copy(from, &datadir);
+        Server::launch(name, dir, datadir, template::program(), listen, args)
+    }
+
     /// A server on an existing data directory, say a restored one: without network, not
     /// replicating, read-only, with its grant tables. Reach it by [`Server::sql`].
     pub fn start_on(datadir: &Path) -> Server {

@@ -1,4 +1,4 @@
-//! One freshly installed data directory for all tests of a build, copied for each server.
+//! What is made once and copied for each test: a freshly installed data directory, and more.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -36,15 +36,26 @@ pub fn server(program: &Path) -> Command {
 
 /// Copies the template to `datadir`, which must not exist; makes the template if need be.
 pub fn copy_to(datadir: &Path) {
-    let template = template();
-    let mut copy = Command::new("cp");
-    copy.args(["-a", "--sparse=always", "--reflink=auto", "--"]).arg(&template).arg(datadir);
-    run_helper(&mut copy, "");
+    let template = made_once("template", "1", |half| {
+        install(half, &[]);
+        let _ = fs::remove_dir_all(half.with_file_name("template-tmp"));
+    });
+    copy(&template, datadir);
     // Each server makes its own uuid.
     let _ = fs::remove_file(datadir.join("auto.cnf"));
 }
 
-fn template() -> PathBuf {
+/// Copies a directory with all that is in it; `to` must not exist.
+#[track_caller]
+pub fn copy(from: &Path, to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--sparse=always", "--reflink=auto", "--"]).arg(from).arg(to);
+    run_helper(&mut copy, "");
+}
+
+/// The directory that `make` makes, for this server and whatever else `key` stands for; it is
+/// there already if a test has asked for it before, in this process or another.
+pub fn made_once(what: &str, key: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(cache).unwrap();
     let version = run_helper(mariadbd().arg("--version"), "");
@@ -57,17 +68,22 @@ fn template() -> PathBuf {
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c))
         .collect();
-    let ready = cache.join(format!("template-{version}-1"));
+    let series = format!("{what}-{version}-");
+    let ready = cache.join(format!("{series}{key}"));
     // Held until the function returns; another test process waits here meanwhile.
-    let lock = File::create(cache.join("template.lock")).unwrap();
+    let lock = File::create(cache.join(format!("{what}.lock"))).unwrap();
     lock.lock().unwrap();
     if ready.exists() {
         return ready;
     }
-    let half = cache.join("template-half");
+    for old in fs::read_dir(cache).unwrap().flatten() {
+        if old.file_name().to_string_lossy().starts_with(&series) {
+            let _ = fs::remove_dir_all(old.path());
+        }
+    }
+    let half = cache.join(format!("{what}-half"));
     let _ = fs::remove_dir_all(&half);
-    install(&half, &[]);
-    let _ = fs::remove_dir_all(cache.join("template-tmp"));
+    make(&half);
     fs::rename(&half, &ready).unwrap();
     ready
 }
