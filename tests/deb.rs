@@ -1,22 +1,28 @@
 //! `make deb`: what the package holds, lintian's opinion of it, and its life from installation to
-//! purge in a root of its own: the machine's, below an overlay that nobody else sees.
+//! purge in a root of its own.
 
+#[path = "deb/root.rs"]
+mod root;
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
-use support::{TempDir, die_with_us, end, find_program, is_root, run_helper};
+use root::Root;
+use support::{Scene, TempDir, find_program, flavor, run_helper};
 
 const HIGHER: &str = "99.1-1";
+/// The machine may have had it, too, or have policies of its own about services.
+const CLEAN: &str = "dpkg -P rollforward 2>&1; userdel rollforward 2>&1 || true
+    rm -rf /etc/rollforward /var/lib/rollforward /backup /usr/sbin/policy-rc.d";
 const UNITS: [&str; 3] =
     ["rollforward@.service", "rollforward@.timer", "rollforward-failed@.service"];
 
-fn root() -> &'static Path {
+fn sources() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -40,7 +46,7 @@ fn missing(programs: &[&str]) -> bool {
 /// Builds the package of our own binary in `dir`; `words` stand before `scripts/deb`.
 fn build(words: &str, dir: &Path) -> PathBuf {
     let mut sh = Command::new("sh");
-    sh.args(["-euc", &format!("{words} scripts/deb \"$1\""), "sh"]).arg(dir).current_dir(root());
+    sh.args(["-euc", &format!("{words} scripts/deb \"$1\""), "sh"]).arg(dir).current_dir(sources());
     sh.env("BIN", env!("CARGO_BIN_EXE_rollforward"));
     for name in ["MAKEFLAGS", "DEB_VERSION", "DEBFULLNAME", "DEBEMAIL", "SOURCE_DATE_EPOCH"] {
         sh.env_remove(name);
@@ -97,7 +103,7 @@ fn everything_that_make_install_installs_is_in_the_package() {
     }
     let dir = TempDir::new("staged");
     let mut make = Command::new("make");
-    make.arg("-C").arg(root()).args(["install", "PREFIX=/usr"]);
+    make.arg("-C").arg(sources()).args(["install", "PREFIX=/usr"]);
     make.arg(format!("DESTDIR={}", dir.path().display()));
     make.arg(format!("BIN={}", env!("CARGO_BIN_EXE_rollforward")));
     run_helper(make.env_remove("MAKEFLAGS"), "");
@@ -166,83 +172,6 @@ fn its_fields_are_those_of_the_program_and_its_crates_are_named() {
     }
 }
 
-/// The machine's root below an overlay, in a mount namespace that lives as long as this.
-struct Root {
-    holder: Child,
-    _dir: TempDir,
-}
-
-impl Root {
-    /// None, said loudly, where that is not allowed. `packages` is its `/mnt`.
-    fn new(packages: &Path) -> Option<Root> {
-        const SETUP: &str = r#"
-            mount -t tmpfs -o mode=755 tmpfs "$1"
-            mkdir "$1/upper" "$1/work" "$1/root"
-            mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
-            cd "$1/root"
-            mkdir -p mnt
-            mount --bind "$2" mnt
-            mount --rbind /proc proc
-            mount --rbind /dev dev
-            mount -t tmpfs -o mode=755 tmpfs run
-            mount -t tmpfs -o mode=1777 tmpfs tmp
-            echo ready
-            exec chroot . cat
-        "#;
-        let dir = TempDir::new("root");
-        let mut unshare = Command::new("unshare");
-        if !is_root() {
-            unshare.args(["--user", "--map-root-user", "--map-auto"]);
-        }
-        unshare.args(["--mount", "--propagation", "private", "sh", "-euc", SETUP, "sh"]);
-        unshare.arg(dir.path()).arg(packages).stdin(Stdio::piped()).stdout(Stdio::piped());
-        die_with_us(&mut unshare);
-        let mut holder = unshare.spawn().expect("unshare");
-        let mut line = String::new();
-        let _ = BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line);
-        let root = Root { holder, _dir: dir };
-        if line != "ready\n" {
-            skipped("no mount namespace with an overlay is allowed here");
-            return None;
-        }
-        Some(root)
-    }
-
-    /// What the shell says to it, in the root. Panics unless it ends 0.
-    #[track_caller]
-    fn sh(&self, script: &str) -> String {
-        let mut nsenter = Command::new("nsenter");
-        nsenter.arg(format!("--target={}", self.holder.id()));
-        if !is_root() {
-            nsenter.arg("--user");
-        }
-        nsenter.args(["--mount", "--root", "--wd", "sh", "-euc", script]);
-        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        run_helper(nsenter.env("PATH", path).env("LC_ALL", "C"), "")
-    }
-
-    /// Everything that is the administrator's or the data's: names, owners, modes, content.
-    #[track_caller]
-    fn theirs(&self) -> String {
-        self.sh("cd /; find etc/rollforward var/lib/rollforward backup -printf '%p %u:%g %m\n' | sort
-                 find etc/rollforward var/lib/rollforward backup -type f -exec sha256sum {} + | sort")
-    }
-
-    #[track_caller]
-    fn no_trace_of_the_program(&self) {
-        self.sh("for file in /usr/bin/rollforward /usr/lib/systemd/system/rollforward*\
-                 /usr/lib/sysusers.d/rollforward* /usr/share/doc/rollforward; do
-                     [ ! -e $file ] || { echo $file; exit 1; }
-                 done");
-    }
-}
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        end(&mut self.holder);
-    }
-}
-
 /// What the machine itself knows of a package, a user and files by our name.
 fn outside() -> String {
     let script =
@@ -264,7 +193,6 @@ fn it_is_installed_upgraded_removed_and_purged_and_data_stays() {
     let higher = build(&format!("DEB_VERSION={HIGHER}"), packages.path());
     fs::rename(higher, packages.path().join("higher.deb")).unwrap();
     let Some(root) = Root::new(packages.path()) else { return };
-    // A machine that may have had it, too, and policies about services of its own.
     root.sh(
         "dpkg -P rollforward 2>&1; userdel rollforward 2>&1 || true; rm -f /usr/sbin/policy-rc.d
              rm -rf /etc/rollforward /var/lib/rollforward /backup",
@@ -355,4 +283,36 @@ fn it_is_installed_upgraded_removed_and_purged_and_data_stays() {
 
     drop(root);
     assert_eq!(outside(), before, "the machine itself was touched");
+}
+
+#[test]
+fn the_installed_program_makes_a_backup_as_its_user_and_purge_leaves_it() {
+    need_server!();
+    // Another server lies where that user may not be able to go.
+    if flavor::chosen().bin.is_some() || missing(&["dpkg", "unshare", "nsenter", "setpriv"]) {
+        return;
+    }
+    let scene = Scene::new("deb-pass");
+    scene.primary.fill("shop", 2, 200);
+    let packages = TempDir::new("packages");
+    fs::copy(package(), packages.path().join("first.deb")).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_rollforward"), packages.path().join("rollforward")).unwrap();
+    let account = fs::read_to_string(&scene.dump).unwrap();
+    let options = "[rollforward]\nrepo=/backup/db1\nscratch=/var/lib/rollforward/db1\n\
+                   first-backup=dump\njobs=2\n";
+    fs::write(packages.path().join("db1.cnf"), format!("{account}\n{options}")).unwrap();
+    let Some(root) = Root::new(packages.path()) else { return };
+    root.sh(CLEAN);
+    root.sh("dpkg -i /mnt/first.deb
+             install -m 640 -g rollforward /mnt/db1.cnf /etc/rollforward/db1.cnf
+             install -d -o rollforward -g rollforward -m 700 /backup");
+    // As cron would, without a unit. Nothing in between, so that it dies with us.
+    root.sh("exec setpriv --reuid=rollforward --regid=rollforward --init-groups --pdeathsig=KILL \
+             rollforward run --defaults-file=/etc/rollforward/db1.cnf 2>&1");
+    assert_eq!(root.sh("find /backup/db1/backups -type f -printf '%u %m\n'"), "rollforward 600\n");
+    let backups = root.sh("cd /backup; find . -type f -exec sha256sum {} + | sort");
+    root.sh("dpkg -P rollforward");
+    root.no_trace_of_the_program();
+    assert_eq!(root.sh("cd /backup; find . -type f -exec sha256sum {} + | sort"), backups);
+    root.sh("/mnt/rollforward verify --repo=/backup/db1 2>&1; [ -f /etc/rollforward/db1.cnf ]");
 }
