@@ -17,7 +17,8 @@ ROUND ?=
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
+	scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm
 
 all:
 	$(CARGO) build --release --locked
@@ -34,8 +35,9 @@ check:
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
 	mandoc -Tlint -Wwarning man/rollforward.8
 
+# lintian comes with a hundred small packages; its test is skipped without, except in CI.
 test:
-	scripts/deps --quiet
+	scripts/deps --quiet $(if $(CI),--deb)
 	TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite $(TEST_SERVER)
 
 test-all:
@@ -72,6 +74,15 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -m 644 dist/systemd/rollforward.sysusers \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
 
+# A package for Debian below target/deb, of another BIN as with install; its test runs lintian.
+deb:
+	scripts/deps --quiet --deb
+	BIN='$(BIN)' CARGO='$(CARGO)' scripts/deb
+
+deb-check:
+	scripts/deps --quiet --deb
+	$(CARGO) test --locked --test deb
+
 # What the tests do with 20 passes, with 200.
 leaks:
 	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test leaks -- --nocapture
@@ -83,4 +94,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test test-all test-mysql torture demo install fuzz leaks clean
+.PHONY: all deps check test test-all test-mysql torture demo install deb deb-check fuzz leaks clean
