@@ -7,7 +7,6 @@
 mod support;
 
 mod ends;
-mod examples;
 mod facts;
 
 use std::collections::BTreeMap;

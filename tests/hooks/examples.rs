@@ -1,1 +1,0 @@
-//! The examples that are shipped for scripts.
