@@ -80,5 +80,7 @@ fn noted(dir: &Path, hook: &str) -> BTreeMap<String, String> {
     let path = dir.join(format!("{hook}.env"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let pairs = text.lines().filter_map(|l| l.strip_prefix("ROLLFORWARD_")?.split_once('='));
+    // The harness has some of its own.
+    let pairs = pairs.filter(|(k, _)| !k.starts_with("TEST_") && *k != "KEEP" && *k != "PASSES");
     pairs.map(|(k, v)| (k.to_string(), v.to_string())).collect()
 }
