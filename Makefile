@@ -18,13 +18,14 @@ FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite
-SCRIPTS += dist/examples/nightly.sh dist/examples/after-webhook.sh
 
 all:
 	$(CARGO) build --release --locked
 
 deps:
 	scripts/deps
+
+SCRIPTS += dist/examples/nightly.sh dist/examples/after-webhook.sh
 
 check:
 	scripts/deps --quiet
