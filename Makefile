@@ -26,6 +26,8 @@ all:
 deps:
 	scripts/deps
 
+SCRIPTS += dist/examples/nightly.sh dist/examples/after-webhook.sh
+
 check:
 	scripts/deps --quiet
 	$(CARGO) fmt --check

@@ -29,7 +29,8 @@ const MESSAGE_BYTES: usize = 500;
 /// What a checkpoint says: its keys and values in the order of the contract.
 pub type Facts = BTreeMap<String, String>;
 
-const KEYS: [&str; 19] = [
+/// The keys that a pass writes, after `format`.
+pub const KEYS: [&str; 19] = [
     "state",
     "phase",
     "cause",
@@ -188,13 +189,14 @@ impl Checkpoint {
         self.written + if self.moved { OFTEN } else { SELDOM }
     }
 
-    /// The last word: `state` is `done`, `failed` or `stopped`. Written durably.
+    /// The last word: `state` is `done`, `failed` or `stopped`. Written durably, and never again.
     pub fn end(&mut self, state: &str, exit_status: u8) {
         self.measured();
         self.set("state", state);
         self.set("exit_status", exit_status);
         self.forget_mysqld();
         self.write(true);
+        self.path = None;
     }
 
     fn write(&mut self, durably: bool) {

@@ -1,14 +1,16 @@
 //! The commands: options in, a call of the room that does the work, an exit status out.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::adopt::Source;
 use crate::advice;
 use crate::clock::short;
 use crate::error::{Error, Home, Result, bytes, system_text};
+use crate::files::is_program;
 use crate::handover;
+use crate::hooks::{Hook, Hooks};
 use crate::listing;
 use crate::logger::last_words;
 use crate::options::Options;
@@ -123,6 +125,16 @@ fn plan(options: &Options) -> Result<Plan> {
     // What is adopted needs no primary.
     let primary = if source.is_some() { options.primary()? } else { primary(options)? };
     let stall = options.duration("stall-timeout", MINUTE * 10)?;
+    let hooks = Hooks {
+        hooks: options.hooks()?.into_iter().map(|(n, w)| Hook::new(n, w)).collect::<Result<_>>()?,
+        timeout: options.duration("hook-timeout", MINUTE * 10)?,
+        variables: vec![
+            ("command", options.command.into()),
+            ("repo", repo.clone().into()),
+            ("scratch", scratch.clone().into()),
+            ("checkpoint", checkpoint.clone().into()),
+        ],
+    };
     Ok(Plan {
         repo,
         scratch,
@@ -152,6 +164,7 @@ fn plan(options: &Options) -> Result<Plan> {
         level: options.compression_level()?,
         keep_scratch: options.switch("keep-scratch"),
         allow_upgrade: options.switch("allow-upgrade"),
+        hooks,
     })
 }
 
@@ -187,11 +200,6 @@ fn server_program(named: Option<PathBuf>) -> Result<PathBuf> {
         .flat_map(|name| places.iter().map(move |p| p.join(name)))
         .find(|p| is_program(p))
         .ok_or_else(|| Error::config("no mariadbd or mysqld found: install one or use --mysqld"))
-}
-
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 fn absolute(path: PathBuf) -> PathBuf {

@@ -21,6 +21,7 @@ mod files;
 mod fill;
 mod gtid;
 mod handover;
+mod hooks;
 mod install;
 mod listing;
 mod lock;
@@ -67,6 +68,7 @@ mod upgrade;
 mod usage;
 mod verify;
 mod watched;
+mod words;
 
 #[cfg(test)]
 mod tests;

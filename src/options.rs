@@ -18,6 +18,10 @@ use crate::primary::Primary;
 use crate::retention::Policy;
 use crate::seed::First;
 use crate::usage::{COMMANDS, OPTIONS, belongs, help, version};
+use crate::words;
+
+/// The options that name a command to run.
+const HOOKS: [&str; 4] = ["before", "after", "after-success", "after-failure"];
 
 /// What the command line asks for.
 pub enum Request {
@@ -221,11 +225,14 @@ impl Options {
         for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;
         }
-        for name in ["poll-interval", "ping-timeout", "start-timeout", "shutdown-timeout"] {
+        for name in
+            ["poll-interval", "ping-timeout", "start-timeout", "shutdown-timeout", "hook-timeout"]
+        {
             if self.duration(name, Duration::MAX)?.is_zero() {
                 return Err(Error::config(format!("--{name} must be longer than 0")));
             }
         }
+        self.hooks()?;
         self.max_failures()?;
         self.jobs()?;
         self.compression_level()?;
@@ -235,6 +242,16 @@ impl Options {
             self.primary()?;
         }
         crate::mysqld_options::check(self.mysqld_options())
+    }
+
+    /// `--before`, `--after` and the like: the option and the words of its command.
+    ///
+    /// # Errors
+    /// Names the option whose command is malformed. Not the command: it may hold a secret.
+    pub fn hooks(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
+        let given = HOOKS.iter().filter_map(|name| Some((*name, self.text(name)?)));
+        let wrong = |name, why| Error::config(format!("malformed command for --{name}: {why}"));
+        given.map(|(n, t)| Ok((n, words::split(t).map_err(|why| wrong(n, why))?))).collect()
     }
 
     /// The last value of an option.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::adopt::Source;
 use crate::error::{Error, Result};
+use crate::hooks::Hooks;
 use crate::primary::Primary;
 use crate::retention::Policy;
 use crate::seed::{First, Patience};
@@ -53,6 +54,8 @@ pub struct Plan {
     pub keep_scratch: bool,
     /// `--allow-upgrade`.
     pub allow_upgrade: bool,
+    /// `--before` and the like.
+    pub hooks: Hooks,
 }
 
 /// Neither directory may lie in the other.

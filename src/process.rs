@@ -121,6 +121,11 @@ impl Child {
         }
     }
 
+    /// Sends a signal to all of its group, which may outlive it for a moment.
+    pub fn signal_group(&self, signal: i32) {
+        let _ = sys::kill(-(self.pid() as i32), signal);
+    }
+
     /// Kills it and all of its group, and reaps it. The kernel may need a moment to free its
     /// memory; what waits in there, for a disk that does not answer or in a frozen cgroup, does
     /// not end at all: after [`DYING`] it is left alone, once and for all, and `None` comes back.

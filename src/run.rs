@@ -1,8 +1,9 @@
 //! The pass: the order of its steps, and the one way out whatever happens.
 //!
 //! Lock, look at what is there, attempts until the goal is reached or the breaker gives up,
-//! store, prune, clean up. A stop travels up to [`run`] as an error like any other; what an end
-//! leaves behind (scratch data, checkpoint) is decided in [`conclude`] alone.
+//! store, prune, clean up, with the user's hooks around it. A stop travels up to [`run`] as an
+//! error like any other; what an end leaves behind (scratch data, checkpoint) is decided in
+//! [`conclude`] alone.
 
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             return Ok(Done::NothingDue);
         }
         attempts.bases.check_room()?;
+        attempts.check_base()?;
+        plan.hooks.before(attempts.supervisor())?;
         let reached = attempts.reach_goal()?;
         let stored = store(plan, attempts, repo, lock)?;
         let looked_over = attempts.bases.any_passed_over();
@@ -61,6 +64,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
 /// As [`run`].
 pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "seed", |attempts, repo, lock| {
+        plan.hooks.before(attempts.supervisor())?;
         match &plan.source {
             Some(source) => attempts.adopt(source)?,
             None => attempts.reach_goal().map(drop)?,
@@ -160,18 +164,26 @@ fn conclude(
             if checkpoint.get("cause").is_none() {
                 checkpoint.set("cause", "backup-damaged");
             }
-            let cause = checkpoint.get("cause").unwrap_or_default();
-            log::warn!("{cause}: a backup is stored, but look; exit status {status}");
             checkpoint.end("done", status);
         }
         Err(e) => {
             checkpoint.set("cause", e.cause());
-            let said = advice::with(e);
-            checkpoint.set("message", &said);
+            checkpoint.set("message", advice::with(e));
             let stopped = matches!(e, Error::Interrupted { .. });
             checkpoint.end(if stopped { "stopped" } else { "failed" }, status);
-            log::error!("{}: {said}; exit status {status}", e.cause());
         }
+    }
+    if !matches!(result, Ok(Done::NothingDue)) {
+        plan.hooks.after(supervisor, status);
+    }
+    // After all that a hook says: the last line is the one that is looked for.
+    match &result {
+        Ok(_) if status == 0 => {}
+        Ok(_) => {
+            let cause = supervisor.checkpoint.get("cause").unwrap_or_default();
+            log::warn!("{cause}: a backup is stored, but look; exit status {status}");
+        }
+        Err(e) => log::error!("{}: {}; exit status {status}", e.cause(), advice::with(e)),
     }
     status
 }

@@ -56,10 +56,10 @@ impl Signals {
         self.stop.map(|(first, _)| first)
     }
 
-    /// Did a second one come, so that patience is over?
-    pub fn hurry(&mut self) -> bool {
+    /// How many came that ask for a stop: a second one means that patience is over.
+    pub fn stops(&mut self) -> u32 {
         self.stop();
-        self.stop.is_some_and(|(_, count)| count > 1)
+        self.stop.map_or(0, |(_, count)| count)
     }
 
     /// Blocks until a signal or a waker's byte arrives or `timeout` is over, and forgets what

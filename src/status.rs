@@ -224,7 +224,9 @@ fn running(
     now: Timestamp,
     remarks: &mut Remarks,
 ) {
-    let (phase, pid) = (fact(facts, "phase"), fact(facts, "pid"));
+    // None before its first one, as when a hook runs.
+    let phase = facts.get("phase").map_or("starting", String::as_str);
+    let pid = fact(facts, "pid");
     let for_long = |key: &str| since(facts, key, now).unwrap_or_default();
     if !alive {
         let text = format!("the pass (pid {pid}) is gone in its phase {phase} without a last word");

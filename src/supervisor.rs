@@ -58,6 +58,8 @@ pub struct Supervisor {
     notifier: Notifier,
     /// A stop is under way: the first signal no longer ends waits, a second one does.
     stopping: bool,
+    /// So many signals no longer end waits.
+    obeyed: u32,
 }
 
 impl Supervisor {
@@ -69,7 +71,7 @@ impl Supervisor {
         let signals = Signals::install()
             .map_err(|source| Error::Io { doing: "install signal handlers".into(), source })?;
         let (checkpoint, notifier) = (Checkpoint::none(), Notifier::start());
-        Ok(Supervisor { signals, poll, checkpoint, notifier, stopping: false })
+        Ok(Supervisor { signals, poll, checkpoint, notifier, stopping: false, obeyed: 1 })
     }
 
     /// For worker threads, to end a wait when they are done.
@@ -103,6 +105,19 @@ impl Supervisor {
     pub fn begin_stopping(&mut self) {
         self.stopping = true;
         self.notifier.stopping();
+    }
+
+    /// From here on no signal ends the pass, which is over: each further one ends the wait at
+    /// hand. Says how many came so far.
+    pub fn obey(&mut self) -> u32 {
+        self.stopping = true;
+        self.obeyed = self.signals.stops();
+        self.obeyed
+    }
+
+    /// Did another signal come since?
+    pub fn is_told_again(&mut self) -> bool {
+        self.signals.stops() > self.obeyed
     }
 
     /// Everybody is told where the pass is.
@@ -161,7 +176,7 @@ impl Supervisor {
             self.beat();
             let over = wait.patience.map(|p| moved + p);
             let now = Instant::now();
-            if over.is_some_and(|o| now >= o) || (self.stopping && self.signals.hurry()) {
+            if over.is_some_and(|o| now >= o) || (self.stopping && self.is_told_again()) {
                 return Ok(None);
             }
             let until = next_look.min(next_ping).min(next_care).min(self.checkpoint.due());

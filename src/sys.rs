@@ -104,6 +104,15 @@ pub fn second_handle(fd: RawFd) -> io::Result<UnixStream> {
     Ok(unsafe { UnixStream::from_raw_fd(second) })
 }
 
+/// Lets reads of `file`, a pipe, never wait.
+pub fn set_nonblocking(file: &File) -> io::Result<()> {
+    // SAFETY: fcntl takes plain numbers.
+    let flags = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
+        .map(drop)
+}
+
 /// Waits until a read of `file` would say something, its end included; `false` after `patience`.
 pub fn wait_readable(file: &File, patience: Duration) -> io::Result<bool> {
     let mut asked = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
