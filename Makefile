@@ -5,9 +5,9 @@ CARGO ?= cargo
 # Most tests wait for servers most of the time. So many of each test file at once, and as many
 # test files at once as there are cores.
 TEST_THREADS ?= 3
-# The servers the tests run on: `mariadb` is the machine's own; or one that scripts/servers
-# unpacks, or a directory whose bin holds another one. `make test-all` takes all of them.
-TEST_SERVER ?= mariadb
+# The servers the tests run on, all without a name: `mariadb` is the machine's own; or one that
+# scripts/servers unpacks, or a directory whose bin holds another one.
+TEST_SERVER ?=
 TEST_FLAGS ?=
 # Of `make torture`; without SEED the clock says one, without ROUND all are done.
 ROUNDS ?= 200
@@ -41,12 +41,6 @@ check:
 test:
 	scripts/deps --quiet $(if $(CI),--deb)
 	TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite $(TEST_SERVER)
-
-test-all:
-	$(MAKE) test TEST_SERVER=
-
-test-mysql:
-	$(MAKE) test TEST_SERVER=mysql-9.7
 
 # Rounds of kills on a primary that is written to: `make torture ROUNDS=200 SEED=7`. A round that
 # failed is had again by SEED and ROUND. On MySQL with FLAVOR=mysql.
@@ -96,4 +90,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test test-all test-mysql torture demo install deb deb-check fuzz leaks clean
+.PHONY: all deps check test torture demo install deb deb-check fuzz leaks clean
