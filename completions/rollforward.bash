@@ -44,7 +44,7 @@ _rollforward() {
         --mysqld-user --mysqld-option --first-backup --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
-        --checkpoint --verbose --quiet --log-file --help --version'
+        --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
     local switches=' --keep-scratch --allow-upgrade --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
@@ -83,7 +83,7 @@ _rollforward() {
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         ;;
-    --defaults-file | --password-file | --mysqld | --checkpoint | --log-file)
+    --defaults-file | --password-file | --mysqld | --checkpoint | --metrics-file | --log-file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;

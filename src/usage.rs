@@ -51,6 +51,7 @@ pub const OPTIONS: &[Spec] = &[
     setting("keep-scratch", "", "leave the scratch data after success"),
     Spec { commands: &["run"], ..setting("allow-upgrade", "", "let a newer series of mysqld upgrade the data for good") },
     setting("checkpoint", "FILE", "where the checkpoint is kept [SCRATCH/checkpoint]"),
+    setting("metrics-file", "FILE", "metrics of a pass, for node_exporter (textfile collector)"),
     Spec { commands: &["status"], ..setting("max-age", "D", "the newest backup must be younger") },
     Spec { commands: &["list", "verify", "status"], ..setting("json", "", "machine-readable") },
     Spec { commands: &["prune"], ..setting("dry-run", "", "say what would go, remove nothing") },
