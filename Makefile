@@ -17,13 +17,14 @@ ROUND ?=
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite scripts/promtool
 
 all:
 	$(CARGO) build --release --locked
 
 deps:
 	scripts/deps
+	scripts/promtool
 
 check:
 	scripts/deps --quiet
@@ -71,6 +72,8 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITS)/rollforward*.service
 	install -m 644 dist/systemd/rollforward.sysusers \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
+	install -d $(DESTDIR)$(PREFIX)/share/rollforward
+	install -m 644 dist/monitoring/rollforward.* $(DESTDIR)$(PREFIX)/share/rollforward
 
 # What the tests do with 20 passes, with 200.
 leaks:
