@@ -17,11 +17,14 @@ use support::{
     Checkpoint, PASSWORD, PATIENCE, Proxy, Rollforward, Running, Scene, run_helper, wait_for,
 };
 
-/// A metrics file as read: samples by name, each with its labels.
+/// Labels and value.
+type Sample = (BTreeMap<String, String>, f64);
+
+/// A metrics file as read: samples by name.
 #[derive(Debug)]
 struct Metrics {
     text: String,
-    samples: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>,
+    samples: BTreeMap<String, Vec<Sample>>,
 }
 
 impl Metrics {
@@ -29,7 +32,7 @@ impl Metrics {
     #[track_caller]
     fn parse(text: &str) -> Metrics {
         assert!(text.ends_with('\n'), "it does not end with a line: {text:?}");
-        let mut samples: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
         for line in text.lines().filter(|l| !l.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').expect(line);
             let (name, labels) =
