@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 
 use support::monitoring::{dist, names, page_names, promtool, promtool_missing, root};
-use support::repository::{Json, edit_manifest, pack_path, packs_of};
+use support::repository::{Json, all_packs, edit_manifest, pack_path};
 use support::scene::COMMAND_PATIENCE;
 use support::small_disk::SmallDisk;
 use support::{Outcome, PATIENCE, Proxy, Rollforward, Scene, TempDir, run_helper};
@@ -296,8 +296,7 @@ fn faults_of_repository_and_disk_raise_their_patterns() {
     pass.kill(libc::SIGTERM);
     raises(&pass.finish(COMMAND_PATIENCE).expect(143), &["Stopped"]);
 
-    let newest = scene.backups().pop().unwrap();
-    for pack in packs_of(&scene.repo, &newest) {
+    for pack in all_packs(&scene.repo) {
         fs::write(pack_path(&scene.repo, &pack), "spoilt").unwrap();
     }
     let ended = run().run_to_end(COMMAND_PATIENCE).expect(1).says("backup-damaged: ");
