@@ -18,15 +18,15 @@ FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
-	scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm
+	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
+	dist/examples/nightly.sh dist/examples/after-webhook.sh
 
 all:
 	$(CARGO) build --release --locked
 
 deps:
 	scripts/deps
-
-SCRIPTS += dist/examples/nightly.sh dist/examples/after-webhook.sh
+	scripts/promtool
 
 check:
 	scripts/deps --quiet
@@ -69,6 +69,8 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITS)/rollforward*.service
 	install -m 644 dist/systemd/rollforward.sysusers \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
+	install -d $(DESTDIR)$(PREFIX)/share/rollforward
+	install -m 644 dist/monitoring/rollforward.* $(DESTDIR)$(PREFIX)/share/rollforward
 
 # A package for Debian below target/deb, of another BIN as with install; its test runs lintian.
 deb:

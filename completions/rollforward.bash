@@ -45,7 +45,7 @@ _rollforward() {
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
-        --checkpoint --verbose --quiet --log-file --help --version'
+        --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
     local switches=' --keep-scratch --allow-upgrade --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
@@ -84,7 +84,8 @@ _rollforward() {
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         ;;
-    --defaults-file | --password-file | --mysqld | --checkpoint | --log-file | --before | --after*)
+    --defaults-file | --password-file | --mysqld | --checkpoint | --metrics-file | --log-file | \
+        --before | --after*)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;

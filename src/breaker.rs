@@ -47,7 +47,6 @@ impl Breaker {
     }
 
     /// Where it stands.
-    #[cfg(test)]
     pub fn state(&self) -> State {
         self.state
     }

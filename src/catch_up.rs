@@ -201,6 +201,7 @@ impl Chase<'_> {
                 if forgotten > 0 {
                     log::info!("moves again after {forgotten} failures, at {at}");
                     checkpoint.set("failures", 0);
+                    checkpoint.metrics.breaker(breaker.state());
                     checkpoint.clear("cause");
                     checkpoint.clear("message");
                 }

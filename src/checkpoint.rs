@@ -6,15 +6,14 @@
 //! it is a witness, not the work. Keys and their meaning: the contract.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::clock::Timestamp;
 use crate::files;
 use crate::meter::{Meter, Unit};
+use crate::metrics::Metrics;
 use crate::terminal;
 
 /// At most this often while something moves.
@@ -60,6 +59,8 @@ pub struct Checkpoint {
     moved: bool,
     warned: bool,
     meter: Option<Meter>,
+    /// The same for a monitor; written when the checkpoint is, but not as often.
+    pub metrics: Metrics,
 }
 
 impl Checkpoint {
@@ -73,6 +74,7 @@ impl Checkpoint {
             moved: false,
             warned: false,
             meter: None,
+            metrics: Metrics::none(),
         }
     }
 
@@ -136,6 +138,7 @@ impl Checkpoint {
         self.measured();
         log::debug!("phase {phase}");
         self.set("phase", phase);
+        self.metrics.phase(Some(phase));
         self.clear("bytes_done");
         self.clear("bytes_total");
         self.progressed();
@@ -195,6 +198,7 @@ impl Checkpoint {
         self.set("state", state);
         self.set("exit_status", exit_status);
         self.forget_mysqld();
+        self.metrics.phase(None);
         self.write(true);
         self.path = None;
     }
@@ -203,8 +207,9 @@ impl Checkpoint {
         self.set("updated", Timestamp::now().rfc3339());
         self.written = Instant::now();
         self.moved = false;
+        self.metrics.write(&self.facts, durably);
         let Some(path) = &self.path else { return };
-        if let Err(e) = replace(path, &self.text(), durably)
+        if let Err(e) = files::replace(path, &self.text(), 0o600, durably)
             && !std::mem::replace(&mut self.warned, true)
         {
             log::warn!("cannot write the checkpoint {}: {e}", path.display());
@@ -264,30 +269,6 @@ pub fn parse(text: &str) -> Result<Facts, String> {
     Ok(facts)
 }
 
-/// Replaces `path` by a file with `text`, whole or not at all; private to us.
-///
-/// # Errors
-/// What the system said.
-pub fn replace(path: &Path, text: &str, durably: bool) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    // Never into what is there already, as a link or a pipe: the directory may belong to the
-    // private mysqld's user.
-    let _ = fs::remove_file(&new);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    if durably {
-        file.sync_all()?;
-    }
-    fs::rename(&new, path)?;
-    if durably && let Some(parent) = path.parent() {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
-}
-
 /// One line in single quotes, at most 500 bytes with them.
 fn message(text: &str) -> String {
     let clean: String =
@@ -302,6 +283,7 @@ fn message(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_written_can_be_read() {

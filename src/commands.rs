@@ -118,6 +118,12 @@ fn plan(options: &Options) -> Result<Plan> {
         None => scratch.join("checkpoint"),
     };
     let log_file = options.path("log-file").map(absolute);
+    let metrics = options.path("metrics-file").map(absolute);
+    if metrics.as_ref() == Some(&checkpoint) {
+        return Err(Error::config(
+            "--metrics-file names the checkpoint: it needs a file of its own",
+        ));
+    }
     let (first, source) = match options.command {
         "seed" => from(options)?,
         _ => (options.first_backup()?, None),
@@ -138,8 +144,9 @@ fn plan(options: &Options) -> Result<Plan> {
     Ok(Plan {
         repo,
         scratch,
-        others: log_file.into_iter().chain([checkpoint.clone()]).collect(),
+        others: log_file.into_iter().chain(metrics.clone()).chain([checkpoint.clone()]).collect(),
         checkpoint,
+        metrics,
         primary,
         source,
         program: server_program(options.path("mysqld"))?,

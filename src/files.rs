@@ -6,7 +6,7 @@
 //! a link in its place meanwhile. Who may be followed where is the caller's business.
 
 use std::fs::{self, File, OpenOptions, ReadDir};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -88,6 +88,37 @@ pub fn read_given(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 fn too_long(most: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {most} bytes"))
+}
+
+/// Replaces `path` by a file with `text` and these permissions, whole or not at all. Until then it
+/// is `path` with `.new` behind it.
+pub fn replace(path: &Path, text: &str, mode: u32, durably: bool) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    // Never into what is there already, as a link or a pipe: the directory may belong to the
+    // private mysqld's user.
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    let written = (|| {
+        // Whatever the umask takes away.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())?;
+        if durably {
+            file.sync_all()?;
+        }
+        fs::rename(&new, path)
+    })();
+    if let Err(e) = written {
+        // Half of it, on a full disk, is of no use to anybody.
+        let _ = fs::remove_file(&new);
+        return Err(e);
+    }
+    if durably && let Some(parent) = path.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Opens a directory itself, not what a symbolic link in its place points to.

@@ -100,6 +100,7 @@ impl Attempts<'_> {
         self.scratch.set_stage(Stage::Ready, Some(name))?;
         self.data = Data::Fresh;
         self.progress.restart();
+        self.supervisor.checkpoint.metrics.restored += restored.written;
         log::info!(
             "restored {name}: {} files, {}, {} written, in {}",
             restored.files,

@@ -18,6 +18,8 @@ pub struct Plan {
     pub scratch: PathBuf,
     /// `--checkpoint`.
     pub checkpoint: PathBuf,
+    /// `--metrics-file`.
+    pub metrics: Option<PathBuf>,
     /// Other files of ours that may lie in the scratch directory.
     pub others: Vec<PathBuf>,
     /// Where to replicate from.

@@ -13,7 +13,9 @@ use crate::backup::{self, Stored};
 use crate::checkpoint::{self, Checkpoint};
 use crate::clock::short;
 use crate::error::{Error, Home, Result, bytes};
+use crate::inventory::Inventory;
 use crate::listing;
+use crate::metrics::Metrics;
 use crate::partial::Header;
 use crate::plan::{Plan, check_apart};
 use crate::pool::{self, Gauge};
@@ -99,7 +101,12 @@ fn pass(
         }
     };
     supervisor.checkpoint = Checkpoint::begin(&plan.checkpoint);
+    if let Some(path) = &plan.metrics {
+        supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), before.as_ref());
+    }
+    let mut inventory = Inventory::new(&repo);
     let result = (|| {
+        inventory.take(supervisor)?;
         repo.sweep_tmp(&lock)?;
         scratch.sweep(supervisor)?;
         let fresh = command == "seed";
@@ -120,7 +127,7 @@ fn pass(
         (repo.root(), Home::Repository),
     ];
     let result = result.map_err(|e: Error| e.placed(&known));
-    Ok(conclude(plan, supervisor, &mut scratch, result))
+    Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, result))
 }
 
 /// The one way out: what stays in the scratch directory, the checkpoint's last word, the log's
@@ -129,6 +136,7 @@ fn conclude(
     plan: &Plan,
     supervisor: &mut Supervisor,
     scratch: &mut Scratch,
+    inventory: &mut Inventory,
     result: Result<Done>,
 ) -> u8 {
     let status = match &result {
@@ -153,6 +161,11 @@ fn conclude(
         log::warn!("scratch directory {}: {e}", scratch.root().display());
     }
     scratch.tidy();
+    if supervisor.checkpoint.metrics.wanted() {
+        // It is on its way out, whatever comes now.
+        supervisor.begin_stopping();
+        let _ = inventory.take(supervisor);
+    }
     let checkpoint = &mut supervisor.checkpoint;
     match &result {
         Ok(_) if status == 0 => {
@@ -206,6 +219,8 @@ fn store(
     let stored =
         backup::store(repo, lock, &data, header, plan.jobs, plan.level, waker, &mut watch)?;
     supervisor.checkpoint.set("new_backup", &stored.name);
+    let metrics = &mut supervisor.checkpoint.metrics;
+    (metrics.read, metrics.new) = (stored.size, stored.stored);
     log::info!(
         "stored {} at {position}: {} files, {}, {} new, in {}",
         stored.name,

@@ -203,7 +203,7 @@ impl Scratch {
         for (key, value) in &self.state {
             text += &format!("{key}={value}\n");
         }
-        checkpoint::replace(&path, &text, true).map_err(|e| Error::io("write", &path, e))
+        files::replace(&path, &text, 0o600, true).map_err(|e| Error::io("write", &path, e))
     }
 
     /// Is there any data?

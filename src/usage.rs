@@ -56,6 +56,7 @@ pub const OPTIONS: &[Spec] = &[
     setting("after-failure", "CMD", "the same, only after another status"),
     setting("hook-timeout", "D", "the longest that each of these may take [10m]"),
     setting("checkpoint", "FILE", "where the checkpoint is kept [SCRATCH/checkpoint]"),
+    setting("metrics-file", "FILE", "metrics of a pass, for node_exporter (textfile collector)"),
     Spec { commands: &["status"], ..setting("max-age", "D", "the newest backup must be younger") },
     Spec { commands: &["list", "verify", "status"], ..setting("json", "", "machine-readable") },
     Spec { commands: &["prune"], ..setting("dry-run", "", "say what would go, remove nothing") },

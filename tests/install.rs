@@ -92,6 +92,11 @@ fn make_install_puts_program_page_and_completion_below_destdir() {
         ("usr/lib/systemd/system/rollforward@.timer", 0o644),
         ("usr/lib/systemd/system/rollforward-failed@.service", 0o644),
         ("usr/lib/sysusers.d/rollforward.conf", 0o644),
+        ("usr/share/rollforward/rollforward.rules.yml", 0o644),
+        ("usr/share/rollforward/rollforward.rules.test.yml", 0o644),
+        ("usr/share/rollforward/rollforward.patterns", 0o644),
+        ("usr/share/rollforward/rollforward.loki.yml", 0o644),
+        ("usr/share/rollforward/rollforward.dashboard.json", 0o644),
     ];
     for (name, mode) in expected {
         let meta = fs::metadata(dir.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod compare;
 pub mod flavor;
 pub mod limits;
+pub mod monitoring;
 pub mod primary;
 pub mod program;
 pub mod proxy;
