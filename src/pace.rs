@@ -16,7 +16,7 @@ pub type Made = [f64; THINGS];
 type Matrix = [Made; THINGS];
 
 /// The relative error of what one thing costs compared with another.
-const GUESS_ERROR: f64 = 0.3;
+const GUESS_ERROR: f64 = 0.25;
 /// By how much a part differs from what its things cost; the least, in seconds.
 const PART_ERROR: f64 = 0.15;
 const LEAST_ERROR: f64 = 0.5;
@@ -218,7 +218,7 @@ mod tests {
         assert!((left.seconds - 20.0).abs() < 0.1, "{left:?}");
         // Rows and indexes were not seen yet.
         let error = left.variance.sqrt() / left.seconds;
-        assert!((0.2..0.4).contains(&error), "{error}");
+        assert!((0.2..0.35).contains(&error), "{error}");
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         let rest = || std::iter::repeat_n([1e4, 10.0, 0.0, 1.0, 0.0], 20_000);
         let left = pace.guess(NOTHING, rest()).unwrap();
         assert!((left.seconds - 20.0).abs() < 0.2, "{left:?}");
-        assert!(left.variance.sqrt() < 1.0, "{left:?}");
+        assert!(left.variance.sqrt() < 2.0, "{left:?}");
     }
 
     #[test]
