@@ -37,7 +37,7 @@ const ON_THE_WAY: f64 = 1_000_000.0;
 /// A time left is said when it is wrong by so much at most, where the error is this many times
 /// the one that is usual.
 const QUARTER: f64 = 0.25;
-const SURE: f64 = 1.65;
+const SURE: f64 = 1.4;
 
 /// By so much a machine is faster or slower later on than it was.
 const UNSTEADY: f64 = 0.05;
