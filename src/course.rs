@@ -27,7 +27,7 @@ const LATELY: f64 = 10.0;
 const OVERHEAD: f64 = 20.0;
 const FILLED: f64 = 0.93;
 /// Rows that are shorter than they should be by this factor are not like the rest.
-const TOO_SHORT: f64 = 2.0;
+const TOO_SHORT: f64 = 1.7;
 
 /// How many rows the table has, and the relative error of that. InnoDB's estimate is of one row
 /// too few in each page.
@@ -104,8 +104,14 @@ impl Course {
             (own, guessed) => own.or(guessed)?,
         };
         let each = own.map_or(time.seconds / left, |_| self.seconds / self.loaded);
-        let variance = time.variance + (each * error).powi(2);
+        let variance = time.variance + (each * error).powi(2) + self.still_due().powi(2);
         Some(Guess { variance, ..time })
+    }
+
+    /// Seconds for bytes that should have come with the rows by now, at the pace of those that did.
+    fn still_due(&self) -> f64 {
+        let due = self.content * self.share() / self.bytes.max(1.0);
+        if due > TOO_SHORT { due * self.seconds } else { 0.0 }
     }
 
     fn by_own_pace(&self, left: f64) -> Option<Guess> {
@@ -120,10 +126,7 @@ impl Course {
         let lately = lately.min(average * 10.0);
         let seconds = f64::midpoint(average, lately) * left;
         let change = (average - lately) / 2.0 * left;
-        // Bytes that should have come with the rows by now, at the pace of those that did.
-        let due = self.content * self.share() / self.bytes.max(1.0);
-        let short = if due > TOO_SHORT { due * self.seconds } else { 0.0 };
-        let error = [PACE_ERROR * seconds, LATE * seconds / self.seconds, change, short];
+        let error = [PACE_ERROR * seconds, LATE * seconds / self.seconds, change];
         Some(Guess { seconds, variance: error.iter().map(|e| e * e).sum() })
     }
 }
@@ -188,6 +191,9 @@ mod tests {
             course.at(f64::from(second), f64::from(second) * 1e3, f64::from(second) * 1e5);
         }
         assert!(error(course.left(None).unwrap()) > 1.0);
+        // What was guessed of it does not know that.
+        let whole = Guess { seconds: 80.0, variance: 100.0 };
+        assert!(error(course.left(Some(whole)).unwrap()) > 1.0);
     }
 
     #[test]
