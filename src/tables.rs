@@ -28,6 +28,9 @@ pub struct Table {
     pub binary_percent: u64,
 }
 
+/// What is only good to know is not waited for.
+const BRIEF: Duration = Duration::from_secs(5);
+
 /// By `schema.table`.
 pub type Tables = BTreeMap<String, Table>;
 
@@ -124,7 +127,7 @@ fn collect(rows: Rows) -> Tables {
 /// Tells of the primary's tables how much of them is binary. It is of use for the time left alone:
 /// where it is refused or takes long, it stays unknown, and the session may be of no more use.
 pub fn tell_binary(mut session: Session, tables: &mut Tables) {
-    session.set_timeout(LISTING);
+    session.set_timeout(BRIEF);
     let Ok(rows) = session.query(BINARY) else { return };
     for row in rows.iter() {
         if let Some(table) = tables.get_mut(row[0]) {
