@@ -37,7 +37,7 @@ const ON_THE_WAY: f64 = 1_000_000.0;
 /// A time left is said when it is wrong by so much at most, where the error is this many times
 /// the one that is usual.
 const QUARTER: f64 = 0.25;
-const SURE: f64 = 1.4;
+const SURE: f64 = 1.5;
 
 /// By so much a machine is faster or slower later on than it was.
 const UNSTEADY: f64 = 0.05;
@@ -143,7 +143,9 @@ impl DumpProgress {
         }
         let waiting = self.waiting.iter().map(|(_, table)| made(table));
         let others = self.pace.guess(now, waiting.chain([AFTER]))?;
-        let on_the_way = ON_THE_WAY.min(seen.bytes) / seen.bytes.max(1.0) * seen.at;
+        // What was loaded of the current table is known, of those before only that it was sent.
+        let before = (ON_THE_WAY - (seen.bytes - self.began.bytes)).clamp(0.0, self.began.bytes);
+        let on_the_way = before / seen.bytes.max(1.0) * seen.at;
         let on_the_way = Guess { seconds: on_the_way, variance: on_the_way.powi(2) };
         Some(left.plus(others).plus(on_the_way))
     }
