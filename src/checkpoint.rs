@@ -112,10 +112,11 @@ impl Checkpoint {
         }
     }
 
-    /// The time left of the step in work, where more is known of it than done and total tell.
+    /// The time left of the step in work, where done and total tell nothing of it; `None` if it is
+    /// not known.
     pub fn expect(&mut self, left: Option<Duration>) {
         if let Some(meter) = &mut self.meter {
-            meter.expect(left);
+            meter.expect(left, Instant::now());
         }
     }
 

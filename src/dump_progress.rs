@@ -5,26 +5,50 @@
 //! rows that were loaded. The dumping client tells on its standard error (`--verbose`) which
 //! table it is at. Tables are weighed by what loading them costs, else the estimate is wrong by
 //! much where a table of long rows comes before one of many indexes; and the time left follows
-//! what those loaded so far have cost.
+//! what those loaded so far have cost. It is said only where it is known to within a quarter.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::pace::{Made, Pace};
+use crate::course::{Course, rows_of};
+use crate::meter::SOON;
+use crate::pace::{Guess, Made, Pace, plus};
 use crate::tables::{Table, Tables};
 
 /// What both servers' clients say when they begin a table.
 const BEGINS: &str = "-- Retrieving table structure for table ";
 
 /// What loading a byte of rows, a row, a byte of a secondary index and a table cost, in bytes of
-/// rows. Measured on MariaDB 10.11: tables of long rows, of short ones and with indexes took 0.08 s
-/// for a MB of rows, 5.2 s for a million rows, 0.21 to 0.27 s for a MB of indexes.
-const COST: Made = [1.0, 65.0, 3.0, 300_000.0];
+/// rows, and what a byte costs more that may be of any value: client and server look at each of
+/// these. Measured on MariaDB 10.11: tables of long rows, of short ones, with indexes and of
+/// random bytes took 0.025 s for a MB of rows, 2.9 s for a million rows, 0.05 s for a MB of indexes,
+/// and 0.026 s more for a MB of random bytes: of one core, both servers and clients.
+const COST: Made = [1.0, 100.0, 2.2, 300_000.0, 1.0];
 
-/// A table of which less is loaded tells nothing of its pace.
-const TELLING: f64 = 0.05;
+/// What comes after the last table: views and routines of the server's own schemas.
+const AFTER: Made = [0.0, 0.0, 0.0, 8.0, 0.0];
+
+/// So many bytes of the dump lie in the pipe and with the loader: the table that the client tells
+/// of is not the one that is loaded yet.
+const ON_THE_WAY: f64 = 1_000_000.0;
+
+/// A time left is said when it is wrong by so much at most, where the error is this many times
+/// the one that is usual.
+const QUARTER: f64 = 0.25;
+const SURE: f64 = 1.5;
+
+/// By so much a machine is faster or slower later on than it was.
+const UNSTEADY: f64 = 0.05;
+
+/// What was done after so many seconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    at: f64,
+    rows: f64,
+    bytes: f64,
+}
 
 /// What tells how far a dump is.
 pub struct DumpProgress {
@@ -36,10 +60,11 @@ pub struct DumpProgress {
     /// What the tables left behind are made of, and all.
     left_behind: Made,
     all: Made,
-    current: Option<Table>,
-    /// When the current table was begun, and the rows that were loaded before.
-    began: Instant,
-    rows_before: u64,
+    current: Option<(Table, Course)>,
+    /// When the dump was begun, and what there was when the current table was.
+    start: Instant,
+    began: Seen,
+    bytes: f64,
     /// What the tables left behind took.
     pace: Pace,
     /// Bytes of all tables.
@@ -47,8 +72,8 @@ pub struct DumpProgress {
 }
 
 impl DumpProgress {
-    /// Of a dump of `tables` whose client writes to `said`.
-    pub fn new(tables: &Tables, said: PathBuf) -> DumpProgress {
+    /// Of a dump of `tables` that begins now, and whose client writes to `said`.
+    pub fn new(tables: &Tables, said: PathBuf, now: Instant) -> DumpProgress {
         let name = |full: &str| full.split_once('.').map_or(full, |(_, n)| n).to_string();
         DumpProgress {
             said,
@@ -57,52 +82,72 @@ impl DumpProgress {
             left_behind: Made::default(),
             all: tables.values().map(made).fold(Made::default(), plus),
             current: None,
-            began: Instant::now(),
-            rows_before: 0,
-            pace: Pace::default(),
+            start: now,
+            began: Seen::default(),
+            bytes: 0.0,
+            pace: Pace::new(COST),
             total: tables.values().map(|t| t.bytes).sum(),
         }
     }
 
-    /// Bytes done, of how many, and the time left, as far as it is known; `rows` were loaded in
-    /// all, at `now`. The total is what the primary's statistics say, so it is an estimate.
-    pub fn measure(&mut self, rows: Option<u64>, now: Instant) -> (u64, u64, Option<Duration>) {
+    /// Bytes done, of how many, and the time left where it is known; `rows` were loaded and
+    /// `bytes` of the dump written in all, at `now`. The total is what the primary's statistics
+    /// say, so it is an estimate.
+    pub fn measure(
+        &mut self,
+        rows: Option<u64>,
+        bytes: u64,
+        now: Instant,
+    ) -> (u64, u64, Option<Duration>) {
+        let at = now.saturating_duration_since(self.start).as_secs_f64();
+        // A client that has ended tells no more.
+        self.bytes = self.bytes.max(bytes as f64);
+        let seen = Seen { at, rows: rows.unwrap_or(0) as f64, bytes: self.bytes };
+        let (mut ended, mut begun) = (Made::default(), false);
         for line in self.new_lines().lines() {
             let Some(name) = line.strip_prefix(BEGINS) else { continue };
-            if let Some(table) = self.current.take() {
-                self.left_behind = plus(self.left_behind, made(&table));
-                self.pace.took(made(&table), now.duration_since(self.began).as_secs_f64());
-            }
-            (self.rows_before, self.began) = (rows.unwrap_or(0), now);
-            self.current = self.take(name.trim_end_matches("..."));
+            ended = self.current.take().map_or(ended, |(table, _)| plus(ended, made(&table)));
+            self.current = self.take(name.trim_end_matches("...")).map(|table| {
+                let course = Course::of(&table);
+                (table, course)
+            });
+            begun = true;
         }
-        let share = |table: &Table| match rows {
-            Some(rows) if table.rows > 0 => {
-                let loaded = rows.saturating_sub(self.rows_before) as f64;
-                (loaded / table.rows as f64).min(1.0)
-            }
-            _ => 0.0,
-        };
-        let now_made = self.current.as_ref().map_or(Made::default(), made);
-        let share = self.current.as_ref().map_or(0.0, share);
-        let current = now_made.map(|n| n * share);
-        let elapsed = now.duration_since(self.began).as_secs_f64();
-        let done = plus(self.left_behind, current);
-        let missing = |from: Made| std::array::from_fn(|n| (self.all[n] - from[n]).max(0.0));
-        // What was begun just now tells nothing yet; later on nothing tells more of a table than
-        // its own pace.
-        let left = if share < TELLING {
-            self.pace.seconds(COST, (Made::default(), 0.0), missing(done))
-        } else {
-            let others = missing(plus(self.left_behind, now_made));
-            // By it the others are judged only where it is the first: it may be a strange one.
-            let known = self.pace.seconds(COST, (Made::default(), 0.0), others);
-            let others = known.or_else(|| self.pace.seconds(COST, (current, elapsed), others));
-            others.map(|others| others + elapsed * (1.0 - share) / share)
-        };
-        let left = left.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        if begun {
+            self.left_behind = plus(self.left_behind, ended);
+            self.pace.took(ended, seen.at - self.began.at);
+            self.began = seen;
+        }
+        let mut done = self.left_behind;
+        if let Some((table, course)) = &mut self.current {
+            let loaded = (seen.rows - self.began.rows).max(0.0);
+            course.at(seen.at - self.began.at, loaded, seen.bytes - self.began.bytes);
+            done = plus(done, made(table).map(|n| n * course.share()));
+        }
+        let left = rows.and_then(|_| self.left(seen)).and_then(known);
         let part = cost(done) / cost(self.all).max(1.0);
         ((self.total as f64 * part.min(1.0)) as u64, self.total, left)
+    }
+
+    /// The time that is left. The table in work tells of the others as those left behind do.
+    fn left(&self, seen: Seen) -> Option<Guess> {
+        let mut now = Default::default();
+        let mut left = Guess::default();
+        if let Some((table, course)) = &self.current {
+            let whole = self.pace.guess(now, [made(table)].into_iter());
+            left = course.left(whole)?;
+            // At first nothing but its beginning was seen.
+            if course.share() > 0.0 {
+                now = (made(table).map(|n| n * course.share()), seen.at - self.began.at);
+            }
+        }
+        let waiting = self.waiting.iter().map(|(_, table)| made(table));
+        let others = self.pace.guess(now, waiting.chain([AFTER]))?;
+        // What was loaded of the current table is known, of those before only that it was sent.
+        let before = (ON_THE_WAY - (seen.bytes - self.began.bytes)).clamp(0.0, self.began.bytes);
+        let on_the_way = before / seen.bytes.max(1.0) * seen.at;
+        let on_the_way = Guess { seconds: on_the_way, variance: on_the_way.powi(2) };
+        Some(left.plus(others).plus(on_the_way))
     }
 
     /// The next table of that name: the client does not say of which schema, but goes through
@@ -128,12 +173,18 @@ impl DumpProgress {
     }
 }
 
-fn made(table: &Table) -> Made {
-    [table.bytes as f64, table.rows as f64, table.index_bytes as f64, 1.0]
+/// The time left, if it is known well enough to be said: to within a quarter, or as soon.
+fn known(left: Guess) -> Option<Duration> {
+    let error = SURE * left.variance.sqrt().hypot(UNSTEADY * left.seconds);
+    let soon = SOON.as_secs_f64();
+    let is_soon = left.seconds < soon && left.seconds + error < 1.5 * soon;
+    let is_known = left.seconds >= soon && error < QUARTER * left.seconds;
+    (is_soon || is_known).then(|| Duration::try_from_secs_f64(left.seconds).ok()).flatten()
 }
 
-fn plus(a: Made, b: Made) -> Made {
-    std::array::from_fn(|n| a[n] + b[n])
+fn made(table: &Table) -> Made {
+    let (rows, bytes) = (rows_of(table).0, table.bytes as f64);
+    [bytes, rows, table.index_bytes as f64, 1.0, bytes * table.binary_percent as f64 / 100.0]
 }
 
 fn cost(made: Made) -> f64 {
@@ -157,11 +208,12 @@ mod tests {
         let said = std::env::temp_dir().join(format!("rf-unit-dp-{}", std::process::id()));
         let mut text = "-- Connecting to db1...\n".to_string();
         std::fs::write(&said, &text).unwrap();
-        let mut progress = DumpProgress::new(&tables, said.clone());
         let start = Instant::now();
-        let at = |progress: &mut DumpProgress, rows, seconds| {
+        let mut progress = DumpProgress::new(&tables, said.clone(), start);
+        let at = |progress: &mut DumpProgress, rows: Option<u64>, seconds| {
             let now = start + Duration::from_secs(seconds);
-            let (done, total, left) = progress.measure(rows, now);
+            let bytes = rows.unwrap_or(0) * 90;
+            let (done, total, left) = progress.measure(rows, bytes, now);
             assert_eq!(total, 2000 << 20);
             ((done + (1 << 19)) >> 20, left.map(|l| l.as_secs_f64().round() as u64))
         };
@@ -169,13 +221,30 @@ mod tests {
         text += "-- Retrieving table structure for table t...\n-- Retrieving rows...\n";
         std::fs::write(&said, &text).unwrap();
         assert_eq!(at(&mut progress, Some(0), 1), (0, None));
-        assert_eq!(at(&mut progress, Some(2 << 20), 11), (200, Some(90)));
-        assert_eq!(at(&mut progress, Some(40 << 20), 21).0, 400, "statistics may be old");
+        // One row more a page than they say.
+        let (done, left) = at(&mut progress, Some((2 << 20) + 12_800), 21);
+        assert_eq!(done, 200);
+        assert!(left.is_none_or(|left| (170..195).contains(&left)), "{left:?}");
+        assert_eq!(at(&mut progress, Some(40 << 20), 41).0, 400, "statistics may be old");
         text += "-- Retrieving table structure for table t...\n";
         std::fs::write(&said, &text).unwrap();
-        assert_eq!(at(&mut progress, Some(40 << 20), 21), (400, Some(80)));
-        assert_eq!(at(&mut progress, Some(48 << 20), 61), (1200, Some(40)));
-        assert_eq!(at(&mut progress, None, 62).0, 400);
+        assert_eq!(at(&mut progress, Some(40 << 20), 41).0, 400);
+        for second in 1..=80 {
+            at(&mut progress, Some((40 << 20) + second * 105_498), 41 + second);
+        }
+        let (done, left) = at(&mut progress, Some((48 << 20) + 51_200), 121);
+        assert_eq!(done, 1200);
+        assert!(left.is_some_and(|left| (76..90).contains(&left)), "{left:?}");
+        assert_eq!(at(&mut progress, None, 122), (400, None));
         std::fs::remove_file(&said).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_known_within_a_quarter_is_not_said() {
+        let known = |seconds, error: f64| known(Guess { seconds, variance: error * error });
+        assert_eq!(known(40.0, 5.0), Some(Duration::from_secs(40)));
+        assert_eq!(known(40.0, 8.0), None);
+        assert_eq!(known(8.0, 3.0), Some(Duration::from_secs(8)), "it is soon");
+        assert_eq!(known(8.0, 5.0), None);
     }
 }

@@ -15,6 +15,7 @@ mod client;
 mod clock;
 mod clone;
 mod commands;
+mod course;
 mod dump_progress;
 mod error;
 mod files;

@@ -19,7 +19,10 @@ const DRAW: Duration = Duration::from_millis(250);
 
 /// Less time left than this is not said in numbers: what comes last (the last parcel of a slow
 /// worker, the last table's indexes) is no longer like the average.
-const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// A time left that was not looked at again for so long is not said any more.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +43,8 @@ pub struct Meter {
     /// Two points of the past; the rate is counted from the older one.
     older: (Instant, u64),
     newer: (Instant, u64),
-    /// The time left as somebody else knows it.
-    expected: Option<Duration>,
+    /// The time left as somebody else knows it or not, and since when.
+    expected: Option<(Instant, Option<Duration>)>,
     logged: Instant,
     drawn: Option<Instant>,
 }
@@ -77,9 +80,9 @@ impl Meter {
         }
     }
 
-    /// The time left, where the rate is not all there is to it.
-    pub fn expect(&mut self, left: Option<Duration>) {
-        self.expected = left;
+    /// The time left, where the rate is not all there is to it; nothing where it is not known.
+    pub fn expect(&mut self, left: Option<Duration>, now: Instant) {
+        self.expected = Some((now, left));
     }
 
     /// Units a second; `None` when nothing was done yet.
@@ -91,8 +94,9 @@ impl Meter {
 
     /// The time left, as far as one can tell.
     pub fn left(&self, now: Instant) -> Option<Duration> {
-        if self.expected.is_some() {
-            return self.expected;
+        if let Some((then, left)) = self.expected {
+            let since = now.saturating_duration_since(then);
+            return left.filter(|_| since < FRESH).map(|left| left.saturating_sub(since));
         }
         let missing = self.total?.saturating_sub(self.done) as f64;
         Duration::try_from_secs_f64(missing / self.rate(now)?).ok()
@@ -191,5 +195,21 @@ mod tests {
         let mut meter = Meter::new("dump", Unit::Bytes, start);
         meter.set(10 << 20, None, start + S * 5);
         assert_eq!(meter.line(start + S * 5), "dump: 10.0 MiB, 2.0 MiB/s");
+    }
+
+    #[test]
+    fn a_time_left_that_is_not_known_is_not_said_and_an_old_one_neither() {
+        let start = Instant::now();
+        let mut meter = Meter::new("dump", Unit::Bytes, start);
+        let at = |seconds| start + S * seconds;
+        meter.set(10 << 20, Some(20 << 20), at(10));
+        let without = "dump: 50 %, 10.0 MiB of 20.0 MiB, 1.0 MiB/s";
+        assert_eq!(meter.line(at(10)), format!("{without}, 10s left"), "by the rate");
+        meter.expect(None, at(10));
+        assert_eq!(meter.line(at(10)), without);
+        meter.expect(Some(S * 40), at(10));
+        assert_eq!(meter.line(at(10)), format!("{without}, 40s left"));
+        assert_eq!(meter.left(at(13)), Some(S * 37));
+        assert_eq!(meter.left(at(15)), None);
     }
 }

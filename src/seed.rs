@@ -81,9 +81,9 @@ pub fn dump(
     primary.check_privileges(&facts.address, privileges::dump(facts.flavor))?;
     for tries in 1.. {
         let mut session = primary.open(&facts.address)?;
-        let before = tables::list_primary(&mut session, facts)?;
+        let mut before = tables::list_primary(&mut session, facts)?;
+        tables::tell_binary(session, &mut before);
         let space: u64 = before.values().map(|t| t.bytes + t.index_bytes).sum();
-        drop(session);
         scratch.discard(supervisor)?;
         check_room(scratch.root(), space + EMPTY_SERVER, Home::Scratch)?;
         let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
@@ -116,7 +116,7 @@ fn dump_once(
     scratch.set_running(&mysqld, false)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
-    let progress = DumpProgress::new(before, setup.scratch.join("dump.err"));
+    let progress = DumpProgress::new(before, setup.scratch.join("dump.err"), Instant::now());
     pipe.run(supervisor, patience, progress)
         .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
     let seeded = check(setup, &mut mysqld, primary, facts, before)
@@ -242,7 +242,7 @@ impl<'a> Pipe<'a> {
         let wait = Wait { every: Duration::from_secs(1), patience: patience.stall };
         let ended = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
             let rows = pipe.rows().map(|rows| rows.saturating_sub(before));
-            let (done, total, left) = progress.measure(rows, Instant::now());
+            let (done, total, left) = progress.measure(rows, pipe.dump.written(), Instant::now());
             checkpoint.measure("dump", Unit::Bytes, done, Some(total));
             checkpoint.expect(left);
             // The total is an estimate: past it, the bytes of the dump still show that it moves.
@@ -256,6 +256,7 @@ impl<'a> Pipe<'a> {
             };
             Ok(done)
         })?;
+        supervisor.checkpoint.measured();
         let Some(load) = ended else {
             let after = patience.stall.unwrap_or_default();
             return Err(Error::Stalled { after, what: "the dump of the primary".into() });
