@@ -4,19 +4,19 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::support::repository::{copy, edit_manifest, flip_bit, tree};
+use crate::support::repository::{copy, edit_manifest, flip_bit};
 use crate::{PATIENCE, s3::S3};
 use crate::{Sample, contents, need_s3, need_server, rollforward, word};
 
 /// The script must end with `status` and one line that holds `text`; the remote stays the same.
 #[track_caller]
 fn refused(s3: &S3, args: &[&str], status: i32, text: &str) {
-    let before = tree(&s3.path("data"));
+    let before = s3.everything();
     let (ended, said) = s3.mirror(args);
     assert_eq!(ended, status, "{args:?}: {said}");
     assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
     assert!(said.starts_with("error: ") && said.contains(text), "{args:?}: {said}");
-    assert_eq!(tree(&s3.path("data")), before, "{args:?}");
+    assert_eq!(s3.everything(), before, "{args:?}");
 }
 
 fn remove_manifests(repo: &Path, which: impl Fn(&str) -> bool) {

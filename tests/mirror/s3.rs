@@ -122,7 +122,17 @@ impl S3 {
 
     /// The objects of `mirror:PATH` by key, with the SHA-256 of their content.
     pub fn objects(&self, path: &str) -> BTreeMap<String, String> {
-        files(&self.store(path))
+        S3::objects_below(&self.store(path))
+    }
+
+    /// All objects of all buckets.
+    pub fn everything(&self) -> BTreeMap<String, String> {
+        S3::objects_below(&self.path("data"))
+    }
+
+    // The server keeps other files beside each object, and makes them when it lists, too.
+    fn objects_below(dir: &Path) -> BTreeMap<String, String> {
+        files(dir)
             .into_iter()
             .filter_map(|(name, sum)| Some((name.strip_suffix(SUFFIX)?.to_string(), sum)))
             .collect()
