@@ -17,7 +17,8 @@ ROUND ?=
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
+	scripts/s3-server dist/mirror/rollforward-mirror
 
 all:
 	$(CARGO) build --release --locked
@@ -32,7 +33,7 @@ check:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/house
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
-	mandoc -Tlint -Wwarning man/rollforward.8
+	mandoc -Tlint -Wwarning man/rollforward.8 man/rollforward-mirror.8
 
 test:
 	scripts/deps --quiet
@@ -63,7 +64,10 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rollforward
+	install -m 755 dist/mirror/rollforward-mirror $(DESTDIR)$(PREFIX)/bin/rollforward-mirror
 	install -m 644 man/rollforward.8 $(DESTDIR)$(PREFIX)/share/man/man8/rollforward.8
+	install -m 644 man/rollforward-mirror.8 \
+		$(DESTDIR)$(PREFIX)/share/man/man8/rollforward-mirror.8
 	install -m 644 completions/rollforward.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 	install -d $(UNITS) $(DESTDIR)$(PREFIX)/lib/sysusers.d

@@ -1,5 +1,6 @@
 //! What the mirror refuses in one line, with both sides as they were.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::Instant;
@@ -147,4 +148,26 @@ fn wrong_words_and_credentials_in_words_end_2() {
         refused(&s3, &args, 2, text);
     }
     assert_eq!(s3.calls(), Vec::<String>::new());
+}
+
+#[test]
+fn page_and_help_know_the_same_options_and_the_page_all_causes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let (page, script) = (read("man/rollforward-mirror.8"), read("dist/mirror/rollforward-mirror"));
+    let (_, usage) = script.split_once("usage='").unwrap();
+    let (usage, _) = usage.split_once("'\n").unwrap();
+    let known = usage.split_whitespace().filter_map(|w| w.strip_prefix("--"));
+    let known: BTreeSet<&str> = known.collect();
+    let told = page.split(" Fl Fl ").skip(1).map(|rest| rest.split_whitespace().next().unwrap());
+    assert_eq!(known, told.collect());
+    assert!(known.len() > 5, "{known:?}");
+    // Each cause that the script ends with, as in `fail 1 "older: ..."`.
+    let words = script.split("fail ").skip(1).filter_map(|rest| rest.split_once(['"', '\'']));
+    let causes = words.filter_map(|(_, said)| said.split_once(": ")).map(|(cause, _)| cause);
+    let causes: BTreeSet<&str> = causes.filter(|c| c.len() < 20 && !c.contains(' ')).collect();
+    assert!(causes.contains("older") && causes.contains("remote"), "{causes:?}");
+    for cause in causes.difference(&BTreeSet::from(["configuration", "interrupted"])) {
+        assert!(page.contains(&format!("Sy {cause} ")), "{cause} is not in the page");
+    }
 }
