@@ -1,5 +1,6 @@
 //! The mirror in `dist`: to a real S3 server and back, killed in the middle, and what it refuses.
 
+mod full;
 mod refusals;
 mod s3;
 #[path = "../support/mod.rs"]
