@@ -29,13 +29,20 @@ pub fn server_program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = PROGRAM.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let out = Command::new(root.join("scripts/s3-server")).output().expect("sh");
+        let dir = TempDir::new("s3-server");
+        let file = |name: &str| File::create(dir.path().join(name)).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        let mut script = Command::new(root.join("scripts/s3-server"));
+        script.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
+        die_with_us(&mut script);
+        let mut child = script.spawn().expect("sh");
+        let status = wait_for("npm", 5 * PATIENCE, || child.try_wait().unwrap());
         let missing = if find_program("rclone").is_none() {
             "rclone is not installed ('make deps')".to_string()
-        } else if !out.status.success() {
-            format!("no S3 server: {}", String::from_utf8_lossy(&out.stderr))
+        } else if !status.success() {
+            format!("no S3 server: {}", read("err"))
         } else {
-            return Some(String::from_utf8_lossy(&out.stdout).trim().into());
+            return Some(read("out").trim().into());
         };
         assert!(std::env::var_os("CI").is_none(), "{missing}");
         let _ = write!(std::io::stderr(), "\n*** SKIPPED, {missing}: the mirror ***\n");
