@@ -19,7 +19,8 @@ BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
 	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
-	dist/examples/nightly.sh dist/examples/after-webhook.sh
+	dist/examples/nightly.sh dist/examples/after-webhook.sh \
+	scripts/s3-server dist/mirror/rollforward-mirror
 
 all:
 	$(CARGO) build --release --locked
@@ -35,7 +36,7 @@ check:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/house
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
-	mandoc -Tlint -Wwarning man/rollforward.8
+	mandoc -Tlint -Wwarning man/rollforward.8 man/rollforward-mirror.8
 
 # lintian comes with a hundred small packages; its test is skipped without, except in CI.
 test:
@@ -61,7 +62,10 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rollforward
+	install -m 755 dist/mirror/rollforward-mirror $(DESTDIR)$(PREFIX)/bin/rollforward-mirror
 	install -m 644 man/rollforward.8 $(DESTDIR)$(PREFIX)/share/man/man8/rollforward.8
+	install -m 644 man/rollforward-mirror.8 \
+		$(DESTDIR)$(PREFIX)/share/man/man8/rollforward-mirror.8
 	install -m 644 completions/rollforward.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 	install -d $(UNITS) $(DESTDIR)$(PREFIX)/lib/sysusers.d

@@ -119,9 +119,12 @@ fn installed_units_are_clean_under_systemd_analyze_and_in_a_sandbox() {
         at("rollforward@.service"),
         at("rollforward@.timer"),
         at("rollforward-failed@.service"),
+        at("rollforward-mirror@.service"),
     ]);
     run_helper(&mut verify, "");
-    for name in ["rollforward@.service", "rollforward-failed@.service"] {
+    let names =
+        ["rollforward@.service", "rollforward-failed@.service", "rollforward-mirror@.service"];
+    for name in names {
         // The exposure must be under 3.0, of 10.
         let mut security = Command::new("systemd-analyze");
         security.args(["security", "--no-pager", "--offline=true", "--threshold=29"]).arg(at(name));

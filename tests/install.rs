@@ -87,6 +87,9 @@ fn make_install_puts_program_page_and_completion_below_destdir() {
     let expected = [
         ("usr/bin/rollforward", 0o755),
         ("usr/share/man/man8/rollforward.8", 0o644),
+        ("usr/bin/rollforward-mirror", 0o755),
+        ("usr/share/man/man8/rollforward-mirror.8", 0o644),
+        ("usr/lib/systemd/system/rollforward-mirror@.service", 0o644),
         (completion, 0o644),
         ("usr/lib/systemd/system/rollforward@.service", 0o644),
         ("usr/lib/systemd/system/rollforward@.timer", 0o644),

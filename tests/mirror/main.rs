@@ -1,0 +1,383 @@
+//! The mirror in `dist`: to a real S3 server and back, killed in the middle, and what it refuses.
+
+mod full;
+mod refusals;
+mod s3;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use s3::{S3, SECRET, files};
+use support::repository::{self, all_packs, flip_bit, pack_path, packs_of};
+use support::{
+    PATIENCE, Rollforward, Scene, Server, TempDir, assert_same, kill, run_helper, snapshot,
+    wait_until,
+};
+
+/// Returns from the test where there is no server to mirror to.
+#[macro_export]
+macro_rules! need_s3 {
+    () => {
+        match $crate::s3::S3::start() {
+            Some(s3) => s3,
+            None => return,
+        }
+    };
+}
+
+/// What belongs to a repository and is mirrored.
+fn contents(repo: &Path) -> std::collections::BTreeMap<String, String> {
+    let mut all = files(repo);
+    all.retain(|name, _| name != "lock" && !name.starts_with("tmp/"));
+    all
+}
+
+fn word(path: &Path) -> String {
+    path.to_str().unwrap().to_string()
+}
+
+fn rollforward(command: &str, repo: &Path) -> Rollforward {
+    Rollforward::new([command]).arg("--repo").arg(repo)
+}
+
+#[track_caller]
+fn assert_verified(repo: &Path) {
+    rollforward("verify", repo).run_to_end(PATIENCE).expect(0);
+}
+
+/// A repository of four backups with some packs of its own each; copied for each test.
+struct Sample {
+    _dir: TempDir,
+    repo: PathBuf,
+    names: Vec<String>,
+}
+
+impl Sample {
+    fn get() -> &'static Sample {
+        static SAMPLE: OnceLock<Sample> = OnceLock::new();
+        SAMPLE.get_or_init(|| {
+            let scene = Scene::seeded("mirrored");
+            for pass in 0..3 {
+                scene.primary.sql(&format!(
+                    "CREATE TABLE shop.noise{pass} (a LONGBLOB); INSERT INTO shop.noise{pass} \
+                     SELECT RANDOM_BYTES(1024) FROM shop.t0 LIMIT 700"
+                ));
+                scene.run().expect(0);
+            }
+            let dir = TempDir::new("sample");
+            let repo = dir.path().join("repo");
+            repository::copy(&scene.repo, &repo);
+            assert!(all_packs(&repo).len() >= 4, "{:?}", all_packs(&repo));
+            Sample { _dir: dir, repo, names: scene.backups() }
+        })
+    }
+
+    fn copy(&self, s3: &S3) -> PathBuf {
+        let repo = s3.path("repo");
+        repository::copy(&self.repo, &repo);
+        repo
+    }
+}
+
+#[test]
+fn a_lost_repository_comes_back_from_s3_and_restores_table_by_table() {
+    need_server!();
+    let s3 = need_s3!();
+    let scene = Scene::seeded("mirror");
+    scene.primary.sql("INSERT INTO shop.t0 (n, text) VALUES (7, 'later')");
+    scene.run().expect(0);
+    let before = contents(&scene.repo);
+    s3.mirror_well(["push", &word(&scene.repo), "mirror:db1"]);
+    assert_eq!(s3.objects("db1"), before);
+    s3.mirror_well(["check", "--read-data", "mirror:db1"]);
+    // Nothing is copied again.
+    s3.forget_calls();
+    let said = s3.mirror_well(["push", &word(&scene.repo), "mirror:db1"]);
+    assert!(said.contains("2 backups") && said.contains(" 0 of them new"), "{said}");
+    assert!(s3.calls().iter().all(|c| !c.starts_with("copy")), "{:?}", s3.calls());
+
+    fs::remove_dir_all(&scene.repo).unwrap();
+    s3.mirror_well(["pull", "mirror:db1", &word(&scene.repo)]);
+    assert_eq!(contents(&scene.repo), before);
+    for (path, what) in repository::tree(&scene.repo) {
+        let mode = if path.is_dir() { "700 " } else { "600 " };
+        assert!(what.starts_with(mode), "{}: {what}", path.display());
+    }
+    assert_eq!(fs::metadata(&scene.repo).unwrap().permissions().mode() & 0o7777, 0o700);
+    assert_verified(&scene.repo);
+    let restored = Server::start_on(&scene.restore(None));
+    assert_same("the restored", &snapshot(&restored), "the primary", &snapshot(&scene.primary));
+    // The chain goes on, and so does the mirror.
+    scene.run().expect(0);
+    s3.mirror_well(["push", &word(&scene.repo), "mirror:db1"]);
+    assert_eq!(s3.objects("db1"), contents(&scene.repo));
+}
+
+#[test]
+fn killed_before_any_step_of_a_push_the_mirror_is_whole_and_the_next_push_completes_it() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    let mut steps = 0;
+    for first in [true, false] {
+        let mut step = 1;
+        loop {
+            s3.forget_calls();
+            let at = step.to_string();
+            let args = ["push", &word(&repo), "mirror:steps"];
+            let (status, said) = s3.spawn_mirror(args, &[("KILL_AT", &at)]).finish();
+            let there = s3.assert_valid("steps");
+            if status == 0 {
+                break;
+            }
+            assert_eq!(status, 256 + libc::SIGKILL, "{said}");
+            if first && there.is_empty() {
+                let none = s3.mirror(["pull", "mirror:steps", &word(&s3.path("none"))]);
+                assert_eq!(none.0, 1, "{}", none.1);
+                assert!(!s3.path("none").exists());
+            } else {
+                s3.mirror_well(["check", "mirror:steps"]);
+            }
+            step += 1;
+            steps += 1;
+        }
+        assert_eq!(s3.objects("steps"), contents(&repo));
+        // Again, with backups and packs to be removed.
+        let keep = rollforward("prune", &repo).arg("--keep-count=1");
+        keep.run_to_end(PATIENCE).expect(0);
+        assert!(!first || contents(&repo).len() < s3.objects("steps").len());
+    }
+    assert!(steps >= 8, "{steps}");
+    assert_verified(&repo);
+}
+
+#[test]
+fn killed_while_packs_are_copied_the_mirror_is_whole_and_the_next_push_completes_it() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    let total: u64 = all_packs(&repo)
+        .iter()
+        .map(|pack| fs::metadata(pack_path(&repo, pack)).unwrap().len())
+        .sum();
+    let stored = || {
+        let mut du = Command::new("du");
+        let said = run_helper(du.arg("-sb").arg(s3.path("data")), "");
+        said.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    let mut killed = 0;
+    for percent in [2, 25, 50, 75, 95] {
+        let args = ["push", &word(&repo), "mirror:cut"];
+        let mut push =
+            s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "1M"), ("RCLONE_TRANSFERS", "2")]);
+        wait_until("some of the packs", PATIENCE, || {
+            push.has_ended() || stored() > total * percent / 100
+        });
+        killed += i32::from(!push.has_ended());
+        push.kill_all();
+        s3.assert_valid("cut");
+    }
+    assert!(killed >= 3, "{killed}");
+    s3.mirror_well(["push", &word(&repo), "mirror:cut"]);
+    assert_eq!(s3.objects("cut"), contents(&repo));
+    s3.mirror_well(["check", "--read-data", "mirror:cut"]);
+
+    // Back, killed again and again.
+    let back = s3.path("back");
+    for step in 1..100 {
+        s3.forget_calls();
+        let at = step.to_string();
+        let args = ["pull", "mirror:cut", &word(&back)];
+        let (status, _) = s3.spawn_mirror(args, &[("KILL_AT", &at)]).finish();
+        if back.join("format").exists() {
+            assert_verified(&back);
+        }
+        if status == 0 {
+            break;
+        }
+    }
+    assert_eq!(contents(&back), contents(&repo));
+    assert_eq!(fs::read_dir(back.join("tmp")).unwrap().count(), 0);
+    let whole = rollforward("list", &back).run_to_end(PATIENCE).expect(0).stdout;
+    assert_eq!(whole.matches(" complete ").count(), sample.names.len(), "{whole}");
+}
+
+#[test]
+fn when_the_s3_server_dies_in_the_middle_the_push_ends_75_and_the_next_one_completes() {
+    need_server!();
+    let mut s3 = need_s3!();
+    let repo = Sample::get().copy(&s3);
+    let args = ["push", &word(&repo), "mirror:dead"];
+    let push = s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "500k")]);
+    wait_until("the first object", PATIENCE, || !s3.objects("dead").is_empty());
+    s3.kill();
+    let (status, said) = push.finish();
+    assert_eq!(status, 75, "{said}");
+    assert!(said.lines().last().unwrap().starts_with("error: remote: rclone could not"), "{said}");
+    assert!(said.contains("run again"), "{said}");
+    s3.assert_valid("dead");
+    s3.restart();
+    s3.mirror_well(args);
+    assert_eq!(s3.objects("dead"), contents(&repo));
+}
+
+#[test]
+fn a_stop_ends_rclone_too_and_a_copy_that_outlives_the_script_keeps_the_lock() {
+    need_server!();
+    let s3 = need_s3!();
+    let repo = Sample::get().copy(&s3);
+    let args = ["push", &word(&repo), "mirror:stop"];
+    let slow = [("RCLONE_BWLIMIT", "100k")];
+    let copying = || s3.calls().iter().any(|c| c.starts_with("copy "));
+    let push = s3.spawn_mirror(args, &slow);
+    wait_until("a copy", PATIENCE, copying);
+    let group = push.group();
+    assert!(group.len() >= 2, "{group:?}");
+    kill(push.pid(), libc::SIGTERM);
+    let (status, said) = push.finish();
+    assert_eq!(status, 143, "{said}");
+    assert!(said.ends_with("error: interrupted: by signal 15; run again to go on\n"), "{said}");
+    assert!(group.iter().all(|pid| !support::alive(*pid)), "{group:?}");
+    assert_eq!(fs::read_dir(repo.join("tmp")).unwrap().count(), 0);
+
+    s3.forget_calls();
+    let mut push = s3.spawn_mirror(args, &slow);
+    wait_until("a copy", PATIENCE, copying);
+    kill(push.pid(), libc::SIGKILL);
+    wait_until("the end of the script", PATIENCE, || push.has_ended());
+    assert!(!push.group().is_empty());
+    let prune = rollforward("prune", &repo).arg("--keep-count=1").run_to_end(PATIENCE).expect(75);
+    assert!(prune.stderr.contains("rollforward-mirror push since"), "{prune}");
+    push.kill_all();
+    let prune = rollforward("prune", &repo).arg("--keep-count=1");
+    prune.run_to_end(PATIENCE).expect(0);
+    s3.mirror_well(args);
+    assert_eq!(s3.objects("stop"), contents(&repo));
+}
+
+#[test]
+fn what_was_pruned_is_removed_with_the_manifest_first_unless_told_otherwise() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    s3.mirror_well(["push", &word(&repo), "mirror:prune"]);
+    let before = s3.objects("prune");
+    let prune = rollforward("prune", &repo).arg("--keep-count=1");
+    prune.run_to_end(PATIENCE).expect(0);
+    s3.mirror_well(["push", "--no-remove", &word(&repo), "mirror:prune"]);
+    assert_eq!(s3.objects("prune"), before);
+    s3.forget_calls();
+    s3.mirror_well(["push", &word(&repo), "mirror:prune"]);
+    let after = contents(&repo);
+    assert!(after.len() < before.len());
+    assert_eq!(s3.objects("prune"), after);
+    let calls = s3.calls();
+    let removals: Vec<&String> = calls.iter().filter(|c| c.starts_with("delete ")).collect();
+    assert_eq!(removals.len(), 2, "{removals:?}");
+    assert!(removals[0].ends_with("/backups") && removals[1].ends_with("/packs"), "{removals:?}");
+    // Pulled into what has the others still, nothing is removed there.
+    let old = s3.path("old");
+    repository::copy(&sample.repo, &old);
+    s3.mirror_well(["pull", "mirror:prune", &word(&old)]);
+    assert_eq!(contents(&old), contents(&sample.repo));
+}
+
+#[test]
+fn encrypted_by_crypt_nothing_is_readable_and_it_comes_back() {
+    need_server!();
+    let s3 = need_s3!();
+    let repo = Sample::get().copy(&s3);
+    s3.mirror_well(["push", &word(&repo), "secret:db1"]);
+    let stored = files(&s3.path("data/bucket/two"));
+    assert!(stored.len() > contents(&repo).len());
+    let plain = contents(&repo);
+    for (name, sum) in &stored {
+        let last = name.rsplit('/').next().unwrap();
+        let readable = plain.keys().any(|p| last.contains(p.rsplit('/').next().unwrap()));
+        assert!(!readable && !plain.values().any(|s| s == sum), "{name}");
+    }
+    for needle in ["format 1", "shop/t0", "rollforward repository"] {
+        let scanned = files(&s3.path("data/bucket/two"));
+        assert!(!scanned.is_empty());
+        for name in scanned.keys() {
+            let content = fs::read(s3.path("data/bucket/two").join(name)).unwrap();
+            assert!(!content.windows(needle.len()).any(|w| w == needle.as_bytes()), "{name}");
+        }
+    }
+    s3.mirror_well(["check", "--read-data", "secret:db1"]);
+    let back = s3.path("back");
+    s3.mirror_well(["pull", "secret:db1", &word(&back)]);
+    assert_eq!(contents(&back), plain);
+    assert_verified(&back);
+    s3.mirror_well(["push", &word(&back), "secret:db1"]);
+    // Nowhere in an argument: what the server knows, and what the data is encrypted with.
+    let conf = fs::read_to_string(s3.path("rclone.conf")).unwrap();
+    let obscured = conf.lines().find_map(|l| l.strip_prefix("password = ")).unwrap();
+    for call in s3.calls() {
+        let told = [SECRET, obscured, "a-Passphrase"].iter().any(|w| call.contains(w));
+        assert!(!told, "{call}");
+    }
+}
+
+#[test]
+fn a_damaged_pack_never_spreads_and_the_mirror_brings_the_good_one_back() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    // Not there yet: the backups that want it stay away, and all others are pushed.
+    let newest = sample.names.last().unwrap();
+    let others = &sample.names[..sample.names.len() - 1];
+    let of_others: Vec<String> = others.iter().flat_map(|name| packs_of(&repo, name)).collect();
+    let own = packs_of(&repo, newest).into_iter().find(|pack| !of_others.contains(pack));
+    let own = own.expect("a pack of the newest alone");
+    flip_bit(&pack_path(&repo, &own), 100);
+    let (status, said) = s3.mirror(["push", &word(&repo), "mirror:bad"]);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains(&format!("{newest} was not pushed: pack {own} is damaged")), "{said}");
+    assert!(said.contains("error: backup-damaged: "), "{said}");
+    assert_eq!(s3.assert_valid("bad"), others);
+
+    flip_bit(&pack_path(&repo, &own), 100);
+    s3.mirror_well(["push", &word(&repo), "mirror:bad"]);
+    let good = s3.objects("bad");
+    // There already: what is damaged here, seen or not, changes nothing there.
+    flip_bit(&pack_path(&repo, &own), 100);
+    s3.mirror_well(["push", &word(&repo), "mirror:bad"]);
+    assert_eq!(s3.objects("bad"), good);
+    rollforward("verify", &repo).run_to_end(PATIENCE).expect(1);
+    assert!(all_packs(&repo).contains(&format!("{own}.damaged")));
+    s3.mirror_well(["push", &word(&repo), "mirror:bad"]);
+    assert_eq!(s3.objects("bad"), good);
+    s3.mirror_well(["pull", "mirror:bad", &word(&repo)]);
+    assert_verified(&repo);
+
+    // The other way round: a pack cut short at the remote is replaced, loudly.
+    let object = s3.store("bad").join(format!("packs/{}/{own}._S3rver_object", &own[..2]));
+    fs::write(&object, "short").unwrap();
+    let (status, said) = s3.mirror(["check", "mirror:bad"]);
+    assert_eq!(status, 1, "{said}");
+    let said = s3.mirror_well(["push", &word(&repo), "mirror:bad"]);
+    assert!(said.contains(&format!("pack {own} has 5 bytes, which is wrong")), "{said}");
+    assert_eq!(s3.objects("bad"), good);
+    // One that was changed there has the right size: reading it back tells, and so does a pull.
+    flip_bit(&object, 100);
+    s3.mirror_well(["check", "mirror:bad"]);
+    let (status, said) = s3.mirror(["check", "--read-data", "mirror:bad"]);
+    assert_eq!(status, 1, "{said}");
+    let (status, said) = s3.mirror(["pull", "mirror:bad", &word(&s3.path("half"))]);
+    assert_eq!(status, 75, "{said}");
+    assert!(said.contains(&format!("{newest} was not pulled: ")) && said.contains(&own), "{said}");
+    let list = rollforward("list", &s3.path("half")).run_to_end(PATIENCE).expect(0).stdout;
+    assert!(list.contains(&others[0]) && !list.contains(newest.as_str()), "{list}");
+    rollforward("verify", &s3.path("half")).run_to_end(Duration::from_secs(60)).expect(0);
+}
