@@ -17,10 +17,23 @@ ROUND ?=
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite
+SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
+	dist/container/collect
 
 all:
 	$(CARGO) build --release --locked
+
+# A program without shared libraries, for images that have none. Names are looked up by what is
+# linked in: /etc/hosts and name servers.
+STATIC = target/static/release/rollforward
+static:
+	$(CARGO) rustc --release --locked --target-dir target/static --bin rollforward -- \
+		-C target-feature=+crt-static
+
+# It as PID 1 of the image that dist/container makes of it; lists the files of that.
+image-test: static
+	scripts/deps --quiet
+	ROLLFORWARD_STATIC=$(STATIC) $(CARGO) test --locked --test container $(TEST_FLAGS) -- --nocapture
 
 deps:
 	scripts/deps
@@ -83,4 +96,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test test-all test-mysql torture demo install fuzz leaks clean
+.PHONY: all static image-test deps check test test-all test-mysql torture demo install fuzz leaks clean
