@@ -18,7 +18,7 @@ FLAVOR ?= mariadb
 BIN = target/release/rollforward
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
-	scripts/kubernetes dist/container/collect
+	scripts/kubernetes dist/container/collect tests/support/container.sh tests/support/systemd.sh
 
 all:
 	$(CARGO) build --release --locked

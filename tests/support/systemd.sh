@@ -1,3 +1,4 @@
+#!/bin/sh
 # Becomes the systemd of a small machine of its own: run as PID 1 in new namespaces, with a
 # directory that holds `etc`, `local` (what was installed), `backup` and `lib` (for its /var/lib).
 # Its /usr is the machine's, without the machine's units.
