@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Rollforward, TempDir, find_program, run_helper};
+use support::{Rollforward, TempDir, find_program, run_helper, try_helper};
 
 const SOON: Duration = Duration::from_secs(30);
 const SERVICE: &str = "dist/systemd/rollforward@.service";
@@ -187,9 +187,8 @@ fn the_cron_job_is_what_clusters_old_and_new_understand() {
     }
     let check = |file: &Path| {
         let mut script = Command::new(root().join("scripts/kubernetes"));
-        let said = script.arg(file).output().expect("a script that can be run");
-        let both = [said.stdout, said.stderr].concat();
-        (said.status.success(), String::from_utf8_lossy(&both).into_owned())
+        let (good, out, err) = try_helper(script.arg(file), "", Duration::from_secs(300));
+        (good, out + &err)
     };
     let (good, said) = check(&root().join(CRONJOB));
     assert!(good && said.contains("passed for resource cronjob/"), "{said}");

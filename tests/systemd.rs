@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use support::repository::{pack_path, packs_of};
 use support::{
-    Checkpoint, NIGHTLY, PASSWORD, Replica, Scene, die_with_us, end, find_program, flavor, is_root,
-    kill, run_helper, wait_for, wait_until,
+    Checkpoint, NIGHTLY, PASSWORD, Replica, Scene, alive, die_with_us, end, find_program, flavor,
+    is_root, kill, run_helper, try_helper, wait_for, wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,7 +27,7 @@ fn obstacle() -> Option<&'static str> {
         Some("systemd is not installed ('make deps')")
     } else if !is_root() {
         Some("only root may start a systemd of its own")
-    } else if !Command::new("unshare").args(namespaces).status().is_ok_and(|s| s.success()) {
+    } else if !try_helper(Command::new("unshare").args(namespaces), "", PATIENCE).0 {
         Some("new namespaces are refused")
     } else {
         cgroup().is_none().then_some("there is no cgroup2 to make a group in")
@@ -61,6 +61,17 @@ fn remove_cgroup(path: &Path) {
         }
     }
     let _ = fs::remove_dir(path);
+}
+
+/// Those that a test left behind that was killed.
+fn remove_stale_cgroups() {
+    for entry in fs::read_dir(cgroup().unwrap()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("rf-test-").and_then(|n| n.split('-').next()?.parse().ok());
+        if pid.is_some_and(|pid: i32| !alive(pid)) {
+            remove_cgroup(&entry.path());
+        }
+    }
 }
 
 /// A machine with systemd, the units, and a scene on it.
@@ -99,6 +110,7 @@ impl Machine {
             fs::write(work.join("etc").join(name), text).unwrap();
         }
 
+        remove_stale_cgroups();
         let cgroup = cgroup().unwrap().join(format!("rf-test-{}-{name}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
         let script = "set -e; echo $$ >\"$0\"; shift; exec unshare --mount --pid --ipc --uts \
@@ -107,10 +119,10 @@ impl Machine {
         command.args(["-c", script]).arg(cgroup.join("cgroup.procs")).arg("sh");
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/systemd.sh"));
         command.arg(&work).arg(
-            flavor::chosen().bin.as_ref().map_or_else(
-                || PathBuf::new(),
-                |bin| bin.parent().expect("above bin").to_path_buf(),
-            ),
+            flavor::chosen()
+                .bin
+                .as_ref()
+                .map_or_else(PathBuf::new, |bin| bin.parent().expect("above bin").to_path_buf()),
         );
         let said = work.join("said");
         let log = File::create(&said).unwrap();
@@ -129,8 +141,8 @@ impl Machine {
             (name.trim() == "systemd").then(|| pid.parse().unwrap())
         });
         wait_until("it to have booted", PATIENCE, || {
-            let asked = machine.inside("systemctl").args(["is-active", "default.target"]).output();
-            asked.is_ok_and(|o| o.stdout == b"active\n")
+            let mut asked = machine.inside("systemctl");
+            try_helper(asked.args(["is-active", "default.target"]), "", PATIENCE).1 == "active\n"
         });
         machine
     }
@@ -176,11 +188,10 @@ impl Machine {
 
     #[track_caller]
     fn wait_for_state(&self, what: &str, state: &str) {
-        let state = state.to_string();
         wait_until(what, PATIENCE, || {
             let now = self.show("SubState");
-            let end = ["dead", "failed", "auto-restart"];
-            let wrong = end.contains(&&*now) && end.contains(&&*state) && now != state;
+            // Who waits for a good end need not wait after a bad one.
+            let wrong = state == "dead" && ["failed", "auto-restart"].contains(&&*now);
             assert!(!wrong, "{now}, not {state}\n{}", self.journal(UNIT, "debug"));
             now == state
         });
@@ -222,18 +233,12 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if self.init > 1 {
-            // With PID 1 everything in its namespace goes.
-            support::try_kill(self.init, libc::SIGKILL);
+        // With PID 1 everything in its namespace goes, and then who waits for it.
+        if self.init > 1 && support::try_kill(self.init, libc::SIGKILL) {
+            wait_until("its end", PATIENCE, || self.unshare.try_wait().is_ok_and(|s| s.is_some()));
         }
         end(&mut self.unshare);
-        for _ in 0..100 {
-            remove_cgroup(&self.cgroup);
-            if !self.cgroup.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        remove_cgroup(&self.cgroup);
     }
 }
 
@@ -357,8 +362,8 @@ fn the_watchdog_kills_a_loop_that_is_stuck_and_no_step_that_is_long() {
     let text = "[Service]\nWatchdogSec=2s\nRestartSec=1s\n";
     fs::write(format!("{dir}/quick.conf"), text).unwrap();
     machine.systemctl(&["daemon-reload"]);
-    // Longer than two watchdogs.
-    machine.scene.primary.slow_backlog("shop", 60, 0.1);
+    // Longer than some watchdogs, and then there is something left.
+    machine.scene.primary.slow_backlog("shop", 120, 0.1);
     machine.systemctl(&["start", UNIT]);
     let pid = machine.wait_for_catch_up();
     let at = || machine.checkpoint().get("position").map(String::from);
@@ -374,6 +379,7 @@ fn the_watchdog_kills_a_loop_that_is_stuck_and_no_step_that_is_long() {
     assert_eq!(machine.show("NRestarts"), "0", "{}", machine.journal(UNIT, "debug"));
     kill(pid, libc::SIGSTOP);
     wait_until("the watchdog", PATIENCE, || machine.show("NRestarts") == "1");
+    machine.wait_for_state("the restart", "running");
     machine.wait_for_state("the end", "dead");
     assert_eq!(machine.scene.backups().len(), 2);
     let said = machine.said_of(UNIT);

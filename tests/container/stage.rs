@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::PATIENCE;
 use crate::support::{
     Checkpoint, NIGHTLY, PASSWORD, Rollforward, Running, Scene, TempDir, find_program, flavor,
-    is_root, run_helper, wait_for,
+    is_root, run_helper, try_helper, wait_for,
 };
 
 /// Who the program runs as. Nobody has this number.
@@ -33,7 +33,7 @@ impl Way {
         let try_it = |args: &[&str]| {
             let mut command = Command::new("unshare");
             command.args(args).args(["--mount", "--pid", "--fork", "sh", "-c", mount]);
-            command.output().is_ok_and(|o| o.status.success())
+            find_program("unshare").is_some() && try_helper(&mut command, "", PATIENCE).0
         };
         let mut ways = Vec::new();
         ways.extend(try_it(&["--user", "--map-root-user"]).then_some(Way::UserNamespace));
