@@ -64,11 +64,11 @@ pub fn reap_orphans(ours: impl Fn(i32) -> bool) {
         }
         // SAFETY: after a successful waitid the field is that of a child, or 0.
         let pid = unsafe { ended.si_pid() };
-        // SAFETY: a null status is allowed; it takes numbers else.
-        if pid == 0
-            || ours(pid)
-            || unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } != pid
-        {
+        if pid == 0 || ours(pid) {
+            return;
+        }
+        // SAFETY: a null pointer says that the status is not wanted.
+        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } != pid {
             return;
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::repository::{pack_path, packs_of};
 use support::{
     Checkpoint, NIGHTLY, PASSWORD, Replica, Scene, alive, die_with_us, end, find_program, flavor,
-    is_root, kill, run_helper, try_helper, wait_for, wait_until,
+    is_root, kill, run_helper, skipped, try_helper, wait_for, wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,7 +38,7 @@ fn obstacle() -> Option<&'static str> {
 fn impossible() -> bool {
     let Some(why) = obstacle() else { return false };
     assert!(std::env::var_os("CI").is_none(), "{why}");
-    eprintln!("\n*** SKIPPED, {why}: systemd ***\n");
+    skipped(&format!("{why}: systemd"));
     true
 }
 

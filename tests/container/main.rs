@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use stage::{Container, USER, Way, children, files, own, program, root, server, status};
-use support::{Replica, Rollforward, TempDir, alive, kill, run_helper, wait_until};
+use support::{Replica, Rollforward, TempDir, alive, kill, run_helper, skipped, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -169,10 +169,11 @@ fn names_are_looked_up_by_the_program_alone() {
 
 #[test]
 fn the_static_program_is_an_image_by_itself() {
+    need_server!();
     let ways = Way::all();
     let (Some(program), Some(way)) = (std::env::var_os("ROLLFORWARD_STATIC"), ways.first()) else {
         assert!(std::env::var_os("CI").is_none(), "the suite sets ROLLFORWARD_STATIC");
-        eprintln!("\n*** SKIPPED, ROLLFORWARD_STATIC is not set ('make image-test') ***\n");
+        skipped("ROLLFORWARD_STATIC is not set ('make image-test')");
         return;
     };
     let (dir, work) = (TempDir::new("alone"), TempDir::new("volumes"));

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::PATIENCE;
 use crate::support::{
     Checkpoint, NIGHTLY, PASSWORD, Rollforward, Running, Scene, TempDir, find_program, flavor,
-    is_root, run_helper, try_helper, wait_for,
+    is_root, run_helper, skipped, try_helper, wait_for,
 };
 
 /// Who the program runs as. Nobody has this number.
@@ -36,11 +36,16 @@ impl Way {
             find_program("unshare").is_some() && try_helper(&mut command, "", PATIENCE).0
         };
         let mut ways = Vec::new();
+        if fs::read(server()).is_ok_and(|program| program.starts_with(b"#!")) {
+            // What scripts/servers unpacks: no image has the shell for it.
+            skipped("the server is a script: containers");
+            return ways;
+        }
         ways.extend(try_it(&["--user", "--map-root-user"]).then_some(Way::UserNamespace));
         ways.extend((is_root() && try_it(&[])).then_some(Way::Root));
         if ways.is_empty() {
             assert!(std::env::var_os("CI").is_none(), "no namespaces, not even for root");
-            eprintln!("\n*** SKIPPED, neither user namespaces nor root: containers ***\n");
+            skipped("neither user namespaces nor root: containers");
         }
         ways
     }

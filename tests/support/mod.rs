@@ -87,6 +87,11 @@ pub fn server_missing(who: &str) -> bool {
     true
 }
 
+/// Says loudly that a test, or a part of one, was left out.
+pub fn skipped(why: &str) {
+    let _ = std::io::stderr().write_all(format!("\n*** SKIPPED, {why} ***\n").as_bytes());
+}
+
 /// strace is missing: loudly, and a failure in CI.
 pub fn strace_missing() -> bool {
     if find_program("strace").is_some() {
