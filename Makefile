@@ -20,10 +20,23 @@ UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
 	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
 	dist/examples/nightly.sh dist/examples/after-webhook.sh \
-	scripts/s3-server dist/mirror/rollforward-mirror
+	scripts/s3-server dist/mirror/rollforward-mirror \
+	scripts/kubernetes dist/container/collect tests/support/container.sh tests/support/systemd.sh
 
 all:
 	$(CARGO) build --release --locked
+
+# A program without shared libraries, for images that have none. Names are looked up by what is
+# linked in: /etc/hosts and name servers.
+STATIC = target/static/release/rollforward
+static:
+	$(CARGO) rustc --release --locked --target-dir target/static --bin rollforward -- \
+		-C target-feature=+crt-static
+
+# It as PID 1 of the image that dist/container makes of it; lists the files of that.
+image-test: static
+	scripts/deps --quiet
+	ROLLFORWARD_STATIC=$(STATIC) $(CARGO) test --locked --test container $(TEST_FLAGS) -- --nocapture
 
 deps:
 	scripts/deps
@@ -96,4 +109,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all deps check test torture demo install deb deb-check fuzz leaks clean
+.PHONY: all static image-test deps check test torture demo install deb deb-check fuzz leaks clean

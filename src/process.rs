@@ -2,12 +2,14 @@
 //!
 //! Every child dies with us. A [`Child`] that is dropped while it runs is killed and reaped, so
 //! that no way out of a function leaves a process behind. Spawn from the main thread only.
+//! Children that we never started, as PID 1 gets them, are reaped by [`reap_orphans`].
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{self, Command, ExitStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::short;
@@ -15,6 +17,20 @@ use crate::sys;
 
 /// How long a killed process may take to end. The kernel frees some GiB of memory in a second.
 pub const DYING: Duration = Duration::from_secs(30);
+
+/// The children that somebody here waits for. Only the main thread starts and reaps.
+static OURS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+fn ours() -> MutexGuard<'static, Vec<u32>> {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reaps whoever became a child of ours because its own parent died, so that a container whose
+/// PID 1 we are does not fill with zombies. The status of a [`Child`] is never taken from it.
+pub fn reap_orphans() {
+    let ours = ours();
+    sys::reap_orphans(|pid| ours.contains(&(pid as u32)));
+}
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +104,10 @@ impl Child {
             command.env_remove(variable);
         }
         sys::die_with_parent(command);
-        Ok(Child { child: command.spawn()?, exit: None, undying: false })
+        let mut ours = ours();
+        let child = command.spawn()?;
+        ours.push(child.id());
+        Ok(Child { child, exit: None, undying: false })
     }
 
     /// Its process id.
@@ -165,6 +184,9 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
+        let pid = self.pid();
+        // One that not even a kill ended is an orphan from here on.
+        ours().retain(|ours| *ours != pid);
     }
 }
 
@@ -231,6 +253,17 @@ mod tests {
     }
 
     #[test]
+    fn the_status_of_a_child_is_left_to_who_waits_for_it() {
+        let mut child = Child::spawn(Command::new("sh").args(["-c", "exit 7"])).unwrap();
+        let (pid, start) = (child.pid(), start_time(child.pid()).unwrap());
+        while !is_gone(pid, start) {
+            std::thread::yield_now();
+        }
+        reap_orphans();
+        assert_eq!(child.try_wait(), Some(Exit::Status(7)));
+    }
+
+    #[test]
     fn exit_tells_a_signal_from_a_status() {
         let mut child = Child::spawn(Command::new("sleep").arg("60")).unwrap();
         assert_eq!(child.try_wait(), None);
@@ -246,7 +279,10 @@ mod tests {
     #[test]
     fn a_process_that_a_kill_does_not_end_is_waited_for_only_so_long() {
         // Without a group of its own the kill, which goes to the group, does not reach it.
+        let mut ours = ours();
         let started = Command::new("sleep").arg("60").spawn().unwrap();
+        ours.push(started.id());
+        drop(ours);
         let mut child = Child { child: started, exit: None, undying: false };
         let (pid, start) = (child.pid(), start_time(child.pid()).unwrap());
         assert!(!is_gone(pid, start) && is_gone(pid, start + 1));

@@ -15,7 +15,7 @@ use crate::meter::Unit;
 use crate::mysqld::Mysqld;
 use crate::notify::Notifier;
 use crate::pool::Gauge;
-use crate::process::VitalSigns;
+use crate::process::{VitalSigns, reap_orphans};
 use crate::signals::Signals;
 use crate::watched::{Nobody, Watched};
 
@@ -120,8 +120,9 @@ impl Supervisor {
         self.signals.stops() > self.obeyed
     }
 
-    /// Everybody is told where the pass is.
+    /// Everybody is told where the pass is, and the dead are buried.
     fn beat(&mut self) {
+        reap_orphans();
         self.checkpoint.beat();
         self.notifier.beat(|| self.checkpoint.headline());
     }

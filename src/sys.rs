@@ -50,6 +50,30 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
+/// Reaps children that have ended and are not `ours`: processes whose parents died, which come to
+/// us where we are PID 1 or were made the reaper. Never blocks. One of `ours` at the head of the
+/// queue is left to who waits for it, and those behind it for the next call.
+pub fn reap_orphans(ours: impl Fn(i32) -> bool) {
+    loop {
+        // SAFETY: siginfo_t is plain data for which all zeros is a value.
+        let mut ended: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: the pointer is valid for the call, which only looks.
+        if unsafe { libc::waitid(libc::P_ALL, 0, &mut ended, look) } != 0 {
+            return;
+        }
+        // SAFETY: after a successful waitid the field is that of a child, or 0.
+        let pid = unsafe { ended.si_pid() };
+        if pid == 0 || ours(pid) {
+            return;
+        }
+        // SAFETY: a null pointer says that the status is not wanted.
+        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } != pid {
+            return;
+        }
+    }
+}
+
 /// Waits until process `pid`, a child of ours, has ended, `patience` at most; where the kernel
 /// cannot tell, only for a moment.
 pub fn wait_for_process(pid: u32, patience: Duration) {

@@ -88,6 +88,11 @@ pub fn server_missing(who: &str) -> bool {
     true
 }
 
+/// Says loudly that a test, or a part of one, was left out.
+pub fn skipped(why: &str) {
+    let _ = std::io::stderr().write_all(format!("\n*** SKIPPED, {why} ***\n").as_bytes());
+}
+
 /// strace is missing: loudly, and a failure in CI.
 pub fn strace_missing() -> bool {
     if find_program("strace").is_some() {
@@ -180,6 +185,18 @@ pub fn end(child: &mut Child) {
 /// Runs a helper program to its end with the input given. Panics unless it ends 0.
 #[track_caller]
 pub fn run_helper(command: &mut Command, input: &str) -> String {
+    let (good, out, err) = try_helper(command, input, PATIENCE);
+    assert!(good, "{command:?} failed\n{out}\n{err}");
+    out
+}
+
+/// The same however it ends: whether that was well, its output, its errors.
+#[track_caller]
+pub fn try_helper(
+    command: &mut Command,
+    input: &str,
+    patience: Duration,
+) -> (bool, String, String) {
     let log = TempDir::new("helper");
     let file = |name: &str| fs::File::create(log.path().join(name)).unwrap();
     fs::write(log.path().join("in"), input).unwrap();
@@ -194,17 +211,15 @@ pub fn run_helper(command: &mut Command, input: &str) -> String {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > patience {
             end(&mut child);
-            panic!("{command:?} did not end within {PATIENCE:?}");
+            panic!("{command:?} did not end within {patience:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
     };
     let read = |name: &str| fs::read(log.path().join(name)).unwrap_or_default();
-    let out = String::from_utf8_lossy(&read("out")).into_owned();
-    let err = String::from_utf8_lossy(&read("err")).into_owned();
-    assert!(status.success(), "{command:?}: {status}\n{out}\n{err}");
-    out
+    let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();
+    (status.success(), text("out"), text("err"))
 }
 
 /// Processes, other than ours, that have `dir` in their command line.
