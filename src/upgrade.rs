@@ -121,7 +121,8 @@ fn run_tool(
     let mut command = Command::new(tool(&setup.program, TOOL)?);
     command
         .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--force"])
-        .args(["--skip-write-binlog", "--tmpdir=tmp"])
+        // The private server has no TLS.
+        .args(["--skip-write-binlog", "--skip-ssl", "--tmpdir=tmp"])
         .current_dir(&setup.scratch)
         .env_remove("MYSQL_PWD")
         .stdin(Stdio::null())

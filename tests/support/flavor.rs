@@ -120,6 +120,18 @@ pub fn always() -> &'static [&'static str] {
     }
 }
 
+/// Options of a server that makes no keys; MySQL's finds those for logins over a network in its
+/// data, if it listens.
+pub fn no_keys(listens: bool) -> &'static [&'static str] {
+    match (is_mysql(), listens) {
+        (false, _) => &["--skip-ssl"],
+        (true, true) => &[],
+        (true, false) => {
+            &["--auto-generate-certs=OFF", "--caching-sha2-password-auto-generate-rsa-keys=OFF"]
+        }
+    }
+}
+
 /// A statement as the server has it.
 pub fn sql(text: &str) -> String {
     const WORDS: [(&str, &str); 11] = [
@@ -224,5 +236,6 @@ pub fn change_master(source: &str) -> String {
              GET_SOURCE_PUBLIC_KEY=1"
         );
     }
-    format!("CHANGE MASTER TO {source}, MASTER_USE_GTID=slave_pos")
+    // The default of MariaDB 11 is TLS, which most primaries of the tests do not have.
+    format!("CHANGE MASTER TO {source}, MASTER_SSL=0, MASTER_USE_GTID=slave_pos")
 }

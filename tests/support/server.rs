@@ -88,6 +88,10 @@ impl Server {
         let mut all: Vec<OsString> = vec![format!("--server-id={id}").into()];
         all.extend(template::format().map(OsString::from));
         all.extend(flavor::always().iter().map(OsString::from));
+        // Keys that nobody needs cost more than all the rest of a start.
+        if !args.iter().any(|a| a.contains("ssl")) {
+            all.extend(flavor::no_keys(listen).iter().map(OsString::from));
+        }
         // The default of MySQL is a binary log everywhere.
         let logs = args.iter().any(|a| a.starts_with("--log-bin"));
         all.extend((flavor::is_mysql() && !logs).then(|| OsString::from("--skip-log-bin")));
