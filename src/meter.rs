@@ -40,6 +40,7 @@ pub struct Meter {
     unit: Unit,
     done: u64,
     total: Option<u64>,
+    began: Instant,
     /// Two points of the past; the rate is counted from the older one.
     older: (Instant, u64),
     newer: (Instant, u64),
@@ -57,6 +58,7 @@ impl Meter {
             unit,
             done: 0,
             total: None,
+            began: now,
             older: (now, 0),
             newer: (now, 0),
             expected: None,
@@ -99,7 +101,14 @@ impl Meter {
             return left.filter(|_| since < FRESH).map(|left| left.saturating_sub(since));
         }
         let missing = self.total?.saturating_sub(self.done) as f64;
-        Duration::try_from_secs_f64(missing / self.rate(now)?).ok()
+        let (lately, seconds) = (self.rate(now)?, now.duration_since(self.began).as_secs_f64());
+        // Files are dealt out so that each stretch is a sample of all, and a disk that was slow for
+        // a while will be so again. Transactions come as they come.
+        let pace = match self.unit {
+            Unit::Bytes => (lately + self.done as f64 / seconds) / 2.0,
+            Unit::Transactions => lately,
+        };
+        Duration::try_from_secs_f64(missing / pace).ok()
     }
 
     /// `restore: 45 %, 1.2 GiB of 2.7 GiB, 120.0 MiB/s, 12s left`.
