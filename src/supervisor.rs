@@ -226,6 +226,16 @@ impl Supervisor {
     /// somebody else, which is waited for with `patience` as long as it shows signs of life. Memory
     /// or space that it was refused may show as an error of replication or as a hang.
     pub fn explain(&mut self, mysqld: &mut Mysqld, error: Error, patience: Duration) -> Error {
+        // A server that goes down refuses statements with errors that look like anybody's fault:
+        // MySQL lacks a table of its own then.
+        let pinged = match error {
+            Error::ReplicationError { .. } => mysqld.ping(),
+            _ => Ok(()),
+        };
+        let error = match pinged {
+            Err(gone @ Error::MysqldHung { .. }) => gone,
+            _ => error,
+        };
         let Error::MysqldHung { after, .. } = &error else { return mysqld.shortage_or(error) };
         let patience = if after.is_none() { patience.max(DYING) } else { Duration::ZERO };
         let wait = Wait { every: Duration::from_millis(100), patience: Some(patience) };
