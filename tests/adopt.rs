@@ -128,7 +128,7 @@ fn a_prepared_copy_brings_its_position() {
     };
     let socket = format!("--socket={}", scene.primary.socket().display());
     let datadir = format!("--datadir={}", scene.primary.datadir().display());
-    tool(&["--backup", "--user=root", &socket, &datadir]);
+    tool(&["--backup", "--skip-ssl", "--user=root", &socket, &datadir]);
     adopt(&scene, &copy, &[]).expect(2).says("mariadb-backup --prepare");
     tool(&["--prepare"]);
     let position = scene.primary.gtid_pos();
