@@ -194,6 +194,12 @@ impl Hooks {
         let mut command = Command::new(&hook.program);
         command.args(&hook.args).stdin(Stdio::null()).env_remove("MYSQL_PWD");
         let variable = |key: &str| format!("ROLLFORWARD_{}", key.to_ascii_uppercase());
+        // What we inherited ourselves is not true of this pass.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"ROLLFORWARD_") {
+                command.env_remove(name);
+            }
+        }
         command.env(variable("hook"), hook.name);
         for (key, value) in &self.variables {
             command.env(variable(key), value);
@@ -201,12 +207,11 @@ impl Hooks {
         for key in checkpoint::KEYS {
             match supervisor.checkpoint.get(key) {
                 Some(text) if key == "message" => {
-                    command.env(variable(key), text.trim_matches('\''))
+                    command.env(variable(key), text.trim_matches('\''));
                 }
-                Some(value) => command.env(variable(key), value),
-                // One that we inherited ourselves is not true of this pass.
-                None => command.env_remove(variable(key)),
-            };
+                Some(value) => drop(command.env(variable(key), value)),
+                None => {}
+            }
         }
         command
     }

@@ -219,7 +219,9 @@ fn a_mysqld_killed_in_the_middle_is_counted_and_the_clone_begun_anew() {
     scene.primary.fill("shop", 1, 500);
     let proxy = Proxy::start(&scene.primary);
     proxy.slow_down(SLOW);
-    let mut pass = seed(&scene).args(["--primary", &proxy.address()]).spawn();
+    // The donor may take a minute until it has noticed, and takes one recipient at a time.
+    let seed_by = seed(&scene).args(["--primary", &proxy.address(), "--max-failures=40"]);
+    let mut pass = seed_by.spawn();
     in_the_middle(&mut pass);
     kill(pass.wait_for_mysqld(PATIENCE), libc::SIGKILL);
     pass.wait_for_log("warning: mysqld-died: ", PATIENCE);
