@@ -42,6 +42,9 @@ const SURE: f64 = 1.5;
 /// By so much a machine is faster or slower later on than it was.
 const UNSTEADY: f64 = 0.05;
 
+/// The end comes by so many seconds sooner or later: its last statements are like none before.
+const END: f64 = 2.5;
+
 /// What was done after so many seconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
@@ -175,10 +178,11 @@ impl DumpProgress {
 
 /// The time left, if it is known well enough to be said: to within a quarter, or as soon.
 fn known(left: Guess) -> Option<Duration> {
-    let error = SURE * left.variance.sqrt().hypot(UNSTEADY * left.seconds);
+    let usual = left.variance.sqrt().hypot(UNSTEADY * left.seconds);
+    let error = SURE * usual;
     let soon = SOON.as_secs_f64();
     let is_soon = left.seconds < soon && left.seconds + error < 1.5 * soon;
-    let is_known = left.seconds >= soon && error < QUARTER * left.seconds;
+    let is_known = left.seconds >= soon && SURE * usual.hypot(END) < QUARTER * left.seconds;
     (is_soon || is_known).then(|| Duration::try_from_secs_f64(left.seconds).ok()).flatten()
 }
 
@@ -244,6 +248,8 @@ mod tests {
         let known = |seconds, error: f64| known(Guess { seconds, variance: error * error });
         assert_eq!(known(40.0, 5.0), Some(Duration::from_secs(40)));
         assert_eq!(known(40.0, 8.0), None);
+        assert_eq!(known(20.0, 1.0), Some(Duration::from_secs(20)));
+        assert_eq!(known(14.0, 1.0), None, "the end is like nothing before");
         assert_eq!(known(8.0, 3.0), Some(Duration::from_secs(8)), "it is soon");
         assert_eq!(known(8.0, 5.0), None);
     }
