@@ -46,6 +46,8 @@ check:
 	scripts/deps --quiet
 	$(CARGO) fmt --check
 	cd fuzz && $(CARGO) fmt --check
+	# Without the C++ of the fuzzer itself: do its targets fit to our files?
+	cd fuzz && CUSTOM_LIBFUZZER_PATH=/dev/null $(CARGO) check --quiet --locked --bins
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/house
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run

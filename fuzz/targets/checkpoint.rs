@@ -5,12 +5,14 @@
 
 #[path = "../../src"]
 mod src {
+    pub mod breaker;
     pub mod checkpoint;
     pub mod clock;
     pub mod error;
     pub mod files;
     pub mod memory;
     pub mod meter;
+    pub mod metrics;
     #[allow(unsafe_code)]
     pub mod sys;
     pub mod terminal;

@@ -18,6 +18,7 @@ mod src {
     pub mod primary;
     pub mod privileges;
     pub mod process;
+    pub mod random;
     pub mod session;
     #[allow(unsafe_code)]
     pub mod sys;
