@@ -26,7 +26,7 @@ const NO_THREAD: [u16; 3] = [1135, 1202, 13117];
 /// A full disk, by name.
 const DISK_FULL: [u16; 2] = [20, 1021];
 /// What a full disk may also be reported as: an error on a write, in the engine, a full table.
-const MAY_BE_DISK_FULL: [u16; 6] = [3, 1005, 1026, 1030, 1114, 1969];
+const MAY_BE_DISK_FULL: [u16; 7] = [3, 1005, 1026, 1030, 1114, 1180, 1969];
 
 impl Mysqld {
     /// Why it ended.
