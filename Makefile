@@ -36,7 +36,7 @@ static:
 # It as PID 1 of the image that dist/container makes of it; lists the files of that.
 image-test: static
 	scripts/deps --quiet
-	ROLLFORWARD_STATIC=$(STATIC) $(CARGO) test --locked --test container $(TEST_FLAGS) -- --nocapture
+	ROLLFORWARD_STATIC=$(STATIC) $(CARGO) test --locked --test suite $(TEST_FLAGS) container:: -- --nocapture
 
 deps:
 	scripts/deps
@@ -66,7 +66,8 @@ torture:
 	scripts/deps --quiet
 	$(if $(TEST_SERVER),scripts/servers $(TEST_SERVER))
 	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' ROUNDS='$(ROUNDS)' SEED='$(SEED)' ROUND='$(ROUND)' \
-		$(CARGO) test --locked --test torture $(TEST_FLAGS) -- --nocapture --test-threads=1 whatever
+		$(CARGO) test --locked --test suite $(TEST_FLAGS) torture::whatever -- --nocapture \
+		--test-threads=1
 
 demo:
 	scripts/deps --quiet --data
@@ -98,11 +99,11 @@ deb:
 
 deb-check:
 	scripts/deps --quiet --deb
-	$(CARGO) test --locked --test deb
+	$(CARGO) test --locked --test suite deb::
 
 # What the tests do with 20 passes, with 200.
 leaks:
-	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test leaks -- --nocapture
+	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test suite leaks:: -- --nocapture
 
 # All targets for half a minute each, or `make fuzz TARGET=manifest SECONDS=600`.
 fuzz:

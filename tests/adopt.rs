@@ -1,14 +1,12 @@
 //! A data directory becomes the first backup: of a stopped server, or prepared by mariadb-backup.
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Outcome, Replica, Rollforward, Scene, Server, assert_same, find_program, flavor, run_helper,
     snapshot,
 };
@@ -149,7 +147,7 @@ fn prepared_by_xtrabackup() {
     let known = scene.primary.gtid_pos();
     scene.primary.stop();
     let copy = scene.path("copy");
-    support::repository::copy(scene.primary.datadir(), &copy);
+    crate::support::repository::copy(scene.primary.datadir(), &copy);
     scene.primary.restart();
     // Without any content, so that the copy holds what the whole position says.
     for other in ["00000000", "ffffffff"] {

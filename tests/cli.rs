@@ -3,15 +3,9 @@
 //! Nothing here needs a server. A usage error is one line on standard error that names the word
 //! that is wrong, status 2, nothing on standard output, and nothing new on the disk.
 
-mod support;
-
-#[path = "cli/directories.rs"]
 mod directories;
-#[path = "cli/option_file.rs"]
 mod option_file;
-#[path = "cli/streams.rs"]
 mod streams;
-#[path = "cli/words.rs"]
 mod words;
 
 use std::ffi::OsStr;
@@ -19,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::{Outcome, Rollforward, TempDir};
+use crate::support::{Outcome, Rollforward, TempDir};
 
 /// The patience with a command that has nothing to wait for.
 const SOON: Duration = Duration::from_secs(30);

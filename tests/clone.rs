@@ -1,16 +1,14 @@
 //! The first backup by MySQL's CLONE: what it holds, what keeps it from being begun, and what may
 //! happen in its middle. MariaDB has no CLONE: there each of these is refused.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Once;
 use std::time::Duration;
 
-use support::scene::COMMAND_PATIENCE;
-use support::small_disk::SmallDisk;
-use support::{
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::small_disk::SmallDisk;
+use crate::support::{
     CLONE, Certificates, Outcome, PASSWORD, PATIENCE, Proxy, Replica, Rollforward, Running, Scene,
     Writer, alive, flavor, kill, processes_under, wait_until,
 };

@@ -1,15 +1,13 @@
 //! MySQL data that is encrypted, or that names a component, where the private server has neither:
 //! what is missing is named, and what to do about it. MariaDB has no components.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::scene::COMMAND_PATIENCE;
-use support::{Outcome, Rollforward, Scene, TempDir, find_program, flavor};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{Outcome, Rollforward, Scene, TempDir, find_program, flavor};
 
 /// A program and a plugin directory of their own, with a keyring that is set up.
 struct Keyring {
@@ -56,7 +54,7 @@ impl Keyring {
 fn data_with(scene: &mut Scene, keyring: &Keyring, statements: &str, more: &[&str]) -> PathBuf {
     let data = scene.path("data");
     scene.primary.stop();
-    support::repository::copy(scene.primary.datadir(), &data);
+    crate::support::repository::copy(scene.primary.datadir(), &data);
     let init = scene.path("init.sql");
     // One statement a line; the last one ends the server.
     fs::write(&init, format!("{statements}\nSHUTDOWN;\n")).unwrap();
@@ -67,7 +65,7 @@ fn data_with(scene: &mut Scene, keyring: &Keyring, statements: &str, more: &[&st
     let at = |name: &str, file: &str| format!("--{name}={}", scene.path(file).display());
     server.args([at("datadir", "data"), at("socket", "s"), at("pid-file", "pid")]);
     server.arg(at("log-error", "own.err"));
-    support::run_helper(&mut server, "");
+    crate::support::run_helper(&mut server, "");
     let log = fs::read_to_string(scene.path("own.err")).unwrap();
     assert!(!log.contains("[ERROR]"), "{log}");
     data

@@ -1,10 +1,7 @@
 //! `make deb`: what the package holds, lintian's opinion of it, and its life from installation to
 //! purge in a root of its own.
 
-#[path = "deb/root.rs"]
 mod root;
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -12,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::support::{Scene, TempDir, find_program, flavor, run_helper};
 use root::Root;
-use support::{Scene, TempDir, find_program, flavor, run_helper};
 
 const HIGHER: &str = "99.1-1";
 /// The machine may have had it, too, or have policies of its own about services.

@@ -1,17 +1,15 @@
 //! Full disks: in a restore, at mysqld's start, in the catch-up, in a dump and while storing the
 //! pass ends soon, with the numbers and what to do, and nothing half is listed.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use support::limits::file_size;
-use support::repository::all_packs;
-use support::scene::COMMAND_PATIENCE;
-use support::small_disk::{SmallDisk, space};
-use support::{Outcome, PATIENCE, Rollforward, Running, Scene, alive, flavor, wait_for};
+use crate::support::limits::file_size;
+use crate::support::repository::all_packs;
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::small_disk::{SmallDisk, space};
+use crate::support::{Outcome, PATIENCE, Rollforward, Running, Scene, alive, flavor, wait_for};
 
 const MIB: u64 = 1 << 20;
 

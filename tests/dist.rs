@@ -1,8 +1,6 @@
 //! What `dist` ships for service managers and clusters: clean under systemd's own tools, and in
 //! step with the options, exit statuses and patience of the program.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -10,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Rollforward, TempDir, find_program, run_helper, try_helper};
+use crate::support::{Rollforward, TempDir, find_program, run_helper, try_helper};
 
 const SOON: Duration = Duration::from_secs(30);
 const SERVICE: &str = "dist/systemd/rollforward@.service";

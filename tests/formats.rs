@@ -1,8 +1,6 @@
 //! What was written once must be readable for ever: frozen samples of a repository and of a
 //! checkpoint, as format 1 has them.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -11,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::repository::{Json, copy, seal};
-use support::{Outcome, Rollforward, Scene, TempDir, find_program, run_helper};
+use crate::support::repository::{Json, copy, seal};
+use crate::support::{Outcome, Rollforward, Scene, TempDir, find_program, run_helper};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(120);
@@ -162,13 +160,13 @@ fn a_repository_of_a_later_format_is_left_alone() {
         ("", "not a repository"),
     ] {
         fs::write(repo.join("format"), text).unwrap();
-        let before = support::repository::tree(&repo);
+        let before = crate::support::repository::tree(&repo);
         for command in [on(&repo, "list"), on(&repo, "verify"), on(&repo, "prune")] {
             command.run_to_end(PATIENCE).expect(2).says(says);
         }
         on(&repo, "restore").arg("--to").arg(&to).run_to_end(PATIENCE).expect(2).says(says);
         assert!(!to.exists());
-        assert_eq!(before, support::repository::tree(&repo), "{text:?}");
+        assert_eq!(before, crate::support::repository::tree(&repo), "{text:?}");
     }
 }
 

@@ -2,11 +2,9 @@
 
 #[allow(dead_code)]
 #[path = "../src/gtid.rs"]
-mod gtid;
-mod support;
-
-use gtid::{Flavor, Position};
-use support::{Server, flavor};
+mod sets;
+use crate::support::{Server, flavor};
+use sets::{Flavor, Position};
 
 /// So many pairs of positions.
 const PAIRS: usize = 3000;

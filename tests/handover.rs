@@ -1,13 +1,11 @@
 //! What `restore` says at its end is true, and the command that it ends with works as printed.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Outcome, PATIENCE, Scene, TempDir, die_with_us, end, find_program, flavor, run_helper, wait_for,
 };
 
@@ -101,7 +99,7 @@ fn usual_settings_are_not_asked_for_and_a_quiet_restore_is_silent() {
     let needs = format!("the data needs a {} server of ", flavor::name());
     assert!(after(&ended, &needs).ends_with(" or later"), "{ended}");
     assert!(!after(&ended, "next, to look at it").contains("page-size"), "{ended}");
-    support::repository::edit_manifest(&scene.repo, &scene.backups()[0], |lines| {
+    crate::support::repository::edit_manifest(&scene.repo, &scene.backups()[0], |lines| {
         let line = lines.iter_mut().find(|l| l.contains("innodb_page_size")).unwrap();
         *line = "setting innodb_page_size 8192".into();
     });

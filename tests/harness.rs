@@ -1,10 +1,8 @@
 //! The harness itself: servers come up, replicate, compare, and go away without a trace.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     Checkpoint, DUMP, NIGHTLY, Primary, Replica, Scene, Server, TempDir, Writer, alive,
     assert_same, processes_under, snapshot, wait_until,
 };
@@ -50,7 +48,7 @@ fn a_copy_of_a_stopped_server_starts_and_holds_the_same() {
     let dir = TempDir::new("copy");
     let copy = dir.path().join("data");
     let mut cp = std::process::Command::new("cp");
-    support::run_helper(cp.arg("-a").arg(primary.datadir()).arg(&copy), "");
+    crate::support::run_helper(cp.arg("-a").arg(primary.datadir()).arg(&copy), "");
     let restored = Server::start_on(&copy);
     assert_same("the copy", &snapshot(&restored), "the original", &before);
     assert!(restored.try_sql("SELECT 1 FROM nowhere.none").is_err());
@@ -94,10 +92,10 @@ fn the_servers_of_a_killed_test_die_with_it() {
 }
 
 /// Plays the program: leaves a checkpoint, says a line, and sleeps.
-fn fake_pass(scratch: &TempDir) -> support::Running {
+fn fake_pass(scratch: &TempDir) -> crate::support::Running {
     let script = "printf 'format=1\\nphase=catch-up\\npid=%s\\n' $$ >\"$0/half\"; \
                   mv \"$0/half\" \"$0/checkpoint\"; echo here >&2; exec sleep 100";
-    support::Rollforward::new(["run"])
+    crate::support::Rollforward::new(["run"])
         .under(["sh".as_ref(), "-c".as_ref(), script.as_ref(), scratch.path().as_os_str()])
         .scratch(scratch.path())
         .spawn()

@@ -5,14 +5,14 @@
 //! strace counts calls by thread, so it is told of a few paths at a time: what the workers do
 //! to the packs and what the main thread does afterwards are counted apart.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::repository::{Json, all_packs, copy, pack_path, packs_of};
-use support::{Outcome, Rollforward, Scene, Server, processes_under, strace_missing, wait_until};
+use crate::support::repository::{Json, all_packs, copy, pack_path, packs_of};
+use crate::support::{
+    Outcome, Rollforward, Scene, Server, processes_under, strace_missing, wait_until,
+};
 
 const LONG: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,8 +1,6 @@
 //! `make install`, and the bash completion that comes with it: driven in bash, and compared
 //! with what `--help` says.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Rollforward, TempDir, find_program, run_helper};
+use crate::support::{Rollforward, TempDir, find_program, run_helper};
 
 const SOON: Duration = Duration::from_secs(30);
 const BACKUPS: [&str; 2] = ["20261121T020000Z-8f3a", "20261122T020000Z-00ff"];

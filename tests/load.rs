@@ -1,9 +1,7 @@
 //! Half a million rows and a primary that never stops writing: the copy is equal all the same.
-mod support;
-
 use std::time::Duration;
 
-use support::{PASSWORD, Replica, Scene, Writer, flavor};
+use crate::support::{PASSWORD, Replica, Scene, Writer, flavor};
 
 /// Between two writes: none where the server is quick.
 fn pause(milliseconds: u64) -> Duration {

@@ -1,12 +1,10 @@
 //! Logins that not every server has: MySQL's to the primary without TLS, under its public key and
 //! only if that was asked for; that to a private MariaDB 11, to an account in its memory.
 
-mod support;
-
 use std::fs;
 
-use support::scene::COMMAND_PATIENCE;
-use support::{PASSWORD, Proxy, Replica, Scene, Server, flavor};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{PASSWORD, Proxy, Replica, Scene, Server, flavor};
 
 #[test]
 fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
@@ -51,7 +49,7 @@ fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
     let wrong = scene.path("wrong.pem");
     let private = scene.path("private.pem");
     let openssl = |args: &[&str]| {
-        support::run_helper(std::process::Command::new("openssl").args(args), "");
+        crate::support::run_helper(std::process::Command::new("openssl").args(args), "");
     };
     let (key, public) = (private.display().to_string(), wrong.display().to_string());
     openssl(&["genrsa", "-out", &key, "2048"]);

@@ -4,8 +4,6 @@
 //! read off the source, which has them in one place each. The shell lines of the page that take
 //! a backup out of the repository without the program are run as they are printed.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -13,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Rollforward, Scene, find_program, run_helper};
+use crate::support::{Rollforward, Scene, find_program, run_helper};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -1,14 +1,12 @@
 //! Too little memory: the default sizing lives with it; a pool that is too large is told from
 //! every other death, at the start and in the catch-up, with the limit.
 
-mod support;
-
 use std::ffi::OsString;
 use std::process::Command;
 
-use support::limits::{Cgroup, FakeCgroup, address_space};
-use support::scene::COMMAND_PATIENCE;
-use support::{Outcome, PATIENCE, Replica, Scene, alive, flavor, run_helper};
+use crate::support::limits::{Cgroup, FakeCgroup, address_space};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{Outcome, PATIENCE, Replica, Scene, alive, flavor, run_helper};
 
 const MIB: u64 = 1 << 20;
 

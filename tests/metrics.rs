@@ -1,8 +1,6 @@
 //! `--metrics-file`: what it says after, during and between passes, that it is replaced whole, and
 //! that the page lists the metrics that the binary writes. Rules and dashboard: monitoring.rs.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::monitoring::{page_names, promtool, promtool_missing, root};
-use support::repository::{pack_path, packs_of};
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::monitoring::{page_names, promtool, promtool_missing, root};
+use crate::support::repository::{pack_path, packs_of};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Checkpoint, PASSWORD, PATIENCE, Proxy, Rollforward, Running, Scene, run_helper, wait_for,
 };
 
@@ -206,7 +204,7 @@ fn failing_passes_keep_the_last_success_also_when_the_file_was_removed() {
     metrics.assert("backups", "complete", 1.0);
 
     fs::remove_file(&file).unwrap();
-    let nobody = format!("127.0.0.1:{}", support::server::free_port());
+    let nobody = format!("127.0.0.1:{}", crate::support::server::free_port());
     let lost = run.clone().args(["--max-failures=1", "--primary", &nobody]);
     lost.run_to_end(COMMAND_PATIENCE).expect(75);
     let metrics = Metrics::read(&file);

@@ -2,17 +2,15 @@
 //! fires when it should, and each pattern for the log meets the lines of the faults it is meant for,
 //! as the real binary writes them, and none of a pass that goes well.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use support::monitoring::{dist, names, page_names, promtool, promtool_missing, root};
-use support::repository::{Json, all_packs, edit_manifest, pack_path};
-use support::scene::COMMAND_PATIENCE;
-use support::small_disk::SmallDisk;
-use support::{Outcome, PATIENCE, Proxy, Rollforward, Scene, TempDir, run_helper};
+use crate::support::monitoring::{dist, names, page_names, promtool, promtool_missing, root};
+use crate::support::repository::{Json, all_packs, edit_manifest, pack_path};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::small_disk::SmallDisk;
+use crate::support::{Outcome, PATIENCE, Proxy, Rollforward, Scene, TempDir, run_helper};
 
 #[test]
 fn rules_and_dashboard_ask_for_metrics_that_there_are() {
@@ -175,7 +173,7 @@ fn faults_of_the_primary_raise_their_patterns() {
     scene.primary.slow_backlog("shop", 1, 0.0);
     scene.seed();
     let run = scene.command("run").arg("--max-failures=1");
-    let nobody = format!("127.0.0.1:{}", support::server::free_port());
+    let nobody = format!("127.0.0.1:{}", crate::support::server::free_port());
     let lost = run.clone().args(["--primary", &nobody]).run_to_end(COMMAND_PATIENCE);
     raises(&lost.expect(75), &["PrimaryTrouble", "GaveUp"]);
     let wrong = scene.path("wrong");

@@ -1,11 +1,9 @@
 //! What a service manager hears: checked by one that listens on a socket of its own.
-mod support;
-
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use support::{Scene, wait_until};
+use crate::support::{Scene, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

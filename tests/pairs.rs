@@ -3,13 +3,11 @@
 //! The private server is a script that says it is another one, so that every machine can tell;
 //! where that other one is unpacked as well, it is used.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::scene::COMMAND_PATIENCE;
-use support::{NIGHTLY, Outcome, Scene, find_program, flavor};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{NIGHTLY, Outcome, Scene, find_program, flavor};
 
 /// A program that says it has `version`, and leaves a trace when it is started in earnest.
 fn impostor(scene: &Scene, name: &str, version: &str) -> PathBuf {
@@ -107,7 +105,7 @@ fn a_primary_of_the_other_flavor_is_no_primary_of_this_base() {
     // The base says that it is of the other one.
     let backup = scene.backups().remove(0);
     let position = flavor::either("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9", "0-1-9");
-    support::repository::edit_manifest(&scene.repo, &backup, |lines| {
+    crate::support::repository::edit_manifest(&scene.repo, &backup, |lines| {
         for line in lines {
             if line.starts_with("flavor ") {
                 *line = format!("flavor {}", flavor::either("mysql", "mariadb"));
@@ -130,7 +128,7 @@ fn settings_that_data_keeps_for_life_must_be_the_primarys() {
         let backup = scene.backups().remove(0);
         let key = format!("setting {name} ");
         let mut found = false;
-        support::repository::edit_manifest(&scene.repo, &backup, |lines| {
+        crate::support::repository::edit_manifest(&scene.repo, &backup, |lines| {
             for line in lines {
                 if line.starts_with(&key) {
                     *line = format!("{key}{value}");
@@ -152,7 +150,9 @@ fn settings_that_data_keeps_for_life_must_be_the_primarys() {
 fn a_data_directory_of_the_other_flavor_is_not_adopted() {
     need_server!();
     let mut scene = Scene::new("adopt");
-    scene.primary.create_account(support::Account { user: "another", grants: NIGHTLY.grants });
+    scene
+        .primary
+        .create_account(crate::support::Account { user: "another", grants: NIGHTLY.grants });
     scene.primary.stop();
     let (name, version) = flavor::either(("mysqld", "8.4.3"), ("mariadbd", "10.11.2-MariaDB"));
     let other = impostor(&scene, name, version);

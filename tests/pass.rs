@@ -1,13 +1,11 @@
 //! The pass from end to end: seed, run, and what is refused before any of it.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Account, DUMP, NIGHTLY, PASSWORD, Primary, Replica, Scene, Server, Writer, flavor, server,
     snapshot,
 };

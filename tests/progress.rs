@@ -1,9 +1,7 @@
 //! The line on a terminal that tells how far a long step is; elsewhere there is none of it.
-mod support;
-
 use std::time::Duration;
 
-use support::{Proxy, Rollforward, Scene};
+use crate::support::{Proxy, Rollforward, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -1,11 +1,9 @@
 //! The primary is away, is another one, has lost its logs, refuses us, or conflicts with the base.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Account, NIGHTLY, Outcome, PASSWORD, PATIENCE, Primary, Proxy, Replica, Running, Scene, Writer,
     flavor, server, wait_until,
 };

@@ -1,8 +1,6 @@
 //! What scripts rely on: the shape of what `--json` writes, silence with `-q`, and the examples in
 //! `dist/examples`, which are run as they are.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
@@ -12,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use support::repository::{Json, copy, flip_bit, pack_path};
-use support::{Outcome, Rollforward, Scene, TempDir, find_program, kill, wait_until};
+use crate::support::repository::{Json, copy, flip_bit, pack_path};
+use crate::support::{Outcome, Rollforward, Scene, TempDir, find_program, kill, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 const BACKUP: &str = "20261122T153000Z-8f3a";
@@ -91,7 +89,8 @@ fn a_backup_whose_manifest_is_damaged_has_its_members_and_nulls_in_the_list() {
     // Without a base there is null, and with a pack too few all is told but for the state.
     let first: String =
         manifest.lines().filter(|l| !l.starts_with("base ")).map(|l| format!("{l}\n")).collect();
-    fs::write(&path, support::repository::seal(first.rsplit_once("end ").unwrap().0)).unwrap();
+    fs::write(&path, crate::support::repository::seal(first.rsplit_once("end ").unwrap().0))
+        .unwrap();
     fs::remove_file(pack_path(&repo, PACK)).unwrap();
     let [first] = json(on(&repo, "list"), 0).list().to_vec().try_into().unwrap();
     for key in keys(&good) {

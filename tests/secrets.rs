@@ -1,12 +1,10 @@
 //! The password is in no argument, no environment, no log and no file that stays.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 
-use support::scene::COMMAND_PATIENCE;
-use support::{CLONE, PASSWORD, PATIENCE, Running, Scene, flavor};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{CLONE, PASSWORD, PATIENCE, Running, Scene, flavor};
 
 /// What was seen of the program and all that it started.
 #[derive(Default)]

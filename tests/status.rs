@@ -1,16 +1,14 @@
 //! `status` through the real binary: what it says of each state of a pass and of the backups,
 //! and by which exit status. Each finding is a line of the table that the test prints.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::repository::{Json, all_packs, pack_path};
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::repository::{Json, all_packs, pack_path};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Checkpoint, Outcome, PATIENCE, Primary, Rollforward, Running, Scene, TempDir, alive, flavor,
     kill, wait_until,
 };
@@ -273,7 +271,9 @@ fn how_the_last_pass_ended_and_how_old_the_newest_backup_is() {
     scene.run().expect(0);
     let newest = scene.backups().pop().unwrap();
     let old: BTreeSet<String> =
-        support::repository::packs_of(&scene.repo, &scene.backups()[0]).into_iter().collect();
+        crate::support::repository::packs_of(&scene.repo, &scene.backups()[0])
+            .into_iter()
+            .collect();
     let new = all_packs(&scene.repo).into_iter().find(|p| !old.contains(p)).expect("a new pack");
     fs::remove_file(pack_path(&scene.repo, &new)).unwrap();
     let damaged = format!("backup {newest} is damaged: ");
@@ -319,7 +319,7 @@ fn a_base_older_than_half_of_what_the_primary_keeps_is_warned_of() {
     assert!(!ended.stderr.contains(warning), "young; {ended}");
     // Thirteen hours old by its manifest, which is more than half a day.
     let newest = scene.backups().pop().unwrap();
-    support::repository::set_age(&scene.repo, &newest, 13 * 3600);
+    crate::support::repository::set_age(&scene.repo, &newest, 13 * 3600);
     keep(&scene.primary, 2);
     let ended = scene.command("run").args(["--max-failures=0", "--mysqld=/bin/false"]);
     let ended = ended.run_to_end(COMMAND_PATIENCE).expect(1);

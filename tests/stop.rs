@@ -1,14 +1,12 @@
 //! TERM, INT, HUP and kill -9, in every phase: the pass ends soon, says so, and is gone on with.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Outcome, PATIENCE, Replica, Running, Scene, Server, alive, flavor, kill, run_helper, wait_until,
 };
 

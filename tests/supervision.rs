@@ -1,12 +1,12 @@
 //! The private mysqld dies, hangs, is stopped or never starts: what the pass makes of it.
 
-mod support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
-use support::scene::COMMAND_PATIENCE;
-use support::{Outcome, PATIENCE, Replica, Running, Scene, alive, kill, wait_for, wait_until};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
+    Outcome, PATIENCE, Replica, Running, Scene, alive, kill, wait_for, wait_until,
+};
 
 /// Waits until the pass is in the catch-up and has come beyond transaction `beyond` of domain
 /// 0; its mysqld and how far it is.

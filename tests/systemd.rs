@@ -1,16 +1,14 @@
 //! The units of `dist`, as `make install` puts them, under a systemd that runs as PID 1 in
 //! namespaces of its own: their sandbox, what they make of each exit status, the watchdog.
 
-mod support;
-
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use support::repository::{pack_path, packs_of};
-use support::{
+use crate::support::repository::{pack_path, packs_of};
+use crate::support::{
     Checkpoint, NIGHTLY, PASSWORD, Replica, Scene, alive, die_with_us, end, find_program, flavor,
     is_root, kill, run_helper, skipped, try_helper, wait_for, wait_until,
 };
@@ -234,7 +232,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // With PID 1 everything in its namespace goes, and then who waits for it.
-        if self.init > 1 && support::try_kill(self.init, libc::SIGKILL) {
+        if self.init > 1 && crate::support::try_kill(self.init, libc::SIGKILL) {
             wait_until("its end", PATIENCE, || self.unshare.try_wait().is_ok_and(|s| s.is_some()));
         }
         end(&mut self.unshare);

@@ -1,13 +1,11 @@
 //! TLS to the primary: our own sessions, the dump and replication alike, and who is refused.
 
-mod support;
-
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::time::Duration;
 
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Certificates, DUMP, NIGHTLY, Outcome, PASSWORD, PATIENCE, Primary, Proxy, Replica, Rollforward,
     Scene, find_program, flavor,
 };

@@ -1,12 +1,10 @@
 //! Processes that not even a kill ends: waited for only so long, and no second server beside them.
 
-mod support;
-
 use std::time::Duration;
 
-use support::limits::Cgroup;
-use support::scene::COMMAND_PATIENCE;
-use support::{Outcome, PATIENCE, Replica, Running, Scene, alive, kill, trace, wait_until};
+use crate::support::limits::Cgroup;
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{Outcome, PATIENCE, Replica, Running, Scene, alive, kill, trace, wait_until};
 
 /// A pass in the catch-up and its mysqld.
 #[track_caller]

@@ -3,17 +3,15 @@
 //! On the system's MariaDB a real newer one does it. On every server one that only says that it is
 //! newer stands in for it, in front of the real one: the steps are the same then.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::compare::checksums;
-use support::scene::COMMAND_PATIENCE;
-use support::{
+use crate::support::compare::checksums;
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{
     Outcome, Replica, Rollforward, Scene, Server, Writer, assert_same, find_program, flavor,
     run_helper,
 };
@@ -250,7 +248,7 @@ fn a_tool_that_fails_is_named_and_an_upgrade_that_was_stopped_begins_anew() {
         let _ = fs::remove_dir(&here);
         script(&scene, "new", TOOL, &format!("mkdir {}\nexec sleep 100", here.display()));
         let mut pass = run(&scene, &newer).arg("--allow-upgrade").spawn();
-        support::wait_until("the tool to be at work", support::PATIENCE, || {
+        crate::support::wait_until("the tool to be at work", crate::support::PATIENCE, || {
             assert!(!pass.has_ended(), "{}", pass.dump());
             here.exists()
         });
@@ -278,7 +276,7 @@ fn upgraded_data_is_gone_on_with_by_its_new_server_only() {
     let before = scene.backups();
     let newer = newer(&scene, "new");
     scene.primary.backlog("shop", 30_000);
-    let proxy = support::Proxy::start(&scene.primary);
+    let proxy = crate::support::Proxy::start(&scene.primary);
     proxy.slow_down(60_000);
     let stopped = || {
         let program = run(&scene, &newer).args(["--allow-upgrade", "--primary", &proxy.address()]);

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::{Place, SOON, program};
-use crate::need_server;
 use crate::support::{Scene, Server};
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::PATIENCE;
+use super::PATIENCE;
 use crate::support::{
     Checkpoint, NIGHTLY, PASSWORD, Rollforward, Running, Scene, TempDir, find_program, flavor,
     is_root, run_helper, skipped, try_helper, wait_for,
@@ -79,7 +79,7 @@ impl Way {
 /// What goes into the image: the program, the server, and more where a test needs it.
 pub fn image(dir: &TempDir, more: &[&str]) -> PathBuf {
     let root = dir.path().join("image");
-    let mut collect = Command::new(crate::root().join("dist/container/collect"));
+    let mut collect = Command::new(super::root().join("dist/container/collect"));
     collect.arg(&root).arg(program()).arg(server());
     run_helper(collect.args(more), "");
     root

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use crate::packs::make_pipe;
+use super::packs::make_pipe;
+use super::{Copy, PATIENCE, sample};
 use crate::support::repository::{Json, all_packs, edit_manifest, seal};
-use crate::{Copy, PATIENCE, need_server, sample};
 
 /// What is done to the newer manifest, and what is said of it.
 type RawCase = (&'static str, fn(Vec<u8>) -> Vec<u8>, &'static str);

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use super::{Copy, PATIENCE, sample};
 use crate::support::repository::{Json, flip_bit, frames_of};
 use crate::support::{Server, run_helper};
-use crate::{Copy, PATIENCE, need_server, sample};
 
 /// What happens to a pack, and whether a cheap look sees it.
 type PackCase = (&'static str, bool, fn(&Path, &Path, &[(usize, usize)]));

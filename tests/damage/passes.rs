@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::PATIENCE;
 use crate::support::repository::{
     Json, copy, edit_manifest, flip_bit, frames_of, pack_path, packs_of, tree,
 };
 use crate::support::{Outcome, Scene, Server, assert_same, flavor, snapshot};
-use crate::{PATIENCE, need_server};
 
 /// A primary with two backups, the newer one with packs of its own, and copies to damage.
 struct Stage {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::{Copy, PATIENCE, sample};
 use crate::support::repository::{copy, edit_manifest, packs_of, tree};
 use crate::support::{Outcome, Rollforward, Scene, TempDir, is_root, run_helper};
-use crate::{Copy, PATIENCE, need_server, sample};
 
 /// No command may wait for what it is given.
 const SOON: Duration = Duration::from_secs(10);

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use super::{Copy, PATIENCE, sample};
 use crate::support::repository::{flip_bit, frames_of, pack_path, tree};
 use crate::support::{Scene, wait_until};
-use crate::{Copy, PATIENCE, need_server, sample};
 
 /// How often each race is run.
 const TIMES: u32 = 20;

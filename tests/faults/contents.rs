@@ -1,10 +1,10 @@
 //! Groups 18, 19 and 26: what the data may hold, and that the private server adds nothing to it.
 
+use super::{LONG, wait_until_moving};
 use crate::support::{
     PATIENCE, Primary, Proxy, Replica, Scene, Server, TempDir, assert_same, flavor, snapshot,
     wait_until,
 };
-use crate::{LONG, need_server, wait_until_moving};
 
 /// What to run before and after a transaction, for it to be as if replicated from there. What is
 /// a domain on MariaDB is a tag on MySQL, for some of them.

@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use super::{LONG, count, wait_until_moving};
 use crate::support::{
     NIGHTLY, PATIENCE, Primary, Proxy, Replica, Scene, Server, assert_same, flavor, run_helper,
     snapshot,
 };
-use crate::{LONG, count, need_server, wait_until_moving};
 
 #[test]
 fn candidates_are_tried_in_order_at_each_attempt() {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::{LONG, count, wait_until_moving};
 use crate::support::{PATIENCE, Proxy, Replica, Rollforward, Scene, flavor, wait_until};
-use crate::{LONG, count, need_server, wait_until_moving};
 
 /// `run` with no option that makes it quick to fail: all defaults.
 fn run_by_default(scene: &Scene) -> Rollforward {

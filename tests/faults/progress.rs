@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::outages::{alter_is_under_way, long_alter, scene_with_large};
+use super::outages::{alter_is_under_way, long_alter, scene_with_large};
+use super::{LONG, count, wait_until_moving};
 use crate::support::{PATIENCE, Server, wait_until};
-use crate::{LONG, count, need_server, wait_until_moving};
 
 #[test]
 fn slow_transactions_and_an_alter_of_many_stall_times_end_0() {

@@ -8,10 +8,10 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::{LONG, count, wait_until_moving};
 use crate::support::{
     PASSWORD, PATIENCE, Replica, Scene, alive, flavor, kill, strace_missing, wait_until,
 };
-use crate::{LONG, count, need_server, wait_until_moving};
 
 #[test]
 fn a_stop_in_every_phase_ends_128_n_and_the_next_pass_ends_0() {

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::{LONG, count, wait_until_moving};
 use crate::support::{PATIENCE, Replica, Scene, alive, flavor, kill, wait_until};
-use crate::{LONG, count, need_server, wait_until_moving};
 
 #[test]
 fn a_server_that_crashes_in_the_catch_up_says_its_signal_and_its_log() {

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::starts::redo_log;
+use super::starts::redo_log;
+use super::{LONG, count, wait_until_moving};
 use crate::support::{
     PATIENCE, Primary, Proxy, Replica, Scene, Server, flavor, kill, run_helper, wait_until,
 };
-use crate::{LONG, count, need_server, wait_until_moving};
 
 /// A copy of the scratch data, to look into without touching it.
 fn copy_of_data(scene: &Scene, name: &str) -> PathBuf {

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use super::support::scene::COMMAND_PATIENCE;
-use super::support::{Running, Scene, alive, processes_under, wait_until};
 use super::{NOTE, Place, SOON, noted, shell};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{Running, Scene, alive, processes_under, wait_until};
 
 /// Notes its pid, and its child's, in `pids`, and runs on.
 const HANGS: &str = "sleep 600 &\necho $$ $! >\"$at/pids\"\nwait";
@@ -52,7 +52,7 @@ fn a_before_that_fails_ends_the_pass_before_it_has_done_anything() {
 
 #[test]
 fn the_data_of_an_interrupted_pass_outlives_a_before_that_fails() {
-    crate::need_server!();
+    need_server!();
     let scene = Scene::seeded("outlives");
     scene.primary.slow_backlog("shop", 150, 0.02);
     let mut pass = scene.command("run").spawn();
@@ -260,6 +260,6 @@ fn what_a_hook_leaves_in_the_background_is_not_waited_for() {
     ended.says("--before says: begins\n").says("ran --before /bin/sh in ");
     let left = pids(&place);
     assert!(left.iter().all(|p| alive(*p)));
-    left.iter().for_each(|p| super::support::kill(*p, libc::SIGKILL));
+    left.iter().for_each(|p| crate::support::kill(*p, libc::SIGKILL));
     assert_eq!(processes_under(&place.at("hook.sh")), [] as [i32; 0]);
 }

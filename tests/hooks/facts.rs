@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::support::scene::COMMAND_PATIENCE;
-use super::support::{PASSWORD, Rollforward, Scene, wait_until};
 use super::{NOTE, Place, SOON, noted, shell};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{PASSWORD, Rollforward, Scene, wait_until};
 
 /// All four, each of which notes itself.
 fn with_all(command: Rollforward, place: &std::path::Path) -> Rollforward {
@@ -44,7 +44,7 @@ fn expected(
 
 #[test]
 fn a_good_pass_runs_before_then_after_success_then_after_with_the_facts_and_without_secrets() {
-    crate::need_server!();
+    need_server!();
     let scene = Scene::seeded("facts");
     scene.primary.backlog("shop", 50);
     let dir = scene.path("hooks");
@@ -112,7 +112,7 @@ cp \"$ROLLFORWARD_CHECKPOINT\" \"$at/checkpoint\" || exit 1
 
 #[test]
 fn a_seed_has_hooks_too_and_a_pass_with_nothing_due_has_none() {
-    crate::need_server!();
+    need_server!();
     let scene = Scene::new("seed");
     scene.primary.fill("shop", 1, 100);
     let dir = scene.path("hooks");

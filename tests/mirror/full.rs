@@ -4,9 +4,9 @@ use std::fs;
 
 use sha2::{Digest as _, Sha256};
 
+use super::{contents, word};
 use crate::support::repository::{hex, pack_path, seal};
 use crate::support::small_disk::SmallDisk;
-use crate::{contents, need_s3, word};
 
 const PACKS: usize = 120;
 

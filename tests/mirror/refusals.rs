@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Instant;
 
+use super::{PATIENCE, s3::S3};
+use super::{Sample, contents, rollforward, word};
 use crate::support::repository::{copy, edit_manifest, flip_bit};
-use crate::{PATIENCE, s3::S3};
-use crate::{Sample, contents, need_s3, need_server, rollforward, word};
 
 /// The script must end with `status` and one line that holds `text`; the remote stays the same.
 #[track_caller]
@@ -121,7 +121,7 @@ fn a_held_lock_ends_75_and_wait_is_patient() {
     assert!(began.elapsed().as_millis() >= 1000);
     let args = ["push", "--wait", "60", &word(&repo), "mirror:held"];
     let push = s3.spawn_mirror(args, &[]);
-    crate::wait_until("flock", PATIENCE, || push.group().len() == 2);
+    super::wait_until("flock", PATIENCE, || push.group().len() == 2);
     drop(lock);
     let (status, said) = push.finish();
     assert_eq!(status, 0, "{said}");

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::{LONG, PATIENCE};
 use crate::support::repository::{manifest, tree};
 use crate::support::{PASSWORD, Scene, Server};
-use crate::{LONG, PATIENCE, need_server};
 
 /// The program with a umask that would let everybody in.
 const OPEN: [&str; 4] = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];

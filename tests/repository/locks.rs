@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use super::{LONG, PATIENCE, on, states};
 use crate::support::{Scene, Server, alive, flavor, wait_until};
-use crate::{LONG, PATIENCE, need_server, on, states};
 
 #[test]
 fn the_second_pass_ends_at_once_and_readers_do_not_wait() {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::{LONG, PATIENCE, on, states};
 use crate::support::Scene;
 use crate::support::repository::{
     all_packs, copy, hex, manifest, pack_path, packs_of, set_age, tree,
 };
-use crate::{LONG, PATIENCE, need_server, on, states};
 
 const DAY: u64 = 86_400;
 

@@ -55,7 +55,7 @@ pub fn wait_for<T>(what: &str, timeout: Duration, mut cond: impl FnMut() -> Opti
             return value;
         }
         assert!(start.elapsed() < timeout, "waited {timeout:?} in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -66,7 +66,6 @@ pub fn wait_until(what: &str, timeout: Duration, mut cond: impl FnMut() -> bool)
 }
 
 /// Returns from the test when there is no server to test with; fails where `CI` is set.
-#[macro_export]
 macro_rules! need_server {
     () => {
         if $crate::support::server_missing(module_path!()) {
@@ -215,7 +214,7 @@ pub fn try_helper(
             end(&mut child);
             panic!("{command:?} did not end within {patience:?}");
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(5));
     };
     let read = |name: &str| fs::read(log.path().join(name)).unwrap_or_default();
     let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use mysql::{Conn, OptsBuilder};
 
-use crate::plan::Dice;
+use super::plan::Dice;
+use super::words;
 use crate::support::{PATIENCE, Primary, flavor, wait_until};
-use crate::words;
 
 /// Between one statement and the next.
 const PAUSE: Duration = Duration::from_millis(12);

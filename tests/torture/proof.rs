@@ -5,11 +5,11 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::plan::Round;
+use super::plan::Round;
+use super::{Arena, command};
 use crate::support::repository::{Json, all_packs, packs_of};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{Outcome, Replica, assert_same, flavor, run_helper, snapshot, wait_until};
-use crate::{Arena, command};
 
 /// The backups there are: their names and their manifests.
 pub type Backups = BTreeMap<String, Vec<u8>>;

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::plan::{Blow, Moment, Strike};
+use super::plan::{Blow, Moment, Strike};
+use super::{Arena, command};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{
     Checkpoint, Outcome, PATIENCE, Rollforward, Running, alive, flavor, try_kill, wait_until,
 };
-use crate::{Arena, command};
 
 /// The phases of a pass in their order.
 const PHASES: [&str; 7] = ["restore", "seed", "start", "catch-up", "stop", "backup", "prune"];

@@ -9,16 +9,13 @@ mod packs;
 mod passes;
 mod places;
 mod races;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use support::repository::{self, Json, pack_path, packs_of, tree};
-use support::{Outcome, Rollforward, Scene, TempDir};
+use crate::support::repository::{self, Json, pack_path, packs_of, tree};
+use crate::support::{Outcome, Rollforward, Scene, TempDir};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -8,9 +8,6 @@
 //! program has come at a time, and what the primary's writer has said by then, is up to the
 //! machine.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod load;
 mod plan;
 mod proof;
@@ -21,10 +18,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{Replica, Rollforward, Scene, Snapshot, find_program, flavor};
 use load::Load;
 use plan::Round;
-use support::scene::COMMAND_PATIENCE;
-use support::{Replica, Rollforward, Scene, Snapshot, find_program, flavor};
 
 /// Rounds when nobody says how many.
 const ROUNDS: u64 = 20;

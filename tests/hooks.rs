@@ -3,9 +3,6 @@
 //!
 //! Most of it needs no server: a pass whose primary does not answer ends 75 at once.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod ends;
 mod facts;
 
@@ -14,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::{Checkpoint, Rollforward, TempDir, wait_for};
+use crate::support::{Checkpoint, Rollforward, TempDir, wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -3,14 +3,11 @@
 mod contents;
 mod locks;
 mod retention;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 
-use support::repository::Json;
-use support::{Rollforward, Scene};
+use crate::support::repository::Json;
+use crate::support::{Rollforward, Scene};
 
 /// With one command of the program that has no server to wait for.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,9 +1,6 @@
 //! The list of faults, group by group: what no other file of the tests shows. The table is
 //! `tests/FAULTS.md`.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod contents;
 mod moves;
 mod outages;
@@ -14,7 +11,7 @@ mod suspect;
 
 use std::time::Duration;
 
-use support::{Outcome, PATIENCE, Running, Scene, alive};
+use crate::support::{Outcome, PATIENCE, Running, Scene, alive};
 
 /// The patience with one command.
 const LONG: Duration = Duration::from_secs(120);

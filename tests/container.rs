@@ -5,9 +5,6 @@
 //! `ROLLFORWARD_STATIC` names, as the suite and `make image-test` do; else the one under test with
 //! its libraries.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod stage;
 
 use std::fs;
@@ -16,8 +13,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::{Replica, Rollforward, TempDir, alive, kill, run_helper, skipped, wait_until};
 use stage::{Container, USER, Way, children, files, own, program, root, server, status};
-use support::{Replica, Rollforward, TempDir, alive, kill, run_helper, skipped, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

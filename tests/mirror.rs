@@ -1,10 +1,18 @@
 //! The mirror in `dist`: to a real S3 server and back, killed in the middle, and what it refuses.
 
+/// Returns from the test where there is no server to mirror to.
+macro_rules! need_s3 {
+    () => {
+        match $crate::mirror::s3::S3::start() {
+            Some(s3) => s3,
+            None => return,
+        }
+    };
+}
+
 mod full;
 mod refusals;
 mod s3;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,23 +21,12 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use s3::{S3, SECRET, files};
-use support::repository::{self, all_packs, flip_bit, pack_path, packs_of};
-use support::{
+use crate::support::repository::{self, all_packs, flip_bit, pack_path, packs_of};
+use crate::support::{
     PATIENCE, Rollforward, Scene, Server, TempDir, assert_same, kill, run_helper, snapshot,
     wait_until,
 };
-
-/// Returns from the test where there is no server to mirror to.
-#[macro_export]
-macro_rules! need_s3 {
-    () => {
-        match $crate::s3::S3::start() {
-            Some(s3) => s3,
-            None => return,
-        }
-    };
-}
+use s3::{S3, SECRET, files};
 
 /// What belongs to a repository and is mirrored.
 fn contents(repo: &Path) -> std::collections::BTreeMap<String, String> {
@@ -245,7 +242,7 @@ fn a_stop_ends_rclone_too_and_a_copy_that_outlives_the_script_keeps_the_lock() {
     let (status, said) = push.finish();
     assert_eq!(status, 143, "{said}");
     assert!(said.ends_with("error: interrupted: by signal 15; run again to go on\n"), "{said}");
-    assert!(group.iter().all(|pid| !support::alive(*pid)), "{group:?}");
+    assert!(group.iter().all(|pid| !crate::support::alive(*pid)), "{group:?}");
     assert_eq!(fs::read_dir(repo.join("tmp")).unwrap().count(), 0);
 
     s3.forget_calls();

@@ -1,0 +1,49 @@
+//! All tests of the real binary, in one program: the harness is compiled and linked once.
+//!
+//! Each module is a file of tests; `scripts/suite` runs each in a process of its own, on each
+//! server.
+
+#[macro_use]
+mod support;
+
+mod adopt;
+mod cli;
+mod clone;
+mod components;
+mod container;
+mod damage;
+mod deb;
+mod disk;
+mod dist;
+mod faults;
+mod formats;
+mod gtid;
+mod handover;
+mod harness;
+mod hooks;
+mod injection;
+mod install;
+mod leaks;
+mod load;
+mod login;
+mod man;
+mod memory;
+mod metrics;
+mod mirror;
+mod monitoring;
+mod notify;
+mod pairs;
+mod pass;
+mod progress;
+mod replication;
+mod repository;
+mod scripts;
+mod secrets;
+mod status;
+mod stop;
+mod supervision;
+mod systemd;
+mod tls;
+mod torture;
+mod undying;
+mod upgrade;
