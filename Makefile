@@ -105,6 +105,10 @@ deb-check:
 leaks:
 	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test suite leaks:: -- --nocapture
 
+# Is the time left that a terminal is shown the true one?
+estimates:
+	$(CARGO) test --locked --test suite estimates:: -- --ignored --nocapture
+
 # All targets for half a minute each, or `make fuzz TARGET=manifest SECONDS=600`.
 fuzz:
 	scripts/fuzz '$(TARGET)' '$(SECONDS)'
@@ -112,4 +116,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all static image-test deps check test torture demo install deb deb-check fuzz leaks clean
+.PHONY: all static image-test deps check test torture demo install deb deb-check fuzz leaks estimates clean

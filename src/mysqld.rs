@@ -11,7 +11,7 @@ mod door;
 mod left;
 mod lent;
 
-pub use left::forget_replication;
+pub use left::{forget_login, forget_replication};
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

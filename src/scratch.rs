@@ -20,7 +20,7 @@ use crate::error::{Error, Result, system_text};
 use crate::files;
 use crate::gtid::Flavor;
 use crate::lock::{LockFile, lock_file};
-use crate::mysqld::Mysqld;
+use crate::mysqld::{Mysqld, forget_login};
 use crate::pool::{self, Gauge};
 use crate::process::{DYING, is_gone};
 use crate::supervisor::{Look, Supervisor, Wait};
@@ -363,7 +363,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Removes sockets and other temporary things.
+    /// Removes sockets and other temporary things, and the login that a killed pass left.
     pub fn tidy(&self) {
         let files =
             ["mysqld.sock", "mysqld.sock.lock", "mysqld.pid", "state.new", "dump.err", "load.err"];
@@ -371,6 +371,11 @@ impl Scratch {
             let _ = fs::remove_file(self.root.join(name));
         }
         let _ = self.make_tmp();
+        if self.check_gone().is_ok()
+            && let Err(e) = forget_login(&self.data())
+        {
+            log::warn!("the login in {} is not removed: {e}", self.data().display());
+        }
     }
 }
 

@@ -79,34 +79,60 @@ fn term_to_pid_1_ends_143_with_a_checkpoint_and_the_next_container_goes_on() {
     }
 }
 
+/// A server in the container that leaves orphans behind, and the option that names it.
+fn bury(container: &Container, name: &str, orphans: u32, rest: &str) -> String {
+    let server = server().display().to_string();
+    let path = container.work.join("etc").join(name);
+    let text = format!(
+        r#"#!/bin/sh
+case " $* " in *' --version '*) exec {server} "$@" ;; esac
+i=0
+while [ $i -lt {orphans} ]; do
+    i=$((i + 1))
+    ( {{ sleep 0.$((i % 10)); echo $i >>/scratch/orphans; }} & )
+done
+{}
+"#,
+        rest.replace("MYSQLD", &server)
+    );
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    if container.way == Way::Root {
+        own(&path);
+    }
+    format!("--mysqld=/etc/{name}")
+}
+
+#[test]
+fn twenty_passes_as_pid_1_have_no_zombie() {
+    need_server!();
+    let Some(way) = Way::all().pop() else { return };
+    let container = Container::seeded("twenty", way, &["/bin/sh", "/bin/sleep"]);
+    let server = bury(&container, "mysqld", 2, "exec MYSQLD \"$@\"");
+    for n in 1..=20 {
+        container.scene.primary.slow_backlog("shop", 8, 0.1);
+        let mut pass = container.command("run").args([&server, "--keep-count=2"]).spawn();
+        let init = container.wait_for_catch_up(&mut pass);
+        // Both orphans have come to their end, and to PID 1.
+        let ended = container.work.join("scratch/orphans");
+        wait_until("the end of both", Duration::from_secs(5), || {
+            let ended = fs::read_to_string(&ended).unwrap_or_default().lines().count();
+            let left = children(init);
+            ended == 2 * n && left.len() <= 1 && left.iter().all(|child| !child.zombie)
+        });
+        pass.finish(PATIENCE).expect(0);
+        assert_eq!(container.scene.leftover_processes(), [] as [i32; 0]);
+    }
+    assert_eq!(container.scene.backups().len(), 2);
+}
+
 #[test]
 fn pid_1_reaps_orphans_and_loses_no_status_of_its_own_children() {
     need_server!();
     let Some(way) = Way::all().pop() else { return };
     let container = Container::seeded("orphans", way, &["/bin/sh", "/bin/sleep"]);
-    // As many as 20 passes with one each. They end one after the other, some with the server.
-    let orphans = r#"i=0
-while [ $i -lt 20 ]; do
-    i=$((i + 1))
-    ( { sleep 0.$((i % 10)); echo $i >>/scratch/orphans; } & )
-done"#;
-    let bury = |name: &str, rest: &str| {
-        let version = format!(
-            "case \" $* \" in *' --version '*) exec {0} \"$@\" ;; esac",
-            server().display()
-        );
-        let path = container.work.join("etc").join(name);
-        let text = format!(
-            "#!/bin/sh\n{version}\n{orphans}\n{}\n",
-            rest.replace("MYSQLD", &server().to_string_lossy())
-        );
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        if way == Way::Root {
-            own(&path);
-        }
-        format!("--mysqld=/etc/{name}")
-    };
+    // They end one after the other, some with the server.
+    let bury = |name: &str, rest: &str| bury(&container, name, 20, rest);
     container.scene.primary.slow_backlog("shop", 60, 0.1);
     let mut pass = container.command("run").arg(bury("mysqld", "exec MYSQLD \"$@\"")).spawn();
     let init = container.wait_for_catch_up(&mut pass);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{
     Checkpoint, DUMP, NIGHTLY, Primary, Replica, Scene, Server, TempDir, Writer, alive,
-    assert_same, processes_under, snapshot, wait_until,
+    assert_same, processes_under, snapshot, wait_for, wait_until,
 };
 
 #[test]
@@ -89,6 +89,34 @@ fn the_servers_of_a_killed_test_die_with_it() {
     .unwrap();
     wait_until("the server to be gone", Duration::from_secs(10), || !alive(pid));
     assert!(processes_under(&dir).is_empty());
+}
+
+/// Not a test: what the next one kills.
+#[test]
+#[ignore = "it waits to be killed"]
+fn a_process_with_a_grandchild() {
+    let dir = TempDir::new("grandchild");
+    let sleep = dir.path().join("sleeper");
+    std::os::unix::fs::symlink("/bin/sleep", &sleep).unwrap();
+    let note = std::env::var_os("RF_NOTE").expect("a file for its pid");
+    let mut child = std::process::Command::new("sh");
+    child.args(["-c", "\"$0\" 100 & echo $! >\"$1.half\"; mv \"$1.half\" \"$1\"; wait"]);
+    let _ = crate::support::try_helper(child.arg(sleep).arg(note), "", Duration::from_secs(100));
+}
+
+#[test]
+fn what_a_killed_test_has_started_in_its_directory_dies_with_it_at_any_depth() {
+    let dir = TempDir::new("note");
+    let note = dir.path().join("pid");
+    let mut killed = std::process::Command::new(std::env::current_exe().unwrap());
+    killed.args(["--exact", "harness::a_process_with_a_grandchild", "--ignored"]);
+    let mut killed = killed.env("RF_NOTE", &note).env_remove("ROLLFORWARD_KEEP").spawn().unwrap();
+    let pid: i32 = wait_for("a grandchild", Duration::from_secs(10), || {
+        std::fs::read_to_string(&note).ok()?.trim().parse().ok()
+    });
+    assert!(alive(pid));
+    crate::support::end(&mut killed);
+    wait_until("the grandchild to be gone", Duration::from_secs(10), || !alive(pid));
 }
 
 /// Plays the program: leaves a checkpoint, says a line, and sleeps.

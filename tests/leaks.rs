@@ -7,18 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::support::repository::{all_packs, packs_of};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{PATIENCE, Running, Scene, processes_under, try_helper, wait_until};
 
-/// One test at a time, and none of another file beside it: each looks at all children of this
-/// process. Says whether that is so; if not, it has been run by a process of its own.
-fn alone(test: &str) -> Option<MutexGuard<'static, ()>> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let guard = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+/// Each looks at all children of its process: so it has one of its own, whoever runs it. Says
+/// whether this is that; if not, it was run there.
+fn is_by_itself(test: &str) -> bool {
     if std::env::var_os(BY_ITSELF).is_none() {
         let mut itself = Command::new(std::env::current_exe().unwrap());
         itself.args(["--exact", "--nocapture", &format!("leaks::{test}")]).env(BY_ITSELF, "1");
@@ -26,12 +23,12 @@ fn alone(test: &str) -> Option<MutexGuard<'static, ()>> {
         // What it measured, too, for those who run it with --nocapture.
         print!("{out}");
         assert!(good && out.contains("1 passed"), "{err}");
-        return None;
+        return false;
     }
     // Whatever a pass leaves behind becomes our child instead of init's.
     // SAFETY: prctl takes plain numbers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
-    Some(guard)
+    true
 }
 
 /// Set for a process of one test.
@@ -126,7 +123,9 @@ fn kill_its_mysqld(pass: &mut Running) {
 #[test]
 fn many_passes_leave_no_process_mount_socket_or_file() {
     need_server!();
-    let Some(_alone) = alone("many_passes_leave_no_process_mount_socket_or_file") else { return };
+    if !is_by_itself("many_passes_leave_no_process_mount_socket_or_file") {
+        return;
+    }
     let passes: u32 =
         std::env::var("ROLLFORWARD_PASSES").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let scene = Scene::seeded("leaks");
@@ -215,8 +214,9 @@ fn reads(pid: i32) -> u64 {
 #[test]
 fn an_hour_of_polls_holds_no_more_than_a_minute_of_them() {
     need_server!();
-    let name = "an_hour_of_polls_holds_no_more_than_a_minute_of_them";
-    let Some(_alone) = alone(name) else { return };
+    if !is_by_itself("an_hour_of_polls_holds_no_more_than_a_minute_of_them") {
+        return;
+    }
     let scene = Scene::seeded("polls");
     // Moves all the while, so that positions are read, compared and written down as in real life.
     scene.primary.slow_backlog("shop", 4000, 0.05);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{CLONE, PASSWORD, PATIENCE, Running, Scene, flavor};
+use crate::support::{CLONE, PASSWORD, PATIENCE, Running, Scene, flavor, wait_until};
 
 /// What was seen of the program and all that it started.
 #[derive(Default)]
@@ -166,10 +166,22 @@ fn a_stopped_pass_leaves_no_password_and_a_killed_one_only_until_the_next() {
     assert!(!ended.stderr.contains(PASSWORD), "{ended}");
     assert!(scene.has_scratch_data());
     assert_in_no_file(&scene);
-    // A kill -9 leaves that file; the next pass removes it before all else.
-    let pass = start();
-    pass.kill(libc::SIGKILL);
-    pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
+    // A kill -9 leaves that file; the next pass removes it, whatever becomes of it.
+    let kill_one = || {
+        let pass = start();
+        // What is gone on with is ahead of the base at once.
+        wait_until("the login", PATIENCE, || holders() == holder);
+        pass.kill(libc::SIGKILL);
+        pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
+        assert_eq!(holders(), holder);
+    };
+    kill_one();
+    // Even one that does not get as far as to use the data.
+    let away = scene.command("run").args(["--primary=127.0.0.1:1", "--max-failures=0"]);
+    away.run_to_end(COMMAND_PATIENCE).expect(75);
+    assert!(scene.has_scratch_data());
+    assert_in_no_file(&scene);
+    kill_one();
     let mut pass = scene.command("run").args(["--mysqld", "/bin/false"]).spawn();
     pass.has_ended();
     pass.finish(COMMAND_PATIENCE).expect(1);

@@ -15,6 +15,7 @@ mod damage;
 mod deb;
 mod disk;
 mod dist;
+mod estimates;
 mod faults;
 mod formats;
 mod gtid;

@@ -38,6 +38,27 @@ pub fn forget_replication(data: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes the password alone, in MariaDB's `master.info`: from data of a killed pass, whose relay
+/// logs are still to be asked. Nothing happens where there is none.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn forget_login(data: &Path) -> std::io::Result<()> {
+    let dir = match files::open_dir(data) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    for entry in files::list(&dir)?.flatten() {
+        let file = entry.file_name();
+        let login =
+            ["master", "multi-master"].iter().any(|p| file.to_string_lossy().starts_with(p));
+        if login && entry.file_type()?.is_file() {
+            files::remove(&dir, Path::new(&file), false)?;
+        }
+    }
+    Ok(())
+}
+
 /// The directories of InnoDB's that MySQL makes, as `#innodb_redo`, have the group's x whatever
 /// the umask and `UMASK_DIR` say.
 fn close(dir: &File, name: &OsStr) -> std::io::Result<()> {

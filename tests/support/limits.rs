@@ -43,6 +43,31 @@ impl Cgroup {
         Cgroup::make(Path::new("/sys/fs/cgroup/freezer"))
     }
 
+    /// One whose share of the processor can be made small.
+    pub fn with_cpu() -> Option<Cgroup> {
+        let mount = Path::new("/sys/fs/cgroup");
+        if let Some(made) = Cgroup::make(&mount.join("cpu")) {
+            // Others on this machine must not make it slower still.
+            made.set("cpu.shares", "20480")?;
+            return Some(made);
+        }
+        let _ = fs::write(mount.join("cgroup.subtree_control"), "+cpu");
+        Cgroup::make(mount)
+    }
+
+    /// Lets it have so many thousandths of a core from now on.
+    #[track_caller]
+    pub fn allow(&self, thousandths: u32) {
+        let quota = thousandths * 100;
+        let old = self.set("cpu.cfs_quota_us", &quota.to_string());
+        old.or_else(|| self.set("cpu.max", &format!("{quota} 100000"))).expect("a quota");
+    }
+
+    /// What a shell says to go in here with all that it starts.
+    pub fn enter(&self) -> String {
+        format!("echo $$ >{}/cgroup.procs", self.0.display())
+    }
+
     fn make(below: &Path) -> Option<Cgroup> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +83,7 @@ impl Cgroup {
 
     /// A wrapper for [`super::Rollforward::under`] that moves the program in here.
     pub fn wrapper(&self) -> [OsString; 4] {
-        let script = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", self.0.display());
+        let script = format!("{} && exec \"$@\"", self.enter());
         ["sh".into(), "-c".into(), script.into(), "sh".into()]
     }
 

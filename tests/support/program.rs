@@ -124,15 +124,16 @@ impl Outcome {
         self
     }
 
-    /// Adds a line to the file that `ROLLFORWARD_TEST_REPORT` names, if it is set: the test, the
-    /// command, its status, cause, seconds and number of log lines, with tabs between them.
+    /// Adds a line to the file that `ROLLFORWARD_TEST_REPORT` names, if it is set: the server, the
+    /// test, the command, its status, cause, seconds and number of log lines, with tabs between.
     fn report(&self) {
         let Some(path) = std::env::var_os("ROLLFORWARD_TEST_REPORT") else { return };
         let last = self.stderr.lines().last().unwrap_or_default();
         let cause = last.split_once("error: ").and_then(|(_, said)| said.split_once(':'));
         let thread = std::thread::current();
         let line = format!(
-            "{}\t{}\t{}\t{}\t{:.1}\t{}\n",
+            "{}\t{}\t{}\t{}\t{}\t{:.1}\t{}\n",
+            super::flavor::chosen().name,
             thread.name().unwrap_or("?"),
             self.line
                 .iter()
