@@ -103,9 +103,10 @@ impl Meter {
         let missing = self.total?.saturating_sub(self.done) as f64;
         let (lately, seconds) = (self.rate(now)?, now.duration_since(self.began).as_secs_f64());
         // Files are dealt out so that each stretch is a sample of all, and a disk that was slow for
-        // a while will be so again. Transactions come as they come.
+        // a while will be so again: measured on steps of minutes, the whole is the better guide.
+        // Transactions come as they come.
         let pace = match self.unit {
-            Unit::Bytes => (lately + self.done as f64 / seconds) / 2.0,
+            Unit::Bytes => 0.25 * lately + 0.75 * self.done as f64 / seconds,
             Unit::Transactions => lately,
         };
         Duration::try_from_secs_f64(missing / pace).ok()

@@ -133,6 +133,8 @@ impl Setup {
                 "--secure-file-priv=NULL",
                 "--relay-log-recovery=ON",
                 "--persisted-globals-load=OFF",
+                // Since 8.4 it is 64 MiB, all of them used from the start; there are few writers.
+                "--innodb-log-buffer-size=16M",
                 // Not in a backup, and its absence is an error line.
                 "--innodb-buffer-pool-load-at-startup=OFF",
                 "--innodb-buffer-pool-dump-at-shutdown=OFF",
