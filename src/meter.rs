@@ -106,7 +106,7 @@ impl Meter {
         // a while will be so again: measured on steps of minutes, the whole is the better guide.
         // Transactions come as they come.
         let pace = match self.unit {
-            Unit::Bytes => 0.25 * lately + 0.75 * self.done as f64 / seconds,
+            Unit::Bytes => (lately + 2.0 * self.done as f64 / seconds) / 3.0,
             Unit::Transactions => lately,
         };
         Duration::try_from_secs_f64(missing / pace).ok()

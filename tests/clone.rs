@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::small_disk::SmallDisk;
+use crate::support::writer::STEADY;
 use crate::support::{
     CLONE, Certificates, Outcome, PASSWORD, PATIENCE, Proxy, Replica, Rollforward, Running, Scene,
     Writer, alive, flavor, kill, processes_under, wait_until,
@@ -74,11 +75,14 @@ fn assert_nothing_written(scene: &Scene, ended: &Outcome) {
 /// Waits until some of the data has come.
 #[track_caller]
 fn in_the_middle(pass: &mut Running) {
-    pass.wait_for_checkpoint("bytes of the clone", PATIENCE, |c| {
+    pass.wait_for_checkpoint("bytes of the clone", PATIENCE * 2, |c| {
         let (done, total) = (c.number("bytes_done")?, c.number("bytes_total")?);
         (c.get("phase") == Some("seed") && done > 0 && total > done).then_some(())
     });
 }
+
+/// A minute and more, in few attempts, each of which starts a server.
+const PATIENT: [&str; 3] = ["--max-failures=20", "--backoff-base=2s", "--backoff-cap=5s"];
 
 #[test]
 fn a_clone_under_load_equals_a_replica_and_is_a_base_like_any_other() {
@@ -89,7 +93,7 @@ fn a_clone_under_load_equals_a_replica_and_is_a_base_like_any_other() {
     scene
         .primary
         .sql("CREATE USER app IDENTIFIED BY 'app-Passw0rd'; GRANT SELECT ON shop.* TO app");
-    let writer = Writer::start_with(&scene.primary, "live", Duration::ZERO, true);
+    let writer = Writer::start_with(&scene.primary, "live", STEADY, true);
     writer.wait_for_more(200);
     let ended = seed(&scene).run_to_end(COMMAND_PATIENCE).expect(0).says("cloned 127.0.0.1:");
     assert!(ended.log().len() < 12, "a screenful at most; {ended}");
@@ -218,7 +222,7 @@ fn a_mysqld_killed_in_the_middle_is_counted_and_the_clone_begun_anew() {
     let proxy = Proxy::start(&scene.primary);
     proxy.slow_down(SLOW);
     // The donor may take a minute until it has noticed, and takes one recipient at a time.
-    let seed_by = seed(&scene).args(["--primary", &proxy.address(), "--max-failures=40"]);
+    let seed_by = seed(&scene).args(["--primary", &proxy.address()]).args(PATIENT);
     let mut pass = seed_by.spawn();
     in_the_middle(&mut pass);
     kill(pass.wait_for_mysqld(PATIENCE), libc::SIGKILL);
@@ -246,7 +250,8 @@ fn a_stop_in_the_middle_is_obeyed_at_once_and_leaves_nothing() {
     let proxy = Proxy::start(&scene.primary);
     proxy.slow_down(SLOW);
     for signal in [libc::SIGTERM, libc::SIGINT] {
-        let mut pass = first_run(&scene).args(["--primary", &proxy.address()]).spawn();
+        let first = first_run(&scene).args(["--primary", &proxy.address()]);
+        let mut pass = first.args(PATIENT).spawn();
         in_the_middle(&mut pass);
         let mysqld = pass.wait_for_mysqld(PATIENCE);
         pass.kill(signal);
@@ -267,7 +272,7 @@ fn a_stop_in_the_middle_is_obeyed_at_once_and_leaves_nothing() {
     });
     proxy.slow_down(u64::MAX);
     // Though its session is gone, the donor may still take no other recipient for a minute.
-    let program = first_run(&scene).args(["--primary", &proxy.address(), "--max-failures=40"]);
+    let program = first_run(&scene).args(["--primary", &proxy.address()]).args(PATIENT);
     program.run_to_end(COMMAND_PATIENCE * 2).expect(0);
     scene.assert_newest_equals(&Replica::start(&scene.primary));
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::writer::STEADY;
 use crate::support::{
     Account, DUMP, NIGHTLY, PASSWORD, Primary, Replica, Scene, Server, Writer, flavor, server,
     snapshot,
@@ -52,7 +53,7 @@ fn under_a_steady_load_two_passes_equal_a_second_replica() {
     scene.seed();
     scene.assert_newest_equals(&replica);
     assert!(writer.stop() > 100);
-    let writer = Writer::start_with(primary, "live", Duration::from_millis(1), true);
+    let writer = Writer::start_with(primary, "live", STEADY, true);
     for pass in 0..2 {
         // In several domains, with accounts, routines and the like in the stream.
         let domain = |name: u32| match name {
@@ -110,7 +111,7 @@ fn a_schema_that_changes_while_it_is_dumped_spoils_no_backup() {
     let scene = Scene::new("ddl");
     let replica = Replica::start(&scene.primary);
     // Not as fast as it can: all that is written has to be applied again, several times.
-    let pause = flavor::either(Duration::ZERO, Duration::from_millis(2));
+    let pause = flavor::either(Duration::from_millis(1), STEADY);
     let writer = Writer::start_with(&scene.primary, "live", pause, true);
     for _ in 0..3 {
         writer.wait_for_more(300);

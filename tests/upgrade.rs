@@ -7,10 +7,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::support::compare::checksums;
 use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::writer::STEADY;
 use crate::support::{
     Outcome, Replica, Rollforward, Scene, Server, Writer, assert_same, find_program, flavor,
     run_helper,
@@ -98,7 +98,7 @@ fn data_of_an_older_series_is_upgraded_by_a_real_newer_server() {
         primary.sql(statement);
     }
     scene.seed();
-    let writer = Writer::start_with(primary, "live", Duration::from_millis(1), true);
+    let writer = Writer::start_with(primary, "live", STEADY, true);
     writer.wait_for_more(200);
     for statement in [
         "CREATE EVENT shop.late ON SCHEDULE EVERY 1 HOUR DO DELETE FROM shop.old WHERE id < 0",

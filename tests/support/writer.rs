@@ -10,6 +10,9 @@ use mysql::{Conn, OptsBuilder};
 use super::server::query;
 use super::{PATIENCE, Primary, wait_until};
 
+/// Between two transactions of a steady load: other tests want the processors, too.
+pub const STEADY: Duration = Duration::from_millis(4);
+
 /// Writes single transactions into `SCHEMA.w0` to `w3` until it is stopped or dropped.
 pub struct Writer {
     stop: Arc<AtomicBool>,
@@ -18,9 +21,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A steady load of some hundred transactions a second: inserts, updates, deletes.
+    /// A steady load of some two hundred transactions a second: inserts, updates, deletes.
     pub fn start(primary: &Primary, schema: &str) -> Writer {
-        Writer::start_with(primary, schema, Duration::from_millis(1), false)
+        Writer::start_with(primary, schema, STEADY, false)
     }
 
     /// The same with a pause between transactions and, if asked, DDL every 50 of them.
