@@ -2,8 +2,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
-# Most tests wait for servers most of the time. So many of each test file at once, and one test
-# file more at once than there are cores.
+# Most tests wait for servers half of the time. So many of each test file at once, and as many test
+# files at once as there are cores.
 TEST_THREADS ?= 3
 # The servers the tests run on, all without a name: `mariadb` is the machine's own; or one that
 # scripts/servers unpacks, or a directory whose bin holds another one.

@@ -57,7 +57,8 @@ impl Scene {
     #[track_caller]
     pub fn seeded(name: &str) -> Scene {
         let from = template::made_once("seeded", &Rollforward::build(), |half| {
-            let mut scene = Scene::new("seeding");
+            // No other server's: a replica leaves out what it takes for its own.
+            let mut scene = Scene::with("seeding", &["--server-id=999"]);
             scene.primary.fill("shop", 2, 2000);
             scene.seed();
             scene.primary.stop();
