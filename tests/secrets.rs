@@ -168,6 +168,8 @@ fn a_stopped_pass_leaves_no_password_and_a_killed_one_only_until_the_next() {
     assert_in_no_file(&scene);
     // A kill -9 leaves that file; the next pass removes it, whatever becomes of it.
     let kill_one = || {
+        // Enough to be seen at work.
+        scene.primary.slow_backlog("shop", 300, 0.02);
         let pass = start();
         // What is gone on with is ahead of the base at once.
         wait_until("the login", PATIENCE, || holders() == holder);
