@@ -103,7 +103,7 @@ impl Meter {
         let missing = self.total?.saturating_sub(self.done) as f64;
         let (lately, seconds) = (self.rate(now)?, now.duration_since(self.began).as_secs_f64());
         // Files are dealt out so that each stretch is a sample of all, and a disk that was slow for
-        // a while will be so again: measured on steps of minutes, the whole is the better guide.
+        // a while will be so again: so the whole counts twice as much as the last minute.
         // Transactions come as they come.
         let pace = match self.unit {
             Unit::Bytes => (lately + 2.0 * self.done as f64 / seconds) / 3.0,
