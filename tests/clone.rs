@@ -11,7 +11,7 @@ use crate::support::small_disk::SmallDisk;
 use crate::support::writer::STEADY;
 use crate::support::{
     CLONE, Certificates, Outcome, PASSWORD, PATIENCE, Proxy, Replica, Rollforward, Running, Scene,
-    Writer, alive, flavor, kill, processes_under, wait_until,
+    Writer, alive, flavor, kill, processes_under, rows, wait_until,
 };
 
 const MIB: u64 = 1 << 20;
@@ -82,14 +82,14 @@ fn in_the_middle(pass: &mut Running) {
 }
 
 /// A minute and more, in few attempts, each of which starts a server.
-const PATIENT: [&str; 3] = ["--max-failures=20", "--backoff-base=2s", "--backoff-cap=5s"];
+const PATIENT: [&str; 3] = ["--max-failures=20", "--backoff-base=4s", "--backoff-cap=15s"];
 
 #[test]
 fn a_clone_under_load_equals_a_replica_and_is_a_base_like_any_other() {
     need_server!();
     let Some(scene) = cloneable("load") else { return };
     let replica = Replica::start(&scene.primary);
-    scene.primary.fill("shop", 3, 5000);
+    scene.primary.fill("shop", 5, rows(15_000) / 5);
     scene
         .primary
         .sql("CREATE USER app IDENTIFIED BY 'app-Passw0rd'; GRANT SELECT ON shop.* TO app");

@@ -6,7 +6,6 @@
 
 mod manifests;
 mod packs;
-mod passes;
 mod places;
 mod races;
 use std::fs;

@@ -123,8 +123,8 @@ fn a_disk_that_fills_up_in_the_catch_up_ends_the_pass() {
     let backups = scene.backups();
     let data = restored_space(&scene);
     // By what it receives and applies.
-    let disk = SmallDisk::new("small", data + running() + 60 * MIB);
-    scene.primary.fill("much", 2, 150_000);
+    let disk = SmallDisk::new("small", data + running() + 40 * MIB);
+    scene.primary.fill("much", 2, 100_000);
     let ended = on(&scene, &disk, "run").run_to_end(COMMAND_PATIENCE);
     assert_disk_full("catch-up by itself", ended, &disk.path("scratch/data"), "--scratch");
     assert_clean(&scene, &disk.path("scratch"), &backups);
@@ -155,8 +155,8 @@ fn a_disk_that_fills_up_in_the_catch_up_ends_the_pass() {
 fn a_dump_without_room_ends_the_seed() {
     need_server!();
     let scene = Scene::new("dump");
-    scene.primary.fill("shop", 3, 150_000);
-    for bytes in [2 * MIB, 60 * MIB, 160 * MIB, 220 * MIB] {
+    scene.primary.fill("shop", 3, 80_000);
+    for bytes in [2 * MIB, 60 * MIB, 160 * MIB] {
         let disk = SmallDisk::new("small", bytes);
         let seed = on(&scene, &disk, "seed").args(["--from", "dump"]);
         let ended = seed.run_to_end(COMMAND_PATIENCE);

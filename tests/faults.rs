@@ -2,6 +2,7 @@
 //! `tests/FAULTS.md`.
 
 mod contents;
+mod damaged;
 mod moves;
 mod outages;
 mod progress;

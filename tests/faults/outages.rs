@@ -60,6 +60,10 @@ pub fn long_alter(scene: &Scene, rows: u32) {
     ));
 }
 
+/// Rows whose ALTER takes longer than a ping may, so that a STOP that waits for it would be a hung
+/// server; and longer than it takes until the second attempt has failed.
+const ROWS: u32 = 3000;
+
 /// How long a text each row's digest is of: a millisecond or two.
 const HEAVY: u32 = 12_000;
 
@@ -87,9 +91,8 @@ pub fn alter_is_under_way(scene: &Scene) -> bool {
 #[test]
 fn a_primary_that_goes_and_comes_back_under_a_long_alter_disturbs_it_not() {
     need_server!();
-    // Longer than a ping may take, so that a STOP that waits for it would be a hung server.
-    let scene = scene_with_large("alter", 4500);
-    long_alter(&scene, 4500);
+    let scene = scene_with_large("alter", ROWS);
+    long_alter(&scene, ROWS);
     scene.primary.backlog("shop", 4000);
     let proxy = Proxy::start(&scene.primary);
     // Slow, so that the primary is needed when it goes.
@@ -111,7 +114,7 @@ fn a_primary_that_goes_and_comes_back_under_a_long_alter_disturbs_it_not() {
     let since = Instant::now();
     let ended = pass.finish(LONG).expect(0);
     println!("back under an ALTER: {:?} more\n{ended}", since.elapsed());
-    assert!(ended.wall > Duration::from_secs(6), "too short to tell; {ended}");
+    assert!(ended.wall > Duration::from_secs(4), "too short to tell; {ended}");
     assert!(!ended.stderr.contains("mysqld-hung"), "{ended}");
     assert_eq!(count(&ended, "started mysqld"), 1, "{ended}");
     assert_eq!(count(&ended, "restored "), 1, "{ended}");
@@ -121,8 +124,8 @@ fn a_primary_that_goes_and_comes_back_under_a_long_alter_disturbs_it_not() {
 #[test]
 fn another_candidate_is_followed_when_the_long_alter_is_done() {
     need_server!();
-    let scene = scene_with_large("alter-other", 4500);
-    long_alter(&scene, 4500);
+    let scene = scene_with_large("alter-other", ROWS);
+    long_alter(&scene, ROWS);
     scene.primary.backlog("shop", 4000);
     let (first, second) = (Proxy::start(&scene.primary), Proxy::start(&scene.primary));
     // Slow, so that the first one is needed when it goes.
@@ -149,9 +152,9 @@ fn another_candidate_is_followed_when_the_long_alter_is_done() {
 #[test]
 fn a_primary_that_is_gone_for_good_under_a_long_alter_leaves_a_backup() {
     need_server!();
-    let scene = scene_with_large("alter-gone", 4500);
+    let scene = scene_with_large("alter-gone", ROWS);
     scene.primary.backlog("shop", 20);
-    long_alter(&scene, 4500);
+    long_alter(&scene, ROWS);
     scene.primary.backlog("shop", 4000);
     let proxy = Proxy::start(&scene.primary);
     proxy.slow_down(30_000);
@@ -170,7 +173,8 @@ fn a_primary_that_is_gone_for_good_under_a_long_alter_leaves_a_backup() {
     assert_eq!(scene.backups().len(), 2);
     assert_eq!(scene.checkpoint().get("cause"), Some("primary-unreachable"));
     let restored = crate::support::Server::start_on(&scene.restore(None));
-    assert_eq!(restored.value("SELECT COUNT(digest) >= 4500 FROM shop.large"), "1");
+    let digests: u32 = restored.value("SELECT COUNT(digest) FROM shop.large").parse().unwrap();
+    assert!(digests >= ROWS, "{digests}");
     scene.assert_nothing_left();
 }
 

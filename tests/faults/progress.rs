@@ -9,7 +9,7 @@ use crate::support::{PATIENCE, Server, wait_until};
 #[test]
 fn slow_transactions_and_an_alter_of_many_stall_times_end_0() {
     need_server!();
-    let rows = 8000;
+    let rows = 6000;
     let scene = scene_with_large("slow", rows);
     scene.primary.slow_backlog("shop", 12, 1.0);
     long_alter(&scene, rows);

@@ -62,15 +62,16 @@ fn a_stop_while_pruning_leaves_whole_backups_only() {
         let (trace, slow) =
             (format!("trace={calls}"), format!("inject={calls}:delay_enter=1000000"));
         let oldest_path = oldest.to_string_lossy().into_owned();
-        let mut pass = scene
-            .command("run")
-            .arg("--keep-count=1")
-            .under(
-                ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &slow, "-P"]
-                    .into_iter()
-                    .chain([oldest_path.as_str()]),
-            )
-            .spawn();
+        let mut pass =
+            scene
+                .command("run")
+                .arg("--keep-count=1")
+                .under(
+                    ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"]
+                        .into_iter()
+                        .chain(["-e", &trace, "-e", &slow, "-P", oldest_path.as_str()]),
+                )
+                .spawn();
         pass.wait_for_phase("prune", PATIENCE);
         pass.kill(signal);
         let ended = pass.finish(LONG);

@@ -102,6 +102,12 @@ pub fn strace_missing() -> bool {
     true
 }
 
+/// Rows on the primary of a test under load: `ROLLFORWARD_ROWS`, or `few`, where time is short.
+pub fn rows(few: u32) -> u32 {
+    let more = std::env::var("ROLLFORWARD_ROWS").ok().filter(|v| !v.is_empty());
+    more.map_or(few, |v| v.parse().unwrap_or_else(|_| panic!("ROLLFORWARD_ROWS: '{v}'")))
+}
+
 /// A program by MariaDB's name of it: of the chosen server, from PATH or the directories of
 /// system programs.
 pub fn find_program(name: &str) -> Option<PathBuf> {

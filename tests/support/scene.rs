@@ -97,6 +97,7 @@ impl Scene {
             .args(self.mysqld())
             .args(["--backoff-base=50ms", "--backoff-cap=500ms", "--poll-interval=200ms"])
             .args(["--jobs=2", "--start-timeout=30s", "--shutdown-timeout=30s"])
+            .args((name == "seed").then_some("--mysqld-option=--innodb-buffer-pool-size=256M"))
             .scratch(&self.scratch)
     }
 

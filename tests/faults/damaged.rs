@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::PATIENCE;
+use super::LONG;
 use crate::support::repository::{
     Json, copy, edit_manifest, flip_bit, frames_of, pack_path, packs_of, tree,
 };
-use crate::support::{Outcome, Scene, Server, assert_same, flavor, snapshot};
+use crate::support::{Outcome, PATIENCE, Scene, Server, assert_same, flavor, snapshot};
 
 /// A primary with two backups, the newer one with packs of its own, and copies to damage.
 struct Stage {
@@ -37,7 +37,7 @@ impl Stage {
     }
 
     fn run(&self, repo: &Path) -> Outcome {
-        self.scene.command("run").arg("--repo").arg(repo).run_to_end(PATIENCE * 4)
+        self.scene.command("run").arg("--repo").arg(repo).run_to_end(LONG)
     }
 
     fn names(&self, repo: &Path) -> Vec<String> {
@@ -155,7 +155,7 @@ fn all_backups_damaged_end_the_pass_for_good() {
         assert_eq!(stage.names(&repo), [format!("{older} damaged"), format!("{newer} damaged")]);
         // A new first backup is the way out.
         let seed = stage.scene.command("seed").args(["--from", "dump", "--repo"]).arg(&repo);
-        seed.run_to_end(PATIENCE * 4).expect(0);
+        seed.run_to_end(LONG).expect(0);
         stage.run(&repo).expect(0);
         let newest = stage.names(&repo).pop().unwrap();
         let verify = stage.scene.command("verify").arg("--repo").arg(&repo);
@@ -186,7 +186,7 @@ fn a_link_in_the_way_leads_nowhere() {
     assert_eq!(tree(&outside), before);
 
     // In the data that a pass left, among the files that the next one writes to.
-    scene.command("run").arg("--keep-scratch").run_to_end(PATIENCE * 4).expect(0);
+    scene.command("run").arg("--keep-scratch").run_to_end(LONG).expect(0);
     let data = scene.scratch.join("data");
     fs::copy(data.join("ibdata1"), outside.join("ibdata1")).unwrap();
     fs::remove_file(data.join("ibdata1")).unwrap();
@@ -198,7 +198,7 @@ fn a_link_in_the_way_leads_nowhere() {
     fs::hard_link(data.join(linked), outside.join("linked")).unwrap();
     let before = tree(&outside);
     scene.primary.backlog("shop", 100);
-    scene.command("run").arg("--keep-scratch").run_to_end(PATIENCE * 4).expect(0);
+    scene.command("run").arg("--keep-scratch").run_to_end(LONG).expect(0);
     assert_eq!(tree(&outside), before);
     scene.command("verify").run_to_end(PATIENCE).expect(0);
 
