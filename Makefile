@@ -72,6 +72,7 @@ torture:
 # First backups and passes under load, by dump and by clone, of half a million rows; `make test` has
 # fewer.
 load:
+	$(if $(filter-out mysql mariadb,$(FLAVOR)),$(error FLAVOR is mariadb or mysql, not $(FLAVOR)))
 	scripts/deps --quiet
 	$(if $(TEST_SERVER),scripts/servers $(TEST_SERVER))
 	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' ROLLFORWARD_ROWS=500000 \
