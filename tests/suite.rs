@@ -38,6 +38,7 @@ mod pass;
 mod progress;
 mod replication;
 mod repository;
+mod scratch;
 mod scripts;
 mod secrets;
 mod status;

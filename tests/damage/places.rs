@@ -3,84 +3,17 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use super::{Copy, PATIENCE, sample};
+use crate::support::intruder::{ALL, outside};
 use crate::support::repository::{copy, edit_manifest, packs_of, tree};
-use crate::support::{Outcome, Rollforward, Scene, TempDir, is_root, run_helper};
+use crate::support::{Outcome, Rollforward, TempDir, run_helper};
 
 /// No command may wait for what it is given.
 const SOON: Duration = Duration::from_secs(10);
-
-/// What may lie where something else belongs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Pipe,
-    Socket,
-    Device,
-    Directory,
-    File,
-    /// To what is outside, and not ours.
-    Link,
-    Dangling,
-}
-
-const ALL: [Kind; 7] = [
-    Kind::Pipe,
-    Kind::Socket,
-    Kind::Device,
-    Kind::Directory,
-    Kind::File,
-    Kind::Link,
-    Kind::Dangling,
-];
-
-impl Kind {
-    /// Puts it there, in place of what may be there; `outside` has something of the kind that
-    /// belongs there.
-    fn put(self, at: &Path, outside: &Path) {
-        match at.symlink_metadata() {
-            Ok(m) if m.is_dir() => fs::remove_dir_all(at).unwrap(),
-            Ok(_) => fs::remove_file(at).unwrap(),
-            Err(_) => {}
-        }
-        match self {
-            Kind::Pipe => drop(run_helper(Command::new("mkfifo").arg(at), "")),
-            Kind::Socket => {
-                // Its own name may be too long to bind to.
-                let short = outside.with_file_name("s");
-                drop(UnixListener::bind(&short).unwrap());
-                fs::rename(short, at).unwrap();
-            }
-            // One that gives bytes without end, where we may make it; a link to it elsewhere.
-            Kind::Device if is_root() => {
-                let script = "mknod \"$1\" c 1 5 2>/dev/null || ln -s /dev/zero \"$1\"";
-                run_helper(Command::new("sh").args(["-c", script, "sh"]).arg(at), "");
-            }
-            Kind::Device => symlink("/dev/zero", at).unwrap(),
-            Kind::Directory => {
-                fs::create_dir(at).unwrap();
-                fs::write(at.join("precious"), "precious").unwrap();
-            }
-            Kind::File => fs::write(at, "something else\n").unwrap(),
-            Kind::Link => symlink(outside, at).unwrap(),
-            Kind::Dangling => symlink("nowhere/at/all", at).unwrap(),
-        }
-    }
-}
-
-/// A directory outside with what must not be touched, like what belongs to a repository.
-fn outside(dir: &Path) -> PathBuf {
-    let outside = dir.join("outside");
-    fs::create_dir_all(outside.join("sub")).unwrap();
-    for name in ["precious", "sub/precious", "format", "ibdata1"] {
-        fs::write(outside.join(name), "precious").unwrap();
-    }
-    outside
-}
 
 /// The name of the backup in the frozen sample, which is small.
 const BACKUP: &str = "20261122T153000Z-8f3a";
@@ -156,57 +89,6 @@ fn an_unnamed_directory_called_like_a_pack_does_not_stop_the_sweep() {
     fs::create_dir(&stray).unwrap();
     case.run(&["prune", "--keep-count=1"]).expect(0);
     assert!(stray.exists());
-}
-
-/// What the program reads besides: named on the command line, or found in the scratch directory.
-#[test]
-fn whatever_is_in_a_place_of_the_scratch_directory_a_pass_ends_and_touches_nothing_outside() {
-    need_server!();
-    let scene = Scene::seeded("places");
-    let outside = outside(&scene.path(""));
-    let before = tree(&outside);
-    let places = ["lock", "state", "checkpoint", "tmp", "data", "mysqld.log", "mysqld.sock"];
-    for place in places.into_iter().chain(["state.new", "checkpoint.new", "mysqld.pid"]) {
-        for kind in ALL {
-            let name = format!("{kind:?} as {place}");
-            let _ = fs::remove_dir_all(&scene.scratch);
-            fs::create_dir(&scene.scratch).unwrap();
-            // Ours, so that it is not refused for what it holds.
-            fs::write(scene.scratch.join("state"), "format=1\n").unwrap();
-            kind.put(&scene.scratch.join(place), &outside);
-            // Nothing is due: it looks at all there is and goes.
-            let pass = scene.command("run").arg("--min-interval=1h").run_to_end(SOON);
-            assert!(pass.status <= 2 && !pass.stderr.contains("panicked"), "{name}: {pass}");
-            assert_eq!(tree(&outside), before, "{name}: {pass}");
-            let status = scene.command("status").arg("--scratch").arg(&scene.scratch);
-            let status = status.run_to_end(SOON);
-            assert!(status.status <= 3 && !status.stderr.contains("panicked"), "{name}: {status}");
-        }
-    }
-    // The ones that are only notes hold nobody up.
-    for kind in ALL {
-        for place in ["checkpoint", "checkpoint.new"] {
-            let _ = fs::remove_dir_all(&scene.scratch);
-            fs::create_dir(&scene.scratch).unwrap();
-            fs::write(scene.scratch.join("state"), "format=1\n").unwrap();
-            kind.put(&scene.scratch.join(place), &outside);
-            scene.command("run").arg("--min-interval=1h").run_to_end(SOON).expect(0);
-        }
-    }
-    assert_eq!(tree(&outside), before);
-    scene.run().expect(0);
-}
-
-#[test]
-fn a_checkpoint_without_an_end_is_not_read() {
-    need_server!();
-    let scene = Scene::seeded("endless");
-    fs::remove_file(scene.scratch.join("checkpoint")).unwrap();
-    let huge = fs::File::create(scene.scratch.join("checkpoint")).unwrap();
-    huge.set_len(1 << 40).unwrap();
-    let limit = ["prlimit", "--as=300000000", "--"];
-    let pass = scene.command("run").arg("--min-interval=1h").under(limit).run_to_end(SOON);
-    pass.expect(0).says("is not used: it is no checkpoint");
 }
 
 #[test]

@@ -12,6 +12,7 @@
 pub mod certificates;
 pub mod compare;
 pub mod flavor;
+pub mod intruder;
 pub mod limits;
 pub mod monitoring;
 pub mod primary;

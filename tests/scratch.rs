@@ -1,0 +1,111 @@
+//! What lies in the scratch directory, or is put there meanwhile, does no harm elsewhere.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::support::intruder::{ALL, Swapper, outside};
+use crate::support::repository::tree;
+use crate::support::{PATIENCE, Scene, wait_until};
+
+/// No command may wait for what it is given.
+const SOON: Duration = Duration::from_secs(10);
+
+/// How often the race is run.
+const TIMES: u32 = 20;
+
+#[test]
+fn whatever_is_in_a_place_of_the_scratch_directory_a_pass_ends_and_touches_nothing_outside() {
+    need_server!();
+    let scene = Scene::seeded("places");
+    let outside = outside(&scene.path(""));
+    let before = tree(&outside);
+    let places = ["lock", "state", "checkpoint", "tmp", "data", "mysqld.log", "mysqld.sock"];
+    for place in places.into_iter().chain(["state.new", "checkpoint.new", "mysqld.pid"]) {
+        for kind in ALL {
+            let name = format!("{kind:?} as {place}");
+            let _ = fs::remove_dir_all(&scene.scratch);
+            fs::create_dir(&scene.scratch).unwrap();
+            // Ours, so that it is not refused for what it holds.
+            fs::write(scene.scratch.join("state"), "format=1\n").unwrap();
+            kind.put(&scene.scratch.join(place), &outside);
+            // Nothing is due: it looks at all there is and goes.
+            let pass = scene.command("run").arg("--min-interval=1h").run_to_end(SOON);
+            assert!(pass.status <= 2 && !pass.stderr.contains("panicked"), "{name}: {pass}");
+            assert_eq!(tree(&outside), before, "{name}: {pass}");
+            let status = scene.command("status").arg("--scratch").arg(&scene.scratch);
+            let status = status.run_to_end(SOON);
+            assert!(status.status <= 3 && !status.stderr.contains("panicked"), "{name}: {status}");
+        }
+    }
+    // The ones that are only notes hold nobody up.
+    for kind in ALL {
+        for place in ["checkpoint", "checkpoint.new"] {
+            let _ = fs::remove_dir_all(&scene.scratch);
+            fs::create_dir(&scene.scratch).unwrap();
+            fs::write(scene.scratch.join("state"), "format=1\n").unwrap();
+            kind.put(&scene.scratch.join(place), &outside);
+            scene.command("run").arg("--min-interval=1h").run_to_end(SOON).expect(0);
+        }
+    }
+    assert_eq!(tree(&outside), before);
+    scene.run().expect(0);
+}
+
+#[test]
+fn a_checkpoint_without_an_end_is_not_read() {
+    need_server!();
+    let scene = Scene::seeded("endless");
+    fs::remove_file(scene.scratch.join("checkpoint")).unwrap();
+    let huge = fs::File::create(scene.scratch.join("checkpoint")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    let limit = ["prlimit", "--as=300000000", "--"];
+    let pass = scene.command("run").arg("--min-interval=1h").under(limit).run_to_end(SOON);
+    pass.expect(0).says("is not used: it is no checkpoint");
+}
+
+#[test]
+fn a_directory_exchanged_for_a_link_while_old_data_is_cleared_leads_nowhere() {
+    need_server!();
+    let scene = Scene::seeded("races");
+    let dir = scene.path("");
+    let outside = outside(&dir);
+    let before = tree(&outside);
+    let link = scene.path("link");
+    symlink(outside.join("shop"), &link).unwrap();
+    // It is restored, and then the server does not start: the data goes.
+    let no_server = scene.path("no-server");
+    fs::write(&no_server, "#!/bin/sh\nexit 1\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&no_server, mode).unwrap();
+    let data = scene.scratch.join("data");
+    let mut swaps = 0;
+    for _ in 0..TIMES {
+        fs::create_dir_all(data.join("shop")).unwrap();
+        fs::write(scene.scratch.join("state"), "format=1\nstage=kept\n").unwrap();
+        for surplus in 0..300 {
+            fs::write(data.join("shop").join(format!("surplus-{surplus}")), "x").unwrap();
+        }
+        fs::write(data.join("shop/surplus"), "x").unwrap();
+        let swapper = Swapper::start(&data.join("shop"), &link);
+        wait_until("the first swap", PATIENCE, || swapper.swaps.load(Ordering::Relaxed) > 0);
+        let pass = scene.command("run").arg("--mysqld").arg(&no_server);
+        let outcome = pass.arg("--max-failures=0").run_to_end(PATIENCE);
+        swaps += swapper.end();
+        assert!(outcome.status == 1 || outcome.status == 75, "{outcome}");
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        assert_eq!(tree(&outside), before, "{outcome}");
+        let _ = fs::remove_dir_all(&data);
+        if link.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+            // It was taken away between the two halves of an exchange.
+            fs::remove_dir_all(&link).unwrap();
+        }
+        if link.symlink_metadata().is_err() {
+            symlink(outside.join("shop"), &link).unwrap();
+        }
+    }
+    println!("{swaps} swaps in {TIMES} passes");
+    scene.run().expect(0);
+    assert_eq!(tree(&outside), before);
+}
