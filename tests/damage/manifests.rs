@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use memchr::memmem;
+
 use super::packs::make_pipe;
 use super::{Copy, PATIENCE, sample};
 use crate::support::repository::{Json, all_packs, edit_manifest, seal};
@@ -30,7 +32,7 @@ const RAW_CASES: &[RawCase] = &[
 ];
 
 fn changed(mut text: Vec<u8>, after: &str, by: usize) -> Vec<u8> {
-    let at = text.windows(after.len()).rposition(|w| w == after.as_bytes()).unwrap();
+    let at = memmem::rfind(&text, after.as_bytes()).unwrap();
     let byte = &mut text[at + by];
     *byte = if *byte == b'0' { b'1' } else { b'0' };
     text

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use memchr::memmem;
+
 use super::server::free_port;
 use super::{PATIENCE, Primary, wait_for};
 
@@ -113,8 +115,7 @@ impl Proxy {
 
     /// Has `needle` passed, either way?
     pub fn saw(&self, needle: &str) -> bool {
-        let holds =
-            |r: &Record| r.lock().unwrap().windows(needle.len()).any(|w| w == needle.as_bytes());
+        let holds = |r: &Record| memmem::find(&r.lock().unwrap(), needle.as_bytes()).is_some();
         self.records().iter().any(holds)
     }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use memchr::memmem;
+
 use super::program::dump_scratch;
 use super::{
     Checkpoint, DUMP, NIGHTLY, Outcome, Primary, Replica, Rollforward, Server, TempDir,
@@ -187,8 +189,8 @@ impl Scene {
             if entry.file_type().is_ok_and(|t| t.is_dir()) {
                 found.extend(self.files_with(&path, needle));
             } else if let Ok(content) = fs::read(&path) {
-                let hit = content.windows(needle.len()).any(|w| w == needle.as_bytes());
-                found.extend(hit.then_some(path));
+                let hit = memmem::find(&content, needle.as_bytes());
+                found.extend(hit.map(|_| path));
             }
         }
         found
