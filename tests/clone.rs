@@ -317,8 +317,8 @@ fn a_disk_too_small_for_the_clone_is_told() {
         let disk = SmallDisk::new("small", 300 * MIB);
         let scratch = disk.path("scratch");
         let program = seed(&scene).arg("--scratch").arg(&scratch).scratch(&scratch);
-        let program = program.args(disk.server_options()).under(disk.wrapper());
-        let ended = program.run_to_end(COMMAND_PATIENCE).expect(1);
+        let program = program.args(Scene::usual_log()).args(disk.server_options());
+        let ended = program.under(disk.wrapper()).run_to_end(COMMAND_PATIENCE).expect(1);
         let ended = ended.says("error: disk-full: no space left on the file system of ");
         let ended = ended.says(" MiB needed; make room there, or name another --scratch");
         assert!(!scratch.join("data").exists() && scene.backups().is_empty(), "{ended}");

@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 fn on(scene: &Scene, disk: &SmallDisk, command: &str) -> Rollforward {
     let scratch = disk.path("scratch");
     let command = scene.command(command).arg("--scratch").arg(&scratch).scratch(&scratch);
-    command.args(disk.server_options()).under(disk.wrapper())
+    command.args(Scene::usual_log()).args(disk.server_options()).under(disk.wrapper())
 }
 
 #[track_caller]

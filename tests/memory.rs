@@ -25,7 +25,8 @@ fn much_data(scene: &Scene) {
 }
 
 fn under(scene: &Scene, wrapper: &[OsString], args: &[&str]) -> Outcome {
-    scene.command("run").args(args).under(wrapper).run_to_end(COMMAND_PATIENCE)
+    let run = scene.command("run").args(Scene::usual_log()).args(args);
+    run.under(wrapper).run_to_end(COMMAND_PATIENCE)
 }
 
 #[track_caller]

@@ -85,6 +85,9 @@ impl Scene {
 
     /// A command with the options it knows: `run` and `seed` get everything, quick to fail and
     /// to look; the others the repository only. A later option wins over one given here.
+    ///
+    /// MySQL makes its redo log of 100 MiB anew at each start on a restored backup, a tenth of what a
+    /// pass takes; the tests give it less, but for those with [`Scene::usual_log`].
     pub fn command(&self, name: &str) -> Rollforward {
         let program = Rollforward::new([name]).arg("--repo").arg(&self.repo);
         if name != "run" && name != "seed" {
@@ -99,8 +102,15 @@ impl Scene {
             .args(self.mysqld())
             .args(["--backoff-base=50ms", "--backoff-cap=500ms", "--poll-interval=200ms"])
             .args(["--jobs=2", "--start-timeout=30s", "--shutdown-timeout=30s"])
+            .args(flavor::is_mysql().then_some("--mysqld-option=--innodb-redo-log-capacity=16M"))
             .args((name == "seed").then_some("--mysqld-option=--innodb-buffer-pool-size=256M"))
             .scratch(&self.scratch)
+    }
+
+    /// A redo log of the size that MySQL makes by itself, where what it takes of a disk or what it
+    /// keeps from the disk is the point.
+    pub fn usual_log() -> Option<&'static str> {
+        flavor::is_mysql().then_some("--mysqld-option=--innodb-redo-log-capacity=100M")
     }
 
     /// Which server program to use, unless it is the system's.
