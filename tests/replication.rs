@@ -226,11 +226,9 @@ fn a_conflict_ends_the_pass_with_its_number_and_without_the_statement() {
              CREATE USER dup IDENTIFIED BY 'telltale'",
         ),
     ] {
-        let scene = Scene::new("conflict");
-        scene.primary.fill("shop", 1, 100);
-        scene.primary.sql(&format!("SET SESSION sql_log_bin = 0; {before}"));
-        scene.primary.sql("SET SESSION sql_log_bin = 1");
-        scene.seed();
+        let scene = Scene::seeded("conflict");
+        scene.primary.sql(before);
+        scene.settle();
         scene.primary.sql(after);
         let ended = scene.command("run").arg("-vv").run_to_end(COMMAND_PATIENCE).expect(1);
         let ended = ended.says("error: replication-error: replication failed with error ");

@@ -319,12 +319,11 @@ fn a_hangup_does_no_harm() {
 #[test]
 fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
     need_server!();
-    let scene = Scene::new("myisam");
-    scene.primary.fill("shop", 1, 100);
+    let scene = Scene::seeded("myisam");
     scene
         .primary
         .sql("CREATE TABLE shop.log (n INT) ENGINE=MyISAM; INSERT INTO shop.log VALUES (1), (2)");
-    scene.seed();
+    scene.settle();
     scene.primary.slow_backlog("shop", 200, 0.02);
     let file = Path::new("shop/log");
     // Of mysqld: restored within the same pass.
@@ -349,11 +348,10 @@ fn sequence(position: &str) -> u64 {
 #[test]
 fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
     need_server!();
-    let scene = Scene::new("twice");
-    scene.primary.fill("shop", 2, 100);
+    let scene = Scene::seeded("twice");
     scene.primary.sql("INSERT INTO shop.t1 (n, text) VALUES (7, 'only here')");
     scene.primary.slow_backlog("shop", 1, 0.0);
-    scene.seed();
+    scene.settle();
     let (replica, mut doubted) = (Replica::start(&scene.primary), 0);
     // Done twice, these end well and are not what they were: the first swaps back.
     let changes = [

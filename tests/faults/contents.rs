@@ -39,9 +39,8 @@ fn holds(primary: &Primary, position: &str, domain: u32, server: u32, number: u6
 #[test]
 fn several_domains_and_servers_with_gaps_are_compared_by_containment() {
     need_server!();
-    let scene = Scene::new("domains");
+    let scene = Scene::seeded("domains");
     let primary = &scene.primary;
-    primary.fill("shop", 1, 10);
     // The order of domains, gaps in their numbers, several servers in one domain.
     let write = |domain: u32, server: u32, number: u64| {
         let (set, done) = as_if_from(domain, server, number);
@@ -52,7 +51,7 @@ fn several_domains_and_servers_with_gaps_are_compared_by_containment() {
     write(9, 3, 100);
     write(2, 3, 7);
     write(10, 4, 5);
-    scene.seed();
+    scene.settle();
     let base = scene.newest_position();
     // MySQL has a set for each server.
     assert_eq!(base.split(',').count(), flavor::either(4, 3), "{base}");
@@ -250,9 +249,8 @@ fn a_table_with_data_directory_lands_in_the_data_or_is_refused_by_name() {
 /// MySQL makes tables in directories that it was told of only, and the private server is told of
 /// none: a table of the primary in one is refused by its number, and the primary's file is left alone.
 fn refused_outside(far: &TempDir) {
-    let scene = Scene::with("far", &[&format!("--innodb-directories={}", far.path().display())]);
-    scene.primary.fill("shop", 1, 100);
-    scene.seed();
+    let directory = format!("--innodb-directories={}", far.path().display());
+    let scene = Scene::seeded_with("far", &[&directory]);
     scene.primary.sql(&format!(
         "CREATE TABLE shop.far (id INT PRIMARY KEY, t TEXT) ENGINE=InnoDB \
          DATA DIRECTORY='{}'; INSERT INTO shop.far VALUES (1, 'far')",

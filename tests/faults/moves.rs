@@ -95,12 +95,11 @@ fn a_name_is_looked_up_again_at_each_attempt() {
 #[test]
 fn a_candidate_that_lags_or_is_of_another_history_is_passed_by() {
     need_server!();
-    let scene = Scene::new("lags");
+    let scene = Scene::seeded("lags");
     let lagging = Replica::with_log(&scene.primary);
-    scene.primary.fill("shop", 1, 100);
     lagging.advance_to(&scene.primary.gtid_pos());
     scene.primary.backlog("shop", 10);
-    scene.seed();
+    scene.settle();
     scene.primary.backlog("shop", 10);
     let other = Primary::start("other");
     other.create_account(NIGHTLY);

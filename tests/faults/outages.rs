@@ -69,15 +69,14 @@ const HEAVY: u32 = 12_000;
 
 /// A scene whose base has `shop.large` with so many rows.
 pub fn scene_with_large(name: &str, rows: u32) -> Scene {
-    let scene = Scene::new(name);
-    scene.primary.sql("CREATE DATABASE shop");
+    let scene = Scene::seeded(name);
     scene.primary.sql(&format!(
         "CREATE TABLE shop.large (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL, \
          text VARCHAR(200) NOT NULL) ENGINE=InnoDB; \
          INSERT INTO shop.large (n, text) SELECT seq, REPEAT(SHA2(seq, 256), 2) \
          FROM shop.seq_1_to_{rows}"
     ));
-    scene.seed();
+    scene.settle();
     scene
 }
 

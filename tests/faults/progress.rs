@@ -39,9 +39,9 @@ fn slow_transactions_and_an_alter_of_many_stall_times_end_0() {
 #[test]
 fn an_applier_that_stands_still_is_stalled_and_without_progress_nothing_is_stored() {
     need_server!();
-    let scene = crate::support::Scene::new("sleeps");
+    let scene = crate::support::Scene::seeded("sleeps");
     scene.primary.slow_backlog("shop", 1, 0.0);
-    scene.seed();
+    scene.settle();
     scene.primary.slow_rows("shop", 1, 40.0);
     let program = scene.command("run").args(["--stall-timeout=2s", "--max-failures=0"]);
     let ended = program.arg("--ping-timeout=2s").run_to_end(LONG).expect(75);

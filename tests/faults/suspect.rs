@@ -30,12 +30,11 @@ fn count_up(primary: &Primary, count: u32) {
 #[test]
 fn a_counter_outside_of_innodb_is_right_after_a_kill_where_going_on_would_count_twice() {
     need_server!();
-    let scene = Scene::new("counter");
+    let scene = Scene::seeded("counter");
     scene.primary.sql(
-        "CREATE DATABASE shop; CREATE TABLE shop.counter (n BIGINT) ENGINE=MyISAM; \
-         INSERT INTO shop.counter VALUES (0)",
+        "CREATE TABLE shop.counter (n BIGINT) ENGINE=MyISAM; INSERT INTO shop.counter VALUES (0)",
     );
-    scene.seed();
+    scene.settle();
     count_up(&scene.primary, 6000);
     let proxy = Proxy::start(&scene.primary);
     proxy.slow_down(300_000);

@@ -52,9 +52,10 @@ impl Primary {
         primary
     }
 
-    /// Starts one on a copy of another one's data directory, with the accounts and logs in it.
-    pub fn start_copy(name: &str, from: &Path) -> Primary {
-        Primary(Server::start_copy(name, from, true, &LOGGING))
+    /// Starts one with further options on a copy of another one's data directory, with the accounts
+    /// and logs in it.
+    pub fn start_copy(name: &str, from: &Path, args: &[&str]) -> Primary {
+        Primary(Server::start_copy(name, from, true, &[&LOGGING, args].concat()))
     }
 
     /// A primary without binary log, of no use to us.

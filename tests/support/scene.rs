@@ -58,6 +58,12 @@ impl Scene {
     /// the program has seeded once, as if that had been just now.
     #[track_caller]
     pub fn seeded(name: &str) -> Scene {
+        Scene::seeded_with(name, &[])
+    }
+
+    /// The same with further options for the primary.
+    #[track_caller]
+    pub fn seeded_with(name: &str, primary_args: &[&str]) -> Scene {
         let from = template::made_once("seeded", &Rollforward::build(), |half| {
             // No other server's: a replica leaves out what it takes for its own.
             let mut scene = Scene::with("seeding", &["--server-id=999"]);
@@ -69,7 +75,8 @@ impl Scene {
             template::copy(&scene.repo, &half.join("repo"));
             template::copy(&scene.scratch, &half.join("scratch"));
         });
-        let scene = Scene::around(name, Primary::start_copy("primary", &from.join("primary")));
+        let primary = Primary::start_copy("primary", &from.join("primary"), primary_args);
+        let scene = Scene::around(name, primary);
         template::copy(&from.join("repo"), &scene.repo);
         template::copy(&from.join("scratch"), &scene.scratch);
         for backup in scene.backups() {
@@ -124,6 +131,17 @@ impl Scene {
     #[track_caller]
     pub fn seed(&self) -> Outcome {
         self.command("seed").args(["--from", "dump"]).run_to_end(COMMAND_PATIENCE).expect(0)
+    }
+
+    /// Makes what the primary holds now the one backup there is, by a pass: half of a dump's work.
+    #[track_caller]
+    pub fn settle(&self) {
+        self.run().expect(0);
+        let mut earlier = self.backups();
+        earlier.pop();
+        for backup in earlier {
+            fs::remove_file(self.repo.join("backups").join(backup)).unwrap();
+        }
     }
 
     /// `run`, to its end, however it ends.
