@@ -135,3 +135,13 @@ impl Swapper {
         self.swaps.load(Ordering::Relaxed)
     }
 }
+
+/// Also when the test fails: the next one would share the processors with it.
+impl Drop for Swapper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
