@@ -154,6 +154,8 @@ pub fn shortage(log: &str) -> Option<(Shortage, String)> {
     let words = [
         ("Out of memory", Shortage::Memory),
         ("Cannot allocate memory", Shortage::Memory),
+        // MySQL 9.7, before it ends with status 2.
+        ("Unable to allocate memory", Shortage::Memory),
         ("Cannot map innodb_buffer_pool", Shortage::Memory),
         ("std::bad_alloc", Shortage::Memory),
         // A thread for whose stack there was no memory.
@@ -224,6 +226,8 @@ mod tests {
             "[ERROR] mariadbd: Out of memory (Needed 128180224 bytes)",
             "[ERROR] InnoDB: Cannot map innodb_buffer_pool_size_max=704m",
             "[ERROR] [MY-012956] [InnoDB] Cannot allocate memory for the buffer pool",
+            "[ERROR] [MY-013183] [InnoDB] Some (1) threads are still activeUnable to allocate memory \
+             of size 16488.",
             "[ERROR] Can't create thread to handle new connection(errno= 12)",
         ] {
             assert_eq!(line(text), Some(Shortage::Memory), "{text}");
