@@ -7,7 +7,7 @@
 //! by a fresh restore and not by a verdict.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::adopt::Source;
 use crate::base::Bases;
@@ -26,7 +26,7 @@ use crate::replication;
 use crate::repository::Repository;
 use crate::scratch::{Doubt, Scratch};
 use crate::seed;
-use crate::supervisor::{Look, Supervisor, Wait};
+use crate::supervisor::Supervisor;
 
 /// How far the attempts came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,15 +307,7 @@ impl<'a> Attempts<'a> {
         let patience = self.plan.patience.shutdown;
         let ended = if mysqld.is_ready() {
             let flavor = self.flavor;
-            let wait = Wait { every: Duration::from_millis(200), patience: Some(patience) };
-            let stopped = self.supervisor.wait_for(&mut mysqld, wait, |mysqld, _| {
-                let stopped = replication::stop(mysqld, flavor)?;
-                Ok(if stopped { Look::Done(()) } else { Look::Still })
-            });
-            let hung =
-                Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
-            let stopped = stopped
-                .and_then(|done| done.ok_or(hung))
+            let stopped = catch_up::stop(self.supervisor, &mut mysqld, flavor, patience)
                 .and_then(|()| replication::position(&mut mysqld, flavor));
             match stopped {
                 Ok(at) => {

@@ -13,15 +13,20 @@ use crate::gtid::{Flavor, Position};
 use crate::meter::Unit;
 use crate::mysqld::Mysqld;
 use crate::primary::Facts;
+use crate::process::VitalSigns;
 use crate::replication::{self, ReplicaStatus};
 use crate::session::Account;
-use crate::supervisor::{Look, Supervisor, Wait};
+use crate::supervisor::{Look, Supervisor, Wait, lives};
+use crate::watched::Watched;
 
 /// So many looks in a row without a connection, so far apart, are a failed attempt.
 const LOOKS: u32 = 3;
 const APART: Duration = Duration::from_secs(1);
 /// An applier that shows no sign of life for so long is not waited for when it is to stop.
 const SETTLING: Duration = Duration::from_secs(5);
+/// So long at least it is waited for then. That of MySQL gives the rest of a transaction which it
+/// has the beginning of a minute to come, `SLAVE_WAIT_GROUP_DONE` of its source.
+const REST: Duration = Duration::from_secs(75);
 
 /// How far the pass has come.
 #[derive(Default)]
@@ -125,6 +130,41 @@ pub fn settle(supervisor: &mut Supervisor, mysqld: &mut Mysqld, flavor: Flavor) 
         Ok(if moved { Look::Moving } else { Look::Still })
     })?;
     Ok(())
+}
+
+/// Stops replication and forgets the primary. An applier in the middle of a transaction is waited
+/// for as long as it shows signs of life, for `patience` without any; when the pass is told to
+/// stop, no longer than for an answer of its mysqld.
+///
+/// # Errors
+/// [`Error::MysqldHung`] when it was not through by then; the death of mysqld, or what it says.
+pub fn stop(
+    supervisor: &mut Supervisor,
+    mysqld: &mut Mysqld,
+    flavor: Flavor,
+    patience: Duration,
+) -> Result<()> {
+    let told = supervisor.is_told();
+    let patience = if told { mysqld.call_timeout() } else { patience.max(REST) };
+    let hung = || Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
+    // What is logged is the answers to us: that is no sign of life here.
+    let signs_of =
+        |mysqld: &Mysqld| mysqld.vital_signs().map(|signs| VitalSigns { log_bytes: 0, ..signs });
+    let (mut vital, mut looked) = (signs_of(mysqld), Instant::now());
+    let mut moved = looked;
+    let wait = Wait { every: Duration::from_millis(200), patience: None };
+    let stopped = supervisor.wait_for(mysqld, wait, |mysqld, _| {
+        if replication::stop_applier(mysqld, flavor)? {
+            return replication::forget(mysqld, flavor).map(Look::Done);
+        }
+        let signs = signs_of(mysqld);
+        if !told && lives(vital, signs, looked.elapsed()) {
+            moved = Instant::now();
+        }
+        (vital, looked) = (signs, Instant::now());
+        if moved.elapsed() >= patience { Err(hung()) } else { Ok(Look::Still) }
+    })?;
+    stopped.ok_or_else(hung)
 }
 
 /// One chase after the goal.

@@ -287,6 +287,11 @@ impl Mysqld {
         result.map_err(|t| self.lost("answer to a statement", t))
     }
 
+    /// How long it may take to answer.
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
     /// What a `trouble` with a session of ours means.
     pub fn lost(&self, what: &str, trouble: Trouble) -> Error {
         match trouble {

@@ -122,29 +122,35 @@ fn key_words(tls: &Tls) -> String {
     format!(", GET_SOURCE_PUBLIC_KEY={asked}, SOURCE_PUBLIC_KEY_PATH={path}")
 }
 
-/// Stops replication and forgets the primary, so that no login stays behind. `false` when the
-/// applier is not through with its transaction yet: then this is to be asked again.
+/// Stops the applier, before the receiver, which brings the rest of what it is at. `false` when
+/// it is not through with its transaction yet: MySQL says so and goes on stopping it, MariaDB does
+/// not answer meanwhile. To be asked again: nothing else makes an applier of MySQL that lacks the
+/// rest of a transaction see that it has waited long enough.
 ///
 /// # Errors
 /// As [`start`].
-pub fn stop(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
-    if flavor == Flavor::MariaDb {
-        mysqld.run("STOP SLAVE")?;
-        mysqld.run("RESET SLAVE ALL")?;
-        return Ok(true);
+pub fn stop_applier(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
+    let (sql, longer) = match flavor {
+        Flavor::MariaDb => ("STOP SLAVE SQL_THREAD", Duration::ZERO),
+        Flavor::MySql => ("STOP REPLICA SQL_THREAD", STOPPING),
+    };
+    match mysqld.run_for(sql, longer) {
+        Err(Error::ReplicationError { errno: 1875, .. }) => Ok(false),
+        result => result.map(|()| true),
     }
-    // The applier first, while the receiver still brings the rest of what it is at.
-    match mysqld.run_for("STOP REPLICA SQL_THREAD", STOPPING) {
-        // "Execution is incomplete": it was told to, and goes on stopping.
-        Ok(()) | Err(Error::ReplicationError { errno: 1875, .. }) => {}
-        Err(e) => return Err(e),
-    }
-    if ReplicaStatus::read(mysqld, flavor)?.applier_runs {
-        return Ok(false);
-    }
-    mysqld.run("STOP REPLICA")?;
-    mysqld.run("RESET REPLICA ALL")?;
-    Ok(true)
+}
+
+/// Stops what still runs of replication and forgets the primary, so that no login stays behind.
+///
+/// # Errors
+/// As [`start`].
+pub fn forget(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
+    let (stop, reset) = match flavor {
+        Flavor::MariaDb => ("STOP SLAVE", "RESET SLAVE ALL"),
+        Flavor::MySql => ("STOP REPLICA", "RESET REPLICA ALL"),
+    };
+    mysqld.run(stop)?;
+    mysqld.run(reset)
 }
 
 /// What the private server has executed.

@@ -107,6 +107,11 @@ impl Supervisor {
         self.notifier.stopping();
     }
 
+    /// Was the pass told to stop?
+    pub fn is_told(&mut self) -> bool {
+        self.signals.stop().is_some()
+    }
+
     /// From here on no signal ends the pass, which is over: each further one ends the wait at
     /// hand. Says how many came so far.
     pub fn obey(&mut self) -> u32 {
@@ -307,7 +312,8 @@ impl Watched for Dying<'_> {
     }
 }
 
-fn lives(before: Option<VitalSigns>, now: Option<VitalSigns>, time: Duration) -> bool {
+/// Are these signs of life, `time` apart?
+pub fn lives(before: Option<VitalSigns>, now: Option<VitalSigns>, time: Duration) -> bool {
     let (Some(before), Some(now)) = (before, now) else { return false };
     let cpu = now.cpu_ms.saturating_sub(before.cpu_ms);
     cpu * 100 >= time.as_millis() as u64 * ALIVE_CPU_PERCENT
