@@ -184,23 +184,14 @@ fn term_during_catch_up_writes_a_true_checkpoint_and_the_next_pass_goes_on() {
 fn a_stop_does_not_wait_for_a_long_transaction_longer_than_for_a_ping() {
     need_server!();
     let scene = Scene::seeded("long-trx");
-    let primary = &scene.primary;
-    primary.sql("CREATE TABLE shop.long_trx (n INT, b LONGBLOB) ENGINE=InnoDB");
-    let before = primary.gtid_pos();
-    primary.sql("SET SESSION binlog_format = 'STATEMENT'");
-    // Its first row shows, from outside, that the applier is in its middle.
-    primary.sql(
-        "INSERT INTO shop.long_trx VALUES (1, REPEAT('x', 4000000)), \
-         (IF(@@global.innodb_flush_log_at_trx_commit = 0, SLEEP(40), 0), '')",
-    );
+    let before = scene.primary.long_transaction("shop", 40);
     // Longer than the four seconds after which MySQL answers that it goes on stopping.
     let mut pass = scene.command("run").arg("--ping-timeout=6s").spawn();
     let mysqld = pass.wait_for_mysqld(PATIENCE);
-    let file = scene.scratch.join("data/shop/long_trx.ibd");
     wait_until("the applier to be in the middle", PATIENCE, || {
         assert!(!pass.has_ended(), "{}", pass.dump());
-        let at_it = file.metadata().is_ok_and(|f| f.len() > 3_000_000);
-        at_it && pass.checkpoint().get("position") == Some(&before[..])
+        scene.is_in_long_transaction("shop")
+            && pass.checkpoint().get("position") == Some(&before[..])
     });
     let since = Instant::now();
     pass.kill(libc::SIGTERM);

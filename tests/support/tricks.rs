@@ -32,9 +32,29 @@ impl Primary {
         });
         self.sql("SET SESSION binlog_format = 'MIXED'");
     }
+
+    /// One transaction that the private server, and no other one, sleeps in for so many `seconds`
+    /// when it has written the first of its rows. Says the position before it.
+    pub fn long_transaction(&self, schema: &str, seconds: u32) -> String {
+        self.sql(&format!("CREATE TABLE {schema}.long_trx (n INT, b LONGBLOB) ENGINE=InnoDB"));
+        let before = self.gtid_pos();
+        self.sql("SET SESSION binlog_format = 'STATEMENT'");
+        self.sql(&format!(
+            "INSERT INTO {schema}.long_trx VALUES (1, REPEAT('x', 4000000)), \
+             (IF(@@global.innodb_flush_log_at_trx_commit = 0, SLEEP({seconds}), 0), '')"
+        ));
+        self.sql("SET SESSION binlog_format = 'MIXED'");
+        before
+    }
 }
 
 impl Scene {
+    /// Is the private server in the middle of [`Primary::long_transaction`]? Its file has grown.
+    pub fn is_in_long_transaction(&self, schema: &str) -> bool {
+        let file = self.scratch.join(format!("data/{schema}/long_trx.ibd"));
+        file.metadata().is_ok_and(|f| f.len() > 3_000_000)
+    }
+
     /// A program for `--mysqld`: a shell script in which `MYSQLD` is the real server.
     pub fn fake_mysqld(&self, name: &str, body: &str) -> PathBuf {
         let real = find_program("mariadbd").expect("mariadbd");
