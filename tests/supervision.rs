@@ -20,6 +20,14 @@ fn wait_for_catch_up(pass: &mut Running, beyond: u64) -> (i32, u64) {
     })
 }
 
+/// So many slow transactions for the pass to come, in a table that its base holds: one that was
+/// made just before the kill would rightly cost a restore.
+fn slow_rows(scene: &Scene, count: u32) {
+    scene.primary.slow_backlog("shop", 1, 0.0);
+    scene.settle();
+    scene.primary.slow_rows("shop", count, 0.02);
+}
+
 /// The number of lines of the log that have `text` in them.
 fn count(outcome: &Outcome, text: &str) -> usize {
     outcome.log().iter().filter(|l| l.contains(text)).count()
@@ -30,7 +38,7 @@ fn a_killed_mysqld_is_noticed_at_once_and_the_pass_ends_well() {
     need_server!();
     let scene = Scene::seeded("killed");
     let replica = Replica::start(&scene.primary);
-    scene.primary.slow_backlog("shop", 600, 0.02);
+    slow_rows(&scene, 600);
     // More kills than failures are allowed: progress in between forgets them.
     let mut pass = scene.command("run").arg("--max-failures=3").spawn();
     let mut noticed = Vec::new();
@@ -155,7 +163,7 @@ fn a_mysqld_that_somebody_shut_down_is_started_again() {
 fn a_stopped_mysqld_is_hung_and_killed_and_the_pass_goes_on() {
     need_server!();
     let scene = Scene::seeded("stopped");
-    scene.primary.slow_backlog("shop", 150, 0.02);
+    slow_rows(&scene, 150);
     let mut pass = scene.command("run").arg("--ping-timeout=1s").spawn();
     let (pid, _) = wait_for_catch_up(&mut pass, 0);
     kill(pid, libc::SIGSTOP);
