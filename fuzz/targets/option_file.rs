@@ -1,7 +1,7 @@
 //! An option file: read line by line, includes refused, and the account taken out of it. What
 //! we hand to the dump's client is an option file too: read back, it gives the same account.
 #![no_main]
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../src"]
 mod src {
