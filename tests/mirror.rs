@@ -50,6 +50,17 @@ fn assert_verified(repo: &Path) {
     rollforward("verify", repo).run_to_end(PATIENCE).expect(0);
 }
 
+fn size_of_packs(repo: &Path) -> u64 {
+    let size = |pack: &String| fs::metadata(pack_path(repo, pack)).unwrap().len();
+    all_packs(repo).iter().map(size).sum()
+}
+
+/// Bytes that the S3 server has on its disk.
+fn stored(s3: &S3) -> u64 {
+    let said = run_helper(Command::new("du").arg("-sb").arg(s3.path("data")), "");
+    said.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 /// A repository of four backups with some packs of its own each; copied for each test.
 struct Sample {
     _dir: TempDir,
@@ -92,7 +103,15 @@ fn a_lost_repository_comes_back_from_s3_and_restores_table_by_table() {
     scene.primary.sql("INSERT INTO shop.t0 (n, text) VALUES (7, 'later')");
     scene.run().expect(0);
     let before = contents(&scene.repo);
-    s3.mirror_well(["push", &word(&scene.repo), "mirror:db1"]);
+    // Killed half way, and run again.
+    let args = ["push", &word(&scene.repo), "mirror:db1"];
+    let mut push = s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "4M"), ("RCLONE_TRANSFERS", "2")]);
+    let half = size_of_packs(&scene.repo) / 2;
+    wait_until("half of the packs", PATIENCE, || push.has_ended() || stored(&s3) > half);
+    assert!(!push.has_ended() && s3.objects("db1") != before, "too late");
+    push.kill_all();
+    s3.assert_valid("db1");
+    s3.mirror_well(args);
     assert_eq!(s3.objects("db1"), before);
     s3.mirror_well(["check", "--read-data", "mirror:db1"]);
     // Nothing is copied again.
@@ -163,22 +182,14 @@ fn killed_while_packs_are_copied_the_mirror_is_whole_and_the_next_push_completes
     let s3 = need_s3!();
     let sample = Sample::get();
     let repo = sample.copy(&s3);
-    let total: u64 = all_packs(&repo)
-        .iter()
-        .map(|pack| fs::metadata(pack_path(&repo, pack)).unwrap().len())
-        .sum();
-    let stored = || {
-        let mut du = Command::new("du");
-        let said = run_helper(du.arg("-sb").arg(s3.path("data")), "");
-        said.split_whitespace().next().unwrap().parse::<u64>().unwrap()
-    };
+    let total = size_of_packs(&repo);
     let mut killed = 0;
     for percent in [2, 25, 50, 75, 95] {
         let args = ["push", &word(&repo), "mirror:cut"];
         let mut push =
             s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "1M"), ("RCLONE_TRANSFERS", "2")]);
         wait_until("some of the packs", PATIENCE, || {
-            push.has_ended() || stored() > total * percent / 100
+            push.has_ended() || stored(&s3) > total * percent / 100
         });
         killed += i32::from(!push.has_ended());
         push.kill_all();
