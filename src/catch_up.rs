@@ -24,8 +24,8 @@ const LOOKS: u32 = 3;
 const APART: Duration = Duration::from_secs(1);
 /// An applier that shows no sign of life for so long is not waited for when it is to stop.
 const SETTLING: Duration = Duration::from_secs(5);
-/// So long at least it is waited for then. That of MySQL gives the rest of a transaction which it
-/// has the beginning of a minute to come, `SLAVE_WAIT_GROUP_DONE` of its source.
+/// An applier that is stopped without a hurry has at least so long. MySQL's waits a minute for the
+/// rest of a transaction of which it has only the beginning, `SLAVE_WAIT_GROUP_DONE` in its source.
 const REST: Duration = Duration::from_secs(75);
 
 /// How far the pass has come.
