@@ -105,7 +105,7 @@ fn a_lost_repository_comes_back_from_s3_and_restores_table_by_table() {
     let before = contents(&scene.repo);
     // Killed half way, and run again.
     let args = ["push", &word(&scene.repo), "mirror:db1"];
-    let mut push = s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "4M"), ("RCLONE_TRANSFERS", "2")]);
+    let mut push = s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "2M"), ("RCLONE_TRANSFERS", "2")]);
     let half = size_of_packs(&scene.repo) / 2;
     wait_until("half of the packs", PATIENCE, || push.has_ended() || stored(&s3) > half);
     assert!(!push.has_ended() && s3.objects("db1") != before, "too late");
