@@ -4,13 +4,15 @@
 //! the fields; the words are made here and nowhere else. Nothing in the program decides on a
 //! message's text: it decides on the variant.
 
+pub mod remedy;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::clock::short;
-use crate::memory::Limit;
+use crate::os::cgroup::Limit;
+use crate::os::clock::short;
 
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -181,7 +183,7 @@ impl Error {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Error::DiskFull {
                 path: path.to_path_buf(),
-                free: crate::sys::free_bytes(path).unwrap_or(0),
+                free: crate::os::sys::free_bytes(path).unwrap_or(0),
                 needed: None,
                 place: Home::Other,
             },
@@ -364,7 +366,7 @@ impl std::error::Error for Error {}
 /// # Errors
 /// [`Error::DiskFull`] with the numbers.
 pub fn check_room(path: &Path, needed: u64, place: Home) -> Result<()> {
-    match crate::sys::free_bytes(path) {
+    match crate::os::sys::free_bytes(path) {
         Ok(free) if free < needed => {
             Err(Error::DiskFull { path: path.to_path_buf(), free, needed: Some(needed), place })
         }

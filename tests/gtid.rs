@@ -1,10 +1,8 @@
 //! Positions against the servers' own arithmetic: made at random, asked of a real server.
 
-#[allow(dead_code)]
-#[path = "../src/gtid.rs"]
-mod sets;
+use rollforward::mysql::position::{Flavor, Position};
+
 use crate::support::{Server, flavor};
-use sets::{Flavor, Position};
 
 /// So many pairs of positions.
 const PAIRS: usize = 3000;

@@ -11,6 +11,7 @@ mod cli;
 mod clone;
 mod components;
 mod container;
+mod corpus;
 mod damage;
 mod deb;
 mod disk;

@@ -1,26 +1,9 @@
 //! A checkpoint, also the state of a scratch directory: what parses is written and read again
 //! as the same, and a message of anybody's fits in its line.
 #![no_main]
-#![allow(dead_code)]
 
-#[path = "../../src"]
-mod src {
-    pub mod breaker;
-    pub mod checkpoint;
-    pub mod clock;
-    pub mod error;
-    pub mod files;
-    pub mod memory;
-    pub mod meter;
-    pub mod metrics;
-    #[allow(unsafe_code)]
-    pub mod sys;
-    pub mod terminal;
-}
-use src::*;
-
-use checkpoint::{Checkpoint, parse};
 use libfuzzer_sys::fuzz_target;
+use rollforward::report::checkpoint::{Checkpoint, parse};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };

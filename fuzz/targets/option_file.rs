@@ -1,36 +1,14 @@
 //! An option file: read line by line, includes refused, and the account taken out of it. What
 //! we hand to the dump's client is an option file too: read back, it gives the same account.
 #![no_main]
-#![allow(dead_code, unused_imports)]
-
-#[path = "../../src"]
-mod src {
-    pub mod client;
-    pub mod clock;
-    pub mod error;
-    pub mod files;
-    pub mod gtid;
-    pub mod log_tail;
-    pub mod memory;
-    pub mod mysqld;
-    pub mod mysqld_options;
-    pub mod option_file;
-    pub mod primary;
-    pub mod privileges;
-    pub mod process;
-    pub mod random;
-    pub mod session;
-    #[allow(unsafe_code)]
-    pub mod sys;
-    pub mod watched;
-}
-use src::*;
 
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use option_file::OptionFile;
-use session::Account;
+use rollforward::cli::option_file::OptionFile;
+use rollforward::mysql::position::Flavor;
+use rollforward::mysql::session::Account;
+use rollforward::server::tools::client_options;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };
@@ -45,8 +23,8 @@ fuzz_target!(|data: &[u8]| {
         assert!(address.port > 0 && !address.host.is_empty(), "{address}");
         let shown = read(&format!("[client]\nhost={address}\n")).expect("an address");
         assert_eq!(shown.primary(None, None).expect("an address").candidates, [address.clone()]);
-        let again = read(&client::client_options(&primary.account, address, gtid::Flavor::MariaDb))
-            .expect("our own");
+        let again =
+            read(&client_options(&primary.account, address, Flavor::MariaDb)).expect("our own");
         let Account { user, password, tls } = again.primary(None, None).expect("our own").account;
         assert_eq!(user, primary.account.user);
         assert_eq!(password.0, primary.account.password.0);

@@ -1,16 +1,9 @@
 //! Positions of both flavors: what parses is printed and read again as the same, and containing
 //! and subtracting agree with each other.
 #![no_main]
-#![allow(dead_code)]
 
-#[path = "../../src"]
-mod src {
-    pub mod gtid;
-}
-use src::gtid;
-
-use gtid::{BinlogState, Flavor, Position};
 use libfuzzer_sys::fuzz_target;
+use rollforward::mysql::position::{BinlogState, Flavor, Position};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };

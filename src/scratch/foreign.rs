@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, system_text};
-use crate::files;
+use crate::os::files;
 
 /// What a scratch directory may hold.
 const OURS: &[&str] = &[

@@ -1,0 +1,12 @@
+//! Words in, words out: options, commands, and what they print.
+
+pub mod commands;
+pub mod logger;
+pub mod next_steps;
+pub mod option_file;
+pub mod options;
+pub mod output;
+pub mod restore_dir;
+pub mod shell_words;
+pub mod status;
+pub mod usage;

@@ -1,0 +1,374 @@
+//! The command line and the option file, turned into plain validated values.
+//!
+//! The only user of getopts. Settings are accepted by every command, so that a script can keep
+//! one list of them; what says what a command shall do (`--to`, `--dry-run`, ...) only by the
+//! commands it means something to. The command line beats the option file's `[rollforward]`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use getopts::{Matches, ParsingStyle};
+
+use crate::cli::option_file::{self, OptionFile};
+use crate::cli::shell_words;
+use crate::cli::usage::{COMMANDS, OPTIONS, belongs, help, version};
+use crate::error::{Error, Result};
+use crate::os::clock::parse_duration;
+use crate::replication::primary::Primary;
+use crate::repository::retention::Policy;
+use crate::seed::dump::First;
+
+/// The options that name a command to run.
+const HOOKS: [&str; 4] = ["before", "after", "after-success", "after-failure"];
+
+/// What the command line asks for.
+pub enum Request {
+    /// Print this on standard output.
+    Print(String),
+    /// Run a command.
+    Command(Box<Options>),
+}
+
+/// Validated values.
+pub struct Options {
+    /// The command's name.
+    pub command: &'static str,
+    /// `BACKUP`, if given.
+    pub backup: Option<String>,
+    values: BTreeMap<&'static str, Vec<String>>,
+    file: OptionFile,
+}
+
+/// Reads the command line of this process.
+///
+/// # Errors
+/// As [`parse`]; an argument that is not UTF-8 is refused by name.
+pub fn parse_arguments() -> Result<Request> {
+    let args: Result<Vec<String>, _> =
+        std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect();
+    let args =
+        args.map_err(|a| Error::config(format!("argument '{}' is not UTF-8 text", a.display())))?;
+    parse(args)
+}
+
+/// Reads the command line (without the program's name) and the option file it names.
+///
+/// # Errors
+/// [`Error::Configuration`], naming the word that is wrong.
+pub fn parse(args: Vec<String>) -> Result<Request> {
+    let leading = getopts(None, ParsingStyle::StopAtFirstFree, &args)?;
+    let at = args.len() - leading.free.len();
+    let Some(word) = leading.free.first() else {
+        return match (leading.opt_present("help"), leading.opt_present("version")) {
+            (true, _) => Ok(Request::Print(help(None))),
+            (_, true) => Ok(Request::Print(version())),
+            _ => Err(Error::config("no command given; see 'rollforward --help'")),
+        };
+    };
+    if leading.opt_present("help") || leading.opt_present("version") {
+        let text = if leading.opt_present("help") { help(None) } else { version() };
+        return Ok(Request::Print(text));
+    }
+    let Some((command, operands, _)) = COMMANDS.iter().find(|c| c.0 == word) else {
+        return Err(Error::config(format!("unknown command '{word}'; see 'rollforward --help'")));
+    };
+    // Options may stand before the command, too, as in other tools of this kind.
+    let rest: Vec<String> = args[..at].iter().chain(&args[at + 1..]).cloned().collect();
+    let matches = getopts(Some(command), ParsingStyle::FloatingFrees, &rest)?;
+    if matches.opt_present("help") {
+        return Ok(Request::Print(help(Some(command))));
+    }
+    if matches.opt_present("version") {
+        return Ok(Request::Print(version()));
+    }
+    let allowed = usize::from(!operands.is_empty());
+    if let Some(extra) = matches.free.get(allowed) {
+        return Err(Error::config(format!("unexpected argument '{extra}' for {command}")));
+    }
+    if matches.free.first().is_some_and(String::is_empty) {
+        return Err(Error::config(format!("{command} needs the name of a backup, not ''")));
+    }
+    let values = collect(&matches);
+    let file = match values.get("defaults-file").and_then(|v| v.last()) {
+        Some(path) if !path.is_empty() => option_file::read(Path::new(path))?,
+        _ => OptionFile::default(),
+    };
+    let mut options = Options { command, backup: matches.free.first().cloned(), values, file };
+    options.merge_file()?;
+    options.check_all()?;
+    Ok(Request::Command(Box::new(options)))
+}
+
+/// Is the command of this process `status`, whose exit statuses are a monitoring plugin's?
+pub fn asks_for_status() -> bool {
+    let args: Vec<String> =
+        std::env::args_os().skip(1).filter_map(|a| a.into_string().ok()).collect();
+    let word = match getopts(None, ParsingStyle::StopAtFirstFree, &args) {
+        Ok(matches) => matches.free.first().cloned(),
+        // An option before the command is wrong: then the first word that is a command's.
+        Err(_) => args.into_iter().find(|a| COMMANDS.iter().any(|c| c.0 == a)),
+    };
+    word.is_some_and(|word| word == "status")
+}
+
+fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Result<Matches> {
+    let mut parser = getopts::Options::new();
+    parser.parsing_style(style);
+    for spec in OPTIONS.iter().filter(|s| belongs(s, command)) {
+        if spec.value.is_empty() {
+            parser.optflagmulti(spec.short, spec.long, spec.help);
+        } else {
+            parser.optmulti(spec.short, spec.long, spec.help, spec.value);
+        }
+    }
+    parser.parse(args).map_err(|fail| {
+        use getopts::Fail::*;
+        Error::config(match fail {
+            ArgumentMissing(name) => format!("option {} needs a value", dashed(&name)),
+            UnrecognizedOption(name) => match (OPTIONS.iter().find(|s| s.long == name), command) {
+                (Some(_), Some(c)) => format!("option --{name} is not for {c}"),
+                _ => format!("unknown option {}", dashed(&name)),
+            },
+            UnexpectedArgument(name) => format!("option {} takes no value", dashed(&name)),
+            other => other.to_string(),
+        })
+    })
+}
+
+fn dashed(name: &str) -> String {
+    if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") }
+}
+
+fn collect(matches: &Matches) -> BTreeMap<&'static str, Vec<String>> {
+    let mut values = BTreeMap::new();
+    for spec in OPTIONS {
+        // An option that is not the command's is not defined, and asking for it would panic.
+        if !matches.opt_defined(spec.long) || !matches.opt_present(spec.long) {
+            continue;
+        }
+        let given = if spec.value.is_empty() {
+            vec![String::new(); matches.opt_count(spec.long)]
+        } else {
+            matches.opt_strs(spec.long)
+        };
+        values.insert(spec.long, given);
+    }
+    values
+}
+
+impl Options {
+    /// Adds what the option file's `[rollforward]` says and the command line does not.
+    fn merge_file(&mut self) -> Result<()> {
+        for (key, value) in std::mem::take(&mut self.file.rollforward) {
+            let name = key.replace('_', "-");
+            let spec = OPTIONS.iter().find(|s| s.long == name);
+            let Some(spec) =
+                spec.filter(|s| !matches!(s.long, "defaults-file" | "help" | "version"))
+            else {
+                return Err(Error::config(format!(
+                    "unknown key '{key}' in [rollforward] of {}",
+                    self.file.path.display()
+                )));
+            };
+            let value = match (spec.value.is_empty(), value) {
+                (true, None) => String::new(),
+                (true, Some(v)) if matches!(v.as_str(), "1" | "on" | "true") => String::new(),
+                (true, Some(v)) if matches!(v.as_str(), "0" | "off" | "false") => continue,
+                (false, Some(v)) => v,
+                (is_switch, _) => {
+                    let wants = if is_switch { "takes 1 or 0" } else { "needs a value" };
+                    return Err(Error::config(format!(
+                        "key '{key}' in [rollforward] of {} {wants}",
+                        self.file.path.display()
+                    )));
+                }
+            };
+            if belongs(spec, Some(self.command)) {
+                self.file.merged.entry(spec.long).or_default().push(value);
+            }
+        }
+        let said_how_much = self.switch("quiet") || self.switch("verbose");
+        for (long, mut from_file) in std::mem::take(&mut self.file.merged) {
+            // The two are one setting: -v beats the file's quiet.
+            if said_how_much && matches!(long, "quiet" | "verbose") {
+                continue;
+            }
+            let given = self.values.entry(long).or_default();
+            if long == "mysqld-option" {
+                from_file.append(given);
+                *given = from_file;
+            } else if given.is_empty() {
+                *given = from_file;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every given value must be well-formed, whether this command needs it or not.
+    fn check_all(&self) -> Result<()> {
+        for (long, values) in &self.values {
+            let takes_value = OPTIONS.iter().any(|s| s.long == *long && !s.value.is_empty());
+            if takes_value && values.last().is_some_and(String::is_empty) {
+                return Err(Error::config(format!("option --{long} needs a value")));
+            }
+        }
+        const MAY_BE_ZERO: [&str; 6] = [
+            "backoff-base",
+            "backoff-cap",
+            "stall-timeout",
+            "min-interval",
+            "keep-within",
+            "max-age",
+        ];
+        for name in MAY_BE_ZERO {
+            self.duration(name, Duration::ZERO)?;
+        }
+        for name in
+            ["poll-interval", "ping-timeout", "start-timeout", "shutdown-timeout", "hook-timeout"]
+        {
+            if self.duration(name, Duration::MAX)?.is_zero() {
+                return Err(Error::config(format!("--{name} must be longer than 0")));
+            }
+        }
+        self.hooks()?;
+        self.max_failures()?;
+        self.jobs()?;
+        self.compression_level()?;
+        self.retention()?;
+        self.first_backup()?;
+        if self.text("primary").is_some() {
+            self.primary()?;
+        }
+        crate::server::reserved_options::check(self.mysqld_options())
+    }
+
+    /// `--before`, `--after` and the like: the option and the words of its command.
+    ///
+    /// # Errors
+    /// Names the option whose command is malformed. Not the command: it may hold a secret.
+    pub fn hooks(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
+        let given = HOOKS.iter().filter_map(|name| Some((*name, self.text(name)?)));
+        let wrong = |name, why| Error::config(format!("malformed command for --{name}: {why}"));
+        given.map(|(n, t)| Ok((n, shell_words::split(t).map_err(|why| wrong(n, why))?))).collect()
+    }
+
+    /// The last value of an option.
+    pub fn text(&self, long: &str) -> Option<&str> {
+        self.values.get(long)?.last().map(String::as_str)
+    }
+
+    /// Was a switch given?
+    pub fn switch(&self, long: &str) -> bool {
+        self.values.contains_key(long)
+    }
+
+    /// How often a switch was given.
+    pub fn count(&self, long: &str) -> usize {
+        self.values.get(long).map_or(0, Vec::len)
+    }
+
+    /// The path that an option names.
+    pub fn path(&self, long: &str) -> Option<PathBuf> {
+        self.text(long).map(PathBuf::from)
+    }
+
+    /// The path that an option names, without which the command cannot work.
+    ///
+    /// # Errors
+    /// Names the option that is missing.
+    pub fn required_path(&self, long: &str) -> Result<PathBuf> {
+        let missing = || Error::config(format!("{} needs --{long} DIR", self.command));
+        self.path(long).ok_or_else(missing)
+    }
+
+    /// A duration, or `default` if it is not given.
+    ///
+    /// # Errors
+    /// Names the option and the malformed value.
+    pub fn duration(&self, long: &str, default: Duration) -> Result<Duration> {
+        let Some(text) = self.text(long) else { return Ok(default) };
+        parse_duration(text).ok_or_else(|| {
+            Error::config(format!(
+                "malformed duration '{text}' for --{long}: a number with ms, s, m, h or d"
+            ))
+        })
+    }
+
+    fn number<N: FromStr>(&self, long: &str, wants: &str) -> Result<Option<N>> {
+        let Some(text) = self.text(long) else { return Ok(None) };
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = digits.then(|| text.parse().ok()).flatten();
+        let wrong = || Error::config(format!("malformed value '{text}' for --{long}: {wants}"));
+        number.map(Some).ok_or_else(wrong)
+    }
+
+    /// `--max-failures`.
+    ///
+    /// # Errors
+    /// Names a malformed value; so do the next ones.
+    pub fn max_failures(&self) -> Result<u32> {
+        Ok(self.number("max-failures", "a whole number from 0")?.unwrap_or(10))
+    }
+
+    /// `--jobs`: 1 to 256.
+    #[allow(missing_docs)]
+    pub fn jobs(&self) -> Result<usize> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.number("jobs", "a whole number from 1 to 256")?.unwrap_or(cores);
+        if !(1..=256).contains(&jobs) {
+            return Err(Error::config(format!("--jobs {jobs} is not from 1 to 256")));
+        }
+        Ok(jobs)
+    }
+
+    /// `--compression-level`: 1 to 19.
+    #[allow(missing_docs)]
+    pub fn compression_level(&self) -> Result<i32> {
+        let level = self.number("compression-level", "a whole number from 1 to 19")?.unwrap_or(1);
+        if !(1..=19).contains(&level) {
+            return Err(Error::config(format!("--compression-level {level} is not from 1 to 19")));
+        }
+        Ok(level)
+    }
+
+    /// `--keep-count` and `--keep-within`.
+    #[allow(missing_docs)]
+    pub fn retention(&self) -> Result<Policy> {
+        let keep_count = self.number("keep-count", "a whole number from 1")?;
+        if keep_count == Some(0) {
+            return Err(Error::config("--keep-count 0 would keep nothing: 1 is the least"));
+        }
+        let within = self.switch("keep-within");
+        let keep_within =
+            if within { Some(self.duration("keep-within", Duration::ZERO)?) } else { None };
+        Ok(Policy { keep_count, keep_within })
+    }
+
+    /// `--first-backup`; `None` is to refuse.
+    #[allow(missing_docs)]
+    pub fn first_backup(&self) -> Result<Option<First>> {
+        match self.text("first-backup") {
+            None | Some("refuse") => Ok(None),
+            Some("dump") => Ok(Some(First::Dump)),
+            Some("clone") => Ok(Some(First::Clone)),
+            Some(other) => Err(Error::config(format!(
+                "malformed value '{other}' for --first-backup: refuse, dump or clone"
+            ))),
+        }
+    }
+
+    /// All `--mysqld-option`s, the option file's first.
+    pub fn mysqld_options(&self) -> &[String] {
+        self.values.get("mysqld-option").map_or(&[], Vec::as_slice)
+    }
+
+    /// The primary and the account on it.
+    ///
+    /// # Errors
+    /// Names what is missing or malformed in `--primary`, the password file or `[client]`.
+    pub fn primary(&self) -> Result<Primary> {
+        self.file.primary(self.text("primary"), self.path("password-file").as_deref())
+    }
+}

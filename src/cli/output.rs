@@ -1,0 +1,280 @@
+//! What `list` and `verify` print, for people and for programs.
+
+use crate::cli::status::{Status, Verdict};
+use crate::error::{Error, Result, bytes};
+use crate::os::clock::Timestamp;
+use crate::report::checkpoint::Facts;
+use crate::repository::directory::Repository;
+use crate::repository::manifest::Manifest;
+use crate::repository::prune::Pruned;
+use crate::repository::verify::Report;
+
+/// A backup as `list` shows it.
+pub struct Entry {
+    name: String,
+    /// `None` when it cannot be read.
+    manifest: Option<Manifest>,
+    damage: Option<String>,
+}
+
+/// All backups, oldest first.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub fn entries(repo: &Repository) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for name in repo.names()? {
+        entries.push(match repo.load(&name) {
+            Ok(manifest) => {
+                let damage = repo.state(&manifest);
+                Entry { name, manifest: Some(manifest), damage }
+            }
+            // Pruned between the listing and the look.
+            Err(Error::NoBackup { .. }) => continue,
+            Err(Error::BackupDamaged { what, .. }) => {
+                Entry { name, manifest: None, damage: Some(what) }
+            }
+            Err(e) => return Err(e),
+        });
+    }
+    Ok(entries)
+}
+
+/// For people: a line each.
+pub fn table(entries: &[Entry]) -> String {
+    let mut rows = vec![
+        ["NAME", "STATE", "DATA AS OF", "SIZE", "ADDED", "VERSION", "POSITION"].map(String::from),
+    ];
+    for entry in entries {
+        let state = if entry.damage.is_some() { "damaged" } else { "complete" };
+        let name = entry.name.clone();
+        rows.push(match &entry.manifest {
+            Some(m) => [
+                name,
+                state.into(),
+                m.data_as_of.rfc3339(),
+                bytes(m.size),
+                bytes(m.stored),
+                m.version.clone(),
+                m.position.clone(),
+            ],
+            None => {
+                [name, state.into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]
+            }
+        });
+    }
+    let mut text = String::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
+            let last = column + 1 == row.len();
+            text += &if last { cell.clone() } else { format!("{cell:<width$}  ") };
+        }
+        text.push('\n');
+    }
+    for entry in entries {
+        if let Some(damage) = &entry.damage {
+            text += &format!("{}: {damage}\n", entry.name);
+        }
+    }
+    text
+}
+
+/// For programs: an array of objects.
+pub fn json(entries: &[Entry]) -> String {
+    let objects: Vec<String> = entries
+        .iter()
+        .map(|entry| {
+            let m = entry.manifest.as_ref();
+            let text = |f: fn(&Manifest) -> &str| m.map_or("null".into(), |m| quote(f(m)));
+            let time =
+                |f: fn(&Manifest) -> Timestamp| m.map_or("null".into(), |m| quote(&f(m).rfc3339()));
+            let number = |f: fn(&Manifest) -> u64| m.map_or("null".into(), |m| f(m).to_string());
+            let base = m.and_then(|m| m.base.as_deref()).map_or("null".into(), quote);
+            let state = if entry.damage.is_some() { "damaged" } else { "complete" };
+            object(&[
+                ("name", quote(&entry.name)),
+                ("state", quote(state)),
+                ("flavor", text(|m| &m.flavor)),
+                ("version", text(|m| &m.version)),
+                ("position", text(|m| &m.position)),
+                ("data_as_of", time(|m| m.data_as_of)),
+                ("finished", time(|m| m.finished)),
+                ("files", number(|m| m.files.len() as u64)),
+                ("size", number(|m| m.size)),
+                ("stored", number(|m| m.stored)),
+                ("base", base),
+            ])
+        })
+        .collect();
+    if objects.is_empty() { "[]\n".into() } else { format!("[\n  {}\n]\n", objects.join(",\n  ")) }
+}
+
+/// Logs what a prune did, or would do.
+pub fn report_prune(pruned: &Pruned, dry_run: bool) {
+    let verb = if dry_run { "would remove" } else { "removed" };
+    if !pruned.removed.is_empty() || pruned.packs > 0 {
+        log::info!(
+            "{verb} {} backups ({}), {} packs, {}",
+            pruned.removed.len(),
+            pruned.removed.join(", "),
+            pruned.packs,
+            bytes(pruned.bytes)
+        );
+    } else if dry_run {
+        log::info!("would remove nothing");
+    }
+    for name in &pruned.in_use {
+        log::info!("{name} is in use: it stays until the next prune");
+    }
+    if !pruned.unreadable.is_empty() {
+        log::warn!(
+            "backup-damaged: no pack was removed, since these manifests cannot be read: {}",
+            pruned.unreadable.join(", ")
+        );
+    }
+}
+
+/// Logs what a verify found. Damage is an error.
+///
+/// # Errors
+/// [`Error::BackupDamaged`] naming the first damaged backup.
+pub fn report_verify(report: &Report, names: &[String]) -> Result<()> {
+    for damage in &report.damaged {
+        let files: Vec<String> =
+            damage.files.iter().take(5).map(|f| f.display().to_string()).collect();
+        let more = damage.files.len().saturating_sub(files.len());
+        let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+        log::warn!(
+            "backup-damaged: pack {}: {}; it spoils {}{and} in {}",
+            damage.pack,
+            damage.what,
+            files.join(", "),
+            damage.backups.join(", ")
+        );
+    }
+    let mut bad = report.backups.iter().filter(|b| !b.ok);
+    match bad.next() {
+        Some(first) => {
+            let others = bad.count();
+            let and = if others > 0 { format!(" (and {others} more)") } else { String::new() };
+            Err(Error::BackupDamaged {
+                backup: format!("{}{and}", first.name),
+                what: first.what.clone(),
+            })
+        }
+        None => {
+            log::debug!("all of {} backups are good", names.len());
+            Ok(())
+        }
+    }
+}
+
+/// The report as one object.
+pub fn verify_json(report: &Report) -> String {
+    let backups: Vec<String> = report
+        .backups
+        .iter()
+        .map(|b| {
+            object(&[("name", quote(&b.name)), ("ok", b.ok.to_string()), ("what", quote(&b.what))])
+        })
+        .collect();
+    let strings = |list: Vec<String>| {
+        let quoted: Vec<String> = list.iter().map(|s| quote(s)).collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    let damaged: Vec<String> = report
+        .damaged
+        .iter()
+        .map(|d| {
+            object(&[
+                ("pack", quote(&d.pack)),
+                ("what", quote(&d.what)),
+                ("backups", strings(d.backups.clone())),
+                ("files", strings(d.files.iter().map(|f| f.display().to_string()).collect())),
+            ])
+        })
+        .collect();
+    let ok = report.backups.iter().all(|b| b.ok);
+    let whole = object(&[
+        ("ok", ok.to_string()),
+        ("packs", report.packs_read.to_string()),
+        ("bytes", report.bytes.to_string()),
+        ("backups", format!("[{}]", backups.join(", "))),
+        ("damaged", format!("[{}]", damaged.join(", "))),
+    ]);
+    whole + "\n"
+}
+
+/// What `status` found as one object: the keys of the checkpoint, and what was seen besides.
+pub fn status_json(status: &Status) -> String {
+    let mut members: Vec<(&str, String)> = Vec::new();
+    for (key, value) in &status.facts {
+        let value = match key.as_str() {
+            "message" => quote(value.trim_matches('\'')),
+            _ if NUMBERS.contains(&key.as_str()) && value.parse::<u64>().is_ok() => value.clone(),
+            _ => quote(value),
+        };
+        members.push((key, value));
+    }
+    // Nothing that should be there is not there: false. Nowhere was looked: null.
+    let nowhere = if status.facts.is_empty() { "null" } else { "false" };
+    let truth = |b: Option<bool>| b.map_or(nowhere.into(), |b| b.to_string());
+    members.push(("alive", truth(status.alive)));
+    members.push(("answers", truth(status.answers)));
+    let newest = status.newest.as_ref();
+    members.push(("newest", newest.map_or("null".into(), |n| quote(&n.name))));
+    let age = newest.map_or("null".into(), |n| n.age.as_secs().to_string());
+    members.push(("newest_age_seconds", age));
+    members.push(("verdict", quote(status.verdict.name())));
+    members.push(("text", quote(&status.text)));
+    object(&members) + "\n"
+}
+
+/// The same object when nothing can be told, for the reason `text`.
+pub fn unknown_json(text: &str) -> String {
+    status_json(&Status {
+        facts: Facts::new(),
+        alive: None,
+        answers: None,
+        newest: None,
+        verdict: Verdict::Unknown,
+        text: text.into(),
+    })
+}
+
+/// Keys of the checkpoint whose values are numbers.
+const NUMBERS: [&str; 6] =
+    ["failures", "exit_status", "pid", "mysqld_pid", "bytes_done", "bytes_total"];
+
+fn object(members: &[(&str, String)]) -> String {
+    let members: Vec<String> = members.iter().map(|(k, v)| format!("{}: {v}", quote(k))).collect();
+    format!("{{{}}}", members.join(", "))
+}
+
+/// A JSON string, RFC 8259.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", c as u32)),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(quote("a\"b\\c\nd"), "\"a\\\"b\\\\c\\u000ad\"");
+        assert_eq!(object(&[("k", "1".into())]), "{\"k\": 1}");
+        assert_eq!(json(&[]), "[]\n");
+    }
+}

@@ -1,0 +1,94 @@
+//! Where `restore --to` puts a backup: empty at first, and empty again if it fails.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result, system_text};
+use crate::os::files;
+use crate::os::sys;
+
+/// A directory that was empty or absent. Unless it is kept, what came into it is removed again.
+pub struct Target {
+    path: PathBuf,
+    /// What was found or made there, whatever takes its name.
+    dir: File,
+    made: bool,
+    owner: Option<(u32, u32)>,
+    kept: bool,
+}
+
+impl Target {
+    /// Takes the directory `path`, which must not lie in the repository, or makes it.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when it is something else, or not empty.
+    pub fn claim(path: &Path, repo: &Path) -> Result<Target> {
+        let wrong = |what: &str| Error::config(format!("--to {} {what}", path.display()));
+        let meta = match fs::symlink_metadata(path) {
+            Ok(meta) => Some(meta),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(wrong(&format!("cannot be opened: {}", system_text(&e)))),
+        };
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let lies_in = |dir: &Path| {
+            let repo = repo.canonicalize().unwrap_or_else(|_| repo.to_path_buf());
+            dir.canonicalize().is_ok_and(|d| d.starts_with(repo))
+        };
+        if lies_in(if meta.is_some() { path } else { parent }) {
+            return Err(wrong("lies in the repository"));
+        }
+        if let Some(meta) = &meta {
+            if !meta.is_dir() {
+                return Err(wrong("is not a directory"));
+            }
+            let mut entries = fs::read_dir(path)
+                .map_err(|e| wrong(&format!("cannot be read: {}", system_text(&e))))?;
+            if entries.next().is_some() {
+                return Err(wrong("is not empty"));
+            }
+        } else {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(path)
+                .map_err(|e| wrong(&format!("cannot be made: {}", system_text(&e))))?;
+        }
+        let owner = if sys::is_root() {
+            let like = if meta.is_some() { path } else { parent };
+            fs::metadata(like).ok().map(|m| (m.uid(), m.gid()))
+        } else {
+            None
+        };
+        let dir = files::open_dir(path)
+            .map_err(|e| wrong(&format!("cannot be opened: {}", system_text(&e))))?;
+        Ok(Target { path: path.to_path_buf(), dir, made: meta.is_none(), owner, kept: false })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who its files shall belong to, if that is for us to say.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        self.owner
+    }
+
+    /// It is complete: keep it.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let _ = files::empty(&self.dir);
+        if self.made {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! One session with a server, that its first I/O error uses up.
+//!
+//! The `mysql` crate hands out the previous answer after a read that timed out. A [`Session`]
+//! therefore drops its connection at the first trouble that is not the server's own answer, and
+//! says [`Trouble::Lost`] from then on. Every call is bounded by the session's time-out. The only
+//! user of the `mysql` crate; all values pass as text.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, DriverError, OptsBuilder, Value};
+
+use crate::os::sys;
+
+mod protection;
+
+/// A password. It shows itself to nobody who does not ask for it by name.
+#[derive(Clone, Default)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// How a connection to the primary is protected, by the words of the MySQL client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// `ssl-mode=DISABLED`, and the default without `ssl-ca`.
+    #[default]
+    Disabled,
+    /// Encrypted, whoever answers.
+    Required,
+    /// Encrypted, and the certificate is of a trusted authority and names the host.
+    VerifyIdentity,
+}
+
+/// The `ssl-*` keys.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// `ssl-mode`.
+    pub mode: TlsMode,
+    /// `ssl-ca`.
+    pub ca: Option<PathBuf>,
+    /// `ssl-cert`; with `ssl-key`.
+    pub cert: Option<PathBuf>,
+    /// `ssl-key`.
+    pub key: Option<PathBuf>,
+    /// Whose public key hides the password where TLS does not.
+    pub server_key: ServerKey,
+}
+
+/// The public key of a MySQL primary: without TLS its default login sends the password under it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServerKey {
+    /// None: such a login is refused.
+    #[default]
+    Unknown,
+    /// `get-server-public-key`: whatever key the server sends.
+    Asked,
+    /// `server-public-key-path`.
+    File(PathBuf),
+}
+
+impl Tls {
+    /// The authority that a certificate must come from: REQUIRED asks for none.
+    pub fn verified_by(&self) -> Option<&PathBuf> {
+        self.ca.as_ref().filter(|_| self.mode == TlsMode::VerifyIdentity)
+    }
+}
+
+/// Who we are to the primary.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// `user`.
+    pub user: String,
+    /// `password`.
+    pub password: Secret,
+    /// `ssl-*`.
+    pub tls: Tls,
+}
+
+/// Why a statement has no result.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The server answered with an error; the session goes on.
+    Server {
+        /// Its number.
+        errno: u16,
+        /// Its text. It may quote the statement: do not pass it on where that matters.
+        text: String,
+    },
+    /// No answer within the time-out; the session is used up.
+    TimedOut,
+    /// The connection could not be made, or broke; the session is used up.
+    Lost(String),
+    /// One side would not have the other, before the login: no TLS, a certificate, a way to log
+    /// in. Another try would end alike.
+    Refused(String),
+    /// Our own `ssl-*` files, or this build, cannot be used.
+    Unusable(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Server { errno, text } => write!(f, "error {errno}: {text}"),
+            Trouble::TimedOut => f.write_str("no answer in time"),
+            Trouble::Lost(why) | Trouble::Refused(why) | Trouble::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The answer to a query: columns by name, values as text, `None` for NULL.
+pub struct Rows {
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+}
+
+impl Rows {
+    /// The value of `column` in the first row; empty when it is NULL, absent or there is no row.
+    pub fn get(&self, column: &str) -> &str {
+        let at = self.columns.iter().position(|c| c == column);
+        let value = at.and_then(|i| self.rows.first()?.get(i)?.as_deref());
+        value.unwrap_or_default()
+    }
+
+    /// The values of row after row; NULL as an empty text.
+    pub fn iter(&self) -> impl Iterator<Item = Vec<&str>> {
+        self.rows.iter().map(|r| r.iter().map(|v| v.as_deref().unwrap_or_default()).collect())
+    }
+
+    /// The first value of the first row; empty when there is none.
+    pub fn first(&self) -> &str {
+        self.rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default()
+    }
+}
+
+/// A session, held until its first trouble.
+pub struct Session {
+    conn: Option<Conn>,
+}
+
+impl Session {
+    /// Logs in over the Unix socket at `path`.
+    ///
+    /// # Errors
+    /// [`Trouble::Lost`] while nobody listens there yet, else what the server says.
+    pub fn over_socket(
+        path: &str,
+        user: &str,
+        password: &str,
+        timeout: Duration,
+    ) -> Result<Session, Trouble> {
+        let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
+        let mut session = Session::open(opts)?;
+        // Text goes through unchanged, and a quoted password needs no guess at the sql_mode.
+        session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;
+        Ok(session)
+    }
+
+    /// Logs in to a primary over TCP.
+    ///
+    /// # Errors
+    /// The server's refusal, or why it cannot be reached.
+    pub fn over_tcp(
+        host: &str,
+        port: u16,
+        account: &Account,
+        timeout: Duration,
+    ) -> Result<Session, Trouble> {
+        let opts = common(timeout)
+            .ip_or_hostname(Some(host))
+            .tcp_port(port)
+            .tcp_connect_timeout(Some(timeout))
+            .user(Some(account.user.as_str()))
+            .pass(Some(account.password.0.as_str()));
+        let opts = protection::with_server_key(opts, &account.tls);
+        let opened = Session::open(protection::with_tls(opts, &account.tls)?);
+        opened.map_err(|t| match t {
+            Trouble::Refused(why) if account.tls.mode == TlsMode::VerifyIdentity => {
+                let what = "the certificate must come from ssl-ca in [client] and name";
+                Trouble::Refused(format!("{why}; {what} {host}"))
+            }
+            t => t,
+        })
+    }
+
+    fn open(opts: OptsBuilder) -> Result<Session, Trouble> {
+        match Conn::new(opts) {
+            Ok(conn) => Ok(Session { conn: Some(conn) }),
+            Err(e) => Err(trouble(e)),
+        }
+    }
+
+    /// Runs a query and returns all of its rows.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; anything but the server's own answer uses the session up.
+    pub fn query(&mut self, sql: &str) -> Result<Rows, Trouble> {
+        let Some(conn) = self.conn.as_mut() else {
+            return Err(Trouble::Lost("the session was lost before".into()));
+        };
+        let answer = collect(conn, sql).map_err(|e| match trouble(e) {
+            // What was let in once broke.
+            Trouble::Refused(why) => Trouble::Lost(why),
+            t => t,
+        });
+        if !matches!(answer, Ok(_) | Err(Trouble::Server { .. })) {
+            self.conn = None;
+        }
+        answer
+    }
+
+    /// Runs a statement that returns no rows of interest.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub fn run(&mut self, sql: &str) -> Result<(), Trouble> {
+        self.query(sql).map(drop)
+    }
+
+    /// A second handle on its connection, which another thread can shut down.
+    pub fn line(&self) -> Option<UnixStream> {
+        sys::second_handle(self.conn.as_ref()?.as_raw_fd()).ok()
+    }
+
+    /// Is it still of use?
+    pub fn is_alive(&self) -> bool {
+        self.conn.is_some()
+    }
+
+    /// Bounds the calls from now on. For statements that are known to take their time.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        let set = |c: &Conn| sys::set_socket_timeout(c.as_raw_fd(), timeout).is_ok();
+        if !self.conn.as_ref().is_some_and(set) {
+            self.conn = None;
+        }
+    }
+}
+
+fn common(timeout: Duration) -> OptsBuilder {
+    // Each of these spares a query or a second connection that nobody asked for.
+    OptsBuilder::new()
+        .prefer_socket(false)
+        .max_allowed_packet(Some(16 << 20))
+        .stmt_cache_size(0)
+        .read_timeout(Some(timeout))
+        .write_timeout(Some(timeout))
+}
+
+fn collect(conn: &mut Conn, sql: &str) -> mysql::Result<Rows> {
+    let mut result = conn.query_iter(sql)?;
+    let columns: Vec<String> =
+        result.columns().as_ref().iter().map(|c| c.name_str().into_owned()).collect();
+    let mut rows = Vec::new();
+    for row in result.by_ref() {
+        rows.push(row?.unwrap_raw().into_iter().map(|v| text(v.unwrap_or(Value::NULL))).collect());
+    }
+    Ok(Rows { columns, rows })
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        // The text protocol sends nothing else; for completeness.
+        other => Some(other.as_sql(true).trim_matches('\'').to_string()),
+    }
+}
+
+fn trouble(error: mysql::Error) -> Trouble {
+    match error {
+        mysql::Error::MySqlError(e) => Trouble::Server { errno: e.code, text: e.message },
+        mysql::Error::DriverError(e) => driver_trouble(&e),
+        mysql::Error::IoError(e) if e.kind() == ErrorKind::WouldBlock => Trouble::TimedOut,
+        mysql::Error::IoError(e) if e.kind() == protection::NO_KEY => protection::key_wanted(),
+        mysql::Error::IoError(e) => Trouble::Lost(plain(&e.to_string())),
+        mysql::Error::CodecError(e) => {
+            let cause = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());
+            match cause.map(std::io::Error::kind) {
+                Some(ErrorKind::WouldBlock) => Trouble::TimedOut,
+                // The kind that the TLS library gives each of its own errors.
+                Some(ErrorKind::InvalidData) => {
+                    Trouble::Refused(format!("TLS failed: {}", plain(&e.to_string())))
+                }
+                _ => Trouble::Lost(plain(&e.to_string())),
+            }
+        }
+        #[cfg(feature = "tls")]
+        mysql::Error::TlsError(e) => {
+            let files = "ssl-ca, ssl-cert or ssl-key in [client] cannot be used";
+            Trouble::Unusable(format!("{files}: {}", plain(&e.to_string())))
+        }
+        e => Trouble::Lost(e.to_string()),
+    }
+}
+
+fn driver_trouble(error: &DriverError) -> Trouble {
+    match error {
+        DriverError::TlsNotSupported => Trouble::Refused(
+            "it offers no TLS, and ssl-mode in [client] demands it; give the primary a \
+             certificate, or set ssl-mode=DISABLED"
+                .into(),
+        ),
+        DriverError::UnknownAuthPlugin(plugin) if plugin == "sha256_password" => Trouble::Refused(
+            "it asks for sha256_password, which is not known here; MySQL asks so at random \
+                 for an account that does not exist: look at user in [client]"
+                .into(),
+        ),
+        DriverError::UnknownAuthPlugin(_)
+        | DriverError::OldMysqlPasswordDisabled
+        | DriverError::CleartextPluginDisabled => Trouble::Refused(plain(&error.to_string())),
+        _ => Trouble::Lost(plain(&error.to_string())),
+    }
+}
+
+/// The crates' words in the manner of ours.
+fn plain(text: &str) -> String {
+    let text = text.strip_prefix("IO error: ").unwrap_or(text);
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut text = text.replace(['`', '\''], "");
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
+}
+
+/// `text` as a string literal, for a session whose sql_mode lacks NO_BACKSLASH_ESCAPES.
+pub fn quoted(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len() + 2);
+    literal.push('\'');
+    for c in text.chars() {
+        if matches!(c, '\'' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(c);
+    }
+    literal.push('\'');
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let account = Account { password: Secret("hunter2".into()), ..Account::default() };
+        assert!(!format!("{account:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn quotes_and_backslashes_are_escaped() {
+        assert_eq!(quoted(r"a'b\c"), r"'a\'b\\c'");
+    }
+
+    /// A server that greets, accepts any login and answers nothing after it.
+    #[test]
+    fn a_session_that_timed_out_is_used_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut greeting = b"\x0a5.5.5-10.11.0-MariaDB\0\x01\0\0\0abcdefgh\0".to_vec();
+            greeting.extend_from_slice(&0xf7feu16.to_le_bytes());
+            greeting.extend_from_slice(&[33, 2, 0, 0xff, 0x81, 21]);
+            greeting.extend_from_slice(&[0; 10]);
+            greeting.extend_from_slice(b"abcdefghijkl\0mysql_native_password\0");
+            let mut packet = vec![greeting.len() as u8, 0, 0, 0];
+            packet.extend(greeting);
+            peer.write_all(&packet).unwrap();
+            let mut buffer = [0; 1024];
+            assert!(peer.read(&mut buffer).unwrap() > 0);
+            peer.write_all(&[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]).unwrap();
+            // Until the client has gone.
+            while peer.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        });
+        let timeout = Duration::from_millis(200);
+        let account = Account { user: "u".into(), ..Account::default() };
+        let mut session = Session::over_tcp("127.0.0.1", port, &account, timeout).unwrap();
+        assert!(matches!(session.query("SELECT 'OLD'"), Err(Trouble::TimedOut)));
+        assert!(!session.is_alive());
+        assert!(matches!(session.query("SELECT 'NEW'"), Err(Trouble::Lost(_))));
+        server.join().unwrap();
+    }
+}

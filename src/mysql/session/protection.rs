@@ -1,0 +1,65 @@
+//! What protects a login to the primary: TLS, or the server's public key, or neither.
+
+use std::io::ErrorKind;
+
+use mysql::OptsBuilder;
+#[cfg(feature = "tls")]
+use mysql::{ClientIdentity, SslOpts};
+
+#[cfg(feature = "tls")]
+use super::plain;
+use super::{ServerKey, Tls, TlsMode, Trouble};
+
+/// The error that [`NOWHERE`] gives. No socket ever does.
+pub(super) const NO_KEY: ErrorKind = ErrorKind::NotADirectory;
+/// A path at which there cannot be a file. The library asks the server for its key unless it is
+/// told where one is; this keeps it from that.
+const NOWHERE: &str = "/dev/null/no-key";
+
+/// Says under which key a password may be sent where there is no TLS.
+pub(super) fn with_server_key(opts: OptsBuilder, tls: &Tls) -> OptsBuilder {
+    opts.server_key_path(match &tls.server_key {
+        ServerKey::Unknown => Some(NOWHERE.into()),
+        ServerKey::Asked => None,
+        ServerKey::File(path) => Some(path.clone()),
+    })
+}
+
+/// The primary wants the password under its public key, and nobody allowed that.
+pub(super) fn key_wanted() -> Trouble {
+    Trouble::Refused(
+        "without TLS the account logs in under the public key of the primary: set ssl-mode, \
+         server-public-key-path or get-server-public-key in [client]"
+            .into(),
+    )
+}
+
+#[cfg(feature = "tls")]
+pub(super) fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
+    if tls.mode == TlsMode::Disabled {
+        return Ok(opts);
+    }
+    for path in [&tls.ca, &tls.cert, &tls.key].into_iter().flatten() {
+        let read = crate::os::files::open(path).map_err(|e| plain(&e.to_string()));
+        read.map_err(|e| Trouble::Unusable(format!("cannot read {}: {e}", path.display())))?;
+    }
+    let identity = match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => Some(ClientIdentity::new(cert.clone(), key.clone())),
+        _ => None,
+    };
+    let ssl = SslOpts::default()
+        .with_client_identity(identity)
+        .with_root_cert_path(tls.verified_by().cloned())
+        .with_danger_accept_invalid_certs(tls.mode == TlsMode::Required)
+        .with_danger_skip_domain_validation(tls.mode == TlsMode::Required);
+    Ok(opts.ssl_opts(ssl))
+}
+
+#[cfg(not(feature = "tls"))]
+pub(super) fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
+    if tls.mode == TlsMode::Disabled {
+        return Ok(opts);
+    }
+    let why = "this build has no TLS: set ssl-mode=DISABLED or use another build";
+    Err(Trouble::Unusable(why.into()))
+}

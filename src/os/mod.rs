@@ -1,0 +1,12 @@
+//! The operating system made safe: the only unsafe code, files, locks, processes, signals, threads.
+
+pub mod cgroup;
+pub mod clock;
+pub mod files;
+pub mod lock;
+pub mod process;
+pub mod random;
+pub mod signals;
+pub mod sys;
+pub mod terminal;
+pub mod workers;

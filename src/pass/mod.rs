@@ -1,0 +1,11 @@
+//! `run` and `seed`, from the lock to the last word.
+
+pub mod attempts;
+pub mod base;
+pub mod data;
+pub mod hooks;
+pub mod inventory;
+pub mod plan;
+pub mod recover;
+pub mod run;
+pub mod upgrade;

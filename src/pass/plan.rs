@@ -1,0 +1,88 @@
+//! What a pass is to do: the options as plain values, made in one place and read in few.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::pass::hooks::Hooks;
+use crate::replication::primary::Primary;
+use crate::repository::retention::Policy;
+use crate::seed::adopt::Source;
+use crate::seed::dump::{First, Patience};
+
+/// What a pass is to do: the options as plain values.
+pub struct Plan {
+    /// `--repo`.
+    pub repo: PathBuf,
+    /// `--scratch`.
+    pub scratch: PathBuf,
+    /// `--checkpoint`.
+    pub checkpoint: PathBuf,
+    /// `--metrics-file`.
+    pub metrics: Option<PathBuf>,
+    /// Other files of ours that may lie in the scratch directory.
+    pub others: Vec<PathBuf>,
+    /// Where to replicate from.
+    pub primary: Primary,
+    /// The server program.
+    pub program: PathBuf,
+    /// `--mysqld-user`.
+    pub mysqld_user: Option<String>,
+    /// `--mysqld-option`s.
+    pub mysqld_options: Vec<String>,
+    /// What takes the place of the restore when there is no backup, or when a new chain begins.
+    pub first: Option<First>,
+    /// `--from dir:PATH`.
+    pub source: Option<Source>,
+    /// `--max-failures`.
+    pub max_failures: u32,
+    /// `--backoff-base` and `--backoff-cap`.
+    pub backoff: (Duration, Duration),
+    /// `--poll-interval`.
+    pub poll: Duration,
+    /// `--ping-timeout`.
+    pub ping_timeout: Duration,
+    /// The other time-outs.
+    pub patience: Patience,
+    /// `--min-interval`.
+    pub min_interval: Duration,
+    /// `--keep-count`, `--keep-within`.
+    pub policy: Policy,
+    /// `--jobs`.
+    pub jobs: usize,
+    /// `--compression-level`.
+    pub level: i32,
+    /// `--keep-scratch`.
+    pub keep_scratch: bool,
+    /// `--allow-upgrade`.
+    pub allow_upgrade: bool,
+    /// `--before` and the like.
+    pub hooks: Hooks,
+}
+
+/// Neither directory may lie in the other.
+///
+/// # Errors
+/// [`Error::Configuration`].
+pub fn check_apart(repo: &Path, scratch: &Path) -> Result<()> {
+    let (r, s) = (real(repo), real(scratch));
+    if r == s || r.starts_with(&s) || s.starts_with(&r) {
+        return Err(Error::config(format!(
+            "repository {} and scratch directory {} must not lie in each other",
+            repo.display(),
+            scratch.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The path with its symbolic links resolved as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    for ancestor in path.ancestors() {
+        if let Ok(found) = ancestor.canonicalize() {
+            return found.join(path.strip_prefix(ancestor).unwrap_or(Path::new("")));
+        }
+    }
+    path
+}

@@ -1,0 +1,170 @@
+//! The upgrade of restored data to a newer series of its server, with `--allow-upgrade`.
+//!
+//! Whoever stores a backup shuts its server down cleanly, so the newer one may start on it: MySQL
+//! then does by itself what there is to do, and MariaDB leaves it to its `mariadb-upgrade`.
+//! Afterwards it is shut down slowly, so that nothing of the old format is left to be merged or
+//! purged. From there on a pass goes its usual way. Data that is half upgraded is never gone on
+//! with, and the backup that it came from is not touched.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::mysql::position::Flavor;
+use crate::os::clock::short;
+use crate::os::process::{Child, Exit, VitalSigns};
+use crate::pass::attempts::{Attempts, Data};
+use crate::replication::primary::Facts;
+use crate::scratch::working_directory::Stage;
+use crate::seed::dump::{self, Patience};
+use crate::server::compatibility::Version;
+use crate::server::mysqld::{Mysqld, Setup, forget_replication};
+use crate::server::tools::{complaint, output, spawn, tool};
+use crate::supervisor::main_loop::{Look, Supervisor, Wait};
+use crate::supervisor::watched::Watched;
+
+/// What upgrades the system tables of MariaDB.
+const TOOL: &str = "mariadb-upgrade";
+
+impl Attempts<'_> {
+    /// The versions of the base and of the private server, if that one is of a newer series.
+    pub fn upgrade(&self) -> Option<(Version, Version)> {
+        let its = self.its_version.clone()?;
+        let base = Version::parse(&self.bases.current()?.manifest.version)?;
+        its.is_newer_than(&base).then_some((base, its))
+    }
+
+    /// Is all there that an upgrade needs, if one is to be made?
+    pub(crate) fn check_upgrade(&self, flavor: Flavor) -> Result<()> {
+        match flavor {
+            Flavor::MariaDb if self.upgrade().is_some() => tool(&self.plan.program, TOOL).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives up data of an interrupted pass that is not of the series that it has to be.
+    pub(crate) fn check_series(&mut self) -> Result<()> {
+        let Some(its) = &self.its_version else { return Ok(()) };
+        let is_its = |version: &str| Version::parse(version).map(|v| v.is_of_series(its));
+        let fits = match (self.scratch.upgraded(), self.bases.current()) {
+            (Some(version), _) => is_its(version).unwrap_or(false),
+            (None, Some(base)) => is_its(&base.manifest.version).unwrap_or(true),
+            (None, None) => true,
+        };
+        if self.data != Data::Suspect || fits {
+            return Ok(());
+        }
+        log::warn!("the scratch data is thrown away: it is of another series of the server");
+        self.end_mysqld();
+        forget_replication(&self.scratch.data())?;
+        self.scratch.set_stage(Stage::Partial, None)?;
+        self.progress.restart();
+        Ok(())
+    }
+
+    /// Upgrades data that was just restored, if it is of an older series.
+    pub(crate) fn upgrade_data(&mut self, facts: &Facts) -> Result<()> {
+        let Some((from, to)) = self.upgrade().filter(|_| self.scratch.upgraded().is_none()) else {
+            return Ok(());
+        };
+        let name = self.bases.current().map(|b| b.name.clone());
+        let shown = name.clone().unwrap_or_default();
+        log::info!("upgrading the data of {shown} from {from} to {to}; the backup stays as it is");
+        let began = Instant::now();
+        self.supervisor.checkpoint.phase("start");
+        // Half upgraded it is of no use.
+        self.data = Data::None;
+        self.scratch.set_stage(Stage::Partial, name.as_deref())?;
+        let mut setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
+        // The tool logs in as often as it likes, and loads the grant tables in the end.
+        setup.needs_grant_tables = false;
+        let done = self.upgrade_with(&setup);
+        self.supervisor.checkpoint.forget_mysqld();
+        if let Err(e) = done {
+            if !matches!(e, Error::Interrupted { .. }) {
+                log::warn!("{}: the upgrade of {shown} from {from} to {to} failed", e.cause());
+            }
+            return Err(e);
+        }
+        self.scratch.set_clean()?;
+        self.scratch.set_stage(Stage::Ready, name.as_deref())?;
+        self.scratch.set_upgraded(to.text())?;
+        self.data = Data::Fresh;
+        log::info!("upgraded the data of {shown} to {to} in {}", short(began.elapsed()));
+        Ok(())
+    }
+
+    fn upgrade_with(&mut self, setup: &Setup) -> Result<()> {
+        let patience = self.plan.patience;
+        forget_replication(&setup.data())?;
+        let mut mysqld = Mysqld::spawn(setup, false)?;
+        self.scratch.set_running(&mysqld, false)?;
+        self.supervisor.checkpoint.set("socket", setup.socket().display());
+        dump::wait_until_ready(self.supervisor, &mut mysqld, patience.start)?;
+        if setup.flavor == Flavor::MariaDb {
+            run_tool(self.supervisor, setup, &mut mysqld, patience)?;
+        }
+        mysqld
+            .run("SET GLOBAL innodb_fast_shutdown = 0")
+            .map_err(|e| self.supervisor.explain(&mut mysqld, e, patience.shutdown))?;
+        dump::end(self.supervisor, &mut mysqld, patience.shutdown)
+    }
+}
+
+/// Runs the tool to its end, which may take hours and is not waited for without a sign of life.
+fn run_tool(
+    supervisor: &mut Supervisor,
+    setup: &Setup,
+    mysqld: &mut Mysqld,
+    patience: Patience,
+) -> Result<()> {
+    let mut command = Command::new(tool(&setup.program, TOOL)?);
+    command
+        .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--force"])
+        // The private server has no TLS.
+        .args(["--skip-write-binlog", "--skip-ssl", "--tmpdir=tmp"])
+        .current_dir(&setup.scratch)
+        .env_remove("MYSQL_PWD")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    // It leaves a file in the data directory.
+    setup.run_as(&mut command);
+    let errors = setup.scratch.join("load.err");
+    command.stderr(output(&errors)?);
+    let tool = spawn(&mut command)?;
+    let wait = Wait { every: Duration::from_millis(200), patience: Some(patience.start) };
+    let ended = supervisor.wait_for(&mut Upgrading { tool, mysqld }, wait, |both, _| {
+        Ok(both.tool.try_wait().map_or(Look::Still, Look::Done))
+    });
+    match ended.map_err(|e| supervisor.explain(mysqld, e, patience.shutdown))? {
+        Some(Exit::Status(0)) => Ok(()),
+        Some(exit) => Err(Error::MysqldStart {
+            how: format!("{TOOL} failed: {exit}"),
+            log: complaint(&errors),
+        }),
+        None => {
+            Err(Error::MysqldHung { what: format!("end of {TOOL}"), after: Some(patience.start) })
+        }
+    }
+}
+
+/// The tool with the server that it works on.
+struct Upgrading<'a> {
+    tool: Child,
+    mysqld: &'a mut Mysqld,
+}
+
+impl Watched for Upgrading<'_> {
+    fn ended(&mut self) -> Option<Error> {
+        self.mysqld.ended()
+    }
+    fn ping(&mut self) -> Result<()> {
+        self.mysqld.ping()
+    }
+    fn vital_signs(&self) -> Option<VitalSigns> {
+        self.mysqld.vital_signs()
+    }
+    fn look_after(&mut self) -> Result<()> {
+        self.mysqld.look_after()
+    }
+}

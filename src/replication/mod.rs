@@ -1,0 +1,6 @@
+//! The primary, and replication from it to the private server.
+
+pub mod catch_up;
+pub mod primary;
+pub mod privileges;
+pub mod replica;

@@ -1,0 +1,76 @@
+//! What an account may do on the primary, and what it lacks for a job. Pure.
+//!
+//! A dump whose account lacks a privilege ends with status 0 and without the data, and a replica
+//! that may not register retries for ever: both are found out before hours of work. `SHOW
+//! GRANTS` needs no privilege and lists the enabled role's grants, too.
+
+use crate::mysql::position::Flavor;
+
+/// What the nightly pass needs on `*.*`.
+pub const NIGHTLY: &[&str] = &["REPLICATION SLAVE"];
+/// What a dump of a MariaDB primary, and the catch-up after it, need on `*.*`.
+pub const DUMP: &[&str] = &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "REPLICATION SLAVE"];
+/// The same of a MySQL primary.
+const MYSQL_DUMP: &[&str] =
+    &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS", "RELOAD", "REPLICATION SLAVE"];
+/// What a clone of a MySQL primary, and the catch-up after it, need on `*.*`.
+pub const CLONE: &[&str] = &["BACKUP_ADMIN", "REPLICATION SLAVE"];
+/// Where the first one is wanted, the second one is enough, too.
+const INSTEAD: &[(&str, &str)] = &[("RELOAD", "FLUSH_TABLES")];
+
+/// What a dump of a primary, and the catch-up after it, need on `*.*`.
+pub fn dump(flavor: Flavor) -> &'static [&'static str] {
+    match flavor {
+        Flavor::MariaDb => DUMP,
+        Flavor::MySql => MYSQL_DUMP,
+    }
+}
+
+/// Which of `wanted` are not among the global privileges in the lines of `SHOW GRANTS`.
+pub fn missing<'a>(grants: &[String], wanted: &[&'a str]) -> Vec<&'a str> {
+    let has = |privilege: &str| {
+        grants.iter().any(|line| {
+            let Some(list) = global_privileges(line) else { return false };
+            list.split(',').map(str::trim).any(|p| {
+                p == privilege || p == "ALL PRIVILEGES" || INSTEAD.contains(&(privilege, p))
+            })
+        })
+    };
+    wanted.iter().copied().filter(|p| !has(p)).collect()
+}
+
+/// `SELECT, EVENT` of `GRANT SELECT, EVENT ON *.* TO ...`.
+fn global_privileges(line: &str) -> Option<&str> {
+    let (list, _) = line.strip_prefix("GRANT ")?.split_once(" ON *.* TO ")?;
+    Some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_global_grants_count_and_all_covers_everything() {
+        let grants = |lines: &[&str]| lines.iter().map(|l| l.to_string()).collect::<Vec<_>>();
+        let some = grants(&[
+            "GRANT `reader` TO `u`@`%`",
+            "GRANT SELECT, SHOW VIEW, TRIGGER ON *.* TO `reader`",
+            "GRANT EVENT ON `shop`.* TO `u`@`%`",
+            "GRANT REPLICATION SLAVE ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*1'",
+        ]);
+        assert_eq!(missing(&some, DUMP), ["EVENT"]);
+        assert!(missing(&some, NIGHTLY).is_empty());
+        let all = grants(&["GRANT ALL PRIVILEGES ON *.* TO `u`@`%` WITH GRANT OPTION"]);
+        assert!(missing(&all, DUMP).is_empty());
+        assert_eq!(missing(&[], NIGHTLY), ["REPLICATION SLAVE"]);
+        let mut mysql = grants(&[
+            "GRANT SELECT, RELOAD, PROCESS, REPLICATION SLAVE, SHOW VIEW, EVENT ON *.* TO `u`@`%`",
+            "GRANT TRIGGER ON *.* TO `u`@`%` WITH GRANT OPTION",
+        ]);
+        assert!(missing(&mysql, dump(Flavor::MySql)).is_empty());
+        mysql[0] = mysql[0].replace(" RELOAD,", "");
+        assert_eq!(missing(&mysql, dump(Flavor::MySql)), ["RELOAD"]);
+        mysql.push("GRANT BACKUP_ADMIN,FLUSH_TABLES ON *.* TO `u`@`%`".into());
+        assert!(missing(&mysql, dump(Flavor::MySql)).is_empty());
+    }
+}

@@ -1,0 +1,335 @@
+//! The private server as a replica: its words in both flavors, its status, what an error means.
+//!
+//! Everything is decided on the numbers and words of columns, never on an error's text.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::mysql::position::{Flavor, Position};
+use crate::mysql::session::{Account, ServerKey, Tls, TlsMode, quoted};
+use crate::replication::primary::{Address, Facts, TLS_FAILED, denies_access};
+use crate::server::error_log::without_statement;
+use crate::server::mysqld::Mysqld;
+
+/// For so long MySQL keeps who stops its applier in the middle of a transaction waiting, before it
+/// says that it goes on stopping: as `rpl_stop_replica_timeout` has it, the least there is.
+const STOPPING: Duration = Duration::from_secs(2);
+
+/// Points replication at the primary of `facts` and starts it, whatever it did before. It stops
+/// by itself at `until`: what the primary writes behind that, be it an hour's ALTER, must not be
+/// under way when replication is stopped. Without `until` only the receiver is started, to see
+/// that it gets connected. An applier that is at work on what came from the same address is left
+/// alone: to stop it would be to wait for its statement.
+///
+/// # Errors
+/// What the private server says; [`Error::MysqldHung`] when it says nothing.
+pub fn start(
+    mysqld: &mut Mysqld,
+    facts: &Facts,
+    account: &Account,
+    until: Option<&Position>,
+) -> Result<()> {
+    let (host, port) = (quoted(&facts.address.host), facts.address.port);
+    let (user, password) = (quoted(&account.user), quoted(&account.password.0));
+    match facts.flavor {
+        Flavor::MariaDb => {
+            if until.is_some() && is_at_work_for(mysqld, facts)? {
+                mysqld.run("STOP SLAVE IO_THREAD")?;
+                return mysqld.run("START SLAVE IO_THREAD");
+            }
+            mysqld.run("STOP SLAVE")?;
+            mysqld.run(&format!(
+                "CHANGE MASTER TO MASTER_HOST={host}, MASTER_PORT={port}, MASTER_USER={user}, \
+                 MASTER_PASSWORD={password}, MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, \
+                 MASTER_HEARTBEAT_PERIOD=2{}",
+                tls_words(&account.tls, "MASTER")
+            ))?;
+            match until {
+                Some(goal) => mysqld.run(&format!("START SLAVE UNTIL master_gtid_pos = '{goal}'")),
+                None => mysqld.run("START SLAVE IO_THREAD"),
+            }
+        }
+        Flavor::MySql => {
+            // What was received to the middle of a transaction keeps the applier busy, and a stop
+            // of it waiting, until the rest comes: so only the receiver is pointed elsewhere.
+            let goes_on =
+                until.is_some() && ReplicaStatus::read(mysqld, facts.flavor)?.applier_runs;
+            let (threads, position) = match until {
+                _ if goes_on => (" IO_THREAD", ""),
+                _ => ("", ", SOURCE_AUTO_POSITION=1"),
+            };
+            mysqld.run(&format!("STOP REPLICA{threads}"))?;
+            mysqld.run(&format!(
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \
+                 SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
+                 SOURCE_HEARTBEAT_PERIOD=2{position}{}{}",
+                tls_words(&account.tls, "SOURCE"),
+                key_words(&account.tls)
+            ))?;
+            let what = match until {
+                Some(goal) if !goes_on => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
+                _ => "IO_THREAD".into(),
+            };
+            // Not in CHANGE: there MySQL would keep the password in its tables.
+            mysqld.run(&format!("START REPLICA {what} USER = {user} PASSWORD = {password}"))
+        }
+    }
+}
+
+/// Does the applier run, and is replication pointed at the primary of `facts` already?
+///
+/// # Errors
+/// As [`start`].
+pub fn is_at_work_for(mysqld: &mut Mysqld, facts: &Facts) -> Result<bool> {
+    let status = ReplicaStatus::read(mysqld, facts.flavor)?;
+    let Address { host, port } = &facts.address;
+    Ok(status.applier_runs && status.from == (host.clone(), port.to_string()))
+}
+
+/// Stops the thread that receives, which waits for nobody.
+///
+/// # Errors
+/// As [`start`].
+pub fn stop_receiver(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
+    mysqld.run(match flavor {
+        Flavor::MariaDb => "STOP SLAVE IO_THREAD",
+        Flavor::MySql => "STOP REPLICA IO_THREAD",
+    })
+}
+
+fn tls_words(tls: &Tls, side: &str) -> String {
+    let on = u8::from(tls.mode != TlsMode::Disabled);
+    let verify = u8::from(tls.mode == TlsMode::VerifyIdentity);
+    let mut words = format!(", {side}_SSL={on}, {side}_SSL_VERIFY_SERVER_CERT={verify}");
+    if on == 1 {
+        let (cert, key) = (tls.cert.as_ref(), tls.key.as_ref());
+        for (name, path) in [("CA", tls.verified_by()), ("CERT", cert), ("KEY", key)] {
+            if let Some(path) = path {
+                words += &format!(", {side}_SSL_{name}={}", quoted(&path.to_string_lossy()));
+            }
+        }
+    }
+    words
+}
+
+/// Under which public key MySQL may send the password where there is no TLS.
+fn key_words(tls: &Tls) -> String {
+    let asked = u8::from(tls.server_key == ServerKey::Asked);
+    let path = match &tls.server_key {
+        ServerKey::File(path) => quoted(&path.to_string_lossy()),
+        _ => "''".into(),
+    };
+    format!(", GET_SOURCE_PUBLIC_KEY={asked}, SOURCE_PUBLIC_KEY_PATH={path}")
+}
+
+/// Stops the applier, before the receiver, which brings the rest of what it is at. `false` when
+/// it is not through with its transaction yet: MySQL says so and goes on stopping it, MariaDB does
+/// not answer meanwhile. To be asked again: nothing else makes an applier of MySQL that lacks the
+/// rest of a transaction see that it has waited long enough.
+///
+/// # Errors
+/// As [`start`].
+pub fn stop_applier(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
+    let (sql, longer) = match flavor {
+        Flavor::MariaDb => ("STOP SLAVE SQL_THREAD", Duration::ZERO),
+        Flavor::MySql => ("STOP REPLICA SQL_THREAD", STOPPING),
+    };
+    match mysqld.run_for(sql, longer) {
+        Err(Error::ReplicationError { errno: 1875, .. }) => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Stops what still runs of replication and forgets the primary, so that no login stays behind.
+///
+/// # Errors
+/// As [`start`].
+pub fn forget(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
+    let (stop, reset) = match flavor {
+        Flavor::MariaDb => ("STOP SLAVE", "RESET SLAVE ALL"),
+        Flavor::MySql => ("STOP REPLICA", "RESET REPLICA ALL"),
+    };
+    mysqld.run(stop)?;
+    mysqld.run(reset)
+}
+
+/// What the private server has executed.
+///
+/// # Errors
+/// As [`start`].
+pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
+    let sql = match flavor {
+        Flavor::MariaDb => "SELECT @@global.gtid_slave_pos",
+        Flavor::MySql => "SELECT @@global.gtid_executed",
+    };
+    let answer = mysqld.control()?.query(sql);
+    let rows = answer.map_err(|t| mysqld.lost("answer to a position query", t))?;
+    Position::parse(flavor, rows.first()).map_err(|text| Error::ReplicationError { errno: 0, text })
+}
+
+/// Tells a fresh server from where to go on, where its data does not know. (That of MySQL does
+/// after a clean shutdown.)
+///
+/// # Errors
+/// As [`start`].
+pub fn set_position(mysqld: &mut Mysqld, position: &Position) -> Result<()> {
+    match position.flavor() {
+        Flavor::MariaDb => mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'")),
+        Flavor::MySql => {
+            // Nothing can be taken away from it otherwise.
+            let reset = mysqld.run("RESET BINARY LOGS AND GTIDS");
+            // 8.0 knows the older words only; a syntax error is 1064.
+            match reset {
+                Err(Error::ReplicationError { errno: 1064, .. }) => mysqld.run("RESET MASTER")?,
+                reset => reset?,
+            }
+            mysqld.run(&format!("SET GLOBAL gtid_purged = '{position}'"))
+        }
+    }
+}
+
+/// Is the receiver connected?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// Yes.
+    Connected,
+    /// It is trying to.
+    Connecting,
+    /// Its thread has stopped.
+    Stopped,
+}
+
+/// One look at the replica.
+#[derive(Debug)]
+pub struct ReplicaStatus {
+    /// The thread that receives.
+    pub receiver: Receiver,
+    /// Does the thread that applies run?
+    pub applier_runs: bool,
+    /// What was received so far, for comparing only.
+    pub received: String,
+    /// The transactions that were received whole.
+    pub whole: Position,
+    /// Host and port that replication is pointed at.
+    from: (String, String),
+    receiver_error: (u16, String),
+    applier_error: (u16, String),
+}
+
+impl ReplicaStatus {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub fn read(mysqld: &mut Mysqld, flavor: Flavor) -> Result<ReplicaStatus> {
+        let (sql, side, other, received) = match flavor {
+            Flavor::MariaDb => (
+                "SHOW SLAVE STATUS",
+                "Slave",
+                "Master",
+                ["Gtid_IO_Pos", "Master_Log_File", "Read_Master_Log_Pos", "Relay_Log_Space"],
+            ),
+            Flavor::MySql => (
+                "SHOW REPLICA STATUS",
+                "Replica",
+                "Source",
+                ["Retrieved_Gtid_Set", "Source_Log_File", "Read_Source_Log_Pos", "Relay_Log_Space"],
+            ),
+        };
+        let answer = mysqld.control()?.query(sql);
+        let row = answer.map_err(|t| mysqld.lost("answer to a status query", t))?;
+        let receiver = match row.get(&format!("{side}_IO_Running")) {
+            "Yes" => Receiver::Connected,
+            "Connecting" | "Preparing" => Receiver::Connecting,
+            _ => Receiver::Stopped,
+        };
+        let error = |side: &str| {
+            let errno: u16 = row.get(&format!("Last_{side}_Errno")).parse().unwrap_or(0);
+            (errno, without_statement(row.get(&format!("Last_{side}_Error"))))
+        };
+        let mut applier_error = error("SQL");
+        // The coordinator, woken by the end of its worker, complains of its relay log.
+        if applier_error.0 == 13121
+            && let Some(error) = mysqld.worker_error()
+        {
+            applier_error = error;
+        }
+        Ok(ReplicaStatus {
+            receiver,
+            applier_runs: row.get(&format!("{side}_SQL_Running")) == "Yes",
+            received: received.map(|c| row.get(c)).join(" "),
+            whole: Position::parse(flavor, row.get(received[0]))
+                .map_err(|text| Error::ReplicationError { errno: 0, text })?,
+            from: (
+                row.get(&format!("{other}_Host")).to_string(),
+                row.get(&format!("{other}_Port")).to_string(),
+            ),
+            receiver_error: error("IO"),
+            applier_error,
+        })
+    }
+
+    /// Is the receiver connected, or has it got all that it was started for?
+    pub fn has_connected(&self) -> bool {
+        match self.receiver {
+            Receiver::Connected => true,
+            Receiver::Connecting => false,
+            Receiver::Stopped => self.receiver_error.0 == 0 && self.applier_runs,
+        }
+    }
+
+    /// The failure that this status is, unless it is a connection that may still come about.
+    /// `facts` are of the primary that it follows, `at` is the executed position.
+    pub fn failure(&self, facts: &Facts, at: &Position) -> Option<Error> {
+        let (errno, text) = &self.applier_error;
+        if *errno != 0 && !self.applier_runs {
+            return Some(Error::ReplicationError { errno: *errno, text: text.clone() });
+        }
+        let (errno, text) = &self.receiver_error;
+        if denies_access(*errno) && self.receiver != Receiver::Connected {
+            let text = if matches!(errno, 1597 | 13120) {
+                format!("it lacks REPLICATION SLAVE (error {errno}: {text})")
+            } else {
+                format!("error {errno}: {text}")
+            };
+            return Some(Error::AccessDenied { primary: facts.address.to_string(), text });
+        }
+        if self.receiver == Receiver::Stopped && *errno != 0 && !is_connection_error(*errno) {
+            return Some(match errno {
+                1236 => facts.judge_refused(at),
+                // MySQL has one number for logs that are purged, a base that is ahead, and another
+                // replica of our name: the first two show in the positions.
+                13114 => facts.judge(at).err().unwrap_or_else(|| Error::ReplicationError {
+                    errno: *errno,
+                    text: text.clone(),
+                }),
+                _ => Error::ReplicationError { errno: *errno, text: text.clone() },
+            });
+        }
+        if !self.applier_runs && self.receiver == Receiver::Connected {
+            let text = "the applier has stopped without an error".into();
+            return Some(Error::ReplicationError { errno: 0, text });
+        }
+        None
+    }
+
+    /// The failure that a receiver is that did not get connected.
+    pub fn not_connected(&self, address: &Address) -> Error {
+        let (errno, text) = &self.receiver_error;
+        let text = match errno {
+            0 => "replication cannot connect to it".into(),
+            _ => format!("error {errno}: {text}"),
+        };
+        let primary = address.to_string();
+        if *errno == TLS_FAILED {
+            return Error::AccessDenied { primary, text };
+        }
+        Error::PrimaryUnreachable { primary, text }
+    }
+}
+
+/// Error numbers of a connection that is not there, or of a server that takes none just now.
+/// From the client error reference (2xxx) and the servers' (1xxx).
+fn is_connection_error(errno: u16) -> bool {
+    matches!(errno, 1040 | 1053 | 1129 | 1152..=1161 | 1184 | 1203 | 1226 | 2002..=2006 | 2012 | 2013 | TLS_FAILED | 2055)
+}

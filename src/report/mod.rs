@@ -1,0 +1,6 @@
+//! What a pass says of itself: checkpoint, metrics, progress line, notifications.
+
+pub mod checkpoint;
+pub mod metrics;
+pub mod progress;
+pub mod sd_notify;

@@ -1,0 +1,227 @@
+//! What a data directory consists of, and what of it belongs into a backup.
+//!
+//! Left out is what a server makes anew and what must not be shared: its identity, its logs,
+//! its replication settings with their password. That goes by names at the top level only:
+//! below it are databases, which may have any name. What a copy could not hold, as a link out
+//! of the directory, is refused by name rather than lost.
+
+use std::fs::{File, Metadata};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::os::files;
+use crate::os::sys::open_below;
+use crate::repository::manifest::DirEntry;
+
+/// A manifest takes no longer one.
+const LONGEST_PATH: usize = 4095;
+
+/// A file as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Relative to the data directory.
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Has it less space than bytes, so that holes are worth looking for?
+    pub sparse: bool,
+    /// Bytes that its content takes on a disk.
+    pub space: u64,
+    mtime: (i64, i64),
+}
+
+impl Found {
+    fn new(path: PathBuf, m: &Metadata) -> Found {
+        Found {
+            path,
+            mode: m.mode() & 0o777,
+            size: m.len(),
+            sparse: m.blocks() * 512 < m.len(),
+            space: (m.blocks() * 512).min(m.len()),
+            mtime: (m.mtime(), m.mtime_nsec()),
+        }
+    }
+
+    /// Is this what `m` says now?
+    pub fn is_unchanged(&self, m: &Metadata) -> bool {
+        m.is_file() && m.len() == self.size && (m.mtime(), m.mtime_nsec()) == self.mtime
+    }
+}
+
+/// Everything below a data directory that belongs into a backup.
+#[derive(Debug, Default)]
+pub struct Tree {
+    /// Directories, parents first.
+    pub dirs: Vec<DirEntry>,
+    /// Files.
+    pub files: Vec<Found>,
+}
+
+/// Walks the data directory `root`, called `data`, following no symbolic link below it.
+pub fn walk(root: &File, data: &Path) -> Result<Tree> {
+    let mut tree = Tree::default();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(dir) = todo.pop() {
+        let fail = |e| Error::io("read", &data.join(&dir), e);
+        let open = match dir.as_os_str().is_empty() {
+            true => root.try_clone(),
+            false => open_below(root, &dir, libc::O_RDONLY | libc::O_DIRECTORY, 0),
+        };
+        let open = open.map_err(fail)?;
+        let mut subdirs = Vec::new();
+        for entry in files::list(&open).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let path = dir.join(entry.file_name());
+            let full = data.join(&path);
+            let m = entry.metadata().map_err(|e| Error::io("read", &full, e))?;
+            if is_left_out(&path, m.is_dir()) {
+                continue;
+            }
+            if path.as_os_str().len() > LONGEST_PATH {
+                return Err(Error::config(format!("the path {} is too long", full.display())));
+            }
+            if m.is_dir() {
+                tree.dirs.push(DirEntry { path: path.clone(), mode: m.mode() & 0o777 });
+                subdirs.push(path);
+            } else {
+                check_kind(&full, &m)?;
+                tree.files.push(Found::new(path, &m));
+            }
+        }
+        todo.extend(subdirs);
+    }
+    // A parent is shorter than what is in it, so it sorts before it.
+    tree.dirs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    tree.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree)
+}
+
+fn check_kind(path: &Path, m: &Metadata) -> Result<()> {
+    let shown = path.display();
+    if m.is_symlink() {
+        return Err(Error::config(format!(
+            "{shown} is a symbolic link: what it points to would not be in the backup"
+        )));
+    }
+    if !m.is_file() {
+        return Err(Error::config(format!("{shown} is neither a file nor a directory")));
+    }
+    if path.extension().is_some_and(|e| e == "isl") {
+        return Err(Error::config(format!(
+            "{shown} stands for a table with DATA DIRECTORY: it would not be in the backup"
+        )));
+    }
+    Ok(())
+}
+
+/// Is the file or directory `path`, relative to the data directory, left out of a backup?
+pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
+    if path.components().count() != 1 {
+        return false;
+    }
+    let name = path.as_os_str().as_bytes();
+    if is_dir {
+        // No database is called so: its '#' and '+' would be written as @0023 and @002b.
+        return matches!(name, b"#innodb_temp" | b"#clone" | b"lost+found");
+    }
+    let starts = |s: &str| name.starts_with(s.as_bytes());
+    let ends = |s: &str| name.ends_with(s.as_bytes());
+    matches!(name, b"auto.cnf" | b"backup-my.cnf" | b"core" | b"ibtmp1" | b"multi-master.info")
+        || starts("ib_buffer_pool")
+        || starts("ddl_recovery")
+        || starts("xtrabackup_")
+        || starts("mariadb_backup_")
+        || starts("core.")
+        || (starts("#ib_") && (ends(".dblwr") || ends(".bdblwr")))
+        || ((starts("master") || starts("relay-log") || starts("worker-relay-log"))
+            && ends(".info"))
+        || [".pid", ".sock", ".sock.lock", ".err"].iter().any(|s| ends(s))
+        || is_log(name)
+}
+
+/// Binary and relay logs with what goes with them, whatever the server calls them: their names
+/// end in a number of six digits or more. Aria's log does too, and is needed.
+fn is_log(name: &[u8]) -> bool {
+    if [".index", ".state", ".index_crash_safe", ".~rec~"]
+        .iter()
+        .any(|s| name.ends_with(s.as_bytes()))
+    {
+        return true;
+    }
+    let name = name.strip_suffix(b".idx").unwrap_or(name);
+    let Some(dot) = name.iter().rposition(|&b| b == b'.') else { return false };
+    let digits = &name[dot + 1..];
+    digits.len() >= 6 && digits.iter().all(u8::is_ascii_digit) && !name.starts_with(b"aria_log.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_a_server_makes_anew_are_left_out_at_the_top_only() {
+        for name in [
+            "auto.cnf",
+            "ibtmp1",
+            "ib_buffer_pool",
+            "#ib_16384_0.dblwr",
+            "binlog.000001",
+            "binlog.index",
+            "mysql-bin.000123",
+            "mysql-bin.000123.idx",
+            "mariadb-bin.state",
+            "relay.000002",
+            "relay.index",
+            "db1-relay-bin.000002",
+            "relay-bin-ch1.1000000",
+            "relay-log.info",
+            "relay-log-ch1.info",
+            "master.info",
+            "master-ch1.info",
+            "multi-master.info",
+            "ddl_recovery.log",
+            "xtrabackup_binlog_info",
+            "backup-my.cnf",
+            "db1.pid",
+            "mysqld.sock",
+            "mysql.sock.lock",
+            "db1.err",
+            "core",
+            "core.4711",
+        ] {
+            assert!(is_left_out(Path::new(name), false), "{name}");
+            assert!(!is_left_out(Path::new(name), true), "a database named {name}");
+            assert!(!is_left_out(&Path::new("shop").join(name), false), "shop/{name}");
+        }
+        assert!(is_left_out(Path::new("#innodb_temp"), true));
+        assert!(is_left_out(Path::new("#clone"), true));
+    }
+
+    #[test]
+    fn what_the_data_needs_is_kept() {
+        for name in [
+            "ibdata1",
+            "ib_logfile0",
+            "undo_001",
+            "mysql.ibd",
+            "aria_log.00000001",
+            "aria_log_control",
+            "mysqld-auto.cnf",
+            "mysql_upgrade_info",
+            "mysql_upgrade_history",
+            "private_key.pem",
+            "tc.log",
+            "relay",
+            "t.000001.ibd",
+        ] {
+            assert!(!is_left_out(Path::new(name), false), "{name}");
+        }
+        for name in ["#innodb_redo", "performance_schema", "relay", "core", "shop.000001"] {
+            assert!(!is_left_out(Path::new(name), true), "{name}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Reads a manifest with suspicion.
+//!
+//! The file may have been cut short, written by a later version, or made by somebody who wants
+//! a restore to write outside its directory or to eat all memory. Every number is checked
+//! before it is used, and memory is bounded by the size of the text. Errors say the line.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::{Block, DirEntry, FileEntry, Hash, Manifest, PackRef, from_hex, is_backup_name};
+use crate::os::clock::Timestamp;
+
+/// More words in a header, or settings, are nobody's: each costs more memory than its text.
+const MOST_WORDS: usize = 1000;
+
+/// The longest path, all of its bytes escaped, and what else is in its line. A position may have
+/// any number of gaps.
+const LONGEST_LINE: usize = 4 * 4095 + 100;
+
+/// Reads a manifest; the error says what is wrong with it and in which line.
+pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
+    let body = checked_body(bytes)?;
+    let mut parser = Parser::default();
+    for (number, line) in body.lines().enumerate().skip(1) {
+        parser.line(line).map_err(|what| format!("line {}: {what}", number + 1))?;
+    }
+    parser.finish()
+}
+
+/// Everything before the last line, once format and sum are found right.
+fn checked_body(bytes: &[u8]) -> Result<&str, String> {
+    let first = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
+    match first.strip_prefix(b"format ") {
+        Some(b"1") => {}
+        Some(n) if !n.is_empty() && n.len() < 10 && n.iter().all(u8::is_ascii_digit) => {
+            return Err(format!("it is of a later format {}", String::from_utf8_lossy(n)));
+        }
+        _ => return Err("line 1: it is not a manifest".into()),
+    }
+    let text = str::from_utf8(bytes).ok().filter(|t| t.is_ascii());
+    let text = text.ok_or("it holds bytes outside ASCII")?;
+    let cut_short = "it is cut short: the last line is missing";
+    let text = text.strip_suffix('\n').ok_or(cut_short)?;
+    let (body, last) = text.split_at(text.rfind('\n').ok_or(cut_short)? + 1);
+    let sum = last.strip_prefix("end ").and_then(from_hex).ok_or(cut_short)?;
+    if sum != Hash::from(Sha256::digest(body)) {
+        return Err("its content does not match the sum in its last line".into());
+    }
+    Ok(body)
+}
+
+#[derive(Default)]
+struct Parser {
+    header: HashMap<String, String>,
+    settings: Vec<(String, String)>,
+    block_size: u64,
+    packs: Vec<PackRef>,
+    pack_names: HashSet<Hash>,
+    dirs: Vec<DirEntry>,
+    dir_paths: HashSet<PathBuf>,
+    files: Vec<FileEntry>,
+    file_paths: HashSet<PathBuf>,
+    /// Bytes of the last file that its blocks do not cover yet.
+    missing: u64,
+    size: u64,
+}
+
+impl Parser {
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        if line.bytes().any(|b| b.is_ascii_control()) {
+            return Err("it holds control characters".into());
+        }
+        let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if line.len() > LONGEST_LINE && key != "position" {
+            return Err(format!("it has {} bytes, more than any line needs", line.len()));
+        }
+        match key {
+            "pack" => self.pack(rest),
+            "dir" => self.dir(rest),
+            "file" => self.file(rest),
+            "block" => self.block(rest),
+            "zeros" => self.zeros(rest),
+            _ if self.in_body() => Err(format!("unknown word {key:?}")),
+            "setting" => self.setting(rest),
+            _ if self.header.len() == MOST_WORDS => {
+                Err(format!("more than {MOST_WORDS} lines of a header"))
+            }
+            // Unknown keys are kept out of the way: a later version may add some.
+            _ => match self.header.insert(key.into(), rest.into()) {
+                None => Ok(()),
+                Some(_) => Err(format!("{key} is there twice")),
+            },
+        }
+    }
+
+    fn in_body(&self) -> bool {
+        !(self.packs.is_empty() && self.dirs.is_empty() && self.files.is_empty())
+    }
+
+    fn setting(&mut self, rest: &str) -> Result<(), String> {
+        let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+        let key_fits =
+            !key.is_empty() && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-".contains(&b);
+        if !key_fits || !value.bytes().all(fits) {
+            return Err("a setting of this form is not allowed".into());
+        }
+        if self.settings.len() == MOST_WORDS {
+            return Err(format!("more than {MOST_WORDS} settings"));
+        }
+        if self.settings.iter().any(|(k, _)| k == key) {
+            return Err(format!("setting {key} is there twice"));
+        }
+        self.settings.push((key.into(), value.into()));
+        Ok(())
+    }
+
+    fn pack(&mut self, rest: &str) -> Result<(), String> {
+        let [name, size] = words(rest)?;
+        let hash = from_hex(name).ok_or("the pack's name is not a SHA-256")?;
+        if !self.pack_names.insert(hash) {
+            return Err("the pack is there twice".into());
+        }
+        self.packs.push(PackRef { hash, size: number(size)? });
+        Ok(())
+    }
+
+    fn dir(&mut self, rest: &str) -> Result<(), String> {
+        let [path, mode] = words(rest)?;
+        let path = self.new_path(path)?;
+        self.dirs.push(DirEntry { path: path.clone(), mode: octal(mode)? });
+        self.dir_paths.insert(path);
+        Ok(())
+    }
+
+    fn file(&mut self, rest: &str) -> Result<(), String> {
+        self.end_of_file()?;
+        if self.block_size == 0 {
+            self.block_size = self.number_of("block_size")?;
+            if !self.block_size.is_multiple_of(4096)
+                || !(4096..=64 << 20).contains(&self.block_size)
+            {
+                return Err(format!("a block size of {} is not sane", self.block_size));
+            }
+        }
+        let [path, mode, size] = words(rest)?;
+        let path = self.new_path(path)?;
+        let size = number(size)?;
+        self.size = self
+            .size
+            .checked_add(size)
+            .filter(|&s| s <= i64::MAX as u64)
+            .ok_or("the sizes add up to more than a disk can hold")?;
+        self.missing = size;
+        self.file_paths.insert(path.clone());
+        self.files.push(FileEntry { path, mode: octal(mode)?, size, blocks: Vec::new() });
+        Ok(())
+    }
+
+    fn block(&mut self, rest: &str) -> Result<(), String> {
+        let [hash, pack, offset, length] = words(rest)?;
+        let hash = from_hex(hash).ok_or("the block's name is not a SHA-256")?;
+        let index = u32::try_from(number(pack)?).map_err(|_| "no such pack")?;
+        let pack = self.packs.get(index as usize).ok_or("no such pack")?;
+        let (offset, length) = (number(offset)?, number(length)?);
+        let content = self.missing.min(self.block_size);
+        if offset.checked_add(length).is_none_or(|end| end > pack.size) {
+            return Err("the block is not inside its pack".into());
+        }
+        // What does not compress grows by less than this.
+        if length == 0 || length > content + content / 128 + 1024 {
+            return Err(format!("a frame of {length} bytes for a block of {content}"));
+        }
+        let length = length as u32;
+        self.cover(1, Block::Stored { hash, pack: index, offset, length })
+    }
+
+    fn zeros(&mut self, rest: &str) -> Result<(), String> {
+        let [count] = words(rest)?;
+        let count = number(count)?;
+        self.cover(count, Block::Zeros { count })
+    }
+
+    /// Adds `count` blocks to the last file.
+    fn cover(&mut self, count: u64, block: Block) -> Result<(), String> {
+        let file = self.files.last_mut().ok_or("a block before the first file")?;
+        if count == 0 || count > self.missing.div_ceil(self.block_size) {
+            return Err("more blocks than the file has room for".into());
+        }
+        self.missing = self.missing.saturating_sub(count.saturating_mul(self.block_size));
+        file.blocks.push(block);
+        Ok(())
+    }
+
+    fn end_of_file(&mut self) -> Result<(), String> {
+        match self.files.last_mut() {
+            Some(file) if self.missing > 0 => {
+                Err(format!("{} has too few blocks for its size", file.path.display()))
+            }
+            Some(file) => {
+                file.blocks.shrink_to_fit();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A path that may be written to: relative, normal, new, and below a known directory.
+    fn new_path(&self, word: &str) -> Result<PathBuf, String> {
+        let bytes = unescape(word).ok_or("the path is not well escaped")?;
+        let normal =
+            |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b"..";
+        if bytes.contains(&0) || bytes.len() > 4095 || !bytes.split(|&b| b == b'/').all(normal) {
+            return Err(format!("the path {word} is not a normal relative one"));
+        }
+        let path = PathBuf::from(OsString::from_vec(bytes));
+        if self.dir_paths.contains(&path) || self.file_paths.contains(&path) {
+            return Err(format!("the path {word} is there twice"));
+        }
+        match path.parent() {
+            Some(p) if !p.as_os_str().is_empty() && !self.dir_paths.contains(p) => {
+                Err(format!("the directory of {word} is not listed before it"))
+            }
+            _ => Ok(path),
+        }
+    }
+
+    fn finish(mut self) -> Result<Manifest, String> {
+        self.end_of_file()?;
+        if self.number_of("files")? != self.files.len() as u64 {
+            return Err("the number of files is not that of its header".into());
+        }
+        if self.number_of("size")? != self.size {
+            return Err("the sizes of the files do not add up to that of its header".into());
+        }
+        let flavor = self.text_of("flavor")?;
+        if flavor != "mariadb" && flavor != "mysql" {
+            return Err(format!("the flavor {flavor:?} is unknown"));
+        }
+        let position = self.text_of("position")?;
+        if position.contains(' ') {
+            return Err("the position holds spaces".into());
+        }
+        let base = self.header.get("base").cloned();
+        if base.as_ref().is_some_and(|b| !is_backup_name(b)) {
+            return Err("the base is not the name of a backup".into());
+        }
+        Ok(Manifest {
+            flavor,
+            version: self.text_of("version")?,
+            position,
+            data_as_of: self.time_of("data_as_of")?,
+            started: self.time_of("started")?,
+            finished: self.time_of("finished")?,
+            base,
+            block_size: self.number_of("block_size")?,
+            size: self.size,
+            stored: self.number_of("stored")?,
+            settings: self.settings,
+            packs: self.packs,
+            dirs: self.dirs,
+            files: self.files,
+        })
+    }
+
+    fn text_of(&self, key: &str) -> Result<String, String> {
+        let value = self.header.get(key).filter(|v| !v.is_empty());
+        value.cloned().ok_or_else(|| format!("{key} is missing"))
+    }
+
+    fn number_of(&self, key: &str) -> Result<u64, String> {
+        number(&self.text_of(key)?).map_err(|what| format!("{key}: {what}"))
+    }
+
+    fn time_of(&self, key: &str) -> Result<Timestamp, String> {
+        let text = self.text_of(key)?;
+        Timestamp::parse(&text).ok_or_else(|| format!("{key}: {text:?} is not a time"))
+    }
+}
+
+fn words<const N: usize>(rest: &str) -> Result<[&str; N], String> {
+    let mut words = rest.split(' ');
+    let mut out = [""; N];
+    for slot in &mut out {
+        *slot = words.next().filter(|w| !w.is_empty()).ok_or("a word is missing")?;
+    }
+    if words.next().is_some() { Err("a word too many".into()) } else { Ok(out) }
+}
+
+/// Plain decimal digits; `parse` alone would take a sign too.
+fn number(text: &str) -> Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let value = if digits { text.parse().ok() } else { None };
+    value.ok_or_else(|| format!("{text:?} is not a number"))
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..b'8').contains(&b));
+    let value = if digits { u32::from_str_radix(text, 8).ok() } else { None };
+    value.filter(|&m| m <= 0o777).ok_or_else(|| format!("{text:?} is not a mode"))
+}
+
+fn unescape(word: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(word.len());
+    let mut rest = word.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        let digits = rest.strip_prefix(b"x")?.get(..2)?;
+        let digits = str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?;
+        out.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &rest[3..];
+    }
+    Some(out)
+}

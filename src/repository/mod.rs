@@ -1,0 +1,16 @@
+//! Backups on disk, of no database in particular.
+
+pub mod data_dir;
+pub mod directory;
+pub mod manifest;
+pub mod packs;
+pub mod parcels;
+pub mod pending;
+pub mod prune;
+pub mod restore;
+pub mod retention;
+pub mod store;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! A backup in the making.
+//!
+//! The order makes it safe to die at any moment: packs are durable under their names, then
+//! their directories, then the manifest appears by rename, then that is made durable. Until the
+//! rename there is no backup, and dropping a [`PartialBackup`] takes away what it had written.
+//! Reading the data directory is `backup`'s part.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::os::clock::Timestamp;
+use crate::repository::directory::{RepoLock, Repository, write_durably};
+use crate::repository::manifest::{
+    self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
+};
+use crate::repository::packs;
+use crate::repository::packs::write::{Packer, Place, Table, sync_dir};
+
+/// What is known of the data from elsewhere than the data.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// `mariadb` or `mysql`.
+    pub flavor: String,
+    /// The server's version.
+    pub version: String,
+    /// The executed position.
+    pub position: String,
+    /// When the goal was read.
+    pub data_as_of: Timestamp,
+    /// When the pass began.
+    pub started: Timestamp,
+    /// The backup it grew from.
+    pub base: Option<String>,
+    /// Server settings that the data needs.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A file whose blocks are stored.
+#[derive(Debug)]
+pub struct StoredFile {
+    /// Relative to the data directory.
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Its blocks by number, in order; those that are not there are zeros.
+    pub blocks: Vec<(u64, Hash, Place)>,
+}
+
+/// A complete backup, as it was just stored.
+#[derive(Debug)]
+pub struct Backup {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub manifest: Manifest,
+}
+
+impl Header {
+    /// Could it be read again? After hours of storing it would be late to find it wanting.
+    pub fn check(&self) -> Result<()> {
+        let empty = assemble(self.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
+        let read = manifest::parse(empty.to_text().as_bytes());
+        read.map(drop).map_err(|what| vanished(&what))
+    }
+}
+
+/// Packs that belong to no backup yet.
+pub struct PartialBackup<'a> {
+    repo: &'a Repository,
+    lock: &'a RepoLock,
+    packer: Packer<'a>,
+    named: bool,
+}
+
+impl<'a> PartialBackup<'a> {
+    /// Sweeps what an earlier one left, and finds out what is stored already.
+    pub fn begin(
+        repo: &'a Repository,
+        lock: &'a RepoLock,
+        header: &Header,
+        level: i32,
+    ) -> Result<Self> {
+        repo.sweep_tmp(lock)?;
+        let packer = Packer::new(repo.root(), level, reusable(repo, header.base.as_deref())?);
+        Ok(PartialBackup { repo, lock, packer, named: false })
+    }
+
+    /// Where the workers put blocks.
+    pub fn packer(&self) -> &Packer<'a> {
+        &self.packer
+    }
+
+    /// Makes it a backup.
+    pub fn finish(
+        mut self,
+        header: Header,
+        dirs: Vec<DirEntry>,
+        files: Vec<StoredFile>,
+    ) -> Result<Backup> {
+        let (table, stored) = self.packer.finish()?;
+        let manifest = assemble(header, dirs, files, &table, stored);
+        for pack in &manifest.packs {
+            packs::look(self.repo.root(), pack).map_err(|what| vanished(&what))?;
+        }
+        let text = manifest.to_text();
+        // What we would refuse to read must never be called a backup.
+        if let Err(what) = manifest::parse(text.as_bytes()) {
+            return Err(vanished(&format!("its manifest would be false: {what}")));
+        }
+        let name = self.repo.new_name()?;
+        if !is_backup_name(&name) {
+            return Err(vanished(&format!("{name} would be no name of a backup")));
+        }
+        let draft = self.repo.tmp().join("manifest");
+        let place = self.repo.backups().join(&name);
+        write_durably(&draft, text.as_bytes())?;
+        fs::rename(&draft, &place).map_err(|e| Error::io("rename to", &place, e))?;
+        self.named = true;
+        if let Err(e) = sync_dir(&self.repo.backups()) {
+            // It may be there after a power loss or not; better it is not, and its packs stay.
+            let _ = fs::remove_file(&place);
+            return Err(e);
+        }
+        Ok(Backup { name, manifest })
+    }
+}
+
+impl Drop for PartialBackup<'_> {
+    fn drop(&mut self) {
+        if !self.named {
+            self.packer.abandon();
+            let _ = self.repo.sweep_tmp(self.lock);
+        }
+    }
+}
+
+fn vanished(what: &str) -> Error {
+    Error::Io { doing: "finish the backup".into(), source: io::Error::other(what.to_owned()) }
+}
+
+fn assemble(
+    header: Header,
+    dirs: Vec<DirEntry>,
+    files: Vec<StoredFile>,
+    table: &Table,
+    stored: u64,
+) -> Manifest {
+    let mut packs = Vec::new();
+    let mut index = HashMap::new();
+    let mut size = 0;
+    let mut entries = Vec::with_capacity(files.len());
+    for file in files {
+        size += file.size;
+        let mut blocks = Vec::with_capacity(file.blocks.len());
+        let mut next = 0;
+        for (number, hash, place) in file.blocks {
+            if number > next {
+                blocks.push(Block::Zeros { count: number - next });
+            }
+            next = number + 1;
+            let pack = *index.entry(place.pack).or_insert_with(|| {
+                packs.extend(table.packs[place.pack as usize]);
+                packs.len() as u32 - 1
+            });
+            blocks.push(Block::Stored { hash, pack, offset: place.offset, length: place.length });
+        }
+        let count = file.size.div_ceil(BLOCK_SIZE) - next;
+        if count > 0 {
+            blocks.push(Block::Zeros { count });
+        }
+        entries.push(FileEntry { path: file.path, mode: file.mode, size: file.size, blocks });
+    }
+    Manifest {
+        flavor: header.flavor,
+        version: header.version,
+        position: header.position,
+        data_as_of: header.data_as_of,
+        started: header.started,
+        finished: Timestamp::now(),
+        base: header.base,
+        block_size: BLOCK_SIZE,
+        size,
+        stored,
+        settings: header.settings,
+        packs,
+        dirs,
+        files: entries,
+    }
+}
+
+/// The blocks that need not be stored again: those of the backup `base`, in packs that are there
+/// and of which it uses half or more. What is left of the other packs is stored anew, so they
+/// empty out and a prune can remove them. The base was restored, so its blocks were read. A new
+/// chain has no base: it uses the newest backup's blocks, each checked before.
+fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
+    let mut table = Table::default();
+    let newest = match base {
+        Some(base) => vec![base.to_string()],
+        None => repo.names()?,
+    };
+    let mut found = None;
+    for name in newest.iter().rev() {
+        match repo.load(name) {
+            Err(Error::BackupDamaged { .. } | Error::NoBackup { .. }) => continue,
+            other => found = Some(other?),
+        }
+        break;
+    }
+    let Some(manifest) = found else { return Ok(table) };
+    let packs = well_used(repo, &manifest);
+    table.packs = packs.iter().copied().map(Some).collect();
+    table.doubted = if base.is_some() { 0 } else { packs.len() as u32 };
+    let good: HashMap<PackRef, u32> = packs.into_iter().zip(0..).collect();
+    for block in manifest.files.iter().flat_map(|f| &f.blocks) {
+        if let Block::Stored { hash, pack, offset, length } = *block
+            && let Some(&pack) = good.get(&manifest.packs[pack as usize])
+        {
+            table.blocks.entry(hash).or_insert(Place { pack, offset, length });
+        }
+    }
+    Ok(table)
+}
+
+fn well_used(repo: &Repository, manifest: &Manifest) -> Vec<PackRef> {
+    let mut used = vec![0; manifest.packs.len()];
+    let mut seen = HashSet::new();
+    for block in manifest.files.iter().flat_map(|f| &f.blocks) {
+        if let Block::Stored { pack, offset, length, .. } = *block
+            && seen.insert((pack, offset))
+        {
+            used[pack as usize] += u64::from(length);
+        }
+    }
+    let packs = manifest.packs.iter().zip(used);
+    let good = packs.filter(|(pack, used)| {
+        used.saturating_mul(2) >= pack.size && packs::look(repo.root(), pack).is_ok()
+    });
+    good.map(|(pack, _)| *pack).collect()
+}

@@ -1,0 +1,204 @@
+//! Removing backups, and the packs that nobody names any more.
+//!
+//! A manifest is gone for good before any pack goes, and a pack goes only when every manifest
+//! that is left was read whole and does not name it: one that cannot be read may name any pack,
+//! so it stops the sweep. A backup that somebody is reading stays. Which backups may go is
+//! `retention`'s question.
+
+use std::collections::HashSet;
+use std::fs::{self, TryLockError};
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::os::clock::Timestamp;
+use crate::os::workers::Gauge;
+use crate::repository::directory::{RepoLock, Repository};
+use crate::repository::manifest::{Hash, from_hex};
+use crate::repository::packs::write::sync_dir;
+use crate::repository::retention::{Candidate, Policy, expired};
+
+/// What a prune did, or would do.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Backups that went.
+    pub removed: Vec<String>,
+    /// Backups that should go and are in use.
+    pub in_use: Vec<String>,
+    /// Number of packs that went.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Backups whose manifest cannot be read: as long as they are there, no pack goes.
+    pub unreadable: Vec<String>,
+}
+
+/// What a sweep did.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// Number of packs that went.
+    pub removed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The manifests that kept it from removing anything.
+    pub stopped_by: Vec<String>,
+}
+
+/// What became of a backup that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone, for good.
+    Removed,
+    /// Somebody reads it.
+    InUse,
+}
+
+/// Applies the policy. With `dry_run` nothing is changed. When the gauge is stopped it ends
+/// between two steps: what is left is the next prune's.
+pub fn prune(
+    repo: &Repository,
+    _lock: &RepoLock,
+    policy: Policy,
+    dry_run: bool,
+    gauge: &Gauge,
+) -> Result<Pruned> {
+    let mut out = Pruned::default();
+    let mut candidates = Vec::new();
+    for name in repo.names()? {
+        if gauge.stopped() {
+            return Ok(out);
+        }
+        match repo.load(&name) {
+            Ok(manifest) => candidates.push(Candidate {
+                complete: repo.state(&manifest).is_none(),
+                data_as_of: manifest.data_as_of,
+                base: manifest.base,
+                name,
+            }),
+            Err(Error::BackupDamaged { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    for name in expired(policy, Timestamp::now(), &candidates) {
+        if gauge.stopped() {
+            return Ok(out);
+        }
+        match remove_unless(repo, &name, dry_run)? {
+            Removal::Removed => out.removed.push(name),
+            Removal::InUse => out.in_use.push(name),
+        }
+    }
+    let plan = plan(repo, &out.removed, gauge)?;
+    out.unreadable = plan.unreadable;
+    gauge.set_total(plan.packs.iter().map(|(_, size)| size).sum());
+    for (path, size) in plan.packs {
+        if gauge.stopped() {
+            return Ok(out);
+        }
+        if !dry_run {
+            unlink(&path)?;
+        }
+        gauge.add(size);
+        out.packs += 1;
+        out.bytes += size;
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+impl Repository {
+    /// Removes the backup `name`, unless somebody reads it. Its packs stay until a sweep.
+    pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {
+        remove_unless(self, name, false)
+    }
+
+    /// Removes the packs that no backup names.
+    pub fn sweep_packs(&self, _lock: &RepoLock) -> Result<Sweep> {
+        let plan = plan(self, &[], &Gauge::new(None))?;
+        let mut out = Sweep { stopped_by: plan.unreadable, ..Sweep::default() };
+        for (path, size) in plan.packs {
+            unlink(&path)?;
+            out.removed += 1;
+            out.bytes += size;
+        }
+        Ok(out)
+    }
+}
+
+fn remove_unless(repo: &Repository, name: &str, dry_run: bool) -> Result<Removal> {
+    let path = repo.backups().join(name);
+    // Opened for writing: where flock is emulated over a network, an exclusive one needs it.
+    let file = repo.open_manifest(name, true)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Removal::InUse),
+        Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
+    }
+    if !dry_run {
+        fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        sync_dir(&repo.backups())?;
+    }
+    Ok(Removal::Removed)
+}
+
+struct Plan {
+    packs: Vec<(PathBuf, u64)>,
+    unreadable: Vec<String>,
+}
+
+/// The packs that nobody names, once the backups `without` are gone.
+fn plan(repo: &Repository, without: &[String], gauge: &Gauge) -> Result<Plan> {
+    let mut named: HashSet<Hash> = HashSet::new();
+    let mut unreadable = Vec::new();
+    for name in repo.names()? {
+        if gauge.stopped() {
+            // Not all manifests were read: no pack may go.
+            return Ok(Plan { packs: Vec::new(), unreadable });
+        }
+        if without.contains(&name) {
+            continue;
+        }
+        match repo.load(&name) {
+            Ok(manifest) => named.extend(manifest.packs.iter().map(|p| p.hash)),
+            Err(Error::BackupDamaged { .. }) => unreadable.push(name),
+            Err(e) => return Err(e),
+        }
+    }
+    let packs = if unreadable.is_empty() { unnamed(repo, &named)? } else { Vec::new() };
+    Ok(Plan { packs, unreadable })
+}
+
+fn unnamed(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf, u64)>> {
+    let root = repo.root().join("packs");
+    let fail = |e| Error::io("list", &root, e);
+    let mut out = Vec::new();
+    for dir in fs::read_dir(&root).map_err(fail)? {
+        let dir = dir.map_err(fail)?;
+        if !dir.file_type().map_err(fail)?.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(dir.path()).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            // What is not called like a pack is not ours to remove.
+            let hash = from_hex(name.strip_suffix(".damaged").unwrap_or(name));
+            if hash.is_none_or(|h| named.contains(&h)) {
+                continue;
+            }
+            let m = entry.metadata().map_err(fail)?;
+            if !m.is_dir() {
+                out.push((entry.path(), m.len()));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn unlink(path: &PathBuf) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}

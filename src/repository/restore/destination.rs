@@ -1,0 +1,256 @@
+//! The directory that a backup is restored into.
+//!
+//! Made ready first: directories are there, what is surplus or of the wrong kind is gone, and
+//! there is room. After that, files are opened below it and nothing but a file of its own is
+//! ever written to: no link, symbolic or hard, leads out. Modes and owners come last, since a
+//! directory may be recorded as one that cannot be written to.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Into;
+use crate::error::{Error, Home, Result, check_room};
+use crate::os::files;
+use crate::os::sys;
+use crate::repository::manifest::{Block, FileEntry, Hash, Manifest, Piece};
+
+/// The target, open.
+pub struct Target {
+    /// For messages.
+    path: PathBuf,
+    /// Everything is opened below it.
+    root: File,
+    into: Into,
+    owner: Option<(u32, u32)>,
+}
+
+/// One of its files, with its size.
+pub struct TargetFile {
+    file: File,
+    /// It was made by this restore, so it is all zeros where nothing was written since.
+    pub new: bool,
+}
+
+impl Target {
+    /// Makes the directory ready for the files of `manifest`.
+    pub fn prepare(
+        path: &Path,
+        into: Into,
+        owner: Option<(u32, u32)>,
+        manifest: &Manifest,
+    ) -> Result<Target> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("make", path, e));
+            }
+            _ => {}
+        }
+        let root = files::open_dir(path).map_err(|e| Error::io("open", path, e))?;
+        let target = Target { path: path.to_path_buf(), root, into, owner };
+        let had = match into {
+            Into::Empty => target.check_empty().map(|()| 0)?,
+            Into::Existing => target.clear_surplus(manifest)?,
+        };
+        target.check_space(manifest, had)?;
+        for dir in &manifest.dirs {
+            match sys::mkdir_below(&target.root, &dir.path, 0o700) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && into == Into::Existing => {}
+                other => {
+                    other.map_err(|e| Error::io("make", &path.join(&dir.path), e))?;
+                }
+            }
+        }
+        Ok(target)
+    }
+
+    /// Where the file is, for messages.
+    pub fn path(&self, entry: &FileEntry) -> PathBuf {
+        self.path.join(&entry.path)
+    }
+
+    fn check_empty(&self) -> Result<()> {
+        let fail = |e| Error::io("list", &self.path, e);
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name();
+            // The root of a file system of its own has it; servers pass over it too.
+            if name != "lost+found" {
+                let (path, name) = (self.path.display(), name.to_string_lossy());
+                return Err(Error::config(format!("{path} is not empty: it holds '{name}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what the backup has not, or has as something else, and says how many bytes of
+    /// disk what is left has.
+    fn clear_surplus(&self, manifest: &Manifest) -> Result<u64> {
+        let dirs: HashSet<&Path> = manifest.dirs.iter().map(|d| d.path.as_path()).collect();
+        let sizes: HashMap<&Path, u64> =
+            manifest.files.iter().map(|f| (f.path.as_path(), f.size)).collect();
+        let mut kept = 0;
+        let mut todo = vec![PathBuf::new()];
+        while let Some(dir) = todo.pop() {
+            let fail = |e| Error::io("clear", &self.path.join(&dir), e);
+            let open = self.open_dir(&dir).map_err(fail)?;
+            for entry in files::list(&open).map_err(fail)? {
+                let entry = entry.map_err(fail)?;
+                let name = entry.file_name();
+                let path = dir.join(&name);
+                let m = entry.metadata().map_err(fail)?;
+                let (is_dir, is_root) = (m.is_dir(), dir.as_os_str().is_empty());
+                let stays = match is_dir {
+                    true => dirs.contains(path.as_path()) || (is_root && name == "lost+found"),
+                    false => m.is_file() && m.nlink() == 1 && sizes.contains_key(path.as_path()),
+                };
+                if !stays {
+                    files::remove(&open, Path::new(&name), is_dir).map_err(fail)?;
+                } else if !is_dir {
+                    kept += (m.blocks() * 512).min(sizes[path.as_path()]);
+                } else if dirs.contains(path.as_path()) {
+                    todo.push(path);
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// One of its directories; itself for the empty path.
+    fn open_dir(&self, path: &Path) -> io::Result<File> {
+        if path.as_os_str().is_empty() {
+            return self.root.try_clone();
+        }
+        sys::open_below(&self.root, path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+    }
+
+    fn check_space(&self, manifest: &Manifest, had: u64) -> Result<()> {
+        let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
+        let stored = pieces.filter(|p| matches!(p.block, Block::Stored { .. }));
+        let needed = stored.map(|p| p.length).sum::<u64>().saturating_sub(had);
+        check_room(&self.path, needed, Home::Other)
+    }
+
+    /// Opens or makes a file and gives it its size.
+    pub fn open(&self, entry: &FileEntry) -> Result<TargetFile> {
+        let fail = |e| Error::io("write", &self.path(entry), e);
+        let (file, new) = self.open_or_make(&entry.path).map_err(fail)?;
+        // An older file is cut or grown; what grows is a hole until it is written.
+        file.set_len(entry.size).map_err(fail)?;
+        Ok(TargetFile { file, new })
+    }
+
+    /// Opens a file once more that [`Target::open`] has opened; `new` is what it said.
+    pub fn reopen(&self, entry: &FileEntry, new: bool) -> Result<TargetFile> {
+        let file = self.open_own(&entry.path);
+        let file = file.map_err(|e| Error::io("write", &self.path(entry), e))?;
+        Ok(TargetFile { file, new })
+    }
+
+    /// Opens what is there, if it is a file of its own: it may have been exchanged for a link
+    /// since it was looked at.
+    fn open_own(&self, path: &Path) -> io::Result<File> {
+        let file = sys::open_below(&self.root, path, libc::O_RDWR | libc::O_NONBLOCK, 0)?;
+        let m = file.metadata()?;
+        if !m.is_file() || m.nlink() != 1 {
+            return Err(io::Error::other("it is not a file of its own"));
+        }
+        Ok(file)
+    }
+
+    fn open_or_make(&self, path: &Path) -> io::Result<(File, bool)> {
+        if self.into == Into::Existing {
+            match self.open_own(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => return Ok((other?, false)),
+            }
+        }
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+        Ok((sys::open_below(&self.root, path, flags, 0o600)?, true))
+    }
+
+    /// Gives a file its mode and owner.
+    pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
+        self.adorn(&file.file, entry.mode).map_err(|e| Error::io("write", &self.path(entry), e))
+    }
+
+    /// Waits until one file is on the disk.
+    pub fn sync_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
+        file.file.sync_all().map_err(|e| Error::io("write", &self.path(entry), e))
+    }
+
+    /// Waits until all of it is on the disk, with all else on that file system.
+    pub fn sync(&self) -> Result<()> {
+        sys::sync_file_system(&self.root).map_err(|e| Error::io("write", &self.path, e))
+    }
+
+    /// Gives the directories their modes and owners, the innermost first.
+    pub fn finish_dirs(&self, manifest: &Manifest) -> Result<()> {
+        for dir in manifest.dirs.iter().rev() {
+            self.open_dir(&dir.path)
+                .and_then(|d| self.adorn(&d, dir.mode))
+                .map_err(|e| Error::io("write", &self.path.join(&dir.path), e))?;
+        }
+        match self.owner {
+            Some((uid, gid)) => std::os::unix::fs::fchown(&self.root, Some(uid), Some(gid))
+                .map_err(|e| Error::io("write", &self.path, e)),
+            None => Ok(()),
+        }
+    }
+
+    fn adorn(&self, file: &File, mode: u32) -> io::Result<()> {
+        let is = file.metadata()?;
+        if let Some((uid, gid)) = self.owner
+            && (is.uid(), is.gid()) != (uid, gid)
+        {
+            std::os::unix::fs::fchown(file, Some(uid), Some(gid))?;
+        }
+        if is.mode() & 0o7777 != mode {
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+}
+
+impl TargetFile {
+    /// Does it have the content named `hash` there already?
+    pub fn has(&self, piece: &Piece, hash: &Hash, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        if self.new {
+            return Ok(false);
+        }
+        buffer.resize(piece.length as usize, 0);
+        self.file.read_exact_at(buffer, piece.offset)?;
+        Ok(Hash::from(Sha256::digest(&buffer[..])) == *hash)
+    }
+
+    /// Writes a block.
+    pub fn write(&self, piece: &Piece, content: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(content, piece.offset)?;
+        sys::start_writeback(&self.file, piece.offset, piece.length);
+        Ok(())
+    }
+
+    /// Makes a run of blocks zeros, if anything is there.
+    pub fn zero(&self, piece: &Piece) -> io::Result<()> {
+        let end = piece.offset + piece.length;
+        if self.new || sys::next_data(&self.file, piece.offset)?.is_none_or(|at| at >= end) {
+            return Ok(());
+        }
+        match sys::punch_hole(&self.file, piece.offset, piece.length) {
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                let zeros = vec![0; 1 << 20];
+                let mut at = piece.offset;
+                while at < end {
+                    let n = (end - at).min(1 << 20);
+                    self.file.write_all_at(&zeros[..n as usize], at)?;
+                    at += n;
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! A data directory becomes a backup.
+//!
+//! The files are cut into blocks. Runs of them are dealt out, so that a single large file keeps
+//! all workers busy, and small files in handfuls. The data must stand still: a file that is not
+//! at its end what it was at the walk ends the backup, by name. Files are opened below the data
+//! directory through no symbolic link.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::{Error, Home, Result, check_room};
+use crate::os::files;
+use crate::os::sys::{free_bytes, next_data, open_below};
+use crate::os::workers::{self, Gauge, Watch, locked};
+use crate::repository::data_dir::{Found, walk};
+use crate::repository::directory::{RepoLock, Repository};
+use crate::repository::manifest::{BLOCK_SIZE, Hash};
+use crate::repository::packs::write::{PackWriter, Place};
+use crate::repository::parcels::{parcel_size, spread};
+use crate::repository::pending::{PartialBackup, StoredFile};
+
+pub use crate::repository::pending::Header;
+
+/// Small files are dealt out in lots of at most so many.
+const LOT: usize = 256;
+
+/// Bytes of a line of a manifest, about.
+const LINE: u64 = 80;
+
+/// What was stored.
+#[derive(Debug)]
+pub struct Stored {
+    /// The backup's name.
+    pub name: String,
+    /// Bytes of all its files.
+    pub size: u64,
+    /// Bytes that it added to the repository.
+    pub stored: u64,
+    /// Number of its files.
+    pub files: u64,
+}
+
+/// Stores the data directory `data` as a new backup.
+#[allow(clippy::too_many_arguments)]
+pub fn store(
+    repo: &Repository,
+    lock: &RepoLock,
+    data: &Path,
+    header: Header,
+    jobs: usize,
+    level: i32,
+    waker: Option<UnixStream>,
+    watch: Watch<'_>,
+) -> Result<Stored> {
+    header.check()?;
+    let gauge = Gauge::new(waker);
+    let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
+    // A large manifest takes seconds to read, a million files minutes to find.
+    let (partial, tree) = workers::alone(&gauge, watch, || {
+        Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?))
+    })?;
+    let size = tree.files.iter().map(|f| f.size).sum();
+    let source = Source { data, root, files: &tree.files, gauge: &gauge };
+    let parcels = workers::alone(&gauge, watch, || source.cut(jobs))?;
+    let total = parcels.iter().map(|parcel| source.bytes(parcel)).sum();
+    gauge.set_total(total);
+
+    // What is new is not known before it is read; what is said of it must fit in any case.
+    let free = free_bytes(repo.root()).unwrap_or(0);
+    let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
+    check_room(repo.root(), lines * LINE, Home::Repository)?;
+
+    let next = AtomicUsize::new(0);
+    let found = workers::work(&gauge, jobs, watch, || {
+        let writer = partial.packer().writer()?;
+        let mut worker = Worker { source: &source, writer, buffer: Vec::new(), found: Vec::new() };
+        while !gauge.stopped() {
+            let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            worker.run(parcel)?;
+        }
+        worker.writer.close()?;
+        Ok(worker.found)
+    })
+    .map_err(|e| with_need(e, repo, partial.packer().added(), free, &gauge))?;
+    // A block that is in no list counts as zeros, so be sure that none was forgotten.
+    assert_eq!(gauge.done(), total, "every byte was looked at");
+
+    let stored = Mutex::new(None);
+    let watched = workers::alone(&gauge, watch, || {
+        let backup = partial.finish(header, tree.dirs, join(&tree.files, found))?;
+        *locked(&stored) = Some(backup);
+        Ok(())
+    });
+    // A stop that comes while it gets its name comes too late for it.
+    let backup = match locked(&stored).take() {
+        Some(backup) => backup,
+        None => return watched.and(Err(Error::config("there is nothing to store"))),
+    };
+    Ok(Stored {
+        name: backup.name,
+        size,
+        stored: backup.manifest.stored,
+        files: backup.manifest.files.len() as u64,
+    })
+}
+
+/// A full disk with the numbers: what was `free` before this partial backup and will be again when
+/// it is swept, and what a whole one would have taken at this rate.
+fn with_need(error: Error, repo: &Repository, added: u64, free: u64, gauge: &Gauge) -> Error {
+    match error {
+        Error::DiskFull { path, needed: None, .. } if path.starts_with(repo.root()) => {
+            let share = gauge.total() as f64 / gauge.done().max(1) as f64;
+            let whole = (added as f64 * share) as u64;
+            let needed = (added > 0).then(|| whole.max(free + (1 << 20)));
+            let (path, place) = (repo.root().to_path_buf(), Home::Repository);
+            Error::DiskFull { path, free, needed, place }
+        }
+        other => other,
+    }
+}
+
+/// A stored block: file, number, content, place.
+type Item = (usize, u64, Hash, Place);
+
+/// Puts together what the workers stored.
+fn join(files: &[Found], found: Vec<Vec<Item>>) -> Vec<StoredFile> {
+    let mut all: Vec<Item> = found.into_iter().flatten().collect();
+    all.sort_unstable_by_key(|(file, number, ..)| (*file, *number));
+    let mut all = all.into_iter().peekable();
+    let mut out = Vec::with_capacity(files.len());
+    for (index, file) in files.iter().enumerate() {
+        let mut blocks = Vec::new();
+        while let Some((_, number, hash, place)) = all.next_if(|(file, ..)| *file == index) {
+            blocks.push((number, hash, place));
+        }
+        out.push(StoredFile { path: file.path.clone(), mode: file.mode, size: file.size, blocks });
+    }
+    out
+}
+
+struct Source<'a> {
+    data: &'a Path,
+    root: File,
+    files: &'a [Found],
+    gauge: &'a Gauge,
+}
+
+/// What a worker is given at a time.
+enum Parcel {
+    /// Small files, whole.
+    Lot(Range<usize>),
+    /// A run of blocks of a large file.
+    Run(usize, Range<u64>),
+}
+
+impl Source<'_> {
+    /// Cuts all files into parcels, passing over holes however long they are.
+    fn cut(&self, jobs: usize) -> Result<Vec<Parcel>> {
+        let space = self.files.iter().map(|f| f.space).sum();
+        let run = parcel_size(space, jobs, BLOCK_SIZE) / BLOCK_SIZE;
+        let mut parcels = Vec::new();
+        let mut next = 0;
+        while let Some(found) = self.files.get(next) {
+            if self.gauge.stopped() {
+                break;
+            }
+            if found.size <= BLOCK_SIZE {
+                let lot = self.lot(next);
+                next = lot.end;
+                parcels.push(Parcel::Lot(lot));
+                continue;
+            }
+            let blocks = found.size.div_ceil(BLOCK_SIZE);
+            let file = if found.sparse { Some(self.open(next)?) } else { None };
+            let mut at = 0;
+            while at < blocks {
+                if let Some(file) = &file {
+                    at = self.after_hole(next, file, at)?;
+                }
+                let end = (at + run).min(blocks);
+                if at < end {
+                    parcels.push(Parcel::Run(next, at..end));
+                }
+                at = end;
+            }
+            next += 1;
+        }
+        Ok(spread(parcels))
+    }
+
+    /// Small files from `first` on that make a handful.
+    fn lot(&self, first: usize) -> Range<usize> {
+        let mut bytes = 0;
+        let more = self.files[first..].iter().take(LOT).take_while(|found| {
+            bytes += found.size;
+            bytes <= BLOCK_SIZE
+        });
+        // The first one fits.
+        first..first + more.count()
+    }
+
+    /// The block `at`, or the first one after it that holds data.
+    fn after_hole(&self, index: usize, file: &File, at: u64) -> Result<u64> {
+        let size = self.files[index].size;
+        let data = next_data(file, at * BLOCK_SIZE).map_err(|e| self.fail(index, e))?;
+        Ok(match data {
+            Some(data) if data < size => (data / BLOCK_SIZE).max(at),
+            _ => size.div_ceil(BLOCK_SIZE),
+        })
+    }
+
+    /// Bytes of a parcel.
+    fn bytes(&self, parcel: &Parcel) -> u64 {
+        match parcel {
+            Parcel::Lot(files) => self.files[files.clone()].iter().map(|f| f.size).sum(),
+            Parcel::Run(file, blocks) => {
+                let end = (blocks.end * BLOCK_SIZE).min(self.files[*file].size);
+                end - blocks.start * BLOCK_SIZE
+            }
+        }
+    }
+
+    fn open(&self, index: usize) -> Result<File> {
+        let found = &self.files[index];
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+        let file = open_below(&self.root, &found.path, flags, 0);
+        let file = file.map_err(|e| self.fail(index, e))?;
+        self.check(index, &file)?;
+        Ok(file)
+    }
+
+    /// Fails if the file is not what it was.
+    fn check(&self, index: usize, file: &File) -> Result<()> {
+        let now = file.metadata().map_err(|e| self.fail(index, e))?;
+        if self.files[index].is_unchanged(&now) {
+            return Ok(());
+        }
+        Err(self.fail(index, io::Error::other("it changed while it was read")))
+    }
+
+    fn fail(&self, index: usize, e: io::Error) -> Error {
+        Error::io("read", &self.data.join(&self.files[index].path), e)
+    }
+}
+
+struct Worker<'a> {
+    source: &'a Source<'a>,
+    writer: PackWriter<'a>,
+    buffer: Vec<u8>,
+    found: Vec<Item>,
+}
+
+impl Worker<'_> {
+    fn run(&mut self, parcel: &Parcel) -> Result<()> {
+        let files = self.source.files;
+        match parcel {
+            Parcel::Run(index, blocks) => {
+                let file = self.source.open(*index)?;
+                let mut at = blocks.start;
+                while at < blocks.end && !self.source.gauge.stopped() {
+                    if files[*index].sparse {
+                        let data = self.source.after_hole(*index, &file, at)?.min(blocks.end);
+                        self.source.gauge.add(self.source.bytes(&Parcel::Run(*index, at..data)));
+                        at = data;
+                    }
+                    if at < blocks.end {
+                        self.block(*index, at, &file)?;
+                        at += 1;
+                    }
+                }
+                // Also when it was zeros to its end.
+                self.source.check(*index, &file)
+            }
+            Parcel::Lot(lot) => {
+                for index in lot.clone() {
+                    if self.source.gauge.stopped() {
+                        break;
+                    }
+                    let file = self.source.open(index)?;
+                    if files[index].size > 0 {
+                        self.block(index, 0, &file)?;
+                        self.source.check(index, &file)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn block(&mut self, index: usize, number: u64, file: &File) -> Result<()> {
+        let start = number * BLOCK_SIZE;
+        let length = (self.source.files[index].size - start).min(BLOCK_SIZE);
+        self.buffer.resize(length as usize, 0);
+        file.read_exact_at(&mut self.buffer, start).map_err(|e| self.source.fail(index, e))?;
+        if let Some((hash, place)) = self.writer.put(&self.buffer)? {
+            self.found.push((index, number, hash, place));
+        }
+        self.source.gauge.add(length);
+        Ok(())
+    }
+}

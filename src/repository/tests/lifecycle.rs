@@ -1,0 +1,189 @@
+//! A repository from its making to its pruning, with readers and locks in the way.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::support::{Space, header};
+use crate::error::Error;
+use crate::os::workers::Gauge;
+use crate::repository::directory::Repository;
+use crate::repository::prune::{Removal, prune};
+use crate::repository::retention::Policy;
+use crate::repository::store::store;
+
+const KEEP_ONE: Policy = Policy { keep_count: Some(1), keep_within: None };
+
+#[test]
+fn a_repository_is_made_private_and_a_half_made_one_is_completed() {
+    let s = Space::new();
+    let path = s.dir.join("deep/new");
+    // A missing parent may be a disk that is not mounted.
+    assert!(Repository::open_or_create(&path).is_err());
+    fs::create_dir(s.dir.join("deep")).unwrap();
+    Repository::open_or_create(&path).unwrap();
+    for dir in ["", "backups", "packs", "tmp"] {
+        let mode = path.join(dir).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{dir}");
+    }
+    assert_eq!(fs::read_to_string(path.join("format")).unwrap(), "rollforward repository 1\n");
+    fs::rename(path.join("format"), path.join("tmp/format")).unwrap();
+    fs::remove_dir(path.join("backups")).unwrap();
+    assert!(Repository::open(&path).is_err());
+    Repository::open_or_create(&path).unwrap();
+    Repository::open(&path).unwrap();
+}
+
+#[test]
+fn what_is_not_a_repository_is_refused_and_not_touched() {
+    let s = Space::new();
+    let path = s.dir.join("other");
+    let says = |result: Result<Repository, Error>| match result {
+        Err(Error::Configuration { text }) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(says(Repository::open(&path)).contains("there is no repository"));
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("photos"), "").unwrap();
+    assert!(says(Repository::open(&path)).contains("not a repository"));
+    assert!(says(Repository::open_or_create(&path)).contains("'photos'"));
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    fs::write(path.join("format"), "rollforward repository 2\n").unwrap();
+    assert!(says(Repository::open_or_create(&path)).contains("later format 2"));
+    fs::write(path.join("format"), [0xff, 0xfe]).unwrap();
+    assert!(says(Repository::open_or_create(&path)).contains("something else"));
+    fs::write(s.dir.join("plain"), "").unwrap();
+    assert!(says(Repository::open(&s.dir.join("plain"))).contains("not a directory"));
+    // A repository that lost its format file is not one to begin again.
+    s.file("a", 1, 10);
+    s.store();
+    fs::remove_file(s.repo.root().join("format")).unwrap();
+    assert!(says(Repository::open_or_create(s.repo.root())).contains("not empty"));
+}
+
+#[test]
+fn names_are_in_order_also_when_the_clock_was_set_back() {
+    let s = Space::new();
+    s.file("a", 1, 10);
+    let name = s.store().name;
+    let later = "21261122T153000Z-ffff";
+    fs::rename(s.repo.backups().join(name), s.repo.backups().join(later)).unwrap();
+    fs::write(s.repo.backups().join("notes.txt"), "not ours").unwrap();
+    let next = s.store().name;
+    assert!(next.starts_with("21261122T153001Z-"), "{next}");
+    assert_eq!(s.repo.names().unwrap(), [later, &next]);
+    assert!(matches!(s.repo.load("../../format"), Err(Error::NoBackup { .. })));
+    assert!(matches!(s.repo.hold("20260101T000000Z-0000"), Err(Error::NoBackup { .. })));
+}
+
+#[test]
+fn a_stop_in_the_middle_leaves_no_backup_and_nothing_behind() {
+    let s = Space::new();
+    s.file("big.ibd", 1, 200 << 20);
+    let lock = s.lock();
+    let stop = &mut |gauge: &crate::os::workers::Gauge| {
+        // Until a pack is finished, so that there is something to take away.
+        while s.packs().is_empty() && !gauge.finished() {
+            std::thread::yield_now();
+        }
+        Err(Error::Interrupted { signal: 15 })
+    };
+    let result = store(&s.repo, &lock, &s.data, header(), 2, 1, None, stop);
+    assert!(matches!(result, Err(Error::Interrupted { signal: 15 })));
+    assert!(s.repo.names().unwrap().is_empty() && s.tmp_is_empty() && s.packs().is_empty());
+}
+
+#[test]
+fn a_header_that_could_not_be_read_again_fails_before_the_work() {
+    let s = Space::new();
+    s.file("a", 1, 10);
+    let lock = s.lock();
+    let bad = crate::repository::store::Header { position: "two words".into(), ..header() };
+    let never = &mut |_: &_| panic!("no worker runs");
+    let error = store(&s.repo, &lock, &s.data, bad, 1, 1, None, never).unwrap_err();
+    assert!(error.to_string().contains("position"), "{error}");
+}
+
+#[test]
+fn old_packs_empty_out_once_less_than_half_of_them_is_used() {
+    let s = Space::new();
+    for n in 0..10 {
+        s.file(&format!("t{n}"), n + 1, 100_000);
+    }
+    s.try_store(1).unwrap();
+    let first = s.packs();
+    for n in 0..4 {
+        s.file(&format!("t{n}"), n + 100, 100_000);
+    }
+    // Six of ten are left: used again by this one and, since it was half or more, the next.
+    let second = s.try_store(1).unwrap();
+    assert!((400_000..450_000).contains(&second.stored), "{}", second.stored);
+    for n in 4..6 {
+        s.file(&format!("t{n}"), n + 100, 100_000);
+    }
+    s.try_store(1).unwrap();
+    // The newest one uses four of ten: they are stored anew, and the old pack can go.
+    let fourth = s.try_store(1).unwrap();
+    assert!((400_000..450_000).contains(&fourth.stored), "{}", fourth.stored);
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &Gauge::new(None)).unwrap();
+    assert_eq!((pruned.removed.len(), pruned.packs), (3, 1), "{pruned:?}");
+    assert!(!s.packs().contains(&first[0]));
+    s.check(&fourth.name);
+}
+
+#[test]
+fn prune_says_what_it_would_do_spares_readers_and_then_does_it() {
+    let s = Space::new();
+    let mut names = Vec::new();
+    for n in 0..3 {
+        s.file("a", n + 1, 100_000);
+        names.push(s.store().name);
+    }
+    let lock = s.lock();
+    let held = s.repo.hold(&names[0]).unwrap();
+    let dry = prune(&s.repo, &lock, KEEP_ONE, true, &Gauge::new(None)).unwrap();
+    assert_eq!((dry.removed.as_slice(), dry.in_use.as_slice()), (&names[1..2], &names[..1]));
+    assert_eq!((dry.packs, s.packs().len(), s.repo.names().unwrap().len()), (1, 3, 3));
+    let wet = prune(&s.repo, &lock, KEEP_ONE, false, &Gauge::new(None)).unwrap();
+    assert_eq!((wet.packs, wet.bytes, wet.in_use.len()), (dry.packs, dry.bytes, 1));
+    assert_eq!(s.repo.remove(&lock, &names[0]).unwrap(), Removal::InUse);
+    drop(held);
+    assert_eq!(s.repo.remove(&lock, &names[0]).unwrap(), Removal::Removed);
+    let sweep = s.repo.sweep_packs(&lock).unwrap();
+    assert_eq!((sweep.removed, s.packs().len()), (1, 1));
+    s.check(&names[2]);
+}
+
+#[test]
+fn one_manifest_that_cannot_be_read_stops_the_sweep_and_is_named() {
+    let s = Space::new();
+    s.file("a", 1, 1000);
+    let bad = s.store().name;
+    fs::write(s.repo.backups().join(&bad), "format 9\n").unwrap();
+    s.file("a", 2, 1000);
+    s.store();
+    s.store();
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &Gauge::new(None)).unwrap();
+    assert_eq!((pruned.unreadable, pruned.packs), (vec![bad.clone()], 0));
+    assert_eq!(s.packs().len(), 2);
+    assert!(s.repo.names().unwrap().contains(&bad));
+    assert_eq!(s.repo.sweep_packs(&s.lock()).unwrap().stopped_by, [bad]);
+}
+
+#[test]
+fn leftovers_in_tmp_are_swept_by_the_next_pass() {
+    let s = Space::new();
+    fs::write(s.repo.tmp().join("pack-0"), "half").unwrap();
+    fs::create_dir_all(s.repo.tmp().join("dir/deep")).unwrap();
+    s.file("a", 1, 1000);
+    s.check(&s.store().name);
+    assert!(s.tmp_is_empty());
+}
+
+#[test]
+fn a_second_lock_names_the_first() {
+    let s = Space::new();
+    let _lock = s.lock();
+    let again = Repository::open(s.repo.root()).unwrap();
+    let error = again.lock("prune").unwrap_err();
+    assert!(matches!(error, Error::Locked { holder, .. } if holder.contains("(test since")));
+}

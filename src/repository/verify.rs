@@ -1,0 +1,223 @@
+//! Do the backups hold what they say?
+//!
+//! Each pack is read once, however many backups use it: as a whole against its name, then each
+//! block that the backups want from it against the block's own sum. A damaged pack is named
+//! with the backups and files it spoils, and set aside, so that the next pass stores its
+//! content again. A false manifest spoils its backup and no pack.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::{Error, Result};
+use crate::os::workers::{self, Gauge, Watch};
+use crate::repository::directory::Repository;
+use crate::repository::manifest::{Block, Hash, Manifest, PackRef};
+use crate::repository::packs::{self, Fault, Fetcher, check_pack};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Every backup that was looked at, in the order of the names given.
+    pub backups: Vec<BackupReport>,
+    /// Number of packs that could be read.
+    pub packs_read: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What is damaged.
+    pub damaged: Vec<Damage>,
+}
+
+/// One backup.
+#[derive(Debug)]
+pub struct BackupReport {
+    /// Its name.
+    pub name: String,
+    /// Is all of it good?
+    pub ok: bool,
+    /// What is wrong first of all; empty if nothing is.
+    pub what: String,
+}
+
+/// A pack that is not what it should be, or is wanted for what it has not.
+#[derive(Debug)]
+pub struct Damage {
+    /// Its name.
+    pub pack: String,
+    /// What is wrong.
+    pub what: String,
+    /// The backups that use it.
+    pub backups: Vec<String>,
+    /// The files that cannot be had, of any of these backups.
+    pub files: Vec<PathBuf>,
+}
+
+/// A block as a manifest wants it: offset, length of the frame, size, content.
+type Wanted = (u64, u32, u32, Hash);
+
+struct Outcome {
+    pack: PackRef,
+    what: String,
+    /// Is it the pack's fault?
+    pack_is_bad: bool,
+    bad: BTreeSet<Wanted>,
+}
+
+/// Checks the backups `names`.
+pub fn verify(
+    repo: &Repository,
+    names: &[String],
+    jobs: usize,
+    waker: Option<UnixStream>,
+    watch: Watch<'_>,
+) -> Result<Report> {
+    let mut report = Report::default();
+    // A prune that runs meanwhile leaves these backups alone.
+    let mut guards = Vec::with_capacity(names.len());
+    let mut wanted: BTreeMap<PackRef, BTreeSet<Wanted>> = BTreeMap::new();
+    for name in names {
+        let what = match repo.hold(name) {
+            Ok(held) => {
+                let (manifest, guard) = held.into_parts();
+                guards.push(guard);
+                for pack in &manifest.packs {
+                    wanted.entry(*pack).or_default();
+                }
+                for (pack, block, _) in blocks(&manifest) {
+                    wanted.entry(pack).or_default().insert(block);
+                }
+                String::new()
+            }
+            Err(Error::BackupDamaged { what, .. }) => what,
+            Err(e) => return Err(e),
+        };
+        report.backups.push(BackupReport { name: name.clone(), ok: what.is_empty(), what });
+    }
+    let wanted: Vec<(PackRef, BTreeSet<Wanted>)> = wanted.into_iter().collect();
+    let gauge = Gauge::new(waker);
+    // A pack is read once whole, and then each block of it by itself.
+    let content = |blocks: &BTreeSet<Wanted>| blocks.iter().map(|b| u64::from(b.2)).sum::<u64>();
+    gauge.set_total(wanted.iter().map(|(pack, blocks)| pack.size + content(blocks)).sum());
+    let next = AtomicUsize::new(0);
+    let found = workers::work(&gauge, jobs, watch, || {
+        let mut fetcher = Fetcher::new(repo.root())?;
+        let mut found = Vec::new();
+        while !gauge.stopped() {
+            let Some((pack, blocks)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            found.extend(check(repo, &mut fetcher, pack, blocks, &gauge)?);
+        }
+        Ok(found)
+    })?;
+    let found: Vec<Outcome> = found.into_iter().flatten().collect();
+    let bad: BTreeSet<PackRef> = found.iter().filter(|o| o.pack_is_bad).map(|o| o.pack).collect();
+    let good = wanted.iter().map(|(pack, _)| pack).filter(|pack| !bad.contains(pack));
+    for pack in good {
+        report.packs_read += 1;
+        report.bytes += pack.size;
+    }
+    if !found.is_empty() {
+        workers::alone(&gauge, watch, || {
+            report_damage(repo, &mut report, found, &gauge);
+            Ok(())
+        })?;
+    }
+    report.damaged.sort_unstable_by(|a, b| a.pack.cmp(&b.pack));
+    Ok(report)
+}
+
+/// Every stored block with its pack and the index of its file.
+fn blocks(manifest: &Manifest) -> impl Iterator<Item = (PackRef, Wanted, usize)> + '_ {
+    let files = manifest.files.iter().enumerate();
+    let pieces =
+        files.flat_map(|(index, f)| f.pieces(manifest.block_size).map(move |p| (index, p)));
+    pieces.filter_map(|(index, piece)| match piece.block {
+        Block::Stored { hash, pack, offset, length } => {
+            let wanted = (offset, length, piece.length as u32, hash);
+            Some((manifest.packs[pack as usize], wanted, index))
+        }
+        Block::Zeros { .. } => None,
+    })
+}
+
+fn check(
+    repo: &Repository,
+    fetcher: &mut Fetcher<'_>,
+    pack: &PackRef,
+    blocks: &BTreeSet<Wanted>,
+    gauge: &Gauge,
+) -> Result<Option<Outcome>> {
+    let whole = match check_pack(repo.root(), pack, gauge) {
+        Ok(()) => None,
+        Err(Fault::Damaged(what)) => Some(what),
+        Err(Fault::Failed(e)) => return Err(e),
+    };
+    let mut bad = BTreeSet::new();
+    let mut first = None;
+    for block in blocks {
+        if gauge.stopped() {
+            break;
+        }
+        let (offset, length, size, hash) = block;
+        gauge.add(u64::from(*size));
+        match fetcher.fetch(pack, *offset, *length, *size as usize, hash) {
+            Ok(_) => {}
+            Err(Fault::Failed(e)) => return Err(e),
+            Err(Fault::Damaged(what)) => {
+                first.get_or_insert(what);
+                bad.insert(*block);
+            }
+        }
+    }
+    let pack_is_bad = whole.is_some();
+    let false_manifest = |what| format!("{what}, though the pack is whole: a false manifest");
+    let what = whole.or(first.map(false_manifest));
+    Ok(what.map(|what| Outcome { pack: *pack, what, pack_is_bad, bad }))
+}
+
+/// Finds out whom the damage concerns, and sets damaged packs aside. Each manifest is read once
+/// more, however much is damaged.
+fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, gauge: &Gauge) {
+    type Concerned = (Vec<String>, BTreeSet<PathBuf>);
+    let mut concerned: Vec<Concerned> = found.iter().map(|_| Concerned::default()).collect();
+    let index: HashMap<PackRef, usize> = found.iter().map(|o| o.pack).zip(0..).collect();
+    for backup in &mut report.backups {
+        if gauge.stopped() {
+            return;
+        }
+        // They were all read before; one that went away meanwhile needs no report.
+        let Ok(manifest) = repo.load(&backup.name) else { continue };
+        let mut hit = BTreeSet::new();
+        for pack in &manifest.packs {
+            hit.extend(index.get(pack).filter(|at| found[**at].pack_is_bad));
+        }
+        for (pack, block, file) in blocks(&manifest) {
+            let at = index.get(&pack).filter(|at| found[**at].bad.contains(&block));
+            if let Some(&at) = at {
+                hit.insert(at);
+                concerned[at].1.insert(manifest.files[file].path.clone());
+            }
+        }
+        for at in hit {
+            concerned[at].0.push(backup.name.clone());
+            if backup.ok {
+                backup.ok = false;
+                backup.what.clone_from(&found[at].what);
+            }
+        }
+    }
+    for (Outcome { pack, mut what, pack_is_bad, .. }, (backups, files)) in
+        found.into_iter().zip(concerned)
+    {
+        if pack_is_bad && packs::pack_path(repo.root(), &pack.hash).exists() {
+            what += match repo.set_aside(&pack.hash) {
+                true => "; it was set aside",
+                false => "; it could not be set aside",
+            };
+        }
+        let pack = crate::repository::manifest::hex(&pack.hash);
+        report.damaged.push(Damage { pack, what, backups, files: files.into_iter().collect() });
+    }
+}

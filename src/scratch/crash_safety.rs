@@ -1,0 +1,44 @@
+//! Does data survive a killed mysqld?
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::mysql::position::Flavor;
+
+/// File name endings of InnoDB tables and of definitions in a database's directory.
+const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"];
+/// Databases of the server's own, whose tables survive a crash or are made anew.
+const SYSTEM: &[&str] =
+    &["mysql", "sys", "performance_schema", "#innodb_redo", "#innodb_temp", "#rocksdb"];
+
+/// Does all data, and the position with it?
+///
+/// # Errors
+/// Names the first file that does not.
+pub(super) fn check(data: &Path, flavor: Flavor) -> Result<(), String> {
+    if flavor == Flavor::MariaDb && !data.join("mysql/gtid_slave_pos.ibd").exists() {
+        return Err("mysql.gtid_slave_pos is not an InnoDB table".into());
+    }
+    for database in fs::read_dir(data).map_err(unsure)? {
+        let database = database.map_err(unsure)?;
+        let name = database.file_name();
+        let is_system = SYSTEM.iter().any(|s| name == *s);
+        if is_system || !database.file_type().map_err(unsure)?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(database.path()).map_err(unsure)? {
+            let path = file.map_err(unsure)?.path();
+            let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+            if !SAFE_ENDINGS.contains(&ending) {
+                let shown = path.strip_prefix(data).unwrap_or(&path).display();
+                return Err(format!("{shown} is not an InnoDB table and its mysqld was killed"));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unsure(e: io::Error) -> String {
+    format!("it cannot be looked through: {e}")
+}

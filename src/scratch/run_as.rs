@@ -1,0 +1,35 @@
+//! Whose the scratch directory is.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::os::sys;
+
+/// Who the private mysqld runs as: `None` for ourselves.
+pub(super) fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32)>> {
+    let meta = fs::metadata(root).map_err(|e| Error::io("open", root, e))?;
+    let private = || fs::set_permissions(root, fs::Permissions::from_mode(0o700));
+    if !sys::is_root() {
+        if meta.mode() & 0o077 != 0 {
+            private().map_err(|e| Error::io("make private", root, e))?;
+        }
+        return match name {
+            Some(_) => Err(Error::config("--mysqld-user works as root only")),
+            None => Ok(None),
+        };
+    }
+    private().map_err(|e| Error::io("make private", root, e))?;
+    let (uid, gid) = match name {
+        Some(name) => sys::user_by_name(name)
+            .ok_or_else(|| Error::config(format!("no user '{name}' for --mysqld-user")))?,
+        None => (meta.uid(), meta.gid()),
+    };
+    if uid == 0 {
+        log::warn!("the private mysqld runs as root: better name a user with --mysqld-user");
+        return Ok(None);
+    }
+    chown(root, Some(uid), Some(gid)).map_err(|e| Error::io("chown", root, e))?;
+    Ok(Some((uid, gid)))
+}

@@ -1,0 +1,213 @@
+//! Was a definition changed so shortly before mysqld was killed that the position may not know?
+//!
+//! Rows and position are in one log and go back together. Tables, views and triggers have files
+//! of their own, accounts and routines are in Aria tables: these stay, and the statement that
+//! made them is applied again. Most such statements fail then, and the error brings a fresh
+//! restore. But a key without a name is added twice, and two names that were swapped are swapped
+//! back, without a word. So: did anything of the kind change just before, and if so, is such a
+//! statement among those that the killed mysqld had received and its data knows nothing of?
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::mysql::position::{Flavor, Position};
+
+/// From the change of a file to the position's place in the log, and of that on to the disk;
+/// mysqld writes its log once a second.
+const MARGIN: Duration = Duration::from_secs(10);
+/// What a relay log begins with.
+const MAGIC: &[u8; 4] = b"\xfebin";
+/// The common header of its events.
+const HEADER: usize = 19;
+/// The event that begins a transaction, and three of its flags.
+const GTID: u8 = 162;
+const STANDALONE: u8 = 1;
+const TRANSACTIONAL: u8 = 4;
+const DDL: u8 = 32;
+
+/// What there is to be doubted until the position is known.
+pub struct Doubt {
+    what: PathBuf,
+    /// The first transaction that is still in the relay logs, unless that is the very first one.
+    first: Option<Position>,
+    /// Those that are more than rows.
+    statements: Vec<Position>,
+}
+
+impl Doubt {
+    /// Looks at data whose mysqld was killed, with its relay logs, which replicated since
+    /// `since`: what changed before was no doing of the primary's.
+    pub(super) fn look(data: &Path, since: SystemTime) -> io::Result<Option<Doubt>> {
+        let Some(what) = changed_lately(data, since)? else { return Ok(None) };
+        let mut logs = Vec::new();
+        for entry in fs::read_dir(data)? {
+            let path = entry?.path();
+            let number = path.extension().and_then(|e| e.to_str()).and_then(|e| e.parse().ok());
+            if path.file_stem().is_some_and(|s| s == "relay")
+                && let Some(number) = number
+            {
+                logs.push((number, path));
+            }
+        }
+        logs.sort();
+        let mut doubt = Doubt { what, first: None, statements: Vec::new() };
+        // The first one holds nothing but its own beginning.
+        let purged = logs.first().is_none_or(|(number, _): &(u32, _)| *number > 2);
+        for (_, path) in logs {
+            doubt.read(BufReader::new(File::open(path)?), purged)?;
+        }
+        // Not a single one: then nothing says that there was none.
+        if purged && doubt.first.is_none() {
+            doubt.first = Position::parse(Flavor::MariaDb, "").ok();
+        }
+        Ok(Some(doubt))
+    }
+
+    fn read(&mut self, mut log: impl Read, purged: bool) -> io::Result<()> {
+        let mut magic = [0; MAGIC.len()];
+        if !fill(&mut log, &mut magic)? || magic != *MAGIC {
+            return Ok(());
+        }
+        let mut header = [0; HEADER];
+        // The last event may be half there.
+        while fill(&mut log, &mut header)? {
+            let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
+            let (server, length) = (number(5), number(9) as usize);
+            let mut left = length.saturating_sub(HEADER) as u64;
+            let mut body = [0; 13];
+            if header[4] == GTID && left >= body.len() as u64 {
+                if !fill(&mut log, &mut body)? {
+                    break;
+                }
+                left -= body.len() as u64;
+                let sequence = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| body[i]));
+                let domain = u32::from_le_bytes([8, 9, 10, 11].map(|i| body[i]));
+                let text = format!("{domain}-{server}-{sequence}");
+                let at = Position::parse(Flavor::MariaDb, &text).map_err(io::Error::other)?;
+                if purged && self.first.is_none() {
+                    self.first = Some(at.clone());
+                }
+                if body[12] & (STANDALONE | DDL) != 0 || body[12] & TRANSACTIONAL == 0 {
+                    self.statements.push(at);
+                }
+            }
+            io::copy(&mut (&mut log).take(left), &mut io::sink())?;
+        }
+        Ok(())
+    }
+
+    /// Why data that is at `at` cannot be trusted; `None` if it can.
+    pub fn about(&self, at: &Position) -> Option<String> {
+        let missing = |p: &Position| p.is_empty() || !at.contains(p);
+        let gap = self.first.as_ref().is_some_and(missing);
+        let doubtful = gap || self.statements.iter().any(missing);
+        doubtful.then(|| {
+            format!(
+                "definitions in {} were changed just before its mysqld was killed, and may not be \
+                 those of {at}",
+                self.what.display()
+            )
+        })
+    }
+}
+
+fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match from.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The first thing that changed when the log may not have known of it.
+fn changed_lately(data: &Path, since: SystemTime) -> io::Result<Option<PathBuf>> {
+    let logged = fs::metadata(data.join("ib_logfile0"))?.modified()?;
+    let from = since.max(logged.checked_sub(MARGIN).unwrap_or(since));
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // A definition that is new, gone, renamed or replaced changes its directory.
+        let tells =
+            if meta.is_dir() { !name.starts_with('#') } else { name.starts_with("aria_log.") };
+        if tells && meta.modified()? >= from {
+            return Ok(Some(PathBuf::from(name.as_ref())));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(text: &str) -> Position {
+        Position::parse(Flavor::MariaDb, text).unwrap()
+    }
+
+    #[test]
+    fn only_what_changed_since_the_last_of_the_log_is_in_doubt() {
+        let data = std::env::temp_dir().join(format!("rf-unit-doubt-{}", std::process::id()));
+        fs::create_dir_all(data.join("shop")).unwrap();
+        fs::create_dir_all(data.join("#innodb_redo")).unwrap();
+        let now = SystemTime::now();
+        let touch = |name: &str, ago: u64| {
+            let path = data.join(name);
+            let file = if path.is_dir() { File::open(&path) } else { File::create(&path) };
+            file.unwrap().set_modified(now - Duration::from_secs(ago)).unwrap();
+        };
+        let look = |since: u64| changed_lately(&data, now - Duration::from_secs(since)).unwrap();
+        touch("ib_logfile0", 100);
+        touch("aria_log.00000001", 500);
+        touch("shop", 300);
+        touch("#innodb_redo", 0);
+        assert_eq!(look(600), None);
+        touch("shop", 105);
+        assert_eq!(look(600), Some(PathBuf::from("shop")));
+        assert_eq!(look(104), None, "that was the restore");
+        touch("shop", 300);
+        touch("aria_log.00000001", 90);
+        assert_eq!(look(600), Some(PathBuf::from("aria_log.00000001")));
+        // No relay log tells what was received.
+        let doubt = Doubt::look(&data, now - Duration::from_secs(600)).unwrap().unwrap();
+        assert!(doubt.about(&position("0-1-5")).unwrap().contains("aria_log.00000001"));
+        fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[test]
+    fn a_statement_beyond_the_position_is_found_in_a_relay_log() {
+        let event = |kind: u8, body: &[u8]| {
+            let mut event = vec![0; HEADER];
+            event[4] = kind;
+            event[5] = 9;
+            event[9] = (HEADER + body.len()) as u8;
+            [event, body.to_vec()].concat()
+        };
+        let gtid = |sequence: u8, flags: u8| {
+            event(GTID, &[sequence, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, flags, 0, 0, 0, 0, 0, 0])
+        };
+        let mut log = MAGIC.to_vec();
+        log.extend(event(15, &[7; 30]));
+        for (sequence, flags) in [(5, TRANSACTIONAL), (6, STANDALONE | DDL), (7, TRANSACTIONAL)] {
+            log.extend(gtid(sequence, flags));
+            log.extend(event(2, &[GTID; 40]));
+        }
+        // Cut off in the middle of an event.
+        log.extend(&gtid(8, DDL)[..25]);
+        let read = |purged| {
+            let mut doubt = Doubt { what: "shop".into(), first: None, statements: Vec::new() };
+            doubt.read(log.as_slice(), purged).unwrap();
+            doubt
+        };
+        assert_eq!(read(false).statements, [position("3-9-6")]);
+        assert!(read(false).about(&position("3-9-5")).unwrap().contains("3-9-5"));
+        assert!(read(false).about(&position("0-1-100")).is_some());
+        assert_eq!(read(false).about(&position("3-9-6")), None);
+        // What came before is not there any more, and may not be in the data.
+        assert!(read(true).about(&position("3-9-4")).is_some());
+        assert_eq!(read(true).about(&position("3-9-7")), None);
+    }
+}

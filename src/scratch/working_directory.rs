@@ -1,0 +1,392 @@
+//! The scratch directory: ours and nobody else's, locked, and with a note of what its data is.
+//!
+//! `state` says which backup the data came from, in which boot, and which mysqld runs on it. It
+//! is written before the data changes its nature, so that data of unknown nature is never used:
+//! a half restored directory says so, and so does one whose mysqld was not shut down.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Result, system_text};
+use crate::mysql::position::Flavor;
+use crate::os::files;
+use crate::os::lock::{LockFile, lock_file};
+use crate::os::process::{DYING, is_gone};
+use crate::os::sys;
+use crate::os::workers::{self, Gauge};
+use crate::report::checkpoint::{self, Facts};
+use crate::server::mysqld::{Mysqld, forget_login};
+use crate::supervisor::main_loop::{Look, Supervisor, Wait};
+
+use crate::scratch::crash_safety;
+use crate::scratch::foreign;
+use crate::scratch::run_as::run_as;
+use crate::scratch::unlogged_ddl::Doubt;
+use crate::supervisor::watched::Nobody;
+
+/// Data on its way out.
+const OLD_DATA: &str = "data.old";
+
+/// What the data in the scratch directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Being restored or dumped into: of no use but for its equal blocks.
+    Partial,
+    /// Restored, and perhaps caught up a way: can be gone on with.
+    Ready,
+    /// Left over from a pass that ended well.
+    Kept,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Partial => "partial",
+            Stage::Ready => "ready",
+            Stage::Kept => "kept",
+        }
+    }
+}
+
+/// The scratch directory, locked.
+pub struct Scratch {
+    root: PathBuf,
+    user: Option<(u32, u32)>,
+    state: Facts,
+    _lock: LockFile,
+}
+
+impl Scratch {
+    /// Opens or makes the scratch directory at `root` and locks it. `others` are files of ours
+    /// that the user may have put there; `user` is `--mysqld-user`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when somebody else's files are in it, [`Error::Locked`].
+    pub fn open(
+        root: &Path,
+        others: &[PathBuf],
+        user: Option<&str>,
+        command: &str,
+    ) -> Result<Scratch> {
+        foreign::check(root, others)?;
+        if !root.exists() {
+            let made = fs::DirBuilder::new().mode(0o700).create(root);
+            made.map_err(|e| foreign::cannot_be(root, &system_text(&e)))?;
+        }
+        let root = root.canonicalize().map_err(|e| Error::io("open", root, e))?;
+        let lock = lock_file(&root.join("lock"), command)?;
+        let state = match checkpoint::read(&root.join("state")) {
+            Ok(state) => state.unwrap_or_default(),
+            Err(why) => {
+                log::warn!("the scratch data is not used: its state file is unreadable: {why}");
+                Facts::new()
+            }
+        };
+        let user = run_as(&root, user)?;
+        let scratch = Scratch { root, user, state, _lock: lock };
+        scratch.make_tmp()?;
+        Ok(scratch)
+    }
+
+    /// Its absolute path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the data is.
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// Who the private mysqld runs as, when that is not us.
+    pub fn user(&self) -> Option<(u32, u32)> {
+        self.user
+    }
+
+    /// Notes what the data is from here on, and which backup it came from.
+    ///
+    /// # Errors
+    /// When the state file cannot be written: then nothing may be done with the data.
+    pub fn set_stage(&mut self, stage: Stage, base: Option<&str>) -> Result<()> {
+        self.state.insert("stage".into(), stage.name().into());
+        self.state.insert("boot".into(), boot_id());
+        self.state.remove("doubtful");
+        self.state.remove("upgraded");
+        match base {
+            Some(base) => self.state.insert("base".into(), base.into()),
+            None => self.state.remove("base"),
+        };
+        self.save()
+    }
+
+    /// Notes that the data was upgraded to `version`, which its base does not have.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_upgraded(&mut self, version: &str) -> Result<()> {
+        self.state.insert("upgraded".into(), version.into());
+        self.save()
+    }
+
+    /// The version that the data was upgraded to, if it was.
+    pub fn upgraded(&self) -> Option<&str> {
+        self.state.get("upgraded").map(String::as_str)
+    }
+
+    /// Notes that `mysqld` runs on the data, and whether the data is in doubt until its position
+    /// is known.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_running(&mut self, mysqld: &Mysqld, doubtful: bool) -> Result<()> {
+        self.state.remove("replicating");
+        if doubtful {
+            self.state.insert("doubtful".into(), "yes".into());
+        }
+        self.state.insert("mysqld_pid".into(), mysqld.pid().to_string());
+        self.state.insert("mysqld_start".into(), mysqld.start_time().to_string());
+        self.save()
+    }
+
+    /// Notes that replication begins, on data that is in doubt no more: what changes from now on
+    /// is the primary's doing.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_replicating(&mut self) -> Result<()> {
+        if self.state.contains_key("replicating") {
+            return Ok(());
+        }
+        self.state.remove("doubtful");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.state.insert("replicating".into(), now.as_millis().to_string());
+        self.save()
+    }
+
+    /// What is to be doubted about data whose mysqld was killed; asked before its relay logs go.
+    ///
+    /// # Errors
+    /// Says why nothing can be known.
+    pub fn doubt(&self, flavor: Flavor) -> Result<Option<Doubt>, String> {
+        let since = self.state.get("replicating").and_then(|s| s.parse().ok());
+        match since {
+            // What MySQL defines is in its log, too.
+            Some(since) if flavor == Flavor::MariaDb => {
+                let since = UNIX_EPOCH + Duration::from_millis(since);
+                Doubt::look(&self.data(), since).map_err(crash_safety::unsure)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Notes that mysqld was shut down cleanly.
+    ///
+    /// # Errors
+    /// As [`Scratch::set_stage`].
+    pub fn set_clean(&mut self) -> Result<()> {
+        self.state.remove("replicating");
+        self.state.remove("mysqld_pid");
+        self.state.remove("mysqld_start");
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
+        let path = self.root.join("state");
+        let mut text = String::from("format=1\n");
+        for (key, value) in &self.state {
+            text += &format!("{key}={value}\n");
+        }
+        files::replace(&path, &text, 0o600, true).map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Is there any data?
+    pub fn has_data(&self) -> bool {
+        self.data().exists()
+    }
+
+    /// Is the data left over from a pass that ended well, so that nobody expects more of it than
+    /// a faster restore?
+    pub fn is_kept(&self) -> bool {
+        self.state.get("stage").map(String::as_str) == Some(Stage::Kept.name())
+    }
+
+    /// Was the mysqld on the data not shut down?
+    fn is_unclean(&self) -> bool {
+        self.state.contains_key("mysqld_pid")
+    }
+
+    /// May the data that came from `base` be gone on with?
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check_resumable(&self, base: Option<&str>, flavor: Flavor) -> Result<(), String> {
+        if !self.has_data() {
+            return Err("there is none".into());
+        }
+        if self.state.get("stage").map(String::as_str) != Some(Stage::Ready.name()) {
+            return Err("it is not complete or was left by a finished pass".into());
+        }
+        if self.state.get("base").map(String::as_str) != base {
+            return Err("it came from another backup".into());
+        }
+        if self.state.contains_key("doubtful") {
+            return Err("its mysqld was killed before it was known to be right".into());
+        }
+        if self.state.get("boot") != Some(&boot_id()) {
+            return Err("the machine was restarted since".into());
+        }
+        if self.is_unclean() { self.check_crash_safe(flavor) } else { Ok(()) }
+    }
+
+    /// Does all data, and the position with it, survive a killed mysqld?
+    ///
+    /// # Errors
+    /// Names the first file that does not.
+    pub fn check_crash_safe(&self, flavor: Flavor) -> Result<(), String> {
+        crash_safety::check(&self.data(), flavor)
+    }
+
+    /// Removes the data. It goes out of the way first, which needs no space on a full disk: then
+    /// nobody takes half of it for the whole, whatever the state file says.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn discard(&mut self, supervisor: &mut Supervisor) -> Result<()> {
+        let (data, old) = (self.data(), self.root.join(OLD_DATA));
+        if self.has_data() || old.exists() {
+            let gauge = Gauge::new(supervisor.waker());
+            let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("remove", gauge);
+            let has_data = self.has_data();
+            // A large one takes minutes.
+            workers::alone(&gauge, &mut watch, || {
+                remove_all(&old)?;
+                if has_data {
+                    fs::rename(&data, &old).map_err(|e| Error::io("move away", &data, e))?;
+                }
+                remove_all(&old)
+            })?;
+        }
+        // Also when somebody else removed it: what comes next must not be taken for what was.
+        self.set_stage(Stage::Partial, None)?;
+        // Who does not end has files that are no longer there, and is still to be known.
+        if self.check_gone().is_ok() { self.set_clean() } else { Ok(()) }
+    }
+
+    /// Has the last mysqld on the data ended? One that not even a kill ends keeps a second one
+    /// from being started.
+    ///
+    /// # Errors
+    /// [`Error::MysqldHung`], naming its process.
+    pub fn check_gone(&self) -> Result<()> {
+        match self.last_mysqld() {
+            Some((pid, start)) if !is_gone(pid, start) => Err(undying(pid)),
+            _ => Ok(()),
+        }
+    }
+
+    fn last_mysqld(&self) -> Option<(u32, u64)> {
+        let number = |key: &str| self.state.get(key).and_then(|v| v.parse::<u64>().ok());
+        Some((number("mysqld_pid")? as u32, number("mysqld_start")?))
+    }
+
+    /// Makes an empty data directory of the right owner.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_data(&self) -> Result<()> {
+        self.make_dir("data")
+    }
+
+    fn make_tmp(&self) -> Result<()> {
+        let tmp = self.root.join("tmp");
+        match fs::remove_dir_all(&tmp) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("empty", &tmp, e));
+            }
+            _ => {}
+        }
+        self.make_dir("tmp")
+    }
+
+    fn make_dir(&self, name: &str) -> Result<()> {
+        let path = self.root.join(name);
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("make", &path, e));
+            }
+            _ => {}
+        }
+        // By its descriptor: the private mysqld's user could put a link in its place.
+        let dir = files::open_dir(&path).map_err(|e| Error::io("open", &path, e))?;
+        match self.user {
+            Some((uid, gid)) => {
+                fchown(&dir, Some(uid), Some(gid)).map_err(|e| Error::io("chown", &path, e))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a mysqld that an earlier pass left behind, and removes its socket and the like.
+    ///
+    /// # Errors
+    /// When it will not go, or a stop.
+    pub fn sweep(&mut self, supervisor: &mut Supervisor) -> Result<()> {
+        if let Some((pid, start)) = self.last_mysqld() {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let ours = String::from_utf8_lossy(&command)
+                .contains(&format!("--datadir={}", self.data().display()));
+            if ours && !is_gone(pid, start) {
+                log::warn!("ending the mysqld (pid {pid}) that an earlier pass left behind");
+                let _ = sys::kill(pid as i32, libc::SIGKILL);
+                let wait = Wait { every: Duration::from_millis(20), patience: Some(DYING) };
+                let gone = supervisor.wait_for(&mut Nobody, wait, |_, _| {
+                    Ok(if is_gone(pid, start) { Look::Done(()) } else { Look::Still })
+                })?;
+                if gone.is_none() {
+                    return Err(undying(pid));
+                }
+            }
+        }
+        remove_all(&self.root.join(OLD_DATA))?;
+        self.tidy();
+        let log = self.root.join("mysqld.log");
+        if log.exists() {
+            fs::remove_file(&log).map_err(|e| Error::io("remove", &log, e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes sockets and other temporary things, and the login that a killed pass left.
+    pub fn tidy(&self) {
+        let files =
+            ["mysqld.sock", "mysqld.sock.lock", "mysqld.pid", "state.new", "dump.err", "load.err"];
+        for name in files {
+            let _ = fs::remove_file(self.root.join(name));
+        }
+        let _ = self.make_tmp();
+        if self.check_gone().is_ok()
+            && let Err(e) = forget_login(&self.data())
+        {
+            log::warn!("the login in {} is not removed: {e}", self.data().display());
+        }
+    }
+}
+
+fn undying(pid: u32) -> Error {
+    let what = format!("end of its process {pid}, which was killed and waits in the kernel,");
+    Error::MysqldHung { what, after: Some(DYING) }
+}
+
+fn remove_all(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, e)),
+        _ => Ok(()),
+    }
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+}

@@ -1,0 +1,9 @@
+//! First backups: by dump, by clone, by adoption of a data directory.
+
+pub mod adopt;
+pub mod clone;
+pub mod course;
+pub mod dump;
+pub mod dump_progress;
+pub mod pace;
+pub mod tables;

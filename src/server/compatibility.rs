@@ -1,0 +1,281 @@
+//! Which server program may run on which data and follow which primary.
+//!
+//! Data of another flavor does not start at all, newer data not on an older server, and a newer
+//! server changes older data for good. So all three must be of one flavor and one series; that is
+//! found out before a byte is written. Whoever allows the upgrade of the data may follow a primary
+//! of an older series from there on, as any replica may.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::mysql::position::Flavor;
+use crate::os::process::{Child, Exit};
+use crate::server::initialize::Tool;
+use crate::supervisor::main_loop::{Look, Supervisor, Wait};
+
+/// A program that does not say its version for so long is let go: its start will tell.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The settings that must be the same for as long as data lives.
+const FOR_LIFE: [&str; 2] = ["lower_case_table_names", "innodb_page_size"];
+
+/// What a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    flavor: Flavor,
+    numbers: Vec<u32>,
+    text: String,
+}
+
+impl Version {
+    /// From the text of `SELECT VERSION()`, as `10.11.19-MariaDB` or `8.4.3`.
+    pub fn parse(text: &str) -> Option<Version> {
+        let first = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+        let numbers: Vec<u32> = first.split('.').map_while(|n| n.parse().ok()).collect();
+        let flavor = Flavor::from_version(text);
+        (numbers.len() >= 2).then(|| Version { flavor, numbers, text: text.into() })
+    }
+
+    /// From what a server program says of itself, as `mysqld  Ver 8.4.3 for Linux on x86_64`.
+    fn of_program(text: &str) -> Option<Version> {
+        Version::parse(text.split_once("Ver ")?.1.split_whitespace().next()?)
+    }
+
+    /// Does it refuse event definitions when it was started without its grant tables? MariaDB
+    /// 10.11 does not, 11.8 does; of those between, all do without harm what 11.8 needs.
+    pub fn needs_grant_tables(&self) -> bool {
+        self.flavor == Flavor::MariaDb && self.numbers[0] >= 11
+    }
+
+    /// As the server says it: what [`Version::parse`] takes.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Is it of a later series of the same flavor?
+    pub fn is_newer_than(&self, other: &Version) -> bool {
+        self.flavor == other.flavor && self.series() > other.series()
+    }
+
+    /// Is it of the same series?
+    pub fn is_of_series(&self, other: &Version) -> bool {
+        self.flavor == other.flavor && self.series() == other.series()
+    }
+
+    fn series(&self) -> &[u32] {
+        &self.numbers[..2]
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flavor {
+            Flavor::MariaDb => f.write_str(&self.text),
+            Flavor::MySql => write!(f, "MySQL {}", self.text),
+        }
+    }
+}
+
+/// What is asked whether a private server goes with it, as messages name it.
+pub enum With<'a> {
+    /// A backup, which may be upgraded if that is allowed.
+    Backup(&'a str, bool),
+    /// A primary; is there data of the private server's series to follow it with?
+    Primary(&'a str, bool),
+}
+
+impl fmt::Display for With<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            With::Backup(name, _) => write!(f, "backup {name}"),
+            With::Primary(address, _) => write!(f, "primary {address}"),
+        }
+    }
+}
+
+/// Asks the server program for its version; `None` when it does not say.
+///
+/// # Errors
+/// A stop.
+pub fn ask(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version>> {
+    let mut command = Command::new(program);
+    command.args(["--no-defaults", "--version"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // What cannot be executed shows, and is reported, when it is started in earnest.
+    let Ok(child) = Child::spawn(&mut command) else { return Ok(None) };
+    let mut tool = Tool(child);
+    let wait = Wait { every: Duration::from_millis(10), patience: Some(PATIENCE) };
+    let exit = supervisor
+        .wait_for(&mut tool, wait, |tool, _| Ok(tool.0.try_wait().map_or(Look::Still, Look::Done)));
+    let mut said = String::new();
+    // A few words, which the pipe holds; a child of it that lives on would keep that open.
+    if exit? == Some(Exit::Status(0))
+        && let Some(stdout) = tool.0.pipes().stdout.take()
+    {
+        let mut bytes = [0; 1024];
+        let length = stdout.take(1024).read(&mut bytes).unwrap_or(0);
+        said = String::from_utf8_lossy(&bytes[..length]).into_owned();
+    }
+    let version = Version::of_program(&said);
+    if version.is_none() {
+        log::debug!("{} does not say its version", program.display());
+    }
+    Ok(version)
+}
+
+/// May the server `program`, of version `its`, run on what `what` describes, of version `theirs`?
+///
+/// # Errors
+/// [`Error::Configuration`] naming both, and what would help.
+pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Result<()> {
+    let (a, b) = (its, theirs);
+    let program = program.display();
+    if its.flavor != theirs.flavor {
+        return Err(Error::config(format!(
+            "{what} is {b}, and the private server {program} is {a}: name one of its kind with \
+             --mysqld"
+        )));
+    }
+    let newer = its.is_newer_than(theirs);
+    let (With::Backup(_, allowed) | With::Primary(_, allowed)) = *what;
+    if its.series() == theirs.series() || (newer && allowed) {
+        return Ok(());
+    }
+    let instead = match what {
+        With::Backup(..) if newer => {
+            ", or let this pass upgrade the data for good with --allow-upgrade"
+        }
+        _ => "",
+    };
+    let why = if its.series() < theirs.series() { "an older" } else { "a newer" };
+    let series = theirs.series().iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+    Err(Error::config(format!(
+        "{what} is {b}, and the private server {program} is {a}, of {why} series: name one of \
+         {series} with --mysqld{instead}"
+    )))
+}
+
+/// May the server `program`, of version `its`, run on the data of `flavor` in `data`?
+///
+/// # Errors
+/// [`Error::Configuration`], as [`check`].
+pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) -> Result<()> {
+    if its.flavor == flavor {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "{} holds data of {}, and the private server {} is {}: name one of its kind with --mysqld",
+        data.display(),
+        flavor.name(),
+        program.display(),
+        its
+    )))
+}
+
+/// Are those settings of a backup and of its primary alike that data keeps for life?
+///
+/// # Errors
+/// [`Error::Configuration`] naming the first that is not.
+pub fn check_settings(
+    backup: &str,
+    its: &[(String, String)],
+    primary: &str,
+    theirs: &[(String, String)],
+) -> Result<()> {
+    let value = |of: &[(String, String)], name: &str| {
+        of.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+    };
+    for name in FOR_LIFE {
+        if let (Some(a), Some(b)) = (value(its, name), value(theirs, name))
+            && a != b
+        {
+            return Err(Error::config(format!(
+                "backup {backup} has {name}={a}, and primary {primary} has {b}: data keeps it for \
+                 life; begin a new chain with rollforward seed"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_and_servers_say_their_version() {
+        for (text, series, flavor) in [
+            (
+                "mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian)",
+                [10, 11],
+                Flavor::MariaDb,
+            ),
+            ("/x y/Ver/mysqld  Ver 9.7.4-2 for Linux on x86_64", [9, 7], Flavor::MySql),
+        ] {
+            let version = Version::of_program(text).unwrap();
+            assert_eq!((version.series(), version.flavor), (series.as_slice(), flavor), "{text}");
+        }
+        assert_eq!(Version::parse("8.4.3").unwrap().numbers, [8, 4, 3]);
+        for text in ["", "mysqld", "Ver", "mysqld Ver x", "mysqld Ver 9"] {
+            assert_eq!(Version::of_program(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_flavor_and_one_series() {
+        let version = |text: &str| Version::parse(text).unwrap();
+        let try_it = |program: &str, data: &str| {
+            let what = With::Backup("b", false);
+            let checked = check(Path::new("/m"), &version(program), &what, &version(data));
+            checked.map_err(|e| e.to_string()).err().unwrap_or_default()
+        };
+        assert_eq!(try_it("10.11.4-MariaDB", "10.11.19-MariaDB-log"), "");
+        assert_eq!(try_it("8.4.1", "8.4.3"), "");
+        for (program, data, says) in [
+            ("8.4.3", "10.11.19-MariaDB", "one of its kind"),
+            ("10.11.19-MariaDB", "8.4.3", "backup b is MySQL 8.4.3, and the private server /m is"),
+            ("10.11.19-MariaDB", "11.8.1-MariaDB", "of an older series: name one of 11.8"),
+            ("11.8.1-MariaDB", "10.11.19-MariaDB", "of a newer series: name one of 10.11"),
+            ("9.7.4", "8.0.40", "with --mysqld, or let this pass upgrade the data for good with"),
+        ] {
+            let said = try_it(program, data);
+            assert!(said.contains(says), "{program} {data}: {said}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_newer_and_allowed_may_differ() {
+        let version = |text: &str| Version::parse(text).unwrap();
+        for (program, data, is_newer) in [
+            ("9.7.4", "8.4.3", true),
+            ("10.0.1", "9.7.4", true),
+            ("8.4.3", "9.7.4", false),
+            ("8.0.40", "8.4.1", false),
+            ("11.8.6-MariaDB", "10.11.19-MariaDB", true),
+            ("11.8.6-MariaDB", "10.11.19-MariaDB-log", true),
+            ("10.11.19-MariaDB", "11.8.6-MariaDB", false),
+            ("11.8.6-MariaDB", "8.4.3", false),
+            ("9.7.4", "5.5.68-MariaDB", false),
+        ] {
+            let (its, theirs) = (version(program), version(data));
+            assert_eq!(its.is_newer_than(&theirs), is_newer, "{program} {data}");
+            assert!(!its.is_of_series(&theirs), "{program} {data}");
+            let check = |what: With| check(Path::new("/m"), &its, &what, &theirs);
+            for (allowed, refused) in [
+                (With::Backup("b", true), With::Backup("b", false)),
+                (With::Primary("p", true), With::Primary("p", false)),
+            ] {
+                assert_eq!(check(allowed).is_ok(), is_newer, "{program} {data}");
+                let said = check(refused).unwrap_err().to_string();
+                let offered = is_newer && said.contains("backup b");
+                assert_eq!(said.contains("--allow-upgrade"), offered, "{said}");
+            }
+        }
+        let (one, other) = (version("9.7.4"), version("9.7.1"));
+        assert!(one.is_of_series(&other) && !one.is_newer_than(&other));
+    }
+}

@@ -1,0 +1,111 @@
+//! The system tables of an empty server, made by the server's own means.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::error::{Error, Home, Result};
+use crate::mysql::position::Flavor;
+use crate::os::process::{Child, Exit, VitalSigns};
+use crate::server::mysqld::Setup;
+use crate::server::tools::{lacked_space, last_errors, output, spawn, tool};
+use crate::supervisor::main_loop::{Look, Supervisor, Wait};
+use crate::supervisor::watched::Watched;
+
+/// Makes the system tables of an empty server, with a root that needs no password.
+///
+/// # Errors
+/// [`Error::MysqldStart`] with what the program said, or [`Error::MysqldHung`].
+pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -> Result<()> {
+    let (mut command, name) = match setup.flavor {
+        Flavor::MariaDb => (mariadb(setup)?, "mariadb-install-db"),
+        Flavor::MySql => (mysql(setup), "mysqld --initialize-insecure"),
+    };
+    command
+        .arg(format!("--datadir={}", setup.data().display()))
+        // Its server removes the temporary tables of all others that share the directory.
+        .arg(format!("--tmpdir={}", setup.scratch.join("tmp").display()))
+        .current_dir(&setup.scratch)
+        .stdin(Stdio::null());
+    // What cannot be changed once the tables are there.
+    for (name, value) in &setup.settings {
+        if matches!(name.as_str(), "innodb_page_size" | "lower_case_table_names") {
+            command.arg(format!("--{}={value}", name.replace('_', "-")));
+        }
+    }
+    setup.run_as(&mut command);
+    if crate::os::sys::is_root() && setup.user.is_none() {
+        command.arg("--user=root");
+    }
+    let errors = setup.scratch.join("load.err");
+    let said = output(&errors)?;
+    let both = said.try_clone().map_err(|e| Error::io("open", &errors, e))?;
+    command.stdout(said).stderr(both);
+    let child = spawn(&mut command)?;
+    let wait = Wait { every: Duration::from_millis(200), patience: Some(patience) };
+    let exit = supervisor.wait_for(&mut Tool(child), wait, |tool, _| {
+        Ok(tool.0.try_wait().map_or(Look::Still, Look::Done))
+    })?;
+    match exit {
+        Some(Exit::Status(0)) => {
+            // The loader's complaints go there next, and MySQL says more here than errors.
+            output(&errors).map(drop)
+        }
+        Some(_) if lacked_space(&errors) => Err(Error::DiskFull {
+            path: setup.data(),
+            free: crate::os::sys::free_bytes(&setup.data()).unwrap_or(0),
+            needed: None,
+            place: Home::Scratch,
+        }),
+        Some(exit) => Err(Error::MysqldStart {
+            how: format!("{name} failed: {exit}"),
+            log: last_errors(&errors),
+        }),
+        None => Err(Error::MysqldHung { what: format!("end of {name}"), after: Some(patience) }),
+    }
+}
+
+fn mariadb(setup: &Setup) -> Result<Command> {
+    let program = tool(&setup.program, "mariadb-install-db")?;
+    let mut command = Command::new(&program);
+    command.arg("--no-defaults");
+    // Otherwise it would take the server and the files of the system's package.
+    let real = program.canonicalize().unwrap_or(program);
+    if let Some(base) = real.parent().and_then(Path::parent) {
+        command.arg(format!("--basedir={}", base.display()));
+    }
+    command
+        .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        .arg("--skip-name-resolve");
+    Ok(command)
+}
+
+fn mysql(setup: &Setup) -> Command {
+    let mut command = Command::new(&setup.program);
+    command.args(["--no-defaults", "--initialize-insecure", "--mysqlx=OFF"]);
+    // The default of some packages is a directory that is not there.
+    command.args(["--secure-file-priv=NULL", "--skip-log-bin"]);
+    // Whoever starts a server with a network on a restored copy gets keys of its own.
+    command.arg("--auto-generate-certs=OFF");
+    command.arg("--loose-caching-sha2-password-auto-generate-rsa-keys=OFF");
+    command.arg("--loose-sha256-password-auto-generate-rsa-keys=OFF");
+    command
+}
+
+/// A child that is waited for by itself.
+pub struct Tool(pub Child);
+
+impl Watched for Tool {
+    fn ended(&mut self) -> Option<Error> {
+        None
+    }
+    fn ping(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn vital_signs(&self) -> Option<VitalSigns> {
+        Some(self.0.vital_signs())
+    }
+    fn look_after(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! The private server: how it is started, entered, watched, explained and shut down.
+
+pub mod compatibility;
+pub mod error_log;
+pub mod initialize;
+pub mod mysqld;
+pub mod reserved_options;
+pub mod tools;

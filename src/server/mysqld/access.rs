@@ -1,0 +1,134 @@
+//! How we get in to a private server whose passwords are unknown, and nobody else does.
+//!
+//! Where that will do, it starts without its grant tables: until they are loaded, anybody who
+//! reaches the socket gets in. MariaDB 11 takes no event definition then, not even by replication
+//! and not even later (its MDEV-29827). There the server starts with its grant tables and runs a
+//! few statements before it listens: an account of a random name and password is put into a table
+//! in memory, which stands in for the table of accounts for as long as it takes to load that. So
+//! the account is known to the server and written nowhere; loading the grant tables again is its
+//! end. Should the server be killed just then, its table of accounts has another name: nobody gets
+//! in any more, and the data is restored anew.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::fchown;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::mysql::position::Flavor;
+use crate::mysql::session::{Session, Trouble};
+use crate::os::files;
+use crate::os::random::random_name;
+use crate::os::sys;
+
+use super::{Mysqld, Setup};
+
+/// What the statements are in, in the directory for temporary files.
+const FILE: &str = "login.sql";
+
+/// An account that only a running server knows. Its file goes with it, at the latest.
+pub(super) struct Login {
+    user: String,
+    password: String,
+    tmp: PathBuf,
+}
+
+impl Login {
+    /// Thinks one up and writes what makes it known to a server that starts.
+    pub(super) fn make(setup: &Setup) -> Result<Login> {
+        let tmp = setup.scratch.join("tmp");
+        let path = tmp.join(FILE);
+        let write = || {
+            let (user, password) = (format!("rollforward-{}", random_name()?), random_name()?);
+            let login = Login { user, password, tmp };
+            login.forget()?;
+            // By its descriptor: the private mysqld's user could put a link in its place.
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+            let mut file = sys::open_below(&login.dir()?, Path::new(FILE), flags, 0o600)?;
+            if let Some((uid, gid)) = setup.user {
+                fchown(&file, Some(uid), Some(gid))?;
+            }
+            file.write_all(login.statements().as_bytes())?;
+            Ok(login)
+        };
+        write().map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Where the statements are.
+    pub(super) fn file(&self) -> PathBuf {
+        self.tmp.join(FILE)
+    }
+
+    fn dir(&self) -> io::Result<File> {
+        files::open_dir(&self.tmp)
+    }
+
+    fn forget(&self) -> io::Result<()> {
+        match files::remove(&self.dir()?, Path::new(FILE), false) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// One statement a line. MEMORY takes no TEXT, which the column is in the real table.
+    fn statements(&self) -> String {
+        let Login { user, password, .. } = self;
+        format!(
+            "SET SESSION sql_mode = '', enforce_storage_engine = NULL;\n\
+             CREATE OR REPLACE TABLE mysql.rollforward_login (Host CHAR(60) NOT NULL, User \
+             CHAR(80) NOT NULL, Priv VARCHAR(300) NOT NULL, PRIMARY KEY (Host, User)) \
+             ENGINE=MEMORY CHARACTER SET latin1 COLLATE latin1_bin;\n\
+             INSERT INTO mysql.rollforward_login VALUES ('localhost', '{user}', \
+             CONCAT('{{\"access\":18446744073709551615,\"plugin\":\"mysql_native_password\",\
+             \"authentication_string\":\"*', UPPER(SHA1(UNHEX(SHA1('{password}')))), '\"}}'));\n\
+             RENAME TABLE mysql.global_priv TO mysql.rollforward_kept, \
+             mysql.rollforward_login TO mysql.global_priv;\n\
+             FLUSH LOCAL PRIVILEGES;\n\
+             RENAME TABLE mysql.global_priv TO mysql.rollforward_login, \
+             mysql.rollforward_kept TO mysql.global_priv;\n\
+             DROP TABLE mysql.rollforward_login;\n"
+        )
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        // The directory is emptied at the end of the pass, too.
+        let _ = self.forget();
+    }
+}
+
+impl Mysqld {
+    /// A session with it, as soon as it listens.
+    pub(super) fn open(&self, timeout: Duration) -> Result<Session, Trouble> {
+        // Through the directory's descriptor, so that the path is short enough for a socket.
+        use std::os::fd::AsRawFd;
+        let socket = format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd());
+        match &self.login {
+            Some(Login { user, password, .. }) => {
+                Session::over_socket(&socket, user, password, timeout)
+            }
+            None => Session::over_socket(&socket, "root", "", timeout),
+        }
+    }
+
+    /// Loads the grant tables: from here on nobody else gets in, and we stay.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn close_the_door(&mut self, flavor: Flavor) -> Result<()> {
+        // LOCAL: without it MySQL may count this as a transaction of its own.
+        self.run("FLUSH LOCAL PRIVILEGES")?;
+        if flavor == Flavor::MariaDb {
+            // Where it was started without grant tables, this call is what lets replicated event
+            // definitions through.
+            match self.run("SET GLOBAL event_scheduler = OFF") {
+                // A newer one that did not say its version: it follows until an event comes.
+                Err(Error::ReplicationError { errno: 1290, .. }) => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! The loop: the only place that sleeps, pings, or notices that mysqld has died.
+//!
+//! [`Supervisor::wait_for`] blocks in one read with a time-out on the pipe of the signals, until
+//! the earliest of the next look, the next ping and the end of patience. Awake, it asks always
+//! in this order: told to stop? mysqld gone? ping due and unanswered? the awaited thing true?
+//! patience over? Stop comes before death, since a service manager may signal mysqld too, and a
+//! stop must not be read as a crash.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::os::clock::short;
+use crate::os::process::{VitalSigns, reap_orphans};
+use crate::os::signals::Signals;
+use crate::os::workers::Gauge;
+use crate::report::checkpoint::Checkpoint;
+use crate::report::progress::Unit;
+use crate::report::sd_notify::Notifier;
+use crate::server::mysqld::Mysqld;
+use crate::supervisor::watched::{Nobody, Watched};
+
+/// This share of a core, or this many bytes of disk I/O since the last look, are signs of life;
+/// our own queries cost a server less.
+const ALIVE_CPU_PERCENT: u64 = 10;
+const ALIVE_IO_BYTES: u64 = 64 << 10;
+/// How often mysqld's log and the free space are looked at, however long the other intervals are.
+const CARE: Duration = Duration::from_millis(250);
+/// How long a killed mysqld may take to vanish before it is called hung.
+const DYING: Duration = Duration::from_secs(5);
+
+/// What a look found.
+pub enum Look<T> {
+    /// It has come true.
+    Done(T),
+    /// Not yet, but something moved: patience begins anew.
+    Moving,
+    /// Not yet, and nothing moved.
+    Still,
+}
+
+/// How long a wait lasts at most.
+#[derive(Clone, Copy)]
+pub struct Wait {
+    /// Time between two looks.
+    pub every: Duration,
+    /// Ends the wait when nothing moved for so long; `None` waits for ever.
+    pub patience: Option<Duration>,
+}
+
+/// The program's one loop, with what it serves at each turn.
+pub struct Supervisor {
+    signals: Signals,
+    /// Time between two pings.
+    poll: Duration,
+    /// Kept up to date while waiting.
+    pub checkpoint: Checkpoint,
+    /// Told at each turn that the loop turns.
+    notifier: Notifier,
+    /// A stop is under way: the first signal no longer ends waits, a second one does.
+    stopping: bool,
+    /// So many signals no longer end waits.
+    obeyed: u32,
+}
+
+impl Supervisor {
+    /// Takes over the signals of the process.
+    ///
+    /// # Errors
+    /// When the system refuses a pipe or a handler.
+    pub fn new(poll: Duration) -> Result<Supervisor> {
+        let signals = Signals::install()
+            .map_err(|source| Error::Io { doing: "install signal handlers".into(), source })?;
+        let (checkpoint, notifier) = (Checkpoint::none(), Notifier::start());
+        Ok(Supervisor { signals, poll, checkpoint, notifier, stopping: false, obeyed: 1 })
+    }
+
+    /// For worker threads, to end a wait when they are done.
+    pub fn waker(&self) -> Option<std::os::unix::net::UnixStream> {
+        self.signals.waker()
+    }
+
+    /// The error that a stop is, if one was asked for and none is under way.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check_stop(&mut self) -> Result<()> {
+        match self.signals.stop() {
+            Some(signal) if !self.stopping => Err(Error::Interrupted { signal }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Between the steps of what may take long on the main thread: looks for a stop, and keeps
+    /// the checkpoint up to date.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn breathe(&mut self) -> Result<()> {
+        self.beat();
+        self.check_stop()
+    }
+
+    /// From here on a stop is obeyed by going to the end quickly: waits go on until their
+    /// patience is over or a second signal comes.
+    pub fn begin_stopping(&mut self) {
+        self.stopping = true;
+        self.notifier.stopping();
+    }
+
+    /// Was the pass told to stop?
+    pub fn is_told(&mut self) -> bool {
+        self.signals.stop().is_some()
+    }
+
+    /// From here on no signal ends the pass, which is over: each further one ends the wait at
+    /// hand. Says how many came so far.
+    pub fn obey(&mut self) -> u32 {
+        self.stopping = true;
+        self.obeyed = self.signals.stops();
+        self.obeyed
+    }
+
+    /// Did another signal come since?
+    pub fn is_told_again(&mut self) -> bool {
+        self.signals.stops() > self.obeyed
+    }
+
+    /// Everybody is told where the pass is, and the dead are buried.
+    fn beat(&mut self) {
+        reap_orphans();
+        self.checkpoint.beat();
+        self.notifier.beat(|| self.checkpoint.headline());
+    }
+
+    /// Waits until `look` says [`Look::Done`]. `None` when patience was over first.
+    ///
+    /// # Errors
+    /// A stop, the end of what is watched, an unanswered ping, or what `look` returns.
+    pub fn wait_for<W: Watched, T>(
+        &mut self,
+        watched: &mut W,
+        wait: Wait,
+        mut look: impl FnMut(&mut W, &mut Checkpoint) -> Result<Look<T>>,
+    ) -> Result<Option<T>> {
+        let mut vital = watched.vital_signs();
+        let (mut moved, mut looked) = (Instant::now(), Instant::now());
+        let mut next_look = moved;
+        let mut next_ping = moved + self.poll;
+        let mut next_care = moved;
+        loop {
+            self.check_stop()?;
+            if let Some(end) = watched.ended() {
+                return Err(end);
+            }
+            if Instant::now() >= next_ping {
+                watched.ping()?;
+                next_ping = Instant::now() + self.poll;
+            }
+            if Instant::now() >= next_care {
+                watched.look_after()?;
+                next_care = Instant::now() + CARE;
+            }
+            if Instant::now() >= next_look {
+                match look(watched, &mut self.checkpoint)? {
+                    Look::Done(found) => return Ok(Some(found)),
+                    Look::Moving => {
+                        moved = Instant::now();
+                        self.checkpoint.progressed();
+                    }
+                    Look::Still => {}
+                }
+                let signs = watched.vital_signs();
+                if looked.elapsed() >= Duration::from_millis(100) {
+                    if lives(vital, signs, looked.elapsed()) {
+                        moved = Instant::now();
+                        self.checkpoint.progressed();
+                    }
+                    (vital, looked) = (signs, Instant::now());
+                }
+                next_look = Instant::now() + wait.every;
+            }
+            self.beat();
+            let over = wait.patience.map(|p| moved + p);
+            let now = Instant::now();
+            if over.is_some_and(|o| now >= o) || (self.stopping && self.is_told_again()) {
+                return Ok(None);
+            }
+            let until = next_look.min(next_ping).min(next_care).min(self.checkpoint.due());
+            let until = over.map_or(until, |o| until.min(o));
+            if self.signals.wait(until.saturating_duration_since(now)) {
+                // A child may have ended or a worker be done: look at once.
+                next_look = Instant::now();
+            }
+        }
+    }
+
+    /// Sleeps, with an eye on `watched`.
+    ///
+    /// # Errors
+    /// As [`Supervisor::wait_for`].
+    pub fn pause<W: Watched>(&mut self, watched: &mut W, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        let wait = Wait { every: time.max(Duration::from_millis(1)), patience: Some(time) };
+        self.wait_for(watched, wait, |_, _| {
+            Ok(if Instant::now() >= until { Look::Done(()) } else { Look::Still })
+        })?;
+        // The patience may be over a moment before the clock says so; both mean the same.
+        Ok(())
+    }
+
+    /// Waits for worker threads; the way that packs, restore and verify are watched. `step` is
+    /// what people are shown.
+    ///
+    /// # Errors
+    /// A stop.
+    pub fn wait_for_workers(&mut self, step: &str, gauge: &Gauge) -> Result<()> {
+        let wait = Wait { every: Duration::from_millis(250), patience: None };
+        let waited = self.wait_for(&mut Nobody, wait, |_, checkpoint| {
+            // Nothing is known of the way, as long as a directory is only looked through.
+            if gauge.total() > 0 {
+                checkpoint.measure(step, Unit::Bytes, gauge.done(), Some(gauge.total()));
+            }
+            Ok(if gauge.finished() { Look::Done(()) } else { Look::Still })
+        });
+        self.checkpoint.measured();
+        waited.map(drop)
+    }
+
+    /// What `error`, met while asking `mysqld` something, really means: a session that was
+    /// closed is mysqld's end, for which the kernel may need a moment, or its shutdown by
+    /// somebody else, which is waited for with `patience` as long as it shows signs of life. Memory
+    /// or space that it was refused may show as an error of replication or as a hang.
+    pub fn explain(&mut self, mysqld: &mut Mysqld, error: Error, patience: Duration) -> Error {
+        // A server that goes down refuses statements with errors that look like anybody's fault:
+        // MySQL lacks a table of its own then.
+        let pinged = match error {
+            Error::ReplicationError { .. } => mysqld.ping(),
+            _ => Ok(()),
+        };
+        let error = match pinged {
+            Err(gone @ Error::MysqldHung { .. }) => gone,
+            _ => error,
+        };
+        let Error::MysqldHung { after, .. } = &error else { return mysqld.shortage_or(error) };
+        let patience = if after.is_none() { patience.max(DYING) } else { Duration::ZERO };
+        let wait = Wait { every: Duration::from_millis(100), patience: Some(patience) };
+        let end = self.wait_for(&mut Dying(mysqld), wait, |dying, _| {
+            Ok(dying.0.ended().map_or(Look::Still, Look::Done))
+        });
+        match end {
+            Ok(Some(end)) => end,
+            Ok(None) => mysqld.shortage_or(error),
+            Err(stop) => stop,
+        }
+    }
+
+    /// Waits until `mysqld` has ended; `false` if it has not and shows no sign of life for
+    /// `patience`, or a second signal came.
+    ///
+    /// # Errors
+    /// A stop, unless one is under way.
+    pub fn wait_for_end(&mut self, mysqld: &mut Mysqld, patience: Duration) -> Result<bool> {
+        let wait = Wait { every: Duration::from_secs(1), patience: Some(patience) };
+        let mut telling = Telling::new("mysqld is still shutting down", patience);
+        let ended = self.wait_for(&mut Dying(mysqld), wait, |dying, _| {
+            telling.look();
+            Ok(if dying.0.has_exited() { Look::Done(()) } else { Look::Still })
+        })?;
+        Ok(ended.is_some())
+    }
+}
+
+/// Says twice in every patience that a long wait goes on: who shows signs of life may take hours.
+pub struct Telling {
+    what: &'static str,
+    began: Instant,
+    every: Duration,
+    next: Instant,
+}
+
+impl Telling {
+    /// Begins now.
+    pub fn new(what: &'static str, patience: Duration) -> Telling {
+        let (began, every) = (Instant::now(), (patience / 2).max(Duration::from_secs(1)));
+        Telling { what, began, every, next: began + every }
+    }
+
+    /// Says it, if it is time to.
+    pub fn look(&mut self) {
+        if Instant::now() >= self.next {
+            self.next += self.every;
+            log::info!("{}, after {}", self.what, short(self.began.elapsed()));
+        }
+    }
+}
+
+/// A mysqld whose end is what we wait for.
+struct Dying<'a>(&'a mut Mysqld);
+
+impl Watched for Dying<'_> {
+    fn ended(&mut self) -> Option<Error> {
+        None
+    }
+    fn ping(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn vital_signs(&self) -> Option<VitalSigns> {
+        self.0.vital_signs()
+    }
+    fn look_after(&mut self) -> Result<()> {
+        self.0.look_after()
+    }
+}
+
+/// Are these signs of life, `time` apart?
+pub fn lives(before: Option<VitalSigns>, now: Option<VitalSigns>, time: Duration) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return false };
+    let cpu = now.cpu_ms.saturating_sub(before.cpu_ms);
+    cpu * 100 >= time.as_millis() as u64 * ALIVE_CPU_PERCENT
+        || now.io_bytes.saturating_sub(before.io_bytes) >= ALIVE_IO_BYTES
+        || now.log_bytes > before.log_bytes
+}
