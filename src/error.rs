@@ -11,8 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::os::cgroup::Limit;
-use crate::os::clock::short;
+use crate::text::{bytes, short, system_text};
 
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -56,12 +55,12 @@ pub enum Error {
     DiskFull {
         /// A directory on that file system.
         path: PathBuf,
-        /// Bytes free there now.
-        free: u64,
+        /// Bytes free there now, if known.
+        free: Option<u64>,
         /// Bytes that were needed, if known.
         needed: Option<u64>,
         /// What it is to us.
-        place: Home,
+        place: Place,
     },
     /// No candidate answers, or replication lost its connection.
     PrimaryUnreachable {
@@ -146,9 +145,18 @@ pub enum Error {
     },
 }
 
+/// A limit on memory that a process met, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Of the memory of its cgroup.
+    Cgroup(u64),
+    /// Of its address space.
+    AddressSpace(u64),
+}
+
 /// What a directory is to us: which option names it, and so what helps when it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Home {
+pub enum Place {
     /// `--scratch`.
     Scratch,
     /// `--repo`.
@@ -159,15 +167,15 @@ pub enum Home {
     Other,
 }
 
-impl Home {
+impl Place {
     fn advice(self) -> &'static str {
         match self {
-            Home::Scratch => "make room there, or name another --scratch",
-            Home::Repository => {
+            Place::Scratch => "make room there, or name another --scratch",
+            Place::Repository => {
                 "make room there, as with rollforward prune, or name another --repo"
             }
-            Home::Target => "make room there, or name another --to",
-            Home::Other => "make room there",
+            Place::Target => "make room there, or name another --to",
+            Place::Other => "make room there",
         }
     }
 }
@@ -183,22 +191,12 @@ impl Error {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Error::DiskFull {
                 path: path.to_path_buf(),
-                free: crate::os::sys::free_bytes(path).unwrap_or(0),
+                free: None,
                 needed: None,
-                place: Home::Other,
+                place: Place::Other,
             },
             _ => Error::Io { doing: format!("{doing} {}", path.display()), source },
         }
-    }
-
-    /// Says of a full disk what it is to us, by the directories that we know.
-    pub fn placed(mut self, known: &[(&Path, Home)]) -> Error {
-        if let Error::DiskFull { path, place: place @ Home::Other, .. } = &mut self
-            && let Some((_, what)) = known.iter().find(|(dir, _)| path.starts_with(dir))
-        {
-            *place = *what;
-        }
-        self
     }
 
     /// The cause's one word, as in the contract.
@@ -303,8 +301,10 @@ impl fmt::Display for Error {
                 )
             }
             Error::DiskFull { path, free, needed, place } => {
-                write!(f, "no space left on the file system of {}: ", path.display())?;
-                write!(f, "{} free", bytes(*free))?;
+                write!(f, "no space left on the file system of {}", path.display())?;
+                if let Some(n) = free {
+                    write!(f, ": {} free", bytes(*n))?;
+                }
                 if let Some(n) = needed {
                     write!(f, ", {} needed", bytes(*n))?;
                 }
@@ -359,40 +359,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// Is there room for `needed` bytes on the file system of `path`? Where that cannot be told, the
-/// write will tell.
-///
-/// # Errors
-/// [`Error::DiskFull`] with the numbers.
-pub fn check_room(path: &Path, needed: u64, place: Home) -> Result<()> {
-    match crate::os::sys::free_bytes(path) {
-        Ok(free) if free < needed => {
-            Err(Error::DiskFull { path: path.to_path_buf(), free, needed: Some(needed), place })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The system's words without std's `(os error 13)`, in lower case as all of ours.
-pub fn system_text(e: &io::Error) -> String {
-    let text = e.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(c) => c.to_lowercase().chain(chars).collect(),
-        None => String::new(),
-    }
-}
-
-/// A number of bytes for people: `17 B`, `4.0 MiB`, `1.5 GiB`.
-pub fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    let mut unit = 0;
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    while value >= 1024.0 && unit < UNITS.len() - 1 {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}

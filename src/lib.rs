@@ -14,3 +14,4 @@ pub mod scratch;
 pub mod seed;
 pub mod server;
 pub mod supervisor;
+pub mod text;

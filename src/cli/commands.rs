@@ -11,9 +11,9 @@ use crate::cli::output;
 use crate::cli::restore_dir;
 use crate::cli::status::{self, Verdict};
 use crate::error::remedy;
-use crate::error::{Error, Home, Result, bytes, system_text};
-use crate::os::clock::short;
+use crate::error::{Error, Place, Result};
 use crate::os::files::is_program;
+use crate::os::space::placed;
 use crate::os::workers::Gauge;
 use crate::pass::hooks::{Hook, Hooks};
 use crate::pass::plan::Plan;
@@ -26,6 +26,7 @@ use crate::repository::verify;
 use crate::seed::adopt::Source;
 use crate::seed::dump::{First, Patience};
 use crate::supervisor::main_loop::Supervisor;
+use crate::text::{bytes, short, system_text};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -237,7 +238,7 @@ fn restore(options: &Options) -> Result<u8> {
         waker,
         &mut watch,
     )
-    .map_err(|e| e.placed(&[(target.path(), Home::Target)]))?;
+    .map_err(|e| placed(e, &[(target.path(), Place::Target)]))?;
     target.keep();
     let manifest = &held.manifest;
     log::info!(

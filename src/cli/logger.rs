@@ -12,9 +12,10 @@ use log::LevelFilter;
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use crate::cli::options::Options;
-use crate::error::{Error, Result, system_text};
+use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 use crate::os::terminal;
+use crate::text::system_text;
 
 /// Starts the log as `-v`, `-q` and `--log-file` say.
 ///

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::os::sys;
 use crate::repository::manifest::Manifest;
+use crate::text::shell;
 
 /// Settings without which a server does not start on the data, or does not find tables in it,
 /// and what they are unless they are set.
@@ -86,25 +87,4 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
         )
     });
     lines
-}
-
-/// A word for a shell.
-fn shell(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_with_quotes_and_spaces_is_one_word_for_a_shell() {
-        assert_eq!(shell("/var/lib/mysql-8.0"), "/var/lib/mysql-8.0");
-        assert_eq!(shell("a b"), "'a b'");
-        assert_eq!(shell("it's"), r"'it'\''s'");
-    }
 }

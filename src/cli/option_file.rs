@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::mysql::session::{Account, Secret, ServerKey, Tls, TlsMode};
 use crate::os::files;
 use crate::replication::primary::{Address, Primary};
+use crate::text::system_text;
 
 /// How deep files may include others.
 const DEPTH: u32 = 10;
@@ -263,13 +264,9 @@ fn cannot_read(path: &Path, e: &io::Error) -> Error {
         io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
             "it is no text file of at most 1 MiB".into()
         }
-        _ => plain(e),
+        _ => system_text(e),
     };
     Error::config(format!("cannot read {}: {why}", path.display()))
-}
-
-fn plain(e: &std::io::Error) -> String {
-    e.to_string().split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// A `#` outside quotes begins a comment also behind a value.

@@ -1,13 +1,14 @@
 //! What `list` and `verify` print, for people and for programs.
 
 use crate::cli::status::{Status, Verdict};
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
 use crate::repository::prune::Pruned;
 use crate::repository::verify::Report;
+use crate::text::bytes;
 
 /// A backup as `list` shows it.
 pub struct Entry {

@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, system_text};
+use crate::error::{Error, Result};
 use crate::os::files;
 use crate::os::sys;
+use crate::text::system_text;
 
 /// A directory that was empty or absent. Unless it is kept, what came into it is removed again.
 pub struct Target {

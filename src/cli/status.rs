@@ -14,11 +14,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::os::clock::{Timestamp, short};
+use crate::os::clock::Timestamp;
 use crate::os::process::{holds_a_lock, start_time};
 use crate::os::sys;
 use crate::report::checkpoint::{self, Facts};
 use crate::repository::directory::Repository;
+use crate::text::short;
 
 /// A living mysqld greets at once; so does a busy one.
 const GREETING: Duration = Duration::from_secs(5);

@@ -17,6 +17,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, OptsBuilder, Value};
 
 use crate::os::sys;
+use crate::text::plain;
 
 mod protection;
 
@@ -320,17 +321,6 @@ fn driver_trouble(error: &DriverError) -> Trouble {
         | DriverError::CleartextPluginDisabled => Trouble::Refused(plain(&error.to_string())),
         _ => Trouble::Lost(plain(&error.to_string())),
     }
-}
-
-/// The crates' words in the manner of ours.
-fn plain(text: &str) -> String {
-    let text = text.strip_prefix("IO error: ").unwrap_or(text);
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut text = text.replace(['`', '\''], "");
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    text
 }
 
 /// `text` as a string literal, for a session whose sql_mode lacks NO_BACKSLASH_ESCAPES.

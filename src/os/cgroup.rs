@@ -8,45 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of the buffer pool: a quarter of what may be used, within these bounds.
-const SMALLEST_POOL: u64 = 32 << 20;
-const LARGEST_POOL: u64 = 4 << 30;
-/// Bytes of the pool that little data is given all the same.
-const ENOUGH_POOL: u64 = 128 << 20;
-/// Bytes of each of the buffers for tables of other engines, within these bounds.
-const SMALLEST_BUFFER: u64 = 1 << 20;
-const LARGEST_BUFFER: u64 = 128 << 20;
-/// Address space that a server with few heaps takes besides its buffers: libraries, stacks, heaps.
-const BESIDES: u64 = 448 << 20;
-
-/// A limit that a process met, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Of the memory of its cgroup.
-    Cgroup(u64),
-    /// Of its address space.
-    AddressSpace(u64),
-}
-
-/// The buffers of the private mysqld, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buffers {
-    /// InnoDB's buffer pool.
-    pub pool: u64,
-    /// Each of the others: MyISAM's and Aria's.
-    pub other: u64,
-}
-
-impl Buffers {
-    /// A pool larger than all data costs at each start what a server does for each page of it.
-    /// Data that doubles in one catch-up still fits.
-    fn for_data(mut self, data: Option<u64>) -> Buffers {
-        if let Some(data) = data {
-            self.pool = self.pool.min(data.saturating_mul(2).max(ENOUGH_POOL));
-        }
-        self
-    }
-}
+use crate::error::Limit;
 
 /// One memory cgroup and the names that its version gives to things.
 struct Cgroup {
@@ -167,9 +129,15 @@ pub fn limit_of_refusals(pid: u32) -> Option<Limit> {
     limit_of_space(&text).map(Limit::AddressSpace)
 }
 
-/// Is there a limit that refuses memory? Then address space is not to be wasted.
-pub fn is_refused() -> bool {
-    limit_of_space(&read("/proc/self/limits")).is_some()
+/// The limit on our own address space or data: one that refuses memory. Then address space is not
+/// to be wasted.
+pub fn space_limit() -> Option<u64> {
+    limit_of_space(&read("/proc/self/limits"))
+}
+
+/// Bytes that can still be had below the limits of all of our cgroups.
+pub fn room() -> Option<u64> {
+    own_cgroups().iter().filter_map(Cgroup::room).min()
 }
 
 /// How often the kernel has killed a process of our cgroups for want of memory, so far; on a
@@ -185,28 +153,6 @@ fn count_kills(cgroups: &[Cgroup], vmstat: &str) -> u64 {
         line_number(vmstat, "oom_kill ").unwrap_or(0)
     } else {
         counts.iter().sum()
-    }
-}
-
-/// The sizes of the private mysqld's buffers, for `data` bytes of files if that is known.
-pub fn buffers(data: Option<u64>) -> Buffers {
-    let room = own_cgroups().iter().filter_map(Cgroup::room).min();
-    sizes(&read("/proc/meminfo"), room, limit_of_space(&read("/proc/self/limits"))).for_data(data)
-}
-
-/// A quarter of the room in our cgroups or of the machine's available memory for the pool, a 32nd
-/// for each of the others; and never more than half of the address space that is left.
-fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
-    let available = meminfo
-        .lines()
-        .find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB"))
-        .and_then(|kib| kib.trim().parse::<u64>().ok())
-        .map_or(512 << 20, |kib| kib << 10);
-    let usable = room.map_or(available, |r| r.min(available));
-    let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).saturating_mul(2).min(usable));
-    Buffers {
-        pool: (usable / 4).clamp(SMALLEST_POOL, LARGEST_POOL),
-        other: (usable / 32).clamp(SMALLEST_BUFFER, LARGEST_BUFFER),
     }
 }
 

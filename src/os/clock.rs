@@ -94,22 +94,6 @@ impl Timestamp {
     }
 }
 
-/// A duration for people: `0.4s`, `12s`, `1m30s`, `2h5m`, `3d4h`.
-pub fn short(d: Duration) -> String {
-    let s = d.as_secs();
-    match s {
-        0..10 => format!("{:.1}s", d.as_secs_f64()).replace(".0s", "s"),
-        10..60 => format!("{s}s"),
-        60..3600 => two(s / 60, "m", s % 60, "s"),
-        3600..86_400 => two(s / 3600, "h", s % 3600 / 60, "m"),
-        _ => two(s / 86_400, "d", s % 86_400 / 3600, "h"),
-    }
-}
-
-fn two(a: u64, a_unit: &str, b: u64, b_unit: &str) -> String {
-    if b == 0 { format!("{a}{a_unit}") } else { format!("{a}{a_unit}{b}{b_unit}") }
-}
-
 /// Reads a duration of the command line: a number with `ms`, `s`, `m`, `h` or `d`; `0` alone is
 /// zero. A fraction is fine (`1.5h`). `None` for anything else, and for more than 100 years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
@@ -175,15 +159,5 @@ mod tests {
         {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn durations_are_short_for_people() {
-        let shown = |ms| short(Duration::from_millis(ms));
-        assert_eq!(shown(400), "0.4s");
-        assert_eq!(shown(2000), "2s");
-        assert_eq!(shown(90_000), "1m30s");
-        assert_eq!(shown(7_500_000), "2h5m");
-        assert_eq!(shown(86_400_000), "1d");
     }
 }

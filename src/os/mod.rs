@@ -7,6 +7,7 @@ pub mod lock;
 pub mod process;
 pub mod random;
 pub mod signals;
+pub mod space;
 pub mod sys;
 pub mod terminal;
 pub mod workers;

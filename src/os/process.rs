@@ -12,8 +12,8 @@ use std::process::{self, Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::os::clock::short;
 use crate::os::sys;
+use crate::text::short;
 
 /// How long a killed process may take to end. The kernel frees some GiB of memory in a second.
 pub const DYING: Duration = Duration::from_secs(30);

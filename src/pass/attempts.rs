@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::mysql::position::{Flavor, Position};
-use crate::os::clock::{Timestamp, short};
+use crate::os::clock::Timestamp;
 use crate::pass::base::Bases;
 use crate::pass::plan::Plan;
 use crate::replication::catch_up::{self, Progress};
@@ -28,6 +28,7 @@ use crate::server::compatibility::{self, Version, With};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
+use crate::text::short;
 
 /// How far the attempts came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

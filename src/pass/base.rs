@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Home, Result, bytes, check_room};
+use crate::error::{Error, Place, Result};
 use crate::mysql::position::{Flavor, Position};
-use crate::os::clock::{Timestamp, short};
+use crate::os::clock::Timestamp;
+use crate::os::space::check_room;
 use crate::os::sys;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
 use crate::scratch::working_directory::Scratch;
+use crate::text::{bytes, short};
 
 /// Seconds that clocks may differ without anybody being told.
 const CLOCKS_DIFFER: i64 = 300;
@@ -79,7 +81,7 @@ impl<'a> Bases<'a> {
         let root = self.repo.root();
         let manifest = self.repo.backups().join(&base.name);
         let least = std::fs::metadata(&manifest).map_or(0, |m| m.len());
-        check_room(root, least, Home::Repository)?;
+        check_room(root, least, Place::Repository)?;
         let free = sys::free_bytes(root).unwrap_or(u64::MAX);
         if base.manifest.base.is_some() && free < base.manifest.stored {
             log::warn!(

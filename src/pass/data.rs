@@ -3,9 +3,8 @@
 
 use std::time::Instant;
 
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Result};
 use crate::mysql::position::{Flavor, Position};
-use crate::os::clock::short;
 use crate::os::random::random_server_id;
 use crate::pass::attempts::{Attempts, Data};
 use crate::replication::primary::Facts;
@@ -18,6 +17,7 @@ use crate::seed::clone;
 use crate::seed::dump::{self, First};
 use crate::server::compatibility::Version;
 use crate::server::mysqld::Setup;
+use crate::text::{bytes, short};
 
 impl Attempts<'_> {
     /// Looks for the newest backup that is not damaged.

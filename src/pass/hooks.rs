@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result, system_text};
-use crate::os::clock::short;
+use crate::error::{Error, Result};
 use crate::os::files;
 use crate::os::process::{Child, Exit, VitalSigns};
 use crate::os::sys;
 use crate::report::checkpoint;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
+use crate::text::{short, system_text};
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);

@@ -6,13 +6,13 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::os::clock::short;
 use crate::os::random::random_fraction;
 use crate::pass::attempts::{Attempts, Data};
 use crate::scratch::working_directory::Stage;
 use crate::seed::dump::{self, First};
 use crate::server::mysqld::forget_replication;
 use crate::supervisor::watched::Nobody;
+use crate::text::short;
 
 impl Attempts<'_> {
     /// Kills mysqld and gives its data up.

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use crate::cli::output;
 use crate::error::remedy;
-use crate::error::{Error, Home, Result, bytes};
-use crate::os::clock::short;
+use crate::error::{Error, Place, Result};
+use crate::os::space::placed;
 use crate::os::workers::{self, Gauge};
 use crate::pass::attempts::{Attempts, Reached};
 use crate::pass::inventory::Inventory;
@@ -25,6 +25,7 @@ use crate::repository::store::{self, Stored};
 use crate::scratch::foreign;
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::supervisor::main_loop::Supervisor;
+use crate::text::{bytes, short};
 
 /// How a pass ended that did not fail.
 enum Done {
@@ -123,11 +124,11 @@ fn pass(
         attempts.leave(worked)
     })();
     let known = [
-        (scratch.root(), Home::Scratch),
-        (plan.scratch.as_path(), Home::Scratch),
-        (repo.root(), Home::Repository),
+        (scratch.root(), Place::Scratch),
+        (plan.scratch.as_path(), Place::Scratch),
+        (repo.root(), Place::Repository),
     ];
-    let result = result.map_err(|e: Error| e.placed(&known));
+    let result = result.map_err(|e: Error| placed(e, &known));
     Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, result))
 }
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::mysql::position::Flavor;
-use crate::os::clock::short;
 use crate::os::process::{Child, Exit, VitalSigns};
 use crate::pass::attempts::{Attempts, Data};
 use crate::replication::primary::Facts;
@@ -22,6 +21,7 @@ use crate::server::mysqld::{Mysqld, Setup, forget_replication};
 use crate::server::tools::{complaint, output, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
+use crate::text::short;
 
 /// What upgrades the system tables of MariaDB.
 const TOOL: &str = "mariadb-upgrade";

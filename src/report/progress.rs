@@ -6,9 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::bytes;
-use crate::os::clock::short;
 use crate::os::terminal;
+use crate::text::{bytes, short};
 
 /// How long a rate is remembered, at least; twice that at most.
 const MEMORY: Duration = Duration::from_secs(30);

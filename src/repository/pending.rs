@@ -17,7 +17,7 @@ use crate::repository::manifest::{
     self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
 };
 use crate::repository::packs;
-use crate::repository::packs::write::{Packer, Place, Table, sync_dir};
+use crate::repository::packs::write::{Location, Packer, Table, sync_dir};
 
 /// What is known of the data from elsewhere than the data.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub struct StoredFile {
     /// Bytes.
     pub size: u64,
     /// Its blocks by number, in order; those that are not there are zeros.
-    pub blocks: Vec<(u64, Hash, Place)>,
+    pub blocks: Vec<(u64, Hash, Location)>,
 }
 
 /// A complete backup, as it was just stored.
@@ -220,7 +220,7 @@ fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
         if let Block::Stored { hash, pack, offset, length } = *block
             && let Some(&pack) = good.get(&manifest.packs[pack as usize])
         {
-            table.blocks.entry(hash).or_insert(Place { pack, offset, length });
+            table.blocks.entry(hash).or_insert(Location { pack, offset, length });
         }
     }
     Ok(table)

@@ -14,14 +14,15 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Error, Home, Result, check_room};
+use crate::error::{Error, Place, Result};
 use crate::os::files;
+use crate::os::space::check_room;
 use crate::os::sys::{free_bytes, next_data, open_below};
 use crate::os::workers::{self, Gauge, Watch, locked};
 use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{BLOCK_SIZE, Hash};
-use crate::repository::packs::write::{PackWriter, Place};
+use crate::repository::packs::write::{Location, PackWriter};
 use crate::repository::parcels::{parcel_size, spread};
 use crate::repository::pending::{PartialBackup, StoredFile};
 
@@ -74,7 +75,7 @@ pub fn store(
     // What is new is not known before it is read; what is said of it must fit in any case.
     let free = free_bytes(repo.root()).unwrap_or(0);
     let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
-    check_room(repo.root(), lines * LINE, Home::Repository)?;
+    check_room(repo.root(), lines * LINE, Place::Repository)?;
 
     let next = AtomicUsize::new(0);
     let found = workers::work(&gauge, jobs, watch, || {
@@ -118,15 +119,15 @@ fn with_need(error: Error, repo: &Repository, added: u64, free: u64, gauge: &Gau
             let share = gauge.total() as f64 / gauge.done().max(1) as f64;
             let whole = (added as f64 * share) as u64;
             let needed = (added > 0).then(|| whole.max(free + (1 << 20)));
-            let (path, place) = (repo.root().to_path_buf(), Home::Repository);
-            Error::DiskFull { path, free, needed, place }
+            let (path, place) = (repo.root().to_path_buf(), Place::Repository);
+            Error::DiskFull { path, free: Some(free), needed, place }
         }
         other => other,
     }
 }
 
 /// A stored block: file, number, content, place.
-type Item = (usize, u64, Hash, Place);
+type Item = (usize, u64, Hash, Location);
 
 /// Puts together what the workers stored.
 fn join(files: &[Found], found: Vec<Vec<Item>>) -> Vec<StoredFile> {

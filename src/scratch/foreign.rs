@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, system_text};
+use crate::error::{Error, Result};
 use crate::os::files;
+use crate::text::system_text;
 
 /// What a scratch directory may hold.
 const OURS: &[&str] = &[

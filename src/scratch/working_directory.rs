@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error::{Error, Result, system_text};
+use crate::error::{Error, Result};
 use crate::mysql::position::Flavor;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
@@ -20,6 +20,7 @@ use crate::os::workers::{self, Gauge};
 use crate::report::checkpoint::{self, Facts};
 use crate::server::mysqld::{Mysqld, forget_login};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
+use crate::text::system_text;
 
 use crate::scratch::crash_safety;
 use crate::scratch::foreign;

@@ -11,10 +11,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Error, Home, Result, check_room};
+use crate::error::{Error, Place, Result};
 use crate::mysql::position::{BinlogState, Flavor, Position};
 use crate::os::clock::Timestamp;
 use crate::os::files;
+use crate::os::space::check_room;
 use crate::os::sys::{self, open_below};
 use crate::os::workers::{self, Gauge};
 use crate::replication::primary::SETTINGS;
@@ -116,7 +117,7 @@ impl Source {
     fn copy(&self, supervisor: &mut Supervisor, scratch: &Scratch, jobs: usize) -> Result<()> {
         let data = scratch.data();
         let needed = self.tree.files.iter().map(|f| f.space).sum();
-        check_room(&data, needed, Home::Scratch)?;
+        check_room(&data, needed, Place::Scratch)?;
         for dir in &self.tree.dirs {
             let to = data.join(&dir.path);
             let made = fs::DirBuilder::new().mode(0o700).create(&to);

@@ -10,9 +10,10 @@ mod recipient;
 use std::io;
 use std::time::Duration;
 
-use crate::error::{Error, Home, Result, check_room};
+use crate::error::{Error, Place, Result};
 use crate::mysql::position::Flavor;
 use crate::mysql::session::{Rows, ServerKey, Tls, TlsMode};
+use crate::os::space::check_room;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::replication::privileges;
 use crate::replication::replica;
@@ -83,7 +84,7 @@ pub fn clone(
     let requirement = check_way(primary, facts)?;
     let space = check_primary(primary, facts)?;
     scratch.discard(supervisor)?;
-    check_room(scratch.root(), space + RECIPIENT, Home::Scratch)?;
+    check_room(scratch.root(), space + RECIPIENT, Place::Scratch)?;
     scratch.make_data()?;
     install(supervisor, setup, patience.start)?;
     let mut setup = setup.clone();

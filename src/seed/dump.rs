@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Home, Result, check_room};
+use crate::error::{Error, Place, Result};
 use crate::mysql::position::{Flavor, Position};
 use crate::mysql::session::Session;
 use crate::os::process::{Child, Exit, VitalSigns};
+use crate::os::space::check_room;
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
@@ -85,7 +86,7 @@ pub fn dump(
         tables::tell_binary(session, &mut before);
         let space: u64 = before.values().map(|t| t.bytes + t.index_bytes).sum();
         scratch.discard(supervisor)?;
-        check_room(scratch.root(), space + EMPTY_SERVER, Home::Scratch)?;
+        check_room(scratch.root(), space + EMPTY_SERVER, Place::Scratch)?;
         let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
         // "Table definition has changed" and "no such table" of the servers' error references.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::error::{Error, Home, Result};
+use crate::error::{Error, Place, Result};
 use crate::mysql::position::Flavor;
 use crate::os::process::{Child, Exit, VitalSigns};
 use crate::server::mysqld::Setup;
@@ -53,9 +53,9 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
         }
         Some(_) if lacked_space(&errors) => Err(Error::DiskFull {
             path: setup.data(),
-            free: crate::os::sys::free_bytes(&setup.data()).unwrap_or(0),
+            free: crate::os::sys::free_bytes(&setup.data()).ok(),
             needed: None,
-            place: Home::Scratch,
+            place: Place::Scratch,
         }),
         Some(exit) => Err(Error::MysqldStart {
             how: format!("{name} failed: {exit}"),

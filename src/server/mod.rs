@@ -1,5 +1,6 @@
 //! The private server: how it is started, entered, watched, explained and shut down.
 
+pub mod buffers;
 pub mod compatibility;
 pub mod error_log;
 pub mod initialize;

@@ -26,6 +26,7 @@ use crate::mysql::session::{Session, Trouble};
 use crate::os::cgroup;
 use crate::os::process::{Child, Exit, VitalSigns, start_time};
 use crate::os::sys;
+use crate::server::buffers;
 use crate::server::error_log::{self, LogTail};
 use crate::supervisor::watched::Watched;
 use access::Login;
@@ -87,7 +88,7 @@ impl Setup {
             arg.push(at);
             arg
         };
-        let buffers = cgroup::buffers(self.data_size);
+        let buffers = buffers::buffers(self.data_size);
         command
             .arg("--no-defaults")
             .arg(path("--datadir=", self.data()))
@@ -159,7 +160,7 @@ impl Setup {
         }
         command.args(&self.options);
         command.env_remove("MYSQLD_PARENT_PID");
-        if cgroup::is_refused() {
+        if cgroup::space_limit().is_some() {
             // glibc would reserve 64 MiB of address space for the heap of each thread.
             command.env("MALLOC_ARENA_MAX", "1");
         }

@@ -9,7 +9,6 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::os::clock::short;
 use crate::os::process::{VitalSigns, reap_orphans};
 use crate::os::signals::Signals;
 use crate::os::workers::Gauge;
@@ -18,6 +17,7 @@ use crate::report::progress::Unit;
 use crate::report::sd_notify::Notifier;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::watched::{Nobody, Watched};
+use crate::text::short;
 
 /// This share of a core, or this many bytes of disk I/O since the last look, are signs of life;
 /// our own queries cost a server less.

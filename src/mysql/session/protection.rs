@@ -6,9 +6,9 @@ use mysql::OptsBuilder;
 #[cfg(feature = "tls")]
 use mysql::{ClientIdentity, SslOpts};
 
-#[cfg(feature = "tls")]
-use super::plain;
 use super::{ServerKey, Tls, TlsMode, Trouble};
+#[cfg(feature = "tls")]
+use crate::text::plain;
 
 /// The error that [`NOWHERE`] gives. No socket ever does.
 pub(super) const NO_KEY: ErrorKind = ErrorKind::NotADirectory;

@@ -120,38 +120,3 @@ fn limits_of_address_space_and_data_are_read() {
     assert_eq!(limit_of_space(&text("300000000", "200")), Some(200));
     assert_eq!(limit_of_space(""), None);
 }
-
-#[test]
-fn buffers_follow_the_tightest_of_machine_cgroup_and_address_space() {
-    let info = "MemTotal:       24000000 kB\nMemAvailable:    8388608 kB\n";
-    let sizes = |room, space| {
-        let Buffers { pool, other } = sizes(info, room, space);
-        (pool / MIB, other / MIB)
-    };
-    assert_eq!(sizes(None, None), (2048, 128));
-    assert_eq!(sizes(Some(220 * MIB), None), (55, 6));
-    assert_eq!(sizes(Some(64 << 40), None), (2048, 128));
-    assert_eq!(sizes(Some(0), None), (32, 1));
-    assert_eq!(sizes(None, Some(704 * MIB)), (128, 16));
-    assert_eq!(sizes(None, Some(MIB)), (32, 1));
-    assert_eq!(sizes(Some(100 * MIB), Some(1 << 40)), (32, 3));
-    assert_eq!(super::sizes("", None, None).pool / MIB, 128);
-}
-
-#[test]
-fn a_pool_is_not_much_larger_than_the_data() {
-    let info = "MemAvailable:    8388608 kB\n";
-    let pool = |room, data| sizes(info, room, None).for_data(data).pool / MIB;
-    assert_eq!(pool(None, None), 2048);
-    assert_eq!(pool(None, Some(10 * MIB)), 128);
-    assert_eq!(pool(None, Some(300 * MIB)), 600);
-    assert_eq!(pool(None, Some(u64::MAX)), 2048);
-    assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 55);
-}
-
-#[test]
-fn this_machine_gives_an_answer() {
-    let Buffers { pool, other } = buffers(None);
-    assert!((SMALLEST_POOL..=LARGEST_POOL).contains(&pool), "{pool}");
-    assert!((SMALLEST_BUFFER..=LARGEST_BUFFER).contains(&other), "{other}");
-}

@@ -31,7 +31,7 @@ const WRITEBACK: u64 = 4 << 20;
 
 /// Where a block is: an index into the table of packs, and its frame.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Location {
     /// Index into the table of packs.
     pub pack: u32,
     /// Where the frame begins.
@@ -46,7 +46,7 @@ pub struct Table {
     /// Old packs, then those of this run; `None` while one is being filled.
     pub packs: Vec<Option<PackRef>>,
     /// Contents and where they are.
-    pub blocks: HashMap<Hash, Place>,
+    pub blocks: HashMap<Hash, Location>,
     /// Packs below this index are used again only for blocks that were read and checked first:
     /// nobody has restored them in this pass.
     pub doubted: u32,
@@ -175,7 +175,7 @@ struct OpenPack {
 
 impl PackWriter<'_> {
     /// Stores a block and says what it is called and where it is; `None` for zeros.
-    pub fn put(&mut self, content: &[u8]) -> Result<Option<(Hash, Place)>> {
+    pub fn put(&mut self, content: &[u8]) -> Result<Option<(Hash, Location)>> {
         if is_zero(content) {
             return Ok(None);
         }
@@ -198,7 +198,7 @@ impl PackWriter<'_> {
     }
 
     /// Where the content is already, if it is there and good.
-    fn known(&mut self, hash: &Hash, size: usize) -> Option<Place> {
+    fn known(&mut self, hash: &Hash, size: usize) -> Option<Location> {
         let (place, pack) = {
             let table = locked(&self.packer.table);
             let place = *table.blocks.get(hash)?;
@@ -211,7 +211,7 @@ impl PackWriter<'_> {
         found.is_ok().then_some(place)
     }
 
-    fn append(&mut self, length: usize) -> Result<Place> {
+    fn append(&mut self, length: usize) -> Result<Location> {
         if self.pack.is_none() {
             self.pack = Some(self.open()?);
         }
@@ -219,7 +219,7 @@ impl PackWriter<'_> {
         let frame = &self.frame[..length];
         pack.file.write_all(frame).map_err(|e| Error::io("write", &pack.path, e))?;
         pack.sum.update(frame);
-        let place = Place { pack: pack.index as u32, offset: pack.size, length: length as u32 };
+        let place = Location { pack: pack.index as u32, offset: pack.size, length: length as u32 };
         pack.size += length as u64;
         self.packer.added.fetch_add(length as u64, Ordering::Relaxed);
         if pack.size - pack.written_back >= WRITEBACK {

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::Into;
-use crate::error::{Error, Home, Result, check_room};
+use crate::error::{Error, Place, Result};
 use crate::os::files;
+use crate::os::space::check_room;
 use crate::os::sys;
 use crate::repository::manifest::{Block, FileEntry, Hash, Manifest, Piece};
 
@@ -131,7 +132,7 @@ impl Target {
         let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
         let stored = pieces.filter(|p| matches!(p.block, Block::Stored { .. }));
         let needed = stored.map(|p| p.length).sum::<u64>().saturating_sub(had);
-        check_room(&self.path, needed, Home::Other)
+        check_room(&self.path, needed, Place::Other)
     }
 
     /// Opens or makes a file and gives it its size.

@@ -4,7 +4,7 @@
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result, bytes};
+use crate::error::{Error, Result};
 use crate::mysql::session::{Tls, TlsMode, Trouble, quoted};
 use crate::os::process::VitalSigns;
 use crate::os::workers::{self, Gauge};
@@ -16,6 +16,7 @@ use crate::server::error_log::without_statement;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
+use crate::text::bytes;
 
 use super::no_plugin;
 

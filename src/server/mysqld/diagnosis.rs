@@ -6,7 +6,7 @@
 
 use std::io;
 
-use crate::error::{Error, Home};
+use crate::error::{Error, Place};
 use crate::os::cgroup;
 use crate::os::process::Exit;
 use crate::os::sys;
@@ -57,14 +57,14 @@ impl Mysqld {
     /// pings, and hang in everything else.
     pub fn disk_full(&self) -> Option<Error> {
         let free = sys::free_bytes(&self.data).ok()?;
-        (free < SPACE_TO_LIVE).then(|| self.out_of_space(free))
+        (free < SPACE_TO_LIVE).then(|| self.out_of_space(Some(free)))
     }
 
     /// The error that a lack of room for `needed` bytes is, 0 if nobody knows how many.
     pub fn no_room_for(&self, needed: u64) -> Error {
         let needed = (needed > 0).then_some(needed);
         let (path, free) = (self.data.clone(), self.free());
-        Error::DiskFull { path, free, needed, place: Home::Scratch }
+        Error::DiskFull { path, free, needed, place: Place::Scratch }
     }
 
     /// What lies behind an error that it reports or a hang: memory or space that it was refused,
@@ -113,8 +113,8 @@ impl Mysqld {
         Error::OutOfMemory { how, log, limit: cgroup::limit_of_refusals(self.pid()) }
     }
 
-    fn out_of_space(&self, free: u64) -> Error {
-        Error::DiskFull { path: self.data.clone(), free, needed: None, place: Home::Scratch }
+    fn out_of_space(&self, free: Option<u64>) -> Error {
+        Error::DiskFull { path: self.data.clone(), free, needed: None, place: Place::Scratch }
     }
 
     fn file_too_large(&self) -> Error {
@@ -122,7 +122,7 @@ impl Mysqld {
         Error::Io { doing, source: io::Error::from_raw_os_error(libc::EFBIG) }
     }
 
-    fn free(&self) -> u64 {
-        sys::free_bytes(&self.data).unwrap_or(0)
+    fn free(&self) -> Option<u64> {
+        sys::free_bytes(&self.data).ok()
     }
 }
