@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use rollforward::cli::option_file::OptionFile;
-use rollforward::mysql::position::{Flavor, Position};
+use rollforward::mysql::flavor::Flavor;
+use rollforward::mysql::position::Position;
 use rollforward::report::checkpoint;
-use rollforward::repository::manifest::{self, Hash, hex};
+use rollforward::repository::manifest::{Hash, hex, parse};
 
 /// Mutations of each seed.
 const MUTATIONS: u64 = 1500;
@@ -109,13 +110,13 @@ fn replay(target: &str, is_good: impl Fn(&[u8]) -> bool) -> usize {
 #[test]
 fn manifests_that_parse_are_written_and_read_as_the_same() {
     let good = replay("manifest", |text| {
-        let _ = manifest::parse(text);
+        let _ = parse::parse(text);
         let end = text.windows(5).rposition(|w| w == b"\nend ");
         let mut sealed = end.map_or(text, |at| &text[..=at]).to_vec();
         let sum: Hash = Sha256::digest(&sealed).into();
         sealed.extend_from_slice(format!("end {}\n", hex(&sum)).as_bytes());
-        let Ok(read) = manifest::parse(&sealed) else { return false };
-        assert_eq!(manifest::parse(read.to_text().as_bytes()).as_ref(), Ok(&read));
+        let Ok(read) = parse::parse(&sealed) else { return false };
+        assert_eq!(parse::parse(read.to_text().as_bytes()).as_ref(), Ok(&read));
         true
     });
     assert!(good > 100, "{good}");
@@ -183,7 +184,7 @@ fn a_header_of_many_words_is_refused_before_it_costs_much() {
         let sum: Hash = Sha256::digest(&text).into();
         text += &format!("end {}\n", hex(&sum));
         let began = std::time::Instant::now();
-        let said = manifest::parse(text.as_bytes()).unwrap_err();
+        let said = parse::parse(text.as_bytes()).unwrap_err();
         assert!(said.contains("more than 1000"), "{said}");
         assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     }

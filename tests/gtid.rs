@@ -1,6 +1,7 @@
 //! Positions against the servers' own arithmetic: made at random, asked of a real server.
 
-use rollforward::mysql::position::{Flavor, Position};
+use rollforward::mysql::flavor::Flavor;
+use rollforward::mysql::position::Position;
 
 use crate::support::{Server, flavor};
 

@@ -7,7 +7,8 @@
 use std::path::Component;
 
 use libfuzzer_sys::fuzz_target;
-use rollforward::repository::manifest::{Block, Hash, Manifest, hex, parse};
+use rollforward::repository::manifest::parse::parse;
+use rollforward::repository::manifest::{Block, Hash, Manifest, hex};
 use sha2::{Digest, Sha256};
 
 fuzz_target!(|data: &[u8]| {

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use rollforward::cli::option_file::OptionFile;
-use rollforward::mysql::position::Flavor;
-use rollforward::mysql::session::Account;
-use rollforward::server::tools::client_options;
+use rollforward::mysql::flavor::Flavor;
+use rollforward::mysql::account::Account;
+use rollforward::seed::dump_client::client_options;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };

@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rollforward::mysql::position::{BinlogState, Flavor, Position};
+use rollforward::mysql::flavor::Flavor;
+use rollforward::mysql::position::{BinlogState, Position};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };

@@ -24,7 +24,8 @@ use crate::repository::prune;
 use crate::repository::restore;
 use crate::repository::verify;
 use crate::seed::adopt::Source;
-use crate::seed::dump::{First, Patience};
+use crate::seed::dump::First;
+use crate::server::lifecycle::Patience;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{bytes, short, system_text};
 
@@ -334,7 +335,7 @@ fn prune(options: &Options) -> Result<u8> {
         repo.sweep_tmp(&lock)?;
     }
     let pruned = prune::prune(&repo, &lock, options.retention()?, dry_run, &Gauge::new(None))?;
-    output::report_prune(&pruned, dry_run);
+    prune::report(&pruned, dry_run);
     match pruned.unreadable.first() {
         Some(name) => Err(Error::BackupDamaged {
             backup: name.clone(),

@@ -13,7 +13,7 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::mysql::session::{Account, Secret, ServerKey, Tls, TlsMode};
+use crate::mysql::account::{Account, Secret, ServerKey, Tls, TlsMode};
 use crate::os::files;
 use crate::replication::primary::{Address, Primary};
 use crate::text::system_text;

@@ -6,7 +6,6 @@ use crate::os::clock::Timestamp;
 use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
-use crate::repository::prune::Pruned;
 use crate::repository::verify::Report;
 use crate::text::bytes;
 
@@ -109,31 +108,6 @@ pub fn json(entries: &[Entry]) -> String {
         })
         .collect();
     if objects.is_empty() { "[]\n".into() } else { format!("[\n  {}\n]\n", objects.join(",\n  ")) }
-}
-
-/// Logs what a prune did, or would do.
-pub fn report_prune(pruned: &Pruned, dry_run: bool) {
-    let verb = if dry_run { "would remove" } else { "removed" };
-    if !pruned.removed.is_empty() || pruned.packs > 0 {
-        log::info!(
-            "{verb} {} backups ({}), {} packs, {}",
-            pruned.removed.len(),
-            pruned.removed.join(", "),
-            pruned.packs,
-            bytes(pruned.bytes)
-        );
-    } else if dry_run {
-        log::info!("would remove nothing");
-    }
-    for name in &pruned.in_use {
-        log::info!("{name} is in use: it stays until the next prune");
-    }
-    if !pruned.unreadable.is_empty() {
-        log::warn!(
-            "backup-damaged: no pack was removed, since these manifests cannot be read: {}",
-            pruned.unreadable.join(", ")
-        );
-    }
 }
 
 /// Logs what a verify found. Damage is an error.

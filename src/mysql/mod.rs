@@ -1,4 +1,8 @@
 //! What is true of any MySQL or MariaDB server: positions, versions, sessions.
 
+pub mod account;
+pub mod flavor;
 pub mod position;
 pub mod session;
+pub mod trouble;
+pub mod version;

@@ -6,118 +6,20 @@
 //! user of the `mysql` crate; all values pass as text.
 
 use std::error::Error as _;
-use std::fmt;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, OptsBuilder, Value};
 
+use crate::mysql::account::{Account, TlsMode};
+use crate::mysql::trouble::Trouble;
 use crate::os::sys;
 use crate::text::plain;
 
 mod protection;
-
-/// A password. It shows itself to nobody who does not ask for it by name.
-#[derive(Clone, Default)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// How a connection to the primary is protected, by the words of the MySQL client.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum TlsMode {
-    /// `ssl-mode=DISABLED`, and the default without `ssl-ca`.
-    #[default]
-    Disabled,
-    /// Encrypted, whoever answers.
-    Required,
-    /// Encrypted, and the certificate is of a trusted authority and names the host.
-    VerifyIdentity,
-}
-
-/// The `ssl-*` keys.
-#[derive(Clone, Debug, Default)]
-pub struct Tls {
-    /// `ssl-mode`.
-    pub mode: TlsMode,
-    /// `ssl-ca`.
-    pub ca: Option<PathBuf>,
-    /// `ssl-cert`; with `ssl-key`.
-    pub cert: Option<PathBuf>,
-    /// `ssl-key`.
-    pub key: Option<PathBuf>,
-    /// Whose public key hides the password where TLS does not.
-    pub server_key: ServerKey,
-}
-
-/// The public key of a MySQL primary: without TLS its default login sends the password under it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ServerKey {
-    /// None: such a login is refused.
-    #[default]
-    Unknown,
-    /// `get-server-public-key`: whatever key the server sends.
-    Asked,
-    /// `server-public-key-path`.
-    File(PathBuf),
-}
-
-impl Tls {
-    /// The authority that a certificate must come from: REQUIRED asks for none.
-    pub fn verified_by(&self) -> Option<&PathBuf> {
-        self.ca.as_ref().filter(|_| self.mode == TlsMode::VerifyIdentity)
-    }
-}
-
-/// Who we are to the primary.
-#[derive(Clone, Debug, Default)]
-pub struct Account {
-    /// `user`.
-    pub user: String,
-    /// `password`.
-    pub password: Secret,
-    /// `ssl-*`.
-    pub tls: Tls,
-}
-
-/// Why a statement has no result.
-#[derive(Debug)]
-pub enum Trouble {
-    /// The server answered with an error; the session goes on.
-    Server {
-        /// Its number.
-        errno: u16,
-        /// Its text. It may quote the statement: do not pass it on where that matters.
-        text: String,
-    },
-    /// No answer within the time-out; the session is used up.
-    TimedOut,
-    /// The connection could not be made, or broke; the session is used up.
-    Lost(String),
-    /// One side would not have the other, before the login: no TLS, a certificate, a way to log
-    /// in. Another try would end alike.
-    Refused(String),
-    /// Our own `ssl-*` files, or this build, cannot be used.
-    Unusable(String),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trouble::Server { errno, text } => write!(f, "error {errno}: {text}"),
-            Trouble::TimedOut => f.write_str("no answer in time"),
-            Trouble::Lost(why) | Trouble::Refused(why) | Trouble::Unusable(why) => f.write_str(why),
-        }
-    }
-}
 
 /// The answer to a query: columns by name, values as text, `None` for NULL.
 pub struct Rows {
@@ -342,12 +244,6 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
-
-    #[test]
-    fn a_secret_does_not_show_itself() {
-        let account = Account { password: Secret("hunter2".into()), ..Account::default() };
-        assert!(!format!("{account:?}").contains("hunter2"));
-    }
 
     #[test]
     fn quotes_and_backslashes_are_escaped() {

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::mysql::position::{Flavor, Position};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
 use crate::pass::base::Bases;
 use crate::pass::plan::Plan;
@@ -23,8 +25,8 @@ use crate::repository::directory::Repository;
 use crate::scratch::unlogged_ddl::Doubt;
 use crate::scratch::working_directory::Scratch;
 use crate::seed::adopt::Source;
-use crate::seed::dump;
-use crate::server::compatibility::{self, Version, With};
+use crate::server::compatibility::{self, With};
+use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
@@ -260,14 +262,14 @@ impl<'a> Attempts<'a> {
         let mysqld = self.mysqld.insert(Mysqld::spawn(&setup, false)?);
         self.scratch.set_running(mysqld, self.doubt.is_some())?;
         self.supervisor.checkpoint.set("socket", setup.socket().display());
-        dump::wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
+        wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
         let base = match self.data {
             Data::Fresh => self.bases.current(),
             _ => None,
         };
         let prepared = catch_up::prepare(mysqld, facts, base.map(|b| &b.position));
         let (version, at) = prepared
-            .map_err(|e| self.supervisor.explain(mysqld, e, self.plan.patience.shutdown))?;
+            .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         log::info!("started mysqld {version} (pid {}) in {}", mysqld.pid(), short(began.elapsed()));
         self.version = version;
         self.supervisor.checkpoint.set("position", &at);
@@ -286,7 +288,7 @@ impl<'a> Attempts<'a> {
             catch_up::Chase { facts, account, goal, poll: self.plan.poll, stall: patience.stall };
         let chased = chase
             .run(self.supervisor, mysqld, &mut self.breaker, &mut self.progress)
-            .map_err(|e| self.supervisor.explain(mysqld, e, patience.shutdown));
+            .map_err(|e| explain(self.supervisor, mysqld, e, patience.shutdown));
         let reached = goal.to_string();
         chased.map_err(|e| self.judged_again(e))?;
         log::info!(
@@ -322,13 +324,13 @@ impl<'a> Attempts<'a> {
                 Ok(at) => {
                     self.supervisor.checkpoint.set("position", &at);
                     self.progress.saw(at);
-                    dump::end(self.supervisor, &mut mysqld, patience)
+                    shut_down(self.supervisor, &mut mysqld, patience)
                 }
-                Err(e) => Err(self.supervisor.explain(&mut mysqld, e, patience)),
+                Err(e) => Err(explain(self.supervisor, &mut mysqld, e, patience)),
             }
         } else {
             // Still starting: there is nobody to ask, and nothing was replicated.
-            dump::end(self.supervisor, &mut mysqld, patience)
+            shut_down(self.supervisor, &mut mysqld, patience)
         };
         self.supervisor.checkpoint.forget_mysqld();
         if mysqld.ended_cleanly() || mysqld.left_clean_data() {
@@ -351,7 +353,7 @@ impl<'a> Attempts<'a> {
         }
         if let Some(mysqld) = &mut self.mysqld {
             catch_up::settle(self.supervisor, mysqld, self.flavor)
-                .map_err(|e| self.supervisor.explain(mysqld, e, self.plan.patience.shutdown))?;
+                .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         }
         self.data_as_of = self.bases.current().map_or(self.started, |b| b.manifest.data_as_of);
         self.shut_down()

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::error::{Error, Place, Result};
-use crate::mysql::position::{Flavor, Position};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
 use crate::os::clock::Timestamp;
 use crate::os::space::check_room;
 use crate::os::sys;

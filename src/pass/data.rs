@@ -4,7 +4,9 @@
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::mysql::position::{Flavor, Position};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::mysql::version::Version;
 use crate::os::random::random_server_id;
 use crate::pass::attempts::{Attempts, Data};
 use crate::replication::primary::Facts;
@@ -15,8 +17,7 @@ use crate::scratch::working_directory::Stage;
 use crate::seed::adopt::{self, Source};
 use crate::seed::clone;
 use crate::seed::dump::{self, First};
-use crate::server::compatibility::Version;
-use crate::server::mysqld::Setup;
+use crate::server::setup::Setup;
 use crate::text::{bytes, short};
 
 impl Attempts<'_> {

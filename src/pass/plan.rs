@@ -8,7 +8,8 @@ use crate::pass::hooks::Hooks;
 use crate::replication::primary::Primary;
 use crate::repository::retention::Policy;
 use crate::seed::adopt::Source;
-use crate::seed::dump::{First, Patience};
+use crate::seed::dump::First;
+use crate::server::lifecycle::Patience;
 
 /// What a pass is to do: the options as plain values.
 pub struct Plan {

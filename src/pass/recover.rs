@@ -111,7 +111,7 @@ impl Attempts<'_> {
         let shorten = if error.is_the_primarys() { random_fraction() } else { 0.0 };
         let wait = self.breaker.failed(Instant::now(), shorten);
         checkpoint.set("failures", self.breaker.failures());
-        checkpoint.metrics.breaker(self.breaker.state());
+        checkpoint.metrics.breaker(self.breaker.state().name());
         let (failures, attempts) = (self.breaker.failures(), self.breaker.attempts());
         let Some(wait) = wait else {
             // A dump is whole at its goal only: see seed.rs.
@@ -130,7 +130,7 @@ impl Attempts<'_> {
         );
         self.pause(wait)?;
         self.breaker.probe(Instant::now());
-        self.supervisor.checkpoint.metrics.breaker(self.breaker.state());
+        self.supervisor.checkpoint.metrics.breaker(self.breaker.state().name());
         Ok(false)
     }
 

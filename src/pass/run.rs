@@ -7,7 +7,6 @@
 
 use std::time::Instant;
 
-use crate::cli::output;
 use crate::error::remedy;
 use crate::error::{Error, Place, Result};
 use crate::os::space::placed;
@@ -246,6 +245,6 @@ fn prune_old(
     // Thousands of packs may take minutes to remove.
     let pruned =
         workers::alone(&gauge, &mut watch, || prune::prune(repo, lock, policy, false, &gauge))?;
-    output::report_prune(&pruned, false);
+    prune::report(&pruned, false);
     Ok(())
 }

@@ -10,14 +10,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::mysql::position::Flavor;
+use crate::mysql::flavor::Flavor;
+use crate::mysql::version::Version;
 use crate::os::process::{Child, Exit, VitalSigns};
 use crate::pass::attempts::{Attempts, Data};
 use crate::replication::primary::Facts;
 use crate::scratch::working_directory::Stage;
-use crate::seed::dump::{self, Patience};
-use crate::server::compatibility::Version;
-use crate::server::mysqld::{Mysqld, Setup, forget_replication};
+use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
+use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::setup::Setup;
 use crate::server::tools::{complaint, output, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
@@ -100,14 +101,14 @@ impl Attempts<'_> {
         let mut mysqld = Mysqld::spawn(setup, false)?;
         self.scratch.set_running(&mysqld, false)?;
         self.supervisor.checkpoint.set("socket", setup.socket().display());
-        dump::wait_until_ready(self.supervisor, &mut mysqld, patience.start)?;
+        wait_until_ready(self.supervisor, &mut mysqld, patience.start)?;
         if setup.flavor == Flavor::MariaDb {
             run_tool(self.supervisor, setup, &mut mysqld, patience)?;
         }
         mysqld
             .run("SET GLOBAL innodb_fast_shutdown = 0")
-            .map_err(|e| self.supervisor.explain(&mut mysqld, e, patience.shutdown))?;
-        dump::end(self.supervisor, &mut mysqld, patience.shutdown)
+            .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))?;
+        shut_down(self.supervisor, &mut mysqld, patience.shutdown)
     }
 }
 
@@ -136,7 +137,7 @@ fn run_tool(
     let ended = supervisor.wait_for(&mut Upgrading { tool, mysqld }, wait, |both, _| {
         Ok(both.tool.try_wait().map_or(Look::Still, Look::Done))
     });
-    match ended.map_err(|e| supervisor.explain(mysqld, e, patience.shutdown))? {
+    match ended.map_err(|e| explain(supervisor, mysqld, e, patience.shutdown))? {
         Some(Exit::Status(0)) => Ok(()),
         Some(exit) => Err(Error::MysqldStart {
             how: format!("{TOOL} failed: {exit}"),

@@ -8,8 +8,9 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::mysql::position::{Flavor, Position};
-use crate::mysql::session::Account;
+use crate::mysql::account::Account;
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
 use crate::os::process::VitalSigns;
 use crate::replication::primary::Facts;
 use crate::replication::replica::{self, ReplicaStatus};
@@ -241,7 +242,7 @@ impl Chase<'_> {
                 if forgotten > 0 {
                     log::info!("moves again after {forgotten} failures, at {at}");
                     checkpoint.set("failures", 0);
-                    checkpoint.metrics.breaker(breaker.state());
+                    checkpoint.metrics.breaker(breaker.state().name());
                     checkpoint.clear("cause");
                     checkpoint.clear("message");
                 }

@@ -8,8 +8,11 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::mysql::position::{BinlogState, Flavor, Position};
-use crate::mysql::session::{Account, Rows, Session, Tls, TlsMode, Trouble};
+use crate::mysql::account::{Account, Tls, TlsMode};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::{BinlogState, Position};
+use crate::mysql::session::{Rows, Session};
+use crate::mysql::trouble::Trouble;
 use crate::os::clock::Timestamp;
 use crate::replication::privileges;
 

@@ -4,7 +4,7 @@
 //! that may not register retries for ever: both are found out before hours of work. `SHOW
 //! GRANTS` needs no privilege and lists the enabled role's grants, too.
 
-use crate::mysql::position::Flavor;
+use crate::mysql::flavor::Flavor;
 
 /// What the nightly pass needs on `*.*`.
 pub const NIGHTLY: &[&str] = &["REPLICATION SLAVE"];

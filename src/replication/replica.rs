@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::mysql::position::{Flavor, Position};
-use crate::mysql::session::{Account, ServerKey, Tls, TlsMode, quoted};
+use crate::mysql::account::{Account, ServerKey, Tls, TlsMode};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::mysql::session::quoted;
 use crate::replication::primary::{Address, Facts, TLS_FAILED, denies_access};
 use crate::server::error_log::without_statement;
 use crate::server::mysqld::Mysqld;

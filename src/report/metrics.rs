@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use crate::os::clock::Timestamp;
 use crate::os::files;
-use crate::supervisor::breaker;
 
 /// At most this often while nothing changes but numbers; the checkpoint's beat is ten seconds.
 const SELDOM: Duration = Duration::from_secs(9);
@@ -130,6 +129,11 @@ impl Metrics {
         self.path.is_some()
     }
 
+    /// Where the breaker stands now, one of its four words.
+    pub fn breaker(&mut self, state: &'static str) {
+        self.breaker = state;
+    }
+
     /// A phase begins; `None`: the last one is over.
     pub fn phase(&mut self, phase: Option<&str>) {
         let now = Instant::now();
@@ -138,16 +142,6 @@ impl Metrics {
         }
         let index = phase.and_then(|phase| PHASES.iter().position(|p| *p == phase));
         self.current = index.map(|index| (index, now));
-    }
-
-    /// Where the breaker stands now.
-    pub fn breaker(&mut self, state: breaker::State) {
-        self.breaker = match state {
-            breaker::State::Closed => BREAKER[0],
-            breaker::State::Open(_) => BREAKER[1],
-            breaker::State::HalfOpen => BREAKER[2],
-            breaker::State::GivenUp => BREAKER[3],
-        };
     }
 
     /// Writes the file, `at_once` or if it is time to. Failing to is a warning once: it is a

@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
-use crate::repository::manifest::{self, Hash, Manifest, PackRef, is_backup_name};
+use crate::repository::manifest::parse::parse;
+use crate::repository::manifest::{Hash, Manifest, PackRef, is_backup_name};
 use crate::repository::packs::{self, write::sync_dir};
 
 const FORMAT: &str = "rollforward repository 1";
@@ -240,7 +241,7 @@ impl Repository {
             Ok(n) if n as u64 > MAX_MANIFEST => {
                 Err(damaged(name, "its manifest is larger than 1 GiB".into()))
             }
-            Ok(_) => manifest::parse(&bytes)
+            Ok(_) => parse(&bytes)
                 .map_err(|what| damaged(name, format!("its manifest does not parse: {what}"))),
             Err(e) if matches!(e.raw_os_error(), Some(libc::EIO | libc::EISDIR)) => {
                 Err(damaged(name, format!("its manifest cannot be read: {e}")))

@@ -3,10 +3,10 @@
 //! The text is made to be read by people and by a few lines of shell; the format is in the
 //! contract. A manifest that parses is safe to act on: its paths are relative, normal, listed
 //! once and below listed directories; every block lies inside its pack; the blocks of each
-//! file add up to its size. [`parse`] is the only way from bytes to a [`Manifest`] and checks
+//! file add up to its size. [`parse::parse`] is the only way from bytes to a [`Manifest`] and checks
 //! all of it. Whether the packs are really there is the repository's question.
 
-mod parse;
+pub mod parse;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::os::clock::Timestamp;
-pub use parse::parse;
 
 /// The size of a block in new backups; older ones say theirs.
 pub const BLOCK_SIZE: u64 = 4 << 20;

@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 use crate::repository::directory::{RepoLock, Repository, write_durably};
+use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{
-    self, BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
+    BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
 };
 use crate::repository::packs;
 use crate::repository::packs::write::{Location, Packer, Table, sync_dir};
@@ -64,7 +65,7 @@ impl Header {
     /// Could it be read again? After hours of storing it would be late to find it wanting.
     pub fn check(&self) -> Result<()> {
         let empty = assemble(self.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
-        let read = manifest::parse(empty.to_text().as_bytes());
+        let read = parse(empty.to_text().as_bytes());
         read.map(drop).map_err(|what| vanished(&what))
     }
 }
@@ -109,7 +110,7 @@ impl<'a> PartialBackup<'a> {
         }
         let text = manifest.to_text();
         // What we would refuse to read must never be called a backup.
-        if let Err(what) = manifest::parse(text.as_bytes()) {
+        if let Err(what) = parse(text.as_bytes()) {
             return Err(vanished(&format!("its manifest would be false: {what}")));
         }
         let name = self.repo.new_name()?;

@@ -17,6 +17,7 @@ use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Hash, from_hex};
 use crate::repository::packs::write::sync_dir;
 use crate::repository::retention::{Candidate, Policy, expired};
+use crate::text::bytes;
 
 /// What a prune did, or would do.
 #[derive(Debug, Default)]
@@ -200,5 +201,30 @@ fn unlink(path: &PathBuf) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),
+    }
+}
+
+/// Logs what a prune did, or would do.
+pub fn report(pruned: &Pruned, dry_run: bool) {
+    let verb = if dry_run { "would remove" } else { "removed" };
+    if !pruned.removed.is_empty() || pruned.packs > 0 {
+        log::info!(
+            "{verb} {} backups ({}), {} packs, {}",
+            pruned.removed.len(),
+            pruned.removed.join(", "),
+            pruned.packs,
+            bytes(pruned.bytes)
+        );
+    } else if dry_run {
+        log::info!("would remove nothing");
+    }
+    for name in &pruned.in_use {
+        log::info!("{name} is in use: it stays until the next prune");
+    }
+    if !pruned.unreadable.is_empty() {
+        log::warn!(
+            "backup-damaged: no pack was removed, since these manifests cannot be read: {}",
+            pruned.unreadable.join(", ")
+        );
     }
 }

@@ -19,20 +19,12 @@ use crate::repository::directory::{Held, Repository, damaged};
 use crate::repository::manifest::{Block, FileEntry, Manifest, Piece};
 use crate::repository::packs::{self, Fault, Fetcher};
 use crate::repository::parcels::{parcel_size, spread};
+pub use destination::Into;
 use destination::{Target, TargetFile};
 
 /// Small files are dealt out in lots of at most so many, or so many bytes.
 const LOT: usize = 256;
 const LOT_BYTES: u64 = 4 << 20;
-
-/// What the target is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
-    /// Absent or empty; anything else is refused.
-    Empty,
-    /// Ours, with older data: what is surplus goes, what is the same stays.
-    Existing,
-}
 
 /// What was restored.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::mysql::position::Flavor;
+use crate::mysql::flavor::Flavor;
 
 /// File name endings of InnoDB tables and of definitions in a database's directory.
 const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"];

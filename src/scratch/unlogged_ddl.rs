@@ -12,7 +12,8 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::mysql::position::{Flavor, Position};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
 
 /// From the change of a file to the position's place in the log, and of that on to the disk;
 /// mysqld writes its log once a second.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
-use crate::mysql::position::Flavor;
+use crate::mysql::flavor::Flavor;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
 use crate::os::process::{DYING, is_gone};

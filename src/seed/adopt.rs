@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Place, Result};
-use crate::mysql::position::{BinlogState, Flavor, Position};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::{BinlogState, Position};
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::space::check_room;
@@ -22,8 +23,9 @@ use crate::replication::primary::SETTINGS;
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
 use crate::scratch::working_directory::Scratch;
-use crate::seed::dump::{Patience, end, wait_until_ready};
-use crate::server::mysqld::{Mysqld, Setup, forget_replication};
+use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
+use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::setup::Setup;
 use crate::supervisor::main_loop::Supervisor;
 
 /// Copied between two looks at the stop flag.
@@ -228,8 +230,8 @@ pub fn adopt(
     scratch.set_running(&mysqld, false)?;
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let adopted = ask(&mut mysqld, source)
-        .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
-    end(supervisor, &mut mysqld, patience.shutdown)?;
+        .map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
+    shut_down(supervisor, &mut mysqld, patience.shutdown)?;
     scratch.set_clean()?;
     forget_replication(&scratch.data())?;
     Ok(adopted)

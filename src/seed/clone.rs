@@ -11,21 +11,24 @@ use std::io;
 use std::time::Duration;
 
 use crate::error::{Error, Place, Result};
-use crate::mysql::position::Flavor;
-use crate::mysql::session::{Rows, ServerKey, Tls, TlsMode};
+use crate::mysql::account::{ServerKey, Tls, TlsMode};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::session::Rows;
 use crate::os::space::check_room;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::scratch::working_directory::Scratch;
-use crate::seed::dump::{Patience, Seeded, end, wait_until_ready};
+use crate::seed::dump::Seeded;
 use crate::seed::tables::{LISTING, NO_CACHE};
 use crate::server::error_log::without_statement;
 use crate::server::initialize::install;
-use crate::server::mysqld::{Mysqld, Setup, forget_replication};
+use crate::server::lifecycle::{Patience, explain, shut_down, wait_for_exit, wait_until_ready};
+use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::setup::Setup;
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Watched;
-use recipient::Recipient;
+use recipient::{Recipient, no_plugin};
 
 /// The recipient's further options. The performance schema alone tells how a clone ended; it takes
 /// 240 MiB of memory by default, and 15 like this (MySQL 9.7.4).
@@ -96,7 +99,7 @@ pub fn clone(
     let ends = Recipient::new(&mut mysqld, primary, facts)
         .receive(supervisor, requirement, patience)
         .and_then(|()| wait_for_restart(supervisor, &mut mysqld, patience.shutdown));
-    ends.map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
+    ends.map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
     drop(mysqld);
 
     let mut mysqld = Mysqld::spawn(&setup, false)?;
@@ -110,9 +113,9 @@ pub fn clone(
             scratch.discard(supervisor)?;
             return Err(e);
         }
-        Err(e) => return Err(supervisor.explain(&mut mysqld, e, patience.shutdown)),
+        Err(e) => return Err(explain(supervisor, &mut mysqld, e, patience.shutdown)),
     };
-    end(supervisor, &mut mysqld, patience.shutdown)?;
+    shut_down(supervisor, &mut mysqld, patience.shutdown)?;
     scratch.set_clean()?;
     let notes = scratch.data().join("#clone");
     match std::fs::remove_dir_all(&notes) {
@@ -178,13 +181,6 @@ fn check_primary(primary: &Primary, facts: &Facts) -> Result<u64> {
     Ok(space.first().parse().unwrap_or(0))
 }
 
-fn no_plugin(facts: &Facts) -> Error {
-    Error::config(format!(
-        "primary {} has no plugin clone; run there: INSTALL PLUGIN clone SONAME 'mysql_clone.so'",
-        facts.address
-    ))
-}
-
 fn check_engines(rows: &Rows) -> Result<()> {
     match rows.iter().next() {
         Some(row) => Err(Error::config(format!(
@@ -203,7 +199,7 @@ fn wait_for_restart(
     patience: Duration,
 ) -> Result<()> {
     mysqld.close_sessions();
-    if !supervisor.wait_for_end(mysqld, patience)? {
+    if !wait_for_exit(supervisor, mysqld, patience)? {
         let what = "end after the clone".into();
         return Err(Error::MysqldHung { what, after: Some(patience) });
     }

@@ -12,7 +12,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Place, Result};
-use crate::mysql::position::{Flavor, Position};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
 use crate::mysql::session::Session;
 use crate::os::process::{Child, Exit, VitalSigns};
 use crate::os::space::check_room;
@@ -21,15 +22,16 @@ use crate::replication::privileges;
 use crate::replication::replica;
 use crate::report::progress::Unit;
 use crate::scratch::working_directory::Scratch;
+use crate::seed::dump_client::{client_options, dump_command, dump_error, errno_of, load_command};
 use crate::seed::dump_progress::DumpProgress;
 use crate::seed::tables::{self, Tables};
 use crate::server::error_log::without_statement;
 use crate::server::initialize::install;
-use crate::server::mysqld::{Mysqld, Setup, forget_replication};
-use crate::server::tools::{
-    client_options, complaint, dump_command, dump_error, errno_of, load_command, output, spawn,
-};
-use crate::supervisor::main_loop::{Look, Supervisor, Telling, Wait};
+use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
+use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::setup::Setup;
+use crate::server::tools::{complaint, output, spawn};
+use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 
 /// What takes the place of the restore when there is no backup.
@@ -39,17 +41,6 @@ pub enum First {
     Dump,
     /// MySQL's CLONE.
     Clone,
-}
-
-/// How patient the steps are.
-#[derive(Clone, Copy)]
-pub struct Patience {
-    /// `--start-timeout`.
-    pub start: Duration,
-    /// `--shutdown-timeout`.
-    pub shutdown: Duration,
-    /// `--stall-timeout`, if it is not off.
-    pub stall: Option<Duration>,
 }
 
 /// The position of what was dumped or cloned, and the version of the server that holds it.
@@ -119,70 +110,13 @@ fn dump_once(
     let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
     let progress = DumpProgress::new(before, setup.scratch.join("dump.err"), Instant::now());
     pipe.run(supervisor, patience, progress)
-        .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
+        .map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
     let seeded = check(setup, &mut mysqld, primary, facts, before)
-        .map_err(|e| supervisor.explain(&mut mysqld, e, patience.shutdown))?;
-    end(supervisor, &mut mysqld, patience.shutdown)?;
+        .map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
+    shut_down(supervisor, &mut mysqld, patience.shutdown)?;
     scratch.set_clean()?;
     forget_replication(&scratch.data())?;
     Ok(seeded)
-}
-
-/// Waits until all of our sessions with a starting mysqld are open.
-///
-/// # Errors
-/// [`Error::MysqldStart`], its death, or [`Error::MysqldHung`] after `patience` without life;
-/// [`Error::Configuration`] when it is up and cannot read its data.
-pub fn wait_until_ready(
-    supervisor: &mut Supervisor,
-    mysqld: &mut Mysqld,
-    patience: Duration,
-) -> Result<()> {
-    supervisor.checkpoint.set("mysqld_pid", mysqld.pid());
-    let wait = Wait { every: Duration::from_millis(50), patience: Some(patience) };
-    let mut telling = Telling::new("mysqld is still starting", patience);
-    supervisor
-        .wait_for(mysqld, wait, |mysqld, _| {
-            telling.look();
-            Ok(if mysqld.connect()? { Look::Done(()) } else { Look::Still })
-        })?
-        .ok_or_else(|| {
-            let hung = Error::MysqldHung { what: "end of its start".into(), after: Some(patience) };
-            mysqld.shortage_or(hung)
-        })?;
-    mysqld.check_components()
-}
-
-/// Shuts mysqld down cleanly.
-///
-/// # Errors
-/// Its death by anything else, or [`Error::MysqldHung`] after `patience` without life; then it
-/// is killed.
-pub fn end(supervisor: &mut Supervisor, mysqld: &mut Mysqld, patience: Duration) -> Result<()> {
-    mysqld.ask_to_end();
-    let mut stop = None;
-    let mut ended = supervisor.wait_for_end(mysqld, patience);
-    if let Err(e @ Error::Interrupted { .. }) = ended {
-        // It is on its way already: let it end well, and report the stop then.
-        supervisor.begin_stopping();
-        stop = Some(e);
-        ended = supervisor.wait_for_end(mysqld, patience);
-    }
-    if !matches!(ended, Ok(true)) {
-        mysqld.kill();
-        if let Some(stop) = stop {
-            return Err(stop);
-        }
-        ended?;
-        return Err(Error::MysqldHung { what: "clean end".into(), after: Some(patience) });
-    }
-    if let Some(stop) = stop {
-        return Err(stop);
-    }
-    match mysqld.ended() {
-        Some(end) if !mysqld.ended_cleanly() => Err(end),
-        _ => Ok(()),
-    }
 }
 
 /// The dump's client and the loader behind it, with the mysqld that is loaded.
@@ -272,7 +206,7 @@ impl<'a> Pipe<'a> {
             let errno = errno_of(&text);
             if matches!(errno, 1053 | 2002 | 2006 | 2013) {
                 let lost = Error::MysqldHung { what: "answer to the load".into(), after: None };
-                return Err(supervisor.explain(self.mysqld, lost, patience.shutdown));
+                return Err(explain(supervisor, self.mysqld, lost, patience.shutdown));
             }
             let text = format!("loading the dump: {}", without_statement(&text));
             return Err(Error::ReplicationError { errno, text });

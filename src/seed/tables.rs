@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::mysql::position::Flavor;
-use crate::mysql::session::{Rows, Session, Trouble};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::session::{Rows, Session};
+use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, refused};
 use crate::server::mysqld::Mysqld;
 

@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::error::{Error, Place, Result};
-use crate::mysql::position::Flavor;
+use crate::mysql::flavor::Flavor;
 use crate::os::process::{Child, Exit, VitalSigns};
-use crate::server::mysqld::Setup;
+use crate::server::setup::Setup;
 use crate::server::tools::{lacked_space, last_errors, output, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;

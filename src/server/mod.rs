@@ -1,9 +1,12 @@
 //! The private server: how it is started, entered, watched, explained and shut down.
 
+pub mod access;
 pub mod buffers;
 pub mod compatibility;
 pub mod error_log;
 pub mod initialize;
+pub mod lifecycle;
 pub mod mysqld;
 pub mod reserved_options;
+pub mod setup;
 pub mod tools;

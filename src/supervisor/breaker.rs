@@ -19,6 +19,18 @@ pub enum State {
     GivenUp,
 }
 
+impl State {
+    /// Its word in metrics and pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::Open(_) => "open",
+            State::HalfOpen => "half-open",
+            State::GivenUp => "given-up",
+        }
+    }
+}
+
 /// Counts failures in a row.
 #[derive(Debug)]
 pub struct Breaker {

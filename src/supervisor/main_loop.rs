@@ -15,7 +15,6 @@ use crate::os::workers::Gauge;
 use crate::report::checkpoint::Checkpoint;
 use crate::report::progress::Unit;
 use crate::report::sd_notify::Notifier;
-use crate::server::mysqld::Mysqld;
 use crate::supervisor::watched::{Nobody, Watched};
 use crate::text::short;
 
@@ -25,8 +24,6 @@ const ALIVE_CPU_PERCENT: u64 = 10;
 const ALIVE_IO_BYTES: u64 = 64 << 10;
 /// How often mysqld's log and the free space are looked at, however long the other intervals are.
 const CARE: Duration = Duration::from_millis(250);
-/// How long a killed mysqld may take to vanish before it is called hung.
-const DYING: Duration = Duration::from_secs(5);
 
 /// What a look found.
 pub enum Look<T> {
@@ -225,49 +222,6 @@ impl Supervisor {
         self.checkpoint.measured();
         waited.map(drop)
     }
-
-    /// What `error`, met while asking `mysqld` something, really means: a session that was
-    /// closed is mysqld's end, for which the kernel may need a moment, or its shutdown by
-    /// somebody else, which is waited for with `patience` as long as it shows signs of life. Memory
-    /// or space that it was refused may show as an error of replication or as a hang.
-    pub fn explain(&mut self, mysqld: &mut Mysqld, error: Error, patience: Duration) -> Error {
-        // A server that goes down refuses statements with errors that look like anybody's fault:
-        // MySQL lacks a table of its own then.
-        let pinged = match error {
-            Error::ReplicationError { .. } => mysqld.ping(),
-            _ => Ok(()),
-        };
-        let error = match pinged {
-            Err(gone @ Error::MysqldHung { .. }) => gone,
-            _ => error,
-        };
-        let Error::MysqldHung { after, .. } = &error else { return mysqld.shortage_or(error) };
-        let patience = if after.is_none() { patience.max(DYING) } else { Duration::ZERO };
-        let wait = Wait { every: Duration::from_millis(100), patience: Some(patience) };
-        let end = self.wait_for(&mut Dying(mysqld), wait, |dying, _| {
-            Ok(dying.0.ended().map_or(Look::Still, Look::Done))
-        });
-        match end {
-            Ok(Some(end)) => end,
-            Ok(None) => mysqld.shortage_or(error),
-            Err(stop) => stop,
-        }
-    }
-
-    /// Waits until `mysqld` has ended; `false` if it has not and shows no sign of life for
-    /// `patience`, or a second signal came.
-    ///
-    /// # Errors
-    /// A stop, unless one is under way.
-    pub fn wait_for_end(&mut self, mysqld: &mut Mysqld, patience: Duration) -> Result<bool> {
-        let wait = Wait { every: Duration::from_secs(1), patience: Some(patience) };
-        let mut telling = Telling::new("mysqld is still shutting down", patience);
-        let ended = self.wait_for(&mut Dying(mysqld), wait, |dying, _| {
-            telling.look();
-            Ok(if dying.0.has_exited() { Look::Done(()) } else { Look::Still })
-        })?;
-        Ok(ended.is_some())
-    }
 }
 
 /// Says twice in every patience that a long wait goes on: who shows signs of life may take hours.
@@ -291,24 +245,6 @@ impl Telling {
             self.next += self.every;
             log::info!("{}, after {}", self.what, short(self.began.elapsed()));
         }
-    }
-}
-
-/// A mysqld whose end is what we wait for.
-struct Dying<'a>(&'a mut Mysqld);
-
-impl Watched for Dying<'_> {
-    fn ended(&mut self) -> Option<Error> {
-        None
-    }
-    fn ping(&mut self) -> Result<()> {
-        Ok(())
-    }
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        self.0.vital_signs()
-    }
-    fn look_after(&mut self) -> Result<()> {
-        self.0.look_after()
     }
 }
 

@@ -6,7 +6,8 @@ use mysql::OptsBuilder;
 #[cfg(feature = "tls")]
 use mysql::{ClientIdentity, SslOpts};
 
-use super::{ServerKey, Tls, TlsMode, Trouble};
+use crate::mysql::account::{ServerKey, Tls, TlsMode};
+use crate::mysql::trouble::Trouble;
 #[cfg(feature = "tls")]
 use crate::text::plain;
 

@@ -1,5 +1,6 @@
 //! Manifests: what is written can be read, and hostile ones are refused.
 
+use super::parse::parse;
 use super::*;
 
 fn sample() -> Manifest {

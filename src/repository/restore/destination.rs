@@ -13,12 +13,20 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Into;
 use crate::error::{Error, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys;
 use crate::repository::manifest::{Block, FileEntry, Hash, Manifest, Piece};
+
+/// What the target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    /// Absent or empty; anything else is refused.
+    Empty,
+    /// Ours, with older data: what is surplus goes, what is the same stays.
+    Existing,
+}
 
 /// The target, open.
 pub struct Target {

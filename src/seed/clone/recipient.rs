@@ -5,20 +5,20 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::mysql::session::{Tls, TlsMode, Trouble, quoted};
+use crate::mysql::account::{Tls, TlsMode};
+use crate::mysql::session::quoted;
+use crate::mysql::trouble::Trouble;
 use crate::os::process::VitalSigns;
 use crate::os::workers::{self, Gauge};
 use crate::replication::primary::{Facts, Primary, TLS_FAILED, denies_access};
 use crate::report::checkpoint::Checkpoint;
 use crate::report::progress::Unit;
-use crate::seed::dump::Patience;
 use crate::server::error_log::without_statement;
+use crate::server::lifecycle::Patience;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 use crate::text::bytes;
-
-use super::no_plugin;
 
 /// Nothing came for so long: is the primary there at all? Asked so often, too.
 const QUIET: Duration = Duration::from_secs(5);
@@ -281,6 +281,13 @@ impl Watched for Recipient<'_> {
     fn look_after(&mut self) -> Result<()> {
         self.mysqld.look_after()
     }
+}
+
+pub(super) fn no_plugin(facts: &Facts) -> Error {
+    Error::config(format!(
+        "primary {} has no plugin clone; run there: INSTALL PLUGIN clone SONAME 'mysql_clone.so'",
+        facts.address
+    ))
 }
 
 #[cfg(test)]

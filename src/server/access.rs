@@ -13,24 +13,21 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::mysql::position::Flavor;
-use crate::mysql::session::{Session, Trouble};
 use crate::os::files;
 use crate::os::random::random_name;
 use crate::os::sys;
 
-use super::{Mysqld, Setup};
+use crate::server::setup::Setup;
 
 /// What the statements are in, in the directory for temporary files.
 const FILE: &str = "login.sql";
 
 /// An account that only a running server knows. Its file goes with it, at the latest.
 pub(super) struct Login {
-    user: String,
-    password: String,
+    pub(super) user: String,
+    pub(super) password: String,
     tmp: PathBuf,
 }
 
@@ -96,39 +93,5 @@ impl Drop for Login {
     fn drop(&mut self) {
         // The directory is emptied at the end of the pass, too.
         let _ = self.forget();
-    }
-}
-
-impl Mysqld {
-    /// A session with it, as soon as it listens.
-    pub(super) fn open(&self, timeout: Duration) -> Result<Session, Trouble> {
-        // Through the directory's descriptor, so that the path is short enough for a socket.
-        use std::os::fd::AsRawFd;
-        let socket = format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd());
-        match &self.login {
-            Some(Login { user, password, .. }) => {
-                Session::over_socket(&socket, user, password, timeout)
-            }
-            None => Session::over_socket(&socket, "root", "", timeout),
-        }
-    }
-
-    /// Loads the grant tables: from here on nobody else gets in, and we stay.
-    ///
-    /// # Errors
-    /// What the server says.
-    pub fn close_the_door(&mut self, flavor: Flavor) -> Result<()> {
-        // LOCAL: without it MySQL may count this as a transaction of its own.
-        self.run("FLUSH LOCAL PRIVILEGES")?;
-        if flavor == Flavor::MariaDb {
-            // Where it was started without grant tables, this call is what lets replicated event
-            // definitions through.
-            match self.run("SET GLOBAL event_scheduler = OFF") {
-                // A newer one that did not say its version: it follows until an event comes.
-                Err(Error::ReplicationError { errno: 1290, .. }) => {}
-                done => done?,
-            }
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,145 @@
+//! The clients that dump the primary and load that into the private server: what they are told,
+//! how they log in, what their complaints mean.
+
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, Result};
+use crate::mysql::account::{Account, ServerKey, TlsMode};
+use crate::mysql::flavor::Flavor;
+use crate::replication::primary::{Address, TLS_FAILED, denies_access};
+use crate::server::error_log::without_statement;
+use crate::server::setup::Setup;
+use crate::server::tools::tool;
+
+/// The option file of a client that logs in to the primary; it holds the password.
+pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> String {
+    let quote = |text: &str| {
+        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("\"{escaped}\"")
+    };
+    let mut text = format!(
+        "[client]\nuser={}\npassword={}\nhost={}\nport={}\nprotocol=tcp\n",
+        quote(&account.user),
+        quote(&account.password.0),
+        quote(&address.host),
+        address.port
+    );
+    let tls = &account.tls;
+    text += match (flavor, &tls.mode) {
+        (Flavor::MariaDb, TlsMode::Disabled) => "skip-ssl\n",
+        (Flavor::MariaDb, TlsMode::Required) => "ssl\ndisable-ssl-verify-server-cert\n",
+        (Flavor::MariaDb, TlsMode::VerifyIdentity) => "ssl\nssl-verify-server-cert\n",
+        (Flavor::MySql, TlsMode::Disabled) => "ssl-mode=DISABLED\n",
+        (Flavor::MySql, TlsMode::Required) => "ssl-mode=REQUIRED\n",
+        (Flavor::MySql, TlsMode::VerifyIdentity) => "ssl-mode=VERIFY_IDENTITY\n",
+    };
+    match &tls.server_key {
+        _ if flavor == Flavor::MariaDb => {}
+        ServerKey::Unknown => {}
+        ServerKey::Asked => text += "get-server-public-key\n",
+        ServerKey::File(path) => {
+            text += &format!("server-public-key-path={}\n", quote(&path.to_string_lossy()));
+        }
+    }
+    if tls.mode != TlsMode::Disabled {
+        let (cert, private) = (tls.cert.as_ref(), tls.key.as_ref());
+        for (key, path) in [("ca", tls.verified_by()), ("cert", cert), ("key", private)] {
+            if let Some(path) = path {
+                text += &format!("ssl-{key}={}\n", quote(&path.to_string_lossy()));
+            }
+        }
+    }
+    text
+}
+
+/// What a complaint of the dump's client means.
+pub fn dump_error(address: &str, flavor: Flavor, text: &str) -> Error {
+    let (errno, text) = (errno_of(text), without_statement(text));
+    match errno {
+        2002..=2006 | 2013 | 1040 | 1053 | 1158..=1161 => {
+            Error::PrimaryUnreachable { primary: address.into(), text }
+        }
+        e if denies_access(e) || e == TLS_FAILED => {
+            Error::AccessDenied { primary: address.into(), text }
+        }
+        errno => Error::ReplicationError { errno, text: format!("{}: {text}", programs(flavor).0) },
+    }
+}
+
+/// The number in a client's complaint, as in `Got error: 1045:`, `ERROR 1062 (23000)` or
+/// `Error 1412:`.
+pub fn errno_of(text: &str) -> u16 {
+    // Names of tables may hold numbers, too: what stands where the clients put theirs comes first.
+    let after = |mark: &str| {
+        let (_, rest) = text.split_once(mark)?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        (digits.len() == 4).then(|| digits.parse().ok()).flatten()
+    };
+    ["rror: ", "ERROR ", "Error ", "("].iter().find_map(|m| after(m)).unwrap_or(0)
+}
+
+/// What dumps a server of `flavor`, and what loads that.
+fn programs(flavor: Flavor) -> (&'static str, &'static str) {
+    match flavor {
+        Flavor::MariaDb => ("mariadb-dump", "mariadb"),
+        Flavor::MySql => ("mysqldump", "mysql"),
+    }
+}
+
+/// The client that dumps everything, of one moment and with its position. It reads its options
+/// from its standard input: the password is in no file and no argument.
+pub fn dump_command(setup: &Setup) -> Result<Command> {
+    let mut command = Command::new(tool(&setup.program, programs(setup.flavor).0)?);
+    command
+        .arg("--defaults-file=/dev/stdin")
+        .args(["--all-databases", "--single-transaction", "--max-allowed-packet=1G"])
+        .args(["--routines", "--triggers", "--events"])
+        // Tells which table it is at.
+        .arg("--verbose")
+        .args(match setup.flavor {
+            Flavor::MariaDb => ["--gtid", "--master-data=1"].as_slice(),
+            Flavor::MySql => ["--set-gtid-purged=ON"].as_slice(),
+        })
+        .env_remove("MYSQL_PWD")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    Ok(command)
+}
+
+/// The client that loads a dump into the private server.
+pub fn load_command(setup: &Setup) -> Result<Command> {
+    let mut command = Command::new(tool(&setup.program, programs(setup.flavor).1)?);
+    command
+        .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--binary-mode"])
+        .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
+        .current_dir(&setup.scratch)
+        .env_remove("MYSQL_PWD")
+        .stdout(Stdio::null());
+    if setup.flavor == Flavor::MariaDb {
+        // That of MariaDB 11 would have TLS even on a socket, and the private server has none.
+        command.arg("--skip-ssl");
+    }
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_is_found_where_each_client_puts_it() {
+        for (text, errno) in [
+            ("mariadb-dump: Got error: 1045: Access denied for user x(1)", 1045),
+            ("ERROR 1062 (23000) at line 7: Duplicate entry", 1062),
+            ("mariadb-dump: Couldn't execute 'show events': Access denied (1044)", 1044),
+            (
+                "mariadb-dump: Error 1412: Table definition has changed, please retry transaction \
+                 when dumping table `big` at row: 0",
+                1412,
+            ),
+            ("mariadb-dump: Error: none of them", 0),
+        ] {
+            assert_eq!(errno_of(text), errno, "{text}");
+        }
+    }
+}

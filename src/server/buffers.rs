@@ -1,0 +1,100 @@
+//! The sizes of the private mysqld's buffers, from the memory that it may really use.
+
+use std::fs;
+
+use crate::os::cgroup;
+
+/// Bytes of the buffer pool: a quarter of what may be used, within these bounds.
+const SMALLEST_POOL: u64 = 32 << 20;
+const LARGEST_POOL: u64 = 4 << 30;
+/// Bytes of the pool that little data is given all the same.
+const ENOUGH_POOL: u64 = 128 << 20;
+/// Bytes of each of the buffers for tables of other engines, within these bounds.
+const SMALLEST_BUFFER: u64 = 1 << 20;
+const LARGEST_BUFFER: u64 = 128 << 20;
+/// Address space that a server with few heaps takes besides its buffers: libraries, stacks, heaps.
+const BESIDES: u64 = 448 << 20;
+
+/// The buffers of the private mysqld, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// InnoDB's buffer pool.
+    pub pool: u64,
+    /// Each of the others: MyISAM's and Aria's.
+    pub other: u64,
+}
+
+impl Buffers {
+    /// A pool larger than all data costs at each start what a server does for each page of it.
+    /// Data that doubles in one catch-up still fits.
+    fn for_data(mut self, data: Option<u64>) -> Buffers {
+        if let Some(data) = data {
+            self.pool = self.pool.min(data.saturating_mul(2).max(ENOUGH_POOL));
+        }
+        self
+    }
+}
+
+/// The sizes of the private mysqld's buffers, for `data` bytes of files if that is known.
+pub fn buffers(data: Option<u64>) -> Buffers {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    sizes(&meminfo, cgroup::room(), cgroup::space_limit()).for_data(data)
+}
+
+/// A quarter of the room in our cgroups or of the machine's available memory for the pool, a 32nd
+/// for each of the others; and never more than half of the address space that is left.
+fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
+    let available = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB"))
+        .and_then(|kib| kib.trim().parse::<u64>().ok())
+        .map_or(512 << 20, |kib| kib << 10);
+    let usable = room.map_or(available, |r| r.min(available));
+    let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).saturating_mul(2).min(usable));
+    Buffers {
+        pool: (usable / 4).clamp(SMALLEST_POOL, LARGEST_POOL),
+        other: (usable / 32).clamp(SMALLEST_BUFFER, LARGEST_BUFFER),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn buffers_follow_the_tightest_of_machine_cgroup_and_address_space() {
+        let info = "MemTotal:       24000000 kB\nMemAvailable:    8388608 kB\n";
+        let sizes = |room, space| {
+            let Buffers { pool, other } = sizes(info, room, space);
+            (pool / MIB, other / MIB)
+        };
+        assert_eq!(sizes(None, None), (2048, 128));
+        assert_eq!(sizes(Some(220 * MIB), None), (55, 6));
+        assert_eq!(sizes(Some(64 << 40), None), (2048, 128));
+        assert_eq!(sizes(Some(0), None), (32, 1));
+        assert_eq!(sizes(None, Some(704 * MIB)), (128, 16));
+        assert_eq!(sizes(None, Some(MIB)), (32, 1));
+        assert_eq!(sizes(Some(100 * MIB), Some(1 << 40)), (32, 3));
+        assert_eq!(super::sizes("", None, None).pool / MIB, 128);
+    }
+
+    #[test]
+    fn a_pool_is_not_much_larger_than_the_data() {
+        let info = "MemAvailable:    8388608 kB\n";
+        let pool = |room, data| sizes(info, room, None).for_data(data).pool / MIB;
+        assert_eq!(pool(None, None), 2048);
+        assert_eq!(pool(None, Some(10 * MIB)), 128);
+        assert_eq!(pool(None, Some(300 * MIB)), 600);
+        assert_eq!(pool(None, Some(u64::MAX)), 2048);
+        assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 55);
+    }
+
+    #[test]
+    fn this_machine_gives_an_answer() {
+        let Buffers { pool, other } = buffers(None);
+        assert!((SMALLEST_POOL..=LARGEST_POOL).contains(&pool), "{pool}");
+        assert!((SMALLEST_BUFFER..=LARGEST_BUFFER).contains(&other), "{other}");
+    }
+}

@@ -1,0 +1,151 @@
+//! How a private mysqld is started: its options and its environment.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::mysql::flavor::Flavor;
+use crate::os::cgroup;
+use crate::os::sys;
+use crate::server::buffers;
+
+/// How one private mysqld differs from another.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The server program.
+    pub program: PathBuf,
+    /// Whose words it speaks.
+    pub flavor: Flavor,
+    /// The scratch directory, absolute: it holds `data`, the socket, the log.
+    pub scratch: PathBuf,
+    /// uid and gid to run as, when we are root and it is somebody else.
+    pub user: Option<(u32, u32)>,
+    /// The user's `--mysqld-option`s.
+    pub options: Vec<String>,
+    /// Server settings that the data needs: name and value.
+    pub settings: Vec<(String, String)>,
+    /// Never the primary's.
+    pub server_id: u32,
+    /// Time-out of every SQL call.
+    pub call_timeout: Duration,
+    /// Without its grant tables it would not do all that may come by replication.
+    pub needs_grant_tables: bool,
+    /// Bytes of the data it is started on, if there is any yet.
+    pub data_size: Option<u64>,
+}
+
+impl Setup {
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.scratch.join("data")
+    }
+
+    /// The socket's path as people and monitors see it.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("mysqld.sock")
+    }
+
+    /// mysqld's log.
+    pub fn log(&self) -> PathBuf {
+        self.scratch.join("mysqld.log")
+    }
+
+    /// Lets `command` run as the private mysqld's user, and what it makes be private.
+    pub fn run_as(&self, command: &mut Command) {
+        // The umask is not enough, since mysqld sets its own: master.info holds a password.
+        command.env("UMASK", "0600").env("UMASK_DIR", "0700");
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+    }
+
+    /// The command that starts it: `grant_tables` says that it is entered with its own accounts,
+    /// `init_file` holds statements that it runs before it listens.
+    pub fn command(&self, grant_tables: bool, init_file: Option<&Path>) -> Command {
+        let mut command = Command::new(&self.program);
+        let path = |name: &str, at: PathBuf| {
+            let mut arg = std::ffi::OsString::from(name);
+            arg.push(at);
+            arg
+        };
+        let buffers = buffers::buffers(self.data_size);
+        command
+            .arg("--no-defaults")
+            .arg(path("--datadir=", self.data()))
+            // Relative to the data directory: a socket's whole path may have 107 bytes only.
+            .arg("--socket=../mysqld.sock")
+            .arg(path("--pid-file=", self.scratch.join("mysqld.pid")))
+            .arg(path("--tmpdir=", self.scratch.join("tmp")))
+            .arg(format!("--server-id={}", self.server_id))
+            .arg(format!("--innodb-buffer-pool-size={}", buffers.pool))
+            .arg(format!("--key-buffer-size={}", buffers.other))
+            .args([
+                "--skip-networking",
+                "--skip-log-bin",
+                "--relay-log=relay",
+                "--performance-schema=OFF",
+                // Position and data go back together after a kill, so a lost second costs time only.
+                "--innodb-flush-log-at-trx-commit=0",
+            ]);
+        match self.flavor {
+            Flavor::MariaDb => {
+                command.arg(format!("--aria-pagecache-buffer-size={}", buffers.other)).args([
+                    // No line for each look of a `status`: lines are signs of life.
+                    "--log-warnings=1",
+                    "--skip-slave-start",
+                    // A silent primary is noticed after so many seconds; heartbeats come every two.
+                    "--slave-net-timeout=10",
+                    "--skip-symbolic-links",
+                    // Nobody comes over a network, and MariaDB 11 makes a key at each start, which
+                    // takes up to two seconds. What we connect to has its own settings.
+                    "--skip-ssl",
+                    // Not DISABLED: replicated events could then not be created.
+                    "--event-scheduler=OFF",
+                ])
+            }
+            Flavor::MySql => command.args([
+                "--gtid-mode=ON",
+                "--enforce-gtid-consistency=ON",
+                "--skip-replica-start",
+                "--replica-net-timeout=10",
+                // A stop in the middle of a transaction may take a minute: see replication.rs.
+                "--loose-rpl-stop-replica-timeout=2",
+                "--mysqlx=OFF",
+                "--secure-file-priv=NULL",
+                "--relay-log-recovery=ON",
+                "--persisted-globals-load=OFF",
+                // Since 8.4 it is 64 MiB, all of them used from the start; there are few writers.
+                "--innodb-log-buffer-size=16M",
+                // Not in a backup, and its absence is an error line.
+                "--innodb-buffer-pool-load-at-startup=OFF",
+                "--innodb-buffer-pool-dump-at-shutdown=OFF",
+                "--event-scheduler=OFF",
+                // Nobody comes over a network, so keys for that cost time only.
+                "--auto-generate-certs=OFF",
+                "--loose-caching-sha2-password-auto-generate-rsa-keys=OFF",
+                "--loose-sha256-password-auto-generate-rsa-keys=OFF",
+            ]),
+        };
+        match init_file {
+            Some(file) => drop(command.arg(path("--init-file=", file.into()))),
+            None if grant_tables => {}
+            None => drop(command.arg("--skip-grant-tables")),
+        }
+        if sys::is_root() && self.user.is_none() {
+            command.arg("--user=root");
+        }
+        for (name, value) in &self.settings {
+            let name = name.replace('_', "-");
+            command.arg(format!("--{name}={value}"));
+        }
+        command.args(&self.options);
+        command.env_remove("MYSQLD_PARENT_PID");
+        if cgroup::space_limit().is_some() {
+            // glibc would reserve 64 MiB of address space for the heap of each thread.
+            command.env("MALLOC_ARENA_MAX", "1");
+        }
+        command.current_dir(&self.scratch).stdin(Stdio::null());
+        command
+    }
+}
