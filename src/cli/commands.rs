@@ -14,7 +14,7 @@ use crate::error::remedy;
 use crate::error::{Error, Place, Result};
 use crate::os::files::is_program;
 use crate::os::space::placed;
-use crate::os::workers::Gauge;
+use crate::os::workers::Crew;
 use crate::pass::hooks::{Hook, Hooks};
 use crate::pass::plan::Plan;
 use crate::pass::run;
@@ -226,20 +226,15 @@ fn restore(options: &Options) -> Result<u8> {
         None => newest(&repo)?,
     };
     let held = repo.hold(&name)?;
-    let waker = supervisor.waker();
-    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("restore", gauge);
-    let restored = restore::restore(
-        &repo,
-        &held,
-        target.path(),
-        target.owner(),
-        restore::Into::Empty,
-        true,
-        options.jobs()?,
-        waker,
-        &mut watch,
-    )
-    .map_err(|e| placed(e, &[(target.path(), Place::Target)]))?;
+    let destination = restore::Destination {
+        path: target.path(),
+        owner: target.owner(),
+        into: restore::Into::Empty,
+        durable: true,
+    };
+    let mut crew = supervisor.crew("restore", options.jobs()?);
+    let restored = restore::restore(&repo, &held, destination, &mut crew)
+        .map_err(|e| placed(e, &[(target.path(), Place::Target)]))?;
     target.keep();
     let manifest = &held.manifest;
     log::info!(
@@ -276,9 +271,7 @@ fn verify(options: &Options) -> Result<u8> {
         None => repo.names()?,
     };
     let mut supervisor = Supervisor::new(SECOND)?;
-    let waker = supervisor.waker();
-    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("verify", gauge);
-    let report = verify::verify(&repo, &names, options.jobs()?, waker, &mut watch)?;
+    let report = verify::verify(&repo, &names, &mut supervisor.crew("verify", options.jobs()?))?;
     let status = output::report_verify(&report, &names);
     if options.switch("json") {
         print(&output::verify_json(&report));
@@ -334,7 +327,8 @@ fn prune(options: &Options) -> Result<u8> {
     if !dry_run {
         repo.sweep_tmp(&lock)?;
     }
-    let pruned = prune::prune(&repo, &lock, options.retention()?, dry_run, &Gauge::new(None))?;
+    let pruned =
+        prune::prune(&repo, &lock, options.retention()?, dry_run, &mut Crew::unwatched(1))?;
     prune::report(&pruned, dry_run);
     match pruned.unreadable.first() {
         Some(name) => Err(Error::BackupDamaged {

@@ -2,7 +2,7 @@
 //!
 //! The main thread never works on blocks: it starts the workers and watches. They look at the
 //! gauge between blocks, so that a stop, or the first error of any of them, ends all of them
-//! soon; none outlives [`work`]. They touch no process, no signal and no log. Who sleeps in the
+//! soon; none outlives the call. They touch no process, no signal and no log. Who sleeps in the
 //! watch, and why it stops, is the caller's business: the last worker to end wakes it.
 
 use std::io;
@@ -10,15 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::error::{Error, Result};
 use crate::os::sys;
-
-/// What the main thread does meanwhile: returns when [`Gauge::finished`], or an error when the
-/// work is to be given up. It is called once for each phase of the work.
-pub type Watch<'a> = &'a mut dyn FnMut(&Gauge) -> Result<()>;
 
 /// How far the workers are, shared between them and the watch.
 #[derive(Debug)]
@@ -91,65 +87,107 @@ impl Drop for Presence<'_> {
     }
 }
 
-/// Runs `job` on one thread while the main thread watches, for what may take long and cannot be
-/// shared out: the list of a large directory, the removal of many files.
-pub fn alone<T: Send>(
-    gauge: &Gauge,
-    watch: Watch<'_>,
-    job: impl FnOnce() -> Result<T> + Send,
-) -> Result<T> {
-    let job = Mutex::new(Some(job));
-    let done = work(gauge, 1, watch, || locked(&job).take().map(|job| job()).transpose())?;
-    match done.into_iter().flatten().next() {
-        Some(done) => Ok(done),
-        None => unreachable!("it ran, or its error was returned"),
-    }
+/// What the main thread does meanwhile: returns when [`Gauge::finished`], or an error when the
+/// work is to be given up. It is called once for each phase of the work.
+type Watch<'a> = Box<dyn FnMut(&Gauge) -> Result<()> + 'a>;
+
+/// The workers of one step, with the watch that the main thread keeps over them.
+pub struct Crew<'a> {
+    jobs: usize,
+    gauge: Arc<Gauge>,
+    watch: Watch<'a>,
 }
 
-/// Runs `worker` on `jobs` threads until all have ended, and gives their results. An error of
-/// the watch comes first, then that of the first worker to fail. A worker that returns early
-/// because the gauge was stopped may return anything.
-pub fn work<T: Send>(
-    gauge: &Gauge,
-    jobs: usize,
-    watch: Watch<'_>,
-    worker: impl Fn() -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let jobs = jobs.max(1);
-    let failure = Mutex::new(None);
-    let fail = |error: Error| {
-        gauge.stop();
-        locked(&failure).get_or_insert(error);
-    };
-    gauge.running.store(jobs, Ordering::Release);
-    let (watched, ended) = thread::scope(|scope| {
-        let mut threads = Vec::with_capacity(jobs);
-        for _ in 0..jobs {
-            let presence = Presence(gauge);
-            let (worker, fail) = (&worker, &fail);
-            let body = move || {
-                let _presence = presence;
-                worker().map_err(fail).ok()
-            };
-            match thread::Builder::new().name("worker".into()).spawn_scoped(scope, body) {
-                Ok(thread) => threads.push(thread),
-                Err(e) => fail(thread_error(e)),
-            }
-        }
-        let watched = watch(gauge);
-        if watched.is_err() {
-            gauge.stop();
-        }
-        (watched, threads.into_iter().map(|t| t.join()).collect::<Vec<_>>())
-    });
-    let mut results = Vec::with_capacity(jobs);
-    for end in ended {
-        results.extend(end.unwrap_or_else(|panic| resume_unwind(panic)));
+impl<'a> Crew<'a> {
+    /// `jobs` workers at most. `watch` is called while they work, and `waker` gets a byte when the
+    /// last of them has ended.
+    pub fn new(
+        jobs: usize,
+        waker: Option<UnixStream>,
+        watch: impl FnMut(&Gauge) -> Result<()> + 'a,
+    ) -> Crew<'a> {
+        Crew { jobs: jobs.max(1), gauge: Arc::new(Gauge::new(waker)), watch: Box::new(watch) }
     }
-    watched?;
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(results),
+
+    /// A crew that nobody watches: it works until it is done.
+    pub fn unwatched(jobs: usize) -> Crew<'static> {
+        Crew::new(jobs, None, |_| Ok(()))
+    }
+
+    /// The number of workers.
+    pub fn jobs(&self) -> usize {
+        self.jobs
+    }
+
+    /// How far they are.
+    pub fn gauge(&self) -> Arc<Gauge> {
+        self.gauge.clone()
+    }
+
+    /// Runs `job` on one thread while the main thread watches, for what may take long and cannot
+    /// be shared out: the list of a large directory, the removal of many files.
+    ///
+    /// # Errors
+    /// Those of the watch, else of the job.
+    pub fn alone<T: Send>(&mut self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let job = Mutex::new(Some(job));
+        let done = self.run(1, || locked(&job).take().map(|job| job()).transpose())?;
+        match done.into_iter().flatten().next() {
+            Some(done) => Ok(done),
+            None => unreachable!("it ran, or its error was returned"),
+        }
+    }
+
+    /// Runs `worker` on all threads until each has ended, and gives their results. A worker that
+    /// returns early because the gauge was stopped may return anything.
+    ///
+    /// # Errors
+    /// Those of the watch, else of the first worker to fail.
+    pub fn work<T: Send>(&mut self, worker: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
+        self.run(self.jobs, worker)
+    }
+
+    fn run<T: Send>(
+        &mut self,
+        jobs: usize,
+        worker: impl Fn() -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let (gauge, watch) = (&*self.gauge, &mut self.watch);
+        let failure = Mutex::new(None);
+        let fail = |error: Error| {
+            gauge.stop();
+            locked(&failure).get_or_insert(error);
+        };
+        gauge.running.store(jobs, Ordering::Release);
+        let (watched, ended) = thread::scope(|scope| {
+            let mut threads = Vec::with_capacity(jobs);
+            for _ in 0..jobs {
+                let presence = Presence(gauge);
+                let (worker, fail) = (&worker, &fail);
+                let body = move || {
+                    let _presence = presence;
+                    worker().map_err(fail).ok()
+                };
+                match thread::Builder::new().name("worker".into()).spawn_scoped(scope, body) {
+                    Ok(thread) => threads.push(thread),
+                    Err(e) => fail(thread_error(e)),
+                }
+            }
+            let watched = watch(gauge);
+            if watched.is_err() {
+                gauge.stop();
+            }
+            (watched, threads.into_iter().map(|t| t.join()).collect::<Vec<_>>())
+        });
+        let mut results = Vec::with_capacity(jobs);
+        for end in ended {
+            results.extend(end.unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        watched?;
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(results),
+        }
     }
 }
 
@@ -178,17 +216,17 @@ mod tests {
     #[test]
     fn the_last_worker_wakes_the_watch() {
         let (reader, waker) = UnixStream::pair().unwrap();
-        let gauge = Gauge::new(Some(waker));
-        let out = work(&gauge, 3, &mut until_woken(reader), || Ok(7)).unwrap();
+        let mut crew = Crew::new(3, Some(waker), until_woken(reader));
+        let out = crew.work(|| Ok(7)).unwrap();
         assert_eq!(out, [7, 7, 7]);
     }
 
     #[test]
     fn an_error_of_one_worker_stops_the_others() {
         let (reader, waker) = UnixStream::pair().unwrap();
-        let gauge = Gauge::new(Some(waker));
-        let turn = AtomicUsize::new(0);
-        let out = work(&gauge, 3, &mut until_woken(reader), || {
+        let mut crew = Crew::new(3, Some(waker), until_woken(reader));
+        let (gauge, turn) = (crew.gauge(), AtomicUsize::new(0));
+        let out = crew.work(|| {
             if turn.fetch_add(1, Ordering::SeqCst) == 0 {
                 return Err(Error::config("first"));
             }
@@ -202,8 +240,9 @@ mod tests {
 
     #[test]
     fn an_error_of_the_watch_stops_all_and_wins() {
-        let gauge = Gauge::new(None);
-        let out = work(&gauge, 2, &mut |_| Err(Error::Interrupted { signal: 15 }), || {
+        let mut crew = Crew::new(2, None, |_| Err(Error::Interrupted { signal: 15 }));
+        let gauge = crew.gauge();
+        let out = crew.work(|| {
             while !gauge.stopped() {
                 thread::yield_now();
             }
@@ -215,9 +254,9 @@ mod tests {
     #[test]
     fn a_panic_of_a_worker_reaches_the_caller_and_hangs_nothing() {
         let (reader, waker) = UnixStream::pair().unwrap();
-        let gauge = Gauge::new(Some(waker));
         let run = std::panic::AssertUnwindSafe(|| {
-            work(&gauge, 2, &mut until_woken(reader), || -> Result<()> { panic!("on purpose") })
+            let mut crew = Crew::new(2, Some(waker), until_woken(reader));
+            crew.work(|| -> Result<()> { panic!("on purpose") })
         });
         assert!(std::panic::catch_unwind(run).is_err());
     }

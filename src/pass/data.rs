@@ -12,7 +12,7 @@ use crate::pass::attempts::{Attempts, Data};
 use crate::replication::primary::Facts;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::repository::pending::Header;
-use crate::repository::restore::{self, Into};
+use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::Stage;
 use crate::seed::adopt::{self, Source};
 use crate::seed::clone;
@@ -91,13 +91,10 @@ impl Attempts<'_> {
         self.scratch.set_stage(Stage::Partial, Some(name))?;
         self.scratch.make_data()?;
         let (data, user) = (self.scratch.data(), self.scratch.user());
-        let waker = self.supervisor.waker();
-        let supervisor = &mut *self.supervisor;
-        let mut watch =
-            |gauge: &crate::os::workers::Gauge| supervisor.wait_for_workers("restore", gauge);
-        let jobs = self.plan.jobs;
-        let restored =
-            restore::restore(self.repo, &held, &data, user, into, false, jobs, waker, &mut watch)?;
+        let mut crew = self.supervisor.crew("restore", self.plan.jobs);
+        let to = Destination { path: &data, owner: user, into, durable: false };
+        let restored = restore::restore(self.repo, &held, to, &mut crew)?;
+        drop(crew);
         self.scratch.set_clean()?;
         self.scratch.set_stage(Stage::Ready, Some(name))?;
         self.data = Data::Fresh;

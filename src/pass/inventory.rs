@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::os::workers::{self, Gauge};
+use crate::os::workers::Gauge;
 use crate::report::metrics::{Holdings, Newest};
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
@@ -33,9 +33,10 @@ impl<'a> Inventory<'a> {
         if !supervisor.checkpoint.metrics.wanted() {
             return Ok(());
         }
-        let gauge = Gauge::new(supervisor.waker());
-        let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("look", gauge);
-        let found = workers::alone(&gauge, &mut watch, || self.look(&gauge));
+        let mut crew = supervisor.crew("look", 1);
+        let gauge = crew.gauge();
+        let found = crew.alone(|| self.look(&gauge));
+        drop(crew);
         supervisor.checkpoint.metrics.holdings = match found {
             Ok(holdings) => Some(holdings),
             Err(stop @ Error::Interrupted { .. }) => return Err(stop),

@@ -10,7 +10,6 @@ use std::time::Instant;
 use crate::error::remedy;
 use crate::error::{Error, Place, Result};
 use crate::os::space::placed;
-use crate::os::workers::{self, Gauge};
 use crate::pass::attempts::{Attempts, Reached};
 use crate::pass::inventory::Inventory;
 use crate::pass::plan::{Plan, check_apart};
@@ -215,9 +214,9 @@ fn store(
     let data = attempts.data();
     let supervisor = attempts.supervisor();
     supervisor.checkpoint.phase("backup");
-    let waker = supervisor.waker();
-    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("store", gauge);
-    let stored = store::store(repo, lock, &data, header, plan.jobs, plan.level, waker, &mut watch)?;
+    let mut crew = supervisor.crew("store", plan.jobs);
+    let stored = store::store(repo, lock, &data, header, plan.level, &mut crew)?;
+    drop(crew);
     supervisor.checkpoint.set("new_backup", &stored.name);
     let metrics = &mut supervisor.checkpoint.metrics;
     (metrics.read, metrics.new) = (stored.size, stored.stored);
@@ -240,11 +239,7 @@ fn prune_old(
 ) -> Result<()> {
     supervisor.checkpoint.phase("prune");
     supervisor.check_stop()?;
-    let gauge = Gauge::new(supervisor.waker());
-    let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("prune", gauge);
-    // Thousands of packs may take minutes to remove.
-    let pruned =
-        workers::alone(&gauge, &mut watch, || prune::prune(repo, lock, policy, false, &gauge))?;
+    let pruned = prune::prune(repo, lock, policy, false, &mut supervisor.crew("prune", 1))?;
     prune::report(&pruned, false);
     Ok(())
 }

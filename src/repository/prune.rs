@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
-use crate::os::workers::Gauge;
+use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Hash, from_hex};
 use crate::repository::packs::write::sync_dir;
@@ -55,15 +55,24 @@ pub enum Removal {
     InUse,
 }
 
-/// Applies the policy. With `dry_run` nothing is changed. When the gauge is stopped it ends
-/// between two steps: what is left is the next prune's.
+/// Applies the policy. With `dry_run` nothing is changed. When the watch gives up it ends between
+/// two steps: what is left is the next prune's.
+///
+/// # Errors
+/// What keeps it from reading or removing; the watch's own.
 pub fn prune(
     repo: &Repository,
     _lock: &RepoLock,
     policy: Policy,
     dry_run: bool,
-    gauge: &Gauge,
+    crew: &mut Crew<'_>,
 ) -> Result<Pruned> {
+    let gauge = crew.gauge();
+    // Thousands of packs may take minutes to remove.
+    crew.alone(|| apply(repo, policy, dry_run, &gauge))
+}
+
+fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Result<Pruned> {
     let mut out = Pruned::default();
     let mut candidates = Vec::new();
     for name in repo.names()? {

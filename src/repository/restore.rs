@@ -8,13 +8,12 @@
 mod destination;
 
 use std::ops::Range;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::os::workers::{self, Gauge, Watch, locked};
+use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::directory::{Held, Repository, damaged};
 use crate::repository::manifest::{Block, FileEntry, Manifest, Piece};
 use crate::repository::packs::{self, Fault, Fetcher};
@@ -37,23 +36,32 @@ pub struct Restored {
     pub files: u64,
 }
 
-/// Restores the backup `held` into the directory `target`, which is made when absent. `owner`
-/// gets all of it; `durable` waits until it is on the disk.
-#[allow(clippy::too_many_arguments)]
+/// Where a backup is restored to, and how.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// The directory; made when absent.
+    pub path: &'a Path,
+    /// Who gets all of it, uid and gid; `None`: whoever we are.
+    pub owner: Option<(u32, u32)>,
+    /// What it may hold already.
+    pub into: Into,
+    /// Wait until all of it is on the disk.
+    pub durable: bool,
+}
+
+/// Restores the backup `held`.
+///
+/// # Errors
+/// [`Error::BackupDamaged`], a full disk, or what the system says; the watch's own.
 pub fn restore(
     repo: &Repository,
     held: &Held,
-    target: &Path,
-    owner: Option<(u32, u32)>,
-    into: Into,
-    durable: bool,
-    jobs: usize,
-    waker: Option<UnixStream>,
-    watch: Watch<'_>,
+    to: Destination<'_>,
+    crew: &mut Crew<'_>,
 ) -> Result<Restored> {
     let manifest = &held.manifest;
-    let gauge = Gauge::new(waker);
-    workers::alone(&gauge, watch, || {
+    let gauge = crew.gauge();
+    crew.alone(|| {
         let look = |pack| packs::look_for_reading(repo.root(), pack);
         manifest.packs.iter().try_for_each(look).map_err(|what| damaged(&held.name, what))
     })?;
@@ -64,13 +72,14 @@ pub fn restore(
     };
     gauge.set_total(pieces.map(cost).sum());
     // Removing what is surplus, and making many directories, may take long.
-    let target = workers::alone(&gauge, watch, || Target::prepare(target, into, owner, manifest))?;
+    let target = crew.alone(|| Target::prepare(to.path, to.into, to.owner, manifest))?;
 
     let written = AtomicU64::new(0);
+    let durable = to.durable;
     let pass = Pass { repo, held, target: &target, gauge: &gauge, durable, written: &written };
-    let parcels = pass.cut(jobs);
+    let parcels = pass.cut(crew.jobs());
     let next = AtomicUsize::new(0);
-    workers::work(&gauge, jobs, watch, || {
+    crew.work(|| {
         let fetcher = Fetcher::new(repo.root())?;
         let mut worker = Worker { pass: &pass, fetcher, old: Vec::new() };
         while !gauge.stopped() {
@@ -79,7 +88,7 @@ pub fn restore(
         }
         Ok(())
     })?;
-    workers::alone(&gauge, watch, || {
+    crew.alone(|| {
         target.finish_dirs(manifest)?;
         // The small files and all directories at once; the workers saw to the large ones.
         if durable { target.sync() } else { Ok(()) }

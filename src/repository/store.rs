@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +17,7 @@ use crate::error::{Error, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys::{free_bytes, next_data, open_below};
-use crate::os::workers::{self, Gauge, Watch, locked};
+use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{BLOCK_SIZE, Hash};
@@ -48,27 +47,27 @@ pub struct Stored {
 }
 
 /// Stores the data directory `data` as a new backup.
-#[allow(clippy::too_many_arguments)]
+///
+/// # Errors
+/// A full disk, or what the system says; the watch's own.
 pub fn store(
     repo: &Repository,
     lock: &RepoLock,
     data: &Path,
     header: Header,
-    jobs: usize,
     level: i32,
-    waker: Option<UnixStream>,
-    watch: Watch<'_>,
+    crew: &mut Crew<'_>,
 ) -> Result<Stored> {
     header.check()?;
-    let gauge = Gauge::new(waker);
+    let gauge = crew.gauge();
     let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
     // A large manifest takes seconds to read, a million files minutes to find.
-    let (partial, tree) = workers::alone(&gauge, watch, || {
-        Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?))
-    })?;
+    let (partial, tree) =
+        crew.alone(|| Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?)))?;
     let size = tree.files.iter().map(|f| f.size).sum();
     let source = Source { data, root, files: &tree.files, gauge: &gauge };
-    let parcels = workers::alone(&gauge, watch, || source.cut(jobs))?;
+    let jobs = crew.jobs();
+    let parcels = crew.alone(|| source.cut(jobs))?;
     let total = parcels.iter().map(|parcel| source.bytes(parcel)).sum();
     gauge.set_total(total);
 
@@ -78,22 +77,24 @@ pub fn store(
     check_room(repo.root(), lines * LINE, Place::Repository)?;
 
     let next = AtomicUsize::new(0);
-    let found = workers::work(&gauge, jobs, watch, || {
-        let writer = partial.packer().writer()?;
-        let mut worker = Worker { source: &source, writer, buffer: Vec::new(), found: Vec::new() };
-        while !gauge.stopped() {
-            let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-            worker.run(parcel)?;
-        }
-        worker.writer.close()?;
-        Ok(worker.found)
-    })
-    .map_err(|e| with_need(e, repo, partial.packer().added(), free, &gauge))?;
+    let found = crew
+        .work(|| {
+            let writer = partial.packer().writer()?;
+            let mut worker =
+                Worker { source: &source, writer, buffer: Vec::new(), found: Vec::new() };
+            while !gauge.stopped() {
+                let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                worker.run(parcel)?;
+            }
+            worker.writer.close()?;
+            Ok(worker.found)
+        })
+        .map_err(|e| with_need(e, repo, partial.packer().added(), free, &gauge))?;
     // A block that is in no list counts as zeros, so be sure that none was forgotten.
     assert_eq!(gauge.done(), total, "every byte was looked at");
 
     let stored = Mutex::new(None);
-    let watched = workers::alone(&gauge, watch, || {
+    let watched = crew.alone(|| {
         let backup = partial.finish(header, tree.dirs, join(&tree.files, found))?;
         *locked(&stored) = Some(backup);
         Ok(())

@@ -6,12 +6,11 @@
 //! content again. A false manifest spoils its backup and no pack.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::os::workers::{self, Gauge, Watch};
+use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::Repository;
 use crate::repository::manifest::{Block, Hash, Manifest, PackRef};
 use crate::repository::packs::{self, Fault, Fetcher, check_pack};
@@ -65,13 +64,10 @@ struct Outcome {
 }
 
 /// Checks the backups `names`.
-pub fn verify(
-    repo: &Repository,
-    names: &[String],
-    jobs: usize,
-    waker: Option<UnixStream>,
-    watch: Watch<'_>,
-) -> Result<Report> {
+///
+/// # Errors
+/// What keeps it from reading; the watch's own. Damage is in the report.
+pub fn verify(repo: &Repository, names: &[String], crew: &mut Crew<'_>) -> Result<Report> {
     let mut report = Report::default();
     // A prune that runs meanwhile leaves these backups alone.
     let mut guards = Vec::with_capacity(names.len());
@@ -95,12 +91,12 @@ pub fn verify(
         report.backups.push(BackupReport { name: name.clone(), ok: what.is_empty(), what });
     }
     let wanted: Vec<(PackRef, BTreeSet<Wanted>)> = wanted.into_iter().collect();
-    let gauge = Gauge::new(waker);
+    let gauge = crew.gauge();
     // A pack is read once whole, and then each block of it by itself.
     let content = |blocks: &BTreeSet<Wanted>| blocks.iter().map(|b| u64::from(b.2)).sum::<u64>();
     gauge.set_total(wanted.iter().map(|(pack, blocks)| pack.size + content(blocks)).sum());
     let next = AtomicUsize::new(0);
-    let found = workers::work(&gauge, jobs, watch, || {
+    let found = crew.work(|| {
         let mut fetcher = Fetcher::new(repo.root())?;
         let mut found = Vec::new();
         while !gauge.stopped() {
@@ -119,7 +115,7 @@ pub fn verify(
         report.bytes += pack.size;
     }
     if !found.is_empty() {
-        workers::alone(&gauge, watch, || {
+        crew.alone(|| {
             report_damage(repo, &mut report, found, &gauge);
             Ok(())
         })?;

@@ -16,7 +16,6 @@ use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
 use crate::os::process::{DYING, is_gone};
 use crate::os::sys;
-use crate::os::workers::{self, Gauge};
 use crate::report::checkpoint::{self, Facts};
 use crate::server::mysqld::{Mysqld, forget_login};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -258,11 +257,9 @@ impl Scratch {
     pub fn discard(&mut self, supervisor: &mut Supervisor) -> Result<()> {
         let (data, old) = (self.data(), self.root.join(OLD_DATA));
         if self.has_data() || old.exists() {
-            let gauge = Gauge::new(supervisor.waker());
-            let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("remove", gauge);
             let has_data = self.has_data();
             // A large one takes minutes.
-            workers::alone(&gauge, &mut watch, || {
+            supervisor.crew("remove", 1).alone(|| {
                 remove_all(&old)?;
                 if has_data {
                     fs::rename(&data, &old).map_err(|e| Error::io("move away", &data, e))?;

@@ -18,7 +18,7 @@ use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys::{self, open_below};
-use crate::os::workers::{self, Gauge};
+use crate::os::workers::Gauge;
 use crate::replication::primary::SETTINGS;
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
@@ -126,11 +126,11 @@ impl Source {
             made.and_then(|()| own(&to, scratch)).map_err(|e| Error::io("make", &to, e))?;
         }
         let root = File::open(&self.path).map_err(|e| Error::io("open", &self.path, e))?;
-        let gauge = Gauge::new(supervisor.waker());
+        let mut crew = supervisor.crew("copy", jobs);
+        let gauge = crew.gauge();
         gauge.set_total(self.size);
         let next = AtomicUsize::new(0);
-        let mut watch = |gauge: &Gauge| supervisor.wait_for_workers("copy", gauge);
-        workers::work(&gauge, jobs, &mut watch, || {
+        crew.work(|| {
             while let Some(file) = self.tree.files.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if gauge.stopped() {
                     break;

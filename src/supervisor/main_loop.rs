@@ -6,12 +6,13 @@
 //! patience over? Stop comes before death, since a service manager may signal mysqld too, and a
 //! stop must not be read as a crash.
 
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::os::process::{VitalSigns, reap_orphans};
 use crate::os::signals::Signals;
-use crate::os::workers::Gauge;
+use crate::os::workers::{Crew, Gauge};
 use crate::report::checkpoint::Checkpoint;
 use crate::report::progress::Unit;
 use crate::report::sd_notify::Notifier;
@@ -69,11 +70,6 @@ impl Supervisor {
             .map_err(|source| Error::Io { doing: "install signal handlers".into(), source })?;
         let (checkpoint, notifier) = (Checkpoint::none(), Notifier::start());
         Ok(Supervisor { signals, poll, checkpoint, notifier, stopping: false, obeyed: 1 })
-    }
-
-    /// For worker threads, to end a wait when they are done.
-    pub fn waker(&self) -> Option<std::os::unix::net::UnixStream> {
-        self.signals.waker()
     }
 
     /// The error that a stop is, if one was asked for and none is under way.
@@ -205,12 +201,23 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits for worker threads; the way that packs, restore and verify are watched. `step` is
-    /// what people are shown.
+    /// For a crew of another kind, to end a wait when it is done.
+    pub fn waker(&self) -> Option<UnixStream> {
+        self.signals.waker()
+    }
+
+    /// Workers for a step, `jobs` of them, watched until they are done. `step` is what people are
+    /// shown.
+    pub fn crew<'a>(&'a mut self, step: &'a str, jobs: usize) -> Crew<'a> {
+        let waker = self.waker();
+        Crew::new(jobs, waker, move |gauge| self.wait_for_workers(step, gauge))
+    }
+
+    /// Waits for worker threads.
     ///
     /// # Errors
     /// A stop.
-    pub fn wait_for_workers(&mut self, step: &str, gauge: &Gauge) -> Result<()> {
+    fn wait_for_workers(&mut self, step: &str, gauge: &Gauge) -> Result<()> {
         let wait = Wait { every: Duration::from_millis(250), patience: None };
         let waited = self.wait_for(&mut Nobody, wait, |_, checkpoint| {
             // Nothing is known of the way, as long as a directory is only looked through.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::support::{Space, header};
 use crate::error::Error;
-use crate::os::workers::Gauge;
+use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::Repository;
 use crate::repository::prune::{Removal, prune};
 use crate::repository::retention::Policy;
@@ -80,14 +80,14 @@ fn a_stop_in_the_middle_leaves_no_backup_and_nothing_behind() {
     let s = Space::new();
     s.file("big.ibd", 1, 200 << 20);
     let lock = s.lock();
-    let stop = &mut |gauge: &crate::os::workers::Gauge| {
+    let stop = |gauge: &Gauge| {
         // Until a pack is finished, so that there is something to take away.
         while s.packs().is_empty() && !gauge.finished() {
             std::thread::yield_now();
         }
         Err(Error::Interrupted { signal: 15 })
     };
-    let result = store(&s.repo, &lock, &s.data, header(), 2, 1, None, stop);
+    let result = store(&s.repo, &lock, &s.data, header(), 1, &mut Crew::new(2, None, stop));
     assert!(matches!(result, Err(Error::Interrupted { signal: 15 })));
     assert!(s.repo.names().unwrap().is_empty() && s.tmp_is_empty() && s.packs().is_empty());
 }
@@ -98,8 +98,8 @@ fn a_header_that_could_not_be_read_again_fails_before_the_work() {
     s.file("a", 1, 10);
     let lock = s.lock();
     let bad = crate::repository::store::Header { position: "two words".into(), ..header() };
-    let never = &mut |_: &_| panic!("no worker runs");
-    let error = store(&s.repo, &lock, &s.data, bad, 1, 1, None, never).unwrap_err();
+    let never = |_: &Gauge| panic!("no worker runs");
+    let error = store(&s.repo, &lock, &s.data, bad, 1, &mut Crew::new(1, None, never)).unwrap_err();
     assert!(error.to_string().contains("position"), "{error}");
 }
 
@@ -124,7 +124,7 @@ fn old_packs_empty_out_once_less_than_half_of_them_is_used() {
     // The newest one uses four of ten: they are stored anew, and the old pack can go.
     let fourth = s.try_store(1).unwrap();
     assert!((400_000..450_000).contains(&fourth.stored), "{}", fourth.stored);
-    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &Gauge::new(None)).unwrap();
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((pruned.removed.len(), pruned.packs), (3, 1), "{pruned:?}");
     assert!(!s.packs().contains(&first[0]));
     s.check(&fourth.name);
@@ -140,10 +140,10 @@ fn prune_says_what_it_would_do_spares_readers_and_then_does_it() {
     }
     let lock = s.lock();
     let held = s.repo.hold(&names[0]).unwrap();
-    let dry = prune(&s.repo, &lock, KEEP_ONE, true, &Gauge::new(None)).unwrap();
+    let dry = prune(&s.repo, &lock, KEEP_ONE, true, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((dry.removed.as_slice(), dry.in_use.as_slice()), (&names[1..2], &names[..1]));
     assert_eq!((dry.packs, s.packs().len(), s.repo.names().unwrap().len()), (1, 3, 3));
-    let wet = prune(&s.repo, &lock, KEEP_ONE, false, &Gauge::new(None)).unwrap();
+    let wet = prune(&s.repo, &lock, KEEP_ONE, false, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((wet.packs, wet.bytes, wet.in_use.len()), (dry.packs, dry.bytes, 1));
     assert_eq!(s.repo.remove(&lock, &names[0]).unwrap(), Removal::InUse);
     drop(held);
@@ -162,7 +162,7 @@ fn one_manifest_that_cannot_be_read_stops_the_sweep_and_is_named() {
     s.file("a", 2, 1000);
     s.store();
     s.store();
-    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &Gauge::new(None)).unwrap();
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((pruned.unreadable, pruned.packs), (vec![bad.clone()], 0));
     assert_eq!(s.packs().len(), 2);
     assert!(s.repo.names().unwrap().contains(&bad));

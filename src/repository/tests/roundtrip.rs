@@ -7,8 +7,9 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, sym
 
 use super::support::{Space, header, noise, snapshot};
 use crate::error::Error;
+use crate::os::workers::{Crew, Gauge};
 use crate::repository::manifest::BLOCK_SIZE;
-use crate::repository::restore::{Into, restore};
+use crate::repository::restore::{Destination, Into, restore};
 use crate::repository::store::store;
 
 const BLOCK: usize = BLOCK_SIZE as usize;
@@ -174,11 +175,12 @@ fn a_file_that_changes_while_it_is_read_ends_the_backup_by_name() {
     s.file("z.ibd", 2, 100);
     let lock = s.lock();
     // The small file is dealt out last; the walk is over once the watch is called.
-    let grow = &mut |_: &_| {
+    let grow = |_: &Gauge| {
         fs::write(s.data.join("z.ibd"), "another size").unwrap();
         Ok(())
     };
-    let error = store(&s.repo, &lock, &s.data, header(), 1, 1, None, grow).unwrap_err();
+    let error =
+        store(&s.repo, &lock, &s.data, header(), 1, &mut Crew::new(1, None, grow)).unwrap_err();
     assert!(error.to_string().contains("z.ibd") && error.cause() == "io-error", "{error}");
     assert!(s.repo.names().unwrap().is_empty() && s.tmp_is_empty() && s.packs().is_empty());
 }
@@ -193,7 +195,9 @@ fn an_owner_gets_all_of_a_restored_directory() {
     let me = s.dir.metadata().unwrap();
     let owner = if crate::os::sys::is_root() { (4242, 4343) } else { (me.uid(), me.gid()) };
     let to = s.dir.join("to");
-    restore(&s.repo, &held, &to, Some(owner), Into::Empty, true, 2, None, &mut |_| Ok(())).unwrap();
+    let destination =
+        Destination { path: &to, owner: Some(owner), into: Into::Empty, durable: true };
+    restore(&s.repo, &held, destination, &mut Crew::unwatched(2)).unwrap();
     for path in ["", "shop", "shop/a.ibd", "b"] {
         let m = to.join(path).metadata().unwrap();
         assert_eq!((m.uid(), m.gid()), owner, "{path}");

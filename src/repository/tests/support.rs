@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Result;
 use crate::os::clock::Timestamp;
+use crate::os::workers::Crew;
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Manifest, PackRef};
 use crate::repository::packs::pack_path;
-use crate::repository::restore::{Into, Restored, restore};
+use crate::repository::restore::{Destination, Into, Restored, restore};
 use crate::repository::store::{Header, Stored, store};
 use crate::repository::verify::{Report, verify};
 
@@ -52,8 +53,7 @@ impl Space {
 
     pub fn try_store(&self, jobs: usize) -> Result<Stored> {
         let lock = self.lock();
-        let watch = &mut |_: &_| Ok(());
-        store(&self.repo, &lock, &self.data, header(), jobs, 1, None, watch)
+        store(&self.repo, &lock, &self.data, header(), 1, &mut Crew::unwatched(jobs))
     }
 
     pub fn store(&self) -> Stored {
@@ -62,12 +62,13 @@ impl Space {
 
     pub fn restore(&self, name: &str, to: &Path, into: Into) -> Result<Restored> {
         let held = self.repo.hold(name)?;
-        restore(&self.repo, &held, to, None, into, true, 2, None, &mut |_| Ok(()))
+        let to = Destination { path: to, owner: None, into, durable: true };
+        restore(&self.repo, &held, to, &mut Crew::unwatched(2))
     }
 
     pub fn verify(&self) -> Report {
         let names = self.repo.names().unwrap();
-        verify(&self.repo, &names, 2, None, &mut |_| Ok(())).unwrap()
+        verify(&self.repo, &names, &mut Crew::unwatched(2)).unwrap()
     }
 
     /// Restores into a new directory and compares.

@@ -9,7 +9,7 @@ use crate::mysql::account::{Tls, TlsMode};
 use crate::mysql::session::quoted;
 use crate::mysql::trouble::Trouble;
 use crate::os::process::VitalSigns;
-use crate::os::workers::{self, Gauge};
+use crate::os::workers::{Crew, Gauge};
 use crate::replication::primary::{Facts, Primary, TLS_FAILED, denies_access};
 use crate::report::checkpoint::Checkpoint;
 use crate::report::progress::Unit;
@@ -95,15 +95,16 @@ impl<'a> Recipient<'a> {
             address.port,
             quoted(&account.password.0)
         );
-        let gauge = Gauge::new(supervisor.waker());
-        let mut watch = |gauge: &Gauge| {
+        let waker = supervisor.waker();
+        let mut crew = Crew::new(1, waker, |gauge| {
             let watched = self.watch(supervisor, gauge, patience.stall);
             if watched.is_err() {
                 let _ = line.shutdown(Shutdown::Both);
             }
             watched
-        };
-        let answer = workers::alone(&gauge, &mut watch, move || Ok(session.run(&statement)));
+        });
+        let answer = crew.alone(move || Ok(session.run(&statement)));
+        drop(crew);
         supervisor.checkpoint.measured();
         match answer? {
             Ok(()) | Err(Trouble::Server { errno: RESTART_FAILED, .. }) => Ok(()),
