@@ -4,7 +4,10 @@
 //! the fields; the words are made here and nowhere else. Nothing in the program decides on a
 //! message's text: it decides on the variant.
 
+mod cause;
 pub mod remedy;
+
+pub use cause::Cause;
 
 use std::fmt;
 use std::io;
@@ -199,33 +202,33 @@ impl Error {
         }
     }
 
-    /// The cause's one word, as in the contract.
-    pub fn cause(&self) -> &'static str {
+    /// Its one-word cause.
+    pub fn cause(&self) -> Cause {
         match self {
-            Error::MysqldDied { .. } => "mysqld-died",
-            Error::MysqldHung { .. } => "mysqld-hung",
-            Error::MysqldStart { .. } => "mysqld-start",
-            Error::OutOfMemory { .. } => "out-of-memory",
-            Error::DiskFull { .. } => "disk-full",
-            Error::PrimaryUnreachable { .. } => "primary-unreachable",
-            Error::Stalled { .. } => "stalled",
-            Error::AccessDenied { .. } => "access-denied",
-            Error::Purged { .. } => "purged",
-            Error::Diverged { .. } => "diverged",
-            Error::ReplicationError { .. } => "replication-error",
-            Error::BackupDamaged { .. } => "backup-damaged",
-            Error::NoBackup { .. } => "no-backup",
-            Error::Io { .. } => "io-error",
-            Error::Locked { .. } => "locked",
-            Error::Interrupted { .. } => "interrupted",
+            Error::MysqldDied { .. } => Cause::MysqldDied,
+            Error::MysqldHung { .. } => Cause::MysqldHung,
+            Error::MysqldStart { .. } => Cause::MysqldStart,
+            Error::OutOfMemory { .. } => Cause::OutOfMemory,
+            Error::DiskFull { .. } => Cause::DiskFull,
+            Error::PrimaryUnreachable { .. } => Cause::PrimaryUnreachable,
+            Error::Stalled { .. } => Cause::Stalled,
+            Error::AccessDenied { .. } => Cause::AccessDenied,
+            Error::Purged { .. } => Cause::Purged,
+            Error::Diverged { .. } => Cause::Diverged,
+            Error::ReplicationError { .. } => Cause::ReplicationError,
+            Error::BackupDamaged { .. } => Cause::BackupDamaged,
+            Error::NoBackup { .. } => Cause::NoBackup,
+            Error::Io { .. } => Cause::IoError,
+            Error::Locked { .. } => Cause::Locked,
+            Error::Interrupted { .. } => Cause::Interrupted,
+            Error::Configuration { .. } => Cause::Configuration,
             Error::OnSuspectData(error) => error.cause(),
-            Error::Configuration { .. } => "configuration",
         }
     }
 
     /// Is it one that the breaker counts, because another attempt may go well?
     pub fn is_temporary(&self) -> bool {
-        self.is_the_primarys()
+        self.blames_primary()
             || matches!(
                 self,
                 Error::MysqldDied { .. }
@@ -236,12 +239,12 @@ impl Error {
     }
 
     /// Is it the primary's doing, so that what was reached before it is worth storing?
-    pub fn is_the_primarys(&self) -> bool {
+    pub fn blames_primary(&self) -> bool {
         matches!(self, Error::PrimaryUnreachable { .. } | Error::Stalled { .. })
     }
 
     /// May the scratch data be to blame, if it was resumed or its mysqld died on it?
-    pub fn may_be_the_datas(&self) -> bool {
+    pub fn may_blame_data(&self) -> bool {
         matches!(
             self,
             Error::Diverged { .. } | Error::ReplicationError { .. } | Error::MysqldStart { .. }

@@ -1,55 +1,40 @@
 //! Attempts: from a base to the goal, as often as it takes and the breaker allows.
 //!
-//! One attempt asks the primary, fills the scratch directory if its data is of no use, starts
-//! mysqld if none runs, replicates up to the goal and shuts mysqld down. Each failure is either
-//! for good, or is counted and answered with a wait; an outage of the primary leaves mysqld
-//! running. Data that was resumed, or whose mysqld died, is suspect: an error on it is answered
-//! by a fresh restore and not by a verdict.
+//! One attempt asks the primary, brings data into the scratch directory if there is none to use,
+//! starts mysqld unless it runs, replicates up to the goal and shuts mysqld down. What a failure is
+//! answered with is decided in `failure` and done in `recover`. An outage of the primary leaves
+//! mysqld running.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
 use crate::pass::base::Bases;
+use crate::pass::finished::{Finished, Reached};
+use crate::pass::in_hand::InHand;
 use crate::pass::plan::Plan;
-use crate::replication::catch_up::{self, Progress};
+use crate::replication::catch_up::{self, CatchUp};
 use crate::replication::primary::Facts;
-use crate::replication::privileges;
 use crate::replication::replica;
 use crate::report::checkpoint::Facts as Checkpointed;
+use crate::report::keys::{Key, Phase};
 use crate::repository::directory::Repository;
-use crate::scratch::unlogged_ddl::Doubt;
+use crate::repository::pending::Header;
 use crate::scratch::working_directory::Scratch;
-use crate::seed::adopt::Source;
-use crate::server::compatibility::{self, With};
-use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
+use crate::server::lifecycle::{CleanShutdown, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
-use crate::text::short;
+use crate::text::{count, short};
 
-/// How far the attempts came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// The goal.
-    Goal,
-    /// Less: the primary was given up on, after progress.
-    Short,
-}
-
-/// What the data in the scratch directory is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Data {
-    /// Nothing: it must be restored.
-    None,
-    /// Restored in this pass, and its mysqld was never killed.
-    Fresh,
-    /// Resumed, or its mysqld died.
-    Suspect,
+/// Where a pass is to get to.
+pub(crate) struct Goal {
+    /// The position that the primary had.
+    pub(crate) position: Position,
+    /// When it had it.
+    pub(crate) as_of: Timestamp,
 }
 
 /// The attempts of one pass.
@@ -58,28 +43,24 @@ pub struct Attempts<'a> {
     pub(crate) supervisor: &'a mut Supervisor,
     pub(crate) repo: &'a Repository,
     pub(crate) scratch: &'a mut Scratch,
-    anew: bool,
+    /// A new chain begins: no backup is the base.
+    new_chain: bool,
+    started: Timestamp,
+    pub(crate) bases: Bases<'a>,
+    pub(crate) breaker: Breaker,
+    pub(crate) hand: InHand,
+    /// The version of the server program, once it was asked.
+    pub(crate) program_version: Option<Version>,
+    /// The primary, as it was asked last.
+    pub(crate) facts: Option<Facts>,
+    pub(crate) goal: Option<Goal>,
     /// Dumps made in this pass.
     pub(crate) dumps: u32,
-    pub(crate) breaker: Breaker,
-    pub(crate) bases: Bases<'a>,
-    pub(crate) data: Data,
-    pub(crate) doubt: Option<Doubt>,
-    pub(crate) mysqld: Option<Mysqld>,
-    pub(crate) facts: Option<Facts>,
-    pub(crate) version: String,
-    pub(crate) its_version: Option<Version>,
-    pub(crate) flavor: Flavor,
-    pub(crate) settings: Vec<(String, String)>,
-    pub(crate) goal: Option<Position>,
-    pub(crate) data_as_of: Timestamp,
-    pub(crate) started: Timestamp,
-    pub(crate) progress: Progress,
 }
 
 impl<'a> Attempts<'a> {
-    /// Begins. `before` is what the last pass's checkpoint says; with `anew` nothing of its data
-    /// is used and no backup is the base: a dump begins a new chain.
+    /// Begins. `before` is the checkpoint of the last pass; with `new_chain` nothing of its data is
+    /// used and no backup is the base.
     ///
     /// # Errors
     /// When the repository cannot be read.
@@ -88,8 +69,8 @@ impl<'a> Attempts<'a> {
         supervisor: &'a mut Supervisor,
         repo: &'a Repository,
         scratch: &'a mut Scratch,
-        before: Checkpointed,
-        anew: bool,
+        before: &Checkpointed,
+        new_chain: bool,
     ) -> Result<Attempts<'a>> {
         let (base, cap) = plan.backoff;
         let mut attempts = Attempts {
@@ -97,73 +78,73 @@ impl<'a> Attempts<'a> {
             supervisor,
             repo,
             scratch,
-            anew,
-            dumps: 0,
-            breaker: Breaker::new(plan.max_failures, base, cap),
-            bases: Bases::new(repo),
-            data: Data::None,
-            doubt: None,
-            mysqld: None,
-            facts: None,
-            version: String::new(),
-            its_version: None,
-            flavor: Flavor::MariaDb,
-            settings: Vec::new(),
-            goal: None,
-            data_as_of: Timestamp::now(),
+            new_chain,
             started: Timestamp::now(),
-            progress: Progress::default(),
+            bases: Bases::new(repo),
+            breaker: Breaker::new(plan.max_failures, base, cap),
+            hand: InHand::Nothing,
+            program_version: None,
+            facts: None,
+            goal: None,
+            dumps: 0,
         };
-        if !anew {
+        if !new_chain {
             attempts.pick_base()?;
-            attempts.resume(&before);
+            attempts.resume(before);
         }
         Ok(attempts)
     }
 
-    /// The loop, lent for a while.
+    /// The loop, for a step between two attempts.
     pub fn supervisor(&mut self) -> &mut Supervisor {
         self.supervisor
     }
 
-    /// Where the data is.
-    pub fn data(&self) -> PathBuf {
-        self.scratch.data()
-    }
-
-    /// Attempts until the goal is reached, mysqld is shut down and the data can be stored.
+    /// Attempts until mysqld is shut down at the goal, or short of it, and the data can be stored.
     ///
     /// # Errors
     /// What ends the pass.
-    pub fn reach_goal(&mut self) -> Result<Reached> {
+    pub fn reach_goal(&mut self) -> Result<Finished> {
         self.check_base()?;
         log::info!(
-            "gives up after {} failures in a row without progress, {} of waiting at most",
-            self.breaker.attempts(),
+            "will give up after {} without progress (at most {} of back-off)",
+            count(self.breaker.attempts(), "consecutive failure"),
             short(self.breaker.longest_wait())
         );
         loop {
-            let Err(error) = self.attempt() else { return Ok(Reached::Goal) };
-            if self.recover(error)? {
-                self.end_short()?;
-                return Ok(Reached::Short);
+            match self.attempt() {
+                Ok(finished) => return Ok(finished),
+                Err(error) => {
+                    if self.recover(error)? {
+                        break;
+                    }
+                }
             }
         }
-    }
-
-    /// Is there a backup to begin from, or may a dump or a clone take its place?
-    pub(crate) fn check_base(&self) -> Result<()> {
-        self.bases.check(self.plan.first.is_some() || self.anew)
-    }
-
-    fn attempt(&mut self) -> Result<()> {
-        if self.mysqld.is_none() {
-            self.scratch.check_gone()?;
+        let finished = self.end_short();
+        if let Err(error) = &finished {
+            self.examine_server(error)?;
         }
-        let mut facts = self.ask_primary()?;
-        if self.mysqld.is_none() {
+        finished
+    }
+
+    /// Fails unless there is a backup to begin from, or a dump or a clone may take its place.
+    pub(crate) fn check_base(&self) -> Result<()> {
+        self.bases.check(self.plan.first.is_some() || self.new_chain)
+    }
+
+    fn attempt(&mut self) -> Result<Finished> {
+        let mut facts;
+        loop {
+            if !self.hand.has_server() {
+                self.scratch.check_gone()?;
+            }
+            facts = self.ask_primary()?;
+            if self.hand.has_server() {
+                break;
+            }
             self.check_series()?;
-            if self.data == Data::None {
+            if self.hand.data().is_none() {
                 self.fill(&facts)?;
                 // The goal is what the primary has when mysqld is about to start.
                 facts = self.ask_primary()?;
@@ -172,207 +153,165 @@ impl<'a> Attempts<'a> {
                 self.set_goal(&facts)?;
             }
             self.start(&facts)?;
-            if self.cannot_be_trusted()? {
-                return self.attempt();
+            if self.is_trusted()? {
+                break;
             }
         }
         self.replicate(&facts)?;
-        self.shut_down()
-    }
-
-    /// The first candidate that answers and can be followed from where we are.
-    pub(crate) fn ask_primary(&mut self) -> Result<Facts> {
-        let base = self.bases.current().map(|b| &b.position);
-        let at = if self.data == Data::None { base } else { self.progress.at().or(base) };
-        let supervisor = &mut *self.supervisor;
-        let facts = self.plan.primary.choose(at, &mut || supervisor.breathe())?;
-        self.check_pair(&facts)?;
-        if self.facts.is_none() {
-            self.plan.primary.check_privileges(&facts.address, privileges::NIGHTLY)?;
-            self.bases.warn_if_old(facts.keeps);
-        }
-        self.supervisor.checkpoint.set("primary", &facts.address);
-        self.flavor = facts.flavor;
-        self.settings.clone_from(&facts.settings);
-        self.facts = Some(facts.clone());
-        Ok(facts)
-    }
-
-    /// Do private server, base and primary go together?
-    fn check_pair(&mut self, facts: &Facts) -> Result<()> {
-        self.ask_version()?;
-        let program = &self.plan.program;
-        let primary = facts.address.to_string();
-        let base = self.bases.current();
-        if let Some(base) = base {
-            compatibility::check_settings(
-                &base.name,
-                &base.manifest.settings,
-                &primary,
-                &facts.settings,
-            )?;
-        }
-        let Some(its) = &self.its_version else { return Ok(()) };
-        if let Some(base) = base
-            && let Some(version) = Version::parse(&base.manifest.version)
-        {
-            let what = With::Backup(&base.name, self.plan.allow_upgrade);
-            compatibility::check(program, its, &what, &version)?;
-        }
-        if let Some(version) = Version::parse(&facts.version) {
-            // A dump of an older server would bring its system tables along.
-            compatibility::check(program, its, &With::Primary(&primary, base.is_some()), &version)?;
-        }
-        self.check_upgrade(facts.flavor)
-    }
-
-    fn ask_version(&mut self) -> Result<()> {
-        if self.its_version.is_none() {
-            self.its_version = compatibility::ask(self.supervisor, &self.plan.program)?;
-        }
-        Ok(())
-    }
-
-    /// Is the private server of the kind of the data to be adopted?
-    pub(crate) fn check_kind(&mut self, source: &Source) -> Result<()> {
-        self.ask_version()?;
-        match &self.its_version {
-            Some(its) => {
-                compatibility::check_kind(&self.plan.program, its, source.path(), source.flavor())
-            }
-            None => Ok(()),
-        }
+        let clean = self.shut_down()?;
+        self.finish(clean, Reached::Goal)
     }
 
     fn set_goal(&mut self, facts: &Facts) -> Result<()> {
         facts.check_position()?;
-        self.supervisor.checkpoint.set("goal", &facts.position);
-        self.data_as_of = facts.asked;
-        self.goal = Some(facts.position.clone());
+        self.supervisor.checkpoint.set(Key::Goal, &facts.position);
+        self.goal = Some(Goal { position: facts.position.clone(), as_of: facts.asked });
         Ok(())
     }
 
-    /// Starts mysqld on the data and closes the door behind us.
+    /// Starts mysqld on the data, and opens every session that it will need before the grant
+    /// tables are loaded.
     fn start(&mut self, facts: &Facts) -> Result<()> {
         self.upgrade_data(facts)?;
         let began = Instant::now();
-        self.supervisor.checkpoint.phase("start");
+        self.supervisor.checkpoint.phase(Phase::Start);
         let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         forget_replication(&setup.data())?;
-        let mysqld = self.mysqld.insert(Mysqld::spawn(&setup, false)?);
-        self.scratch.set_running(mysqld, self.doubt.is_some())?;
-        self.supervisor.checkpoint.set("socket", setup.socket().display());
+        let doubtful = self.hand.data().is_some_and(|data| data.doubt.is_some());
+        let fresh = self.hand.data().is_some_and(|data| data.fresh);
+        let mysqld = Mysqld::spawn(&setup, false)?;
+        let Some(mysqld) = self.hand.start(mysqld) else { return Ok(()) };
+        self.scratch.set_running(mysqld, doubtful)?;
+        self.supervisor.checkpoint.set(Key::Socket, setup.socket().display());
         wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
-        let base = match self.data {
-            Data::Fresh => self.bases.current(),
-            _ => None,
-        };
-        let prepared = catch_up::prepare(mysqld, facts, base.map(|b| &b.position));
-        let (version, at) = prepared
+        let base = self.bases.current().filter(|_| fresh).map(|base| &base.position);
+        let (version, at) = catch_up::prepare(mysqld, facts, base)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         log::info!("started mysqld {version} (pid {}) in {}", mysqld.pid(), short(began.elapsed()));
-        self.version = version;
-        self.supervisor.checkpoint.set("position", &at);
-        self.progress.start_at(at.clone());
-        facts.judge(&at)
+        if let Some(data) = self.hand.data_mut() {
+            data.version = version;
+        }
+        let verdict = facts.judge(&at);
+        self.supervisor.checkpoint.start_at(at);
+        verdict
     }
 
     fn replicate(&mut self, facts: &Facts) -> Result<()> {
         let began = Instant::now();
-        let Some(mysqld) = self.mysqld.as_mut() else { return Ok(()) };
-        let Some(goal) = &self.goal else { return Ok(()) };
-        self.supervisor.checkpoint.phase("catch-up");
+        let (Some(mysqld), Some(goal)) = (self.hand.mysqld(), &self.goal) else { return Ok(()) };
+        self.supervisor.checkpoint.phase(Phase::CatchUp);
         self.scratch.set_replicating()?;
-        let (account, patience) = (&self.plan.primary.account, self.plan.patience);
-        let chase =
-            catch_up::Chase { facts, account, goal, poll: self.plan.poll, stall: patience.stall };
-        let chased = chase
-            .run(self.supervisor, mysqld, &mut self.breaker, &mut self.progress)
+        let patience = self.plan.patience;
+        let catch_up = CatchUp {
+            facts,
+            account: &self.plan.primary.account,
+            goal: &goal.position,
+            poll: self.plan.poll,
+            stall: patience.stall,
+        };
+        let caught_up = catch_up
+            .run(self.supervisor, mysqld, &mut self.breaker)
             .map_err(|e| explain(self.supervisor, mysqld, e, patience.shutdown));
-        let reached = goal.to_string();
-        chased.map_err(|e| self.judged_again(e))?;
+        let reached = goal.position.to_string();
+        caught_up.map_err(|e| self.judge_again(e))?;
+        let transactions = self.supervisor.checkpoint.progress().transactions();
         log::info!(
-            "caught up with {} to {reached}: {} transactions in {}",
+            "caught up with {} to {reached}: {} in {}",
             facts.address,
-            self.progress.transactions(),
+            count(transactions, "transaction"),
             short(began.elapsed())
         );
         Ok(())
     }
 
-    /// What a MySQL primary refuses for may have come about after it was asked for its facts.
-    fn judged_again(&mut self, error: Error) -> Error {
-        if !matches!(error, Error::ReplicationError { errno: 13114, .. }) {
-            return error;
-        }
-        match self.ask_primary() {
-            Err(e @ (Error::Purged { .. } | Error::Diverged { .. })) => e,
-            _ => error,
-        }
-    }
-
-    /// Stops replication, reads the position that the backup will have, and shuts mysqld down.
-    fn shut_down(&mut self) -> Result<()> {
-        let Some(mut mysqld) = self.mysqld.take() else { return Ok(()) };
-        self.supervisor.checkpoint.phase("stop");
-        let patience = self.plan.patience.shutdown;
-        let ended = if mysqld.is_ready() {
-            let flavor = self.flavor;
-            let stopped = catch_up::stop(self.supervisor, &mut mysqld, flavor, patience)
-                .and_then(|()| replica::position(&mut mysqld, flavor));
-            match stopped {
-                Ok(at) => {
-                    self.supervisor.checkpoint.set("position", &at);
-                    self.progress.saw(at);
-                    shut_down(self.supervisor, &mut mysqld, patience)
-                }
-                Err(e) => Err(explain(self.supervisor, &mut mysqld, e, patience)),
-            }
-        } else {
-            // Still starting: there is nobody to ask, and nothing was replicated.
-            shut_down(self.supervisor, &mut mysqld, patience)
+    /// Stops replication, reads the position that the backup will have, and shuts mysqld down. It
+    /// stays in hand until it has ended, so that a failure or a stop on the way finds it there.
+    fn shut_down(&mut self) -> Result<CleanShutdown> {
+        let (flavor, patience) = (self.flavor(), self.plan.patience.shutdown);
+        self.supervisor.checkpoint.phase(Phase::Stop);
+        let Some(mysqld) = self.hand.mysqld() else {
+            return Err(Error::config("there is no private server to shut down"));
         };
-        self.supervisor.checkpoint.forget_mysqld();
-        if mysqld.ended_cleanly() || mysqld.left_clean_data() {
+        // One that is still starting cannot be asked, and has replicated nothing.
+        if mysqld.is_ready() {
+            let at = catch_up::stop(self.supervisor, mysqld, flavor, patience)
+                .and_then(|()| replica::position(mysqld, flavor))
+                .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
+            self.supervisor.checkpoint.reach(at);
+        }
+        let ended = shut_down(self.supervisor, mysqld, patience);
+        let clean = mysqld.ended_cleanly() || mysqld.left_clean_data();
+        if clean {
+            self.supervisor.checkpoint.forget_mysqld();
+            self.hand = self.hand.take_data().map_or(InHand::Nothing, InHand::Data);
             self.scratch.set_clean()?;
             forget_replication(&self.scratch.data())?;
         } else {
-            mysqld.kill();
-            self.its_mysqld_died();
+            self.server_died();
         }
         ended
     }
 
-    /// After progress the primary was given up on: what there is gets stored.
-    fn end_short(&mut self) -> Result<()> {
-        log::warn!("giving up on the primary short of the goal; storing what was reached");
-        if self.mysqld.is_none()
+    /// The pass gave up on the primary after progress: makes what was reached ready to be stored.
+    fn end_short(&mut self) -> Result<Finished> {
+        log::warn!("giving up on the primary before the goal; storing what was reached");
+        if !self.hand.has_server()
             && let Some(facts) = self.facts.clone()
         {
             self.start(&facts)?;
         }
-        if let Some(mysqld) = &mut self.mysqld {
-            catch_up::settle(self.supervisor, mysqld, self.flavor)
+        let flavor = self.flavor();
+        if let Some(mysqld) = self.hand.mysqld() {
+            catch_up::drain(self.supervisor, mysqld, flavor)
                 .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         }
-        self.data_as_of = self.bases.current().map_or(self.started, |b| b.manifest.data_as_of);
-        self.shut_down()
+        let clean = self.shut_down()?;
+        self.finish(clean, Reached::Short)
     }
 
-    /// The end, well or not: no mysqld stays, and one that still runs after a stop or a
-    /// temporary failure is shut down, so that its data can be gone on with.
+    /// What was shut down, with what its manifest will say.
+    fn finish(&self, clean: CleanShutdown, reached: Reached) -> Result<Finished> {
+        let (Some(at), Some(facts)) = (self.supervisor.checkpoint.progress().at(), &self.facts)
+        else {
+            return Err(Error::config("there is nothing to store"));
+        };
+        let base = self.bases.current();
+        let data_as_of = match (&self.goal, reached) {
+            (Some(goal), Reached::Goal) => goal.as_of,
+            _ => base.map_or(self.started, |base| base.manifest.data_as_of),
+        };
+        let header = Header {
+            flavor: facts.flavor.name().into(),
+            version: self.hand.data().map(|data| data.version.clone()).unwrap_or_default(),
+            position: at.to_string(),
+            data_as_of,
+            started: self.started,
+            base: base.map(|base| base.name.clone()),
+            settings: facts.settings.clone(),
+        };
+        Ok(Finished::new(clean, self.scratch.data(), header, reached))
+    }
+
+    /// When the pass began.
+    pub(crate) fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Leaves no mysqld behind: one that still runs after a stop or a temporary failure is shut
+    /// down, so that the next pass can resume its data.
     ///
     /// # Errors
-    /// `result`'s.
+    /// Those of `result`.
     pub fn leave<T>(mut self, result: Result<T>) -> Result<T> {
         let resumable = match &result {
             Err(e) => matches!(e, Error::Interrupted { .. }) || e.is_temporary(),
             Ok(_) => false,
         };
-        if self.mysqld.is_some() && resumable {
-            self.supervisor.begin_stopping();
+        if self.hand.has_server() && resumable {
+            self.supervisor.begin_ending();
             if let Err(e) = self.shut_down() {
                 log::warn!("{}: {e}; the scratch data was not shut down cleanly", e.cause());
+                self.server_died();
             }
         }
         result

@@ -10,6 +10,7 @@ use crate::os::clock::Timestamp;
 use crate::os::space::check_room;
 use crate::os::sys;
 use crate::report::checkpoint::Facts as Checkpointed;
+use crate::report::keys::Key;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
 use crate::scratch::working_directory::Scratch;
@@ -187,13 +188,13 @@ impl<'a> Bases<'a> {
         if !scratch.has_data() || scratch.is_kept() || hopeless {
             return Ok(None);
         }
-        let position = before.get("position").map(String::as_str).unwrap_or_default();
+        let position = before.get(Key::Position.name()).map(String::as_str).unwrap_or_default();
         let flavor = match &self.current {
             Some(base) => Flavor::from_name(&base.manifest.flavor).unwrap_or(Flavor::MariaDb),
             None if position.contains(':') => Flavor::MySql,
             None => Flavor::MariaDb,
         };
-        if before.get("base_backup").map(String::as_str) != name {
+        if before.get(Key::BaseBackup.name()).map(String::as_str) != name {
             return Err("no checkpoint fits it".into());
         }
         if position.is_empty() {

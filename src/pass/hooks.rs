@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::os::files;
-use crate::os::process::{Child, Exit, VitalSigns};
+use crate::os::process::{Child, Exit};
 use crate::os::sys;
-use crate::report::checkpoint;
+use crate::report::keys::Key;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 use crate::text::{short, system_text};
@@ -129,7 +129,7 @@ impl Hooks {
         let outcome = if status == 0 { "after-success" } else { "after-failure" };
         let mut told: Option<Instant> = None;
         for hook in [outcome, "after"].iter().filter_map(|name| self.named(name)) {
-            let stops = supervisor.obey();
+            let stops = supervisor.ignore_past_signals();
             if stops > 1 {
                 log::warn!("{} is not run: a second signal came", hook.called());
                 continue;
@@ -204,13 +204,10 @@ impl Hooks {
         for (key, value) in &self.variables {
             command.env(variable(key), value);
         }
-        for key in checkpoint::KEYS {
-            match supervisor.checkpoint.get(key) {
-                Some(text) if key == "message" => {
-                    command.env(variable(key), text.trim_matches('\''));
-                }
-                Some(value) => drop(command.env(variable(key), value)),
-                None => {}
+        for key in Key::ALL {
+            if let Some(value) = supervisor.checkpoint.get(*key) {
+                let quotes: &[char] = if *key == Key::Message { &['\''] } else { &[] };
+                command.env(variable(key.name()), value.trim_matches(quotes));
             }
         }
         command
@@ -245,9 +242,9 @@ impl Running {
         if let Ok(Some(exit)) = waited {
             return Ok(End::Exit(exit));
         }
-        let stopped = waited.is_err() || supervisor.is_told_again();
+        let stopped = waited.is_err() || supervisor.was_told_again();
         if stopped {
-            supervisor.begin_stopping();
+            supervisor.begin_ending();
         }
         self.end(supervisor);
         waited?;
@@ -256,7 +253,7 @@ impl Running {
 
     /// TERM, and after a grace, or at a second signal, KILL.
     fn end(&mut self, supervisor: &mut Supervisor) {
-        if supervisor.obey() < 2 {
+        if supervisor.ignore_past_signals() < 2 {
             self.child.signal_group(libc::SIGTERM);
             let wait = Wait { every: LOOK, patience: Some(GRACE) };
             let _ = supervisor.wait_for(self, wait, |running, _| Ok(running.look()));
@@ -327,18 +324,5 @@ impl Running {
     }
 }
 
-impl Watched for Running {
-    fn ended(&mut self) -> Option<Error> {
-        None
-    }
-    fn ping(&mut self) -> Result<()> {
-        Ok(())
-    }
-    /// Its time is bounded whatever it does.
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        None
-    }
-    fn look_after(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
+/// Its time is bounded whatever it does, so nothing else counts.
+impl Watched for Running {}

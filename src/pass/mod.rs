@@ -3,9 +3,13 @@
 pub mod attempts;
 pub mod base;
 pub mod data;
+pub mod failure;
+pub mod finished;
 pub mod hooks;
+pub mod in_hand;
 pub mod inventory;
 pub mod plan;
+pub mod primary;
 pub mod recover;
 pub mod run;
 pub mod upgrade;

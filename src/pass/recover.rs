@@ -1,165 +1,179 @@
 //! What follows a failed attempt: an end for good, or a wait and another one.
 //!
-//! A failure that may pass is counted by the breaker. Data that was resumed, or whose mysqld died,
-//! is suspect: an error on it is answered by a fresh restore and counted, too.
+//! The decision is `failure::after_failure`; here it is prepared, by looking at what became of the
+//! server and its data, and carried out.
 
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::os::random::random_fraction;
-use crate::pass::attempts::{Attempts, Data};
+use crate::pass::attempts::Attempts;
+use crate::pass::failure::{Hand, Left, Next, With, after_failure};
+use crate::pass::in_hand::{Data, InHand};
+use crate::report::keys::Key;
 use crate::scratch::working_directory::Stage;
 use crate::seed::dump::{self, First};
 use crate::server::mysqld::forget_replication;
-use crate::supervisor::watched::Nobody;
+use crate::supervisor::watched::Nothing;
 use crate::text::short;
 
 impl Attempts<'_> {
-    /// Kills mysqld and gives its data up.
-    pub(crate) fn end_mysqld(&mut self) {
-        self.mysqld = None;
-        self.data = Data::None;
-        self.doubt = None;
+    /// Kills mysqld if it runs, and gives its data up: the next attempt brings data again.
+    pub(crate) fn start_over(&mut self) -> Result<()> {
+        self.hand = InHand::Nothing;
         self.supervisor.checkpoint.forget_mysqld();
+        self.supervisor.checkpoint.restart();
+        forget_replication(&self.scratch.data())?;
+        self.scratch.set_stage(Stage::Partial, None)
     }
 
-    pub(crate) fn its_mysqld_died(&mut self) {
+    /// Discards the data, for the reason `why`.
+    pub(crate) fn discard(&mut self, why: &str) -> Result<()> {
+        log::warn!("discarding the scratch data: {why}");
+        self.start_over()
+    }
+
+    /// The server is dead, or killed here: keeps its data if that survives a kill.
+    pub(crate) fn server_died(&mut self) {
+        let data = self.hand.take_data();
         self.supervisor.checkpoint.forget_mysqld();
-        let flavor = self.flavor;
+        let flavor = self.flavor();
         let doubt = self.scratch.doubt(flavor);
         let _ = forget_replication(&self.scratch.data());
         let safe = self.scratch.check_crash_safe(flavor).and(doubt);
-        self.data = match (self.data, safe) {
-            (Data::None, _) => Data::None,
-            (_, Ok(doubt)) => {
-                // An older doubt is not settled by another death.
-                self.doubt = self.doubt.take().or(doubt);
-                Data::Suspect
+        self.hand = match (data, safe) {
+            (None, _) => InHand::Nothing,
+            (Some(mut data), Ok(doubt)) => {
+                // Another death does not answer an older doubt.
+                data.doubt = data.doubt.or(doubt);
+                data.fresh = false;
+                InHand::Data(data)
             }
-            (_, Err(why)) => {
-                log::warn!("the scratch data is thrown away: {why}");
-                self.doubt = None;
-                Data::None
+            (Some(_), Err(why)) => {
+                log::warn!("discarding the scratch data: {why}");
+                InHand::Nothing
             }
         };
     }
 
-    /// Settles the doubt about data whose mysqld was killed, now that its position is known. If
-    /// that does not speak for it, the data is given up.
-    pub(crate) fn cannot_be_trusted(&mut self) -> Result<bool> {
-        let at = self.progress.at();
-        let why = self.doubt.take().and_then(|doubt| doubt.about(at?));
-        let Some(why) = why else { return Ok(false) };
-        log::warn!("the scratch data is thrown away: {why}");
-        self.end_mysqld();
-        forget_replication(&self.scratch.data())?;
-        self.scratch.set_stage(Stage::Partial, None)?;
-        self.progress.restart();
-        Ok(true)
+    /// Checks data whose mysqld was killed against its position, which is known now. Data that
+    /// fails the check is given up.
+    pub(crate) fn is_trusted(&mut self) -> Result<bool> {
+        let doubt = self.hand.data_mut().and_then(|data| data.doubt.take());
+        let at = self.supervisor.checkpoint.progress().at();
+        match doubt.and_then(|doubt| doubt.about(at?)) {
+            Some(why) => self.discard(&why).map(|()| false),
+            None => Ok(true),
+        }
     }
 
-    /// What to do about a failed attempt: an error ends the pass, `true` gives up with what was
-    /// reached, `false` tries again after a wait.
-    pub(crate) fn recover(&mut self, mut error: Error) -> Result<bool> {
-        if let Error::BackupDamaged { .. } = error
-            && self.mysqld.is_some()
-        {
-            return self.pass_over_base(&error).map(|()| false);
-        }
+    /// Ends a server that is of no more use after `error`, and sees what is left of its data.
+    pub(crate) fn examine_server(&mut self, error: &Error) -> Result<()> {
         // Without memory it gets no further either, and it does not give any back.
         let useless = matches!(error, Error::MysqldHung { .. } | Error::OutOfMemory { .. });
-        // A mysqld that refuses to start on fresh data has not spoiled it.
-        let suspect = self.data == Data::Suspect;
-        if let Some(mysqld) = &mut self.mysqld
-            && (useless || mysqld.has_exited())
-        {
-            let clean = mysqld.left_clean_data();
+        let Some(mysqld) = self.hand.mysqld() else { return Ok(()) };
+        if !useless && !mysqld.has_exited() {
+            return Ok(());
+        }
+        if !mysqld.left_clean_data() {
             mysqld.kill();
-            self.mysqld = None;
-            if clean {
-                self.supervisor.checkpoint.forget_mysqld();
-                // The login must not stay behind, should the pass be stopped in the wait.
-                forget_replication(&self.scratch.data())?;
-                self.scratch.set_clean()?;
-                self.data = Data::Suspect;
-            } else {
-                self.its_mysqld_died();
-            }
+            self.server_died();
+            return Ok(());
         }
-        let dumped = self.is_the_dumps(&error);
-        if dumped || (error.may_be_the_datas() && suspect) {
-            self.end_mysqld();
-            forget_replication(&self.scratch.data())?;
-            self.scratch.set_stage(Stage::Partial, None)?;
-            // It is counted: with fresh data it may go well.
-            error = Error::OnSuspectData(Box::new(error));
-            let how = if dumped {
-                "a dump of several moments, which is made"
-            } else {
-                "data that may be to blame, which is restored"
-            };
-            log::warn!("{}: on {how} anew", error.cause());
-        } else if !error.is_temporary() {
-            return Err(error);
+        self.supervisor.checkpoint.forget_mysqld();
+        // The login must not stay behind, should the pass be stopped in the wait.
+        forget_replication(&self.scratch.data())?;
+        self.scratch.set_clean()?;
+        if let Some(data) = self.hand.take_data() {
+            self.hand = InHand::Data(Data { fresh: false, ..data });
         }
-        if self.data == Data::None {
-            self.progress.restart();
-        }
-        let checkpoint = &mut self.supervisor.checkpoint;
-        checkpoint.set("cause", error.cause());
-        checkpoint.set("message", &error);
-        let shorten = if error.is_the_primarys() { random_fraction() } else { 0.0 };
-        let wait = self.breaker.failed(Instant::now(), shorten);
-        checkpoint.set("failures", self.breaker.failures());
-        checkpoint.metrics.breaker(self.breaker.state().name());
-        let (failures, attempts) = (self.breaker.failures(), self.breaker.attempts());
-        let Some(wait) = wait else {
-            // A dump is whole at its goal only: see seed.rs.
-            let trusted = self.data != Data::None && self.doubt.is_none();
-            let worth_storing = self.bases.current().is_some() && trusted;
-            if error.is_the_primarys() && self.progress.was_made() && worth_storing {
-                log::warn!("{}: {error}; failure {failures} of {attempts}", error.cause());
-                return Ok(true);
-            }
-            return Err(error);
+        Ok(())
+    }
+
+    /// What decides over the answer to a failure.
+    fn situation(&self, suspect: bool) -> Hand {
+        let base = self.bases.current().is_some();
+        let left = match &self.hand {
+            InHand::Nothing => Left::Nothing,
+            InHand::Data(data) if data.doubt.is_some() => Left::Doubtful,
+            InHand::Data(_) => Left::Data,
+            InHand::Server(data, _) if data.doubt.is_some() => Left::Doubtful,
+            InHand::Server(..) => Left::Server,
         };
-        log::warn!(
-            "{}: {error}; failure {failures} of {attempts}, next try in {}",
-            error.cause(),
-            short(wait)
-        );
-        self.pause(wait)?;
-        self.breaker.probe(Instant::now());
-        self.supervisor.checkpoint.metrics.breaker(self.breaker.state().name());
-        Ok(false)
-    }
-
-    /// Is it a statement that cannot be applied to what was dumped? Accounts, routines and views
-    /// take no part in a dump's snapshot: one that was made meanwhile is in the dump, and comes
-    /// again by replication. The next dump has it before its position.
-    fn is_the_dumps(&self, error: &Error) -> bool {
-        let applying = self.bases.current().is_none() && self.mysqld.is_some();
-        let failed = matches!(error, Error::ReplicationError { errno, .. } if *errno != 0);
         // A clone is of one moment, all of it.
-        let dumps = self.plan.first == Some(First::Dump) && self.dumps < dump::TRIES;
-        applying && failed && dumps
+        let dumped = !base && self.plan.first == Some(First::Dump);
+        let another_dump = dumped && self.dumps < dump::TRIES;
+        let progress = self.supervisor.checkpoint.progress().was_made();
+        Hand { left, suspect, base, another_dump, progress }
     }
 
-    /// Waits, with an eye on mysqld if it runs; its death then is found by the next attempt.
+    /// Answers a failed attempt: an error ends the pass, `true` gives up with what was reached,
+    /// `false` tries again, after a wait.
+    pub(crate) fn recover(&mut self, error: Error) -> Result<bool> {
+        // A mysqld that refuses to start on fresh data has not spoiled it.
+        let suspect = self.hand.is_suspect();
+        self.examine_server(&error)?;
+        let exhausted = self.breaker.is_exhausted();
+        let next = after_failure(self.situation(suspect), &error, exhausted);
+        let error = match next {
+            Next::SkipBase => return self.skip_base(&error).map(|()| false),
+            Next::Retry(with) | Next::GiveUp(with) if with != With::InHand => {
+                self.start_over()?;
+                let how = match with {
+                    With::Dump => "the dump spans several moments; dumping again",
+                    _ => "the scratch data may be at fault; restoring it again",
+                };
+                log::warn!("{}: {how}", error.cause());
+                // It is counted: with fresh data the next attempt may go well.
+                Error::OnSuspectData(Box::new(error))
+            }
+            Next::GiveUp(_) if !error.is_temporary() => return Err(error),
+            _ => error,
+        };
+        if self.hand.data().is_none() {
+            self.supervisor.checkpoint.restart();
+        }
+        let shorten = if error.blames_primary() { random_fraction() } else { 0.0 };
+        let wait = self.breaker.failed(Instant::now(), shorten);
+        let failures = self.breaker.failures();
+        let state = self.breaker.state().name();
+        let checkpoint = &mut self.supervisor.checkpoint;
+        checkpoint.set(Key::Cause, error.cause());
+        checkpoint.set(Key::Message, &error);
+        checkpoint.set(Key::Failures, failures);
+        checkpoint.metrics.breaker(state);
+        let counted = format!("failure {failures} of {}", self.breaker.attempts());
+        match (next, wait) {
+            (Next::StoreShort, _) => {
+                log::warn!("{}: {error}; {counted}", error.cause());
+                Ok(true)
+            }
+            (_, Some(wait)) => {
+                log::warn!("{}: {error}; {counted}, retrying in {}", error.cause(), short(wait));
+                self.pause(wait)?;
+                self.breaker.probe(Instant::now());
+                self.supervisor.checkpoint.metrics.breaker(self.breaker.state().name());
+                Ok(false)
+            }
+            (_, None) => Err(error),
+        }
+    }
+
+    /// Waits, and watches mysqld if it runs: should it die meanwhile, the next attempt begins with
+    /// what is left.
     fn pause(&mut self, wait: Duration) -> Result<()> {
         let until = Instant::now() + wait;
-        if let Some(mysqld) = &mut self.mysqld {
+        if let Some(mysqld) = self.hand.mysqld() {
             match self.supervisor.pause(mysqld, wait) {
                 Err(e @ (Error::Interrupted { .. } | Error::DiskFull { .. })) => return Err(e),
                 Err(e) => {
-                    log::warn!("{}: {e}; while waiting for the next try", e.cause());
+                    log::warn!("{}: {e}; while waiting to retry", e.cause());
                     mysqld.kill();
-                    self.mysqld = None;
-                    self.its_mysqld_died();
+                    self.server_died();
                 }
                 Ok(()) => return Ok(()),
             }
         }
-        self.supervisor.pause(&mut Nobody, until.saturating_duration_since(Instant::now()))
+        self.supervisor.pause(&mut Nothing, until.saturating_duration_since(Instant::now()))
     }
 }

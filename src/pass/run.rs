@@ -1,35 +1,34 @@
 //! The pass: the order of its steps, and the one way out whatever happens.
 //!
-//! Lock, look at what is there, attempts until the goal is reached or the breaker gives up,
-//! store, prune, clean up, with the user's hooks around it. A stop travels up to [`run`] as an
-//! error like any other; what an end leaves behind (scratch data, checkpoint) is decided in
-//! [`conclude`] alone.
+//! Lock, look at what is there, attempts until the goal is reached or the breaker gives up, store,
+//! prune, clean up, with the hooks around it. A stop travels up to here as an error like any other;
+//! what an end leaves behind (scratch data, checkpoint) is decided in [`conclude`] alone.
 
 use std::time::Instant;
 
-use crate::error::remedy;
-use crate::error::{Error, Place, Result};
+use crate::error::{Cause, Error, Place, Result, remedy};
 use crate::os::space::placed;
-use crate::pass::attempts::{Attempts, Reached};
+use crate::pass::attempts::Attempts;
+use crate::pass::finished::{Finished, Reached};
 use crate::pass::inventory::Inventory;
 use crate::pass::plan::{Plan, check_apart};
 use crate::report::checkpoint::{self, Checkpoint};
+use crate::report::keys::{Key, Phase, State};
 use crate::report::metrics::Metrics;
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::pending::Header;
 use crate::repository::prune;
 use crate::repository::retention::Policy;
-use crate::repository::store::{self, Stored};
+use crate::repository::store::Stored;
 use crate::scratch::foreign;
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::supervisor::main_loop::Supervisor;
-use crate::text::{bytes, short};
+use crate::text::{bytes, count, short};
 
 /// How a pass ended that did not fail.
 enum Done {
     /// The newest backup is young enough.
     NothingDue,
-    /// A backup is stored; 3 if somebody should look.
+    /// A backup is stored; the status is 3 if it needs attention.
     Stored { name: String, status: u8 },
 }
 
@@ -46,32 +45,32 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         attempts.bases.check_room()?;
         attempts.check_base()?;
         plan.hooks.before(attempts.supervisor())?;
-        let reached = attempts.reach_goal()?;
-        let stored = store(plan, attempts, repo, lock)?;
-        let looked_over = attempts.bases.any_passed_over();
+        let finished = attempts.reach_goal()?;
+        let reached = finished.reached();
+        let stored = store(plan, attempts.supervisor(), repo, lock, finished)?;
+        let skipped = attempts.bases.any_passed_over();
         if attempts.upgrade().is_some() {
-            log::info!("nothing is pruned by the pass that upgraded");
+            log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
             prune_old(attempts.supervisor(), repo, lock, plan.policy)?;
         }
-        let status = if reached == Reached::Goal && !looked_over { 0 } else { 3 };
+        let status = if reached == Reached::Goal && !skipped { 0 } else { 3 };
         Ok(Done::Stored { name: stored.name, status })
     })
 }
 
-/// `rollforward seed`: a backup that starts a new chain. The answer is the exit
-/// status.
+/// `rollforward seed`: a backup that starts a new chain. The answer is the exit status.
 ///
 /// # Errors
 /// As [`run`].
 pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "seed", |attempts, repo, lock| {
         plan.hooks.before(attempts.supervisor())?;
-        match &plan.source {
+        let finished = match &plan.source {
             Some(source) => attempts.adopt(source)?,
-            None => attempts.reach_goal().map(drop)?,
-        }
-        let stored = store(plan, attempts, repo, lock)?;
+            None => attempts.reach_goal()?,
+        };
+        let stored = store(plan, attempts.supervisor(), repo, lock, finished)?;
         Ok(Done::Stored { name: stored.name, status: 0 })
     })
 }
@@ -93,13 +92,10 @@ fn pass(
     let lock = repo.lock(command)?;
     let user = plan.mysqld_user.as_deref();
     let mut scratch = Scratch::open(&plan.scratch, &plan.others, user, command)?;
-    let before = match checkpoint::read(&plan.checkpoint) {
-        Ok(facts) => facts,
-        Err(why) => {
-            log::warn!("the checkpoint {} is not used: {why}", plan.checkpoint.display());
-            None
-        }
-    };
+    let before = checkpoint::read(&plan.checkpoint).unwrap_or_else(|why| {
+        log::warn!("ignoring the checkpoint {}: {why}", plan.checkpoint.display());
+        None
+    });
     supervisor.checkpoint = Checkpoint::begin(&plan.checkpoint);
     if let Some(path) = &plan.metrics {
         supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), before.as_ref());
@@ -109,15 +105,9 @@ fn pass(
         inventory.take(supervisor)?;
         repo.sweep_tmp(&lock)?;
         scratch.sweep(supervisor)?;
-        let fresh = command == "seed";
-        let mut attempts = Attempts::new(
-            plan,
-            supervisor,
-            &repo,
-            &mut scratch,
-            before.unwrap_or_default(),
-            fresh,
-        )?;
+        let (before, new_chain) = (before.unwrap_or_default(), command == "seed");
+        let mut attempts =
+            Attempts::new(plan, supervisor, &repo, &mut scratch, &before, new_chain)?;
         let worked = work(&mut attempts, &repo, &lock);
         attempts.leave(worked)
     })();
@@ -130,8 +120,40 @@ fn pass(
     Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, result))
 }
 
-/// The one way out: what stays in the scratch directory, the checkpoint's last word, the log's
-/// last line.
+/// What becomes of the scratch data at the end of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leftover {
+    /// It stays as it is: nothing was done, or the next pass resumes it.
+    Stays,
+    /// It stays, as the content of the backup that was stored.
+    Kept,
+    /// It goes.
+    Goes,
+}
+
+impl Leftover {
+    /// Decides by the exit status, whether it is that of a failure, and `--keep-scratch`.
+    fn of(result: &Result<Done>, status: u8, keep: bool) -> Leftover {
+        match result {
+            Ok(Done::NothingDue) => Leftover::Stays,
+            Ok(Done::Stored { .. }) if status == 0 && keep => Leftover::Kept,
+            // Nothing is lost by a wrong option either.
+            Err(_) if matches!(status, 2 | 75 | 128..) => Leftover::Stays,
+            _ => Leftover::Goes,
+        }
+    }
+}
+
+fn exit_status(result: &Result<Done>) -> u8 {
+    match result {
+        Ok(Done::NothingDue) => 0,
+        Ok(Done::Stored { status, .. }) => *status,
+        Err(e) => e.exit_status(),
+    }
+}
+
+/// The one way out: what stays in the scratch directory, the outcome in the checkpoint, and the
+/// last line of the log.
 fn conclude(
     plan: &Plan,
     supervisor: &mut Supervisor,
@@ -139,53 +161,47 @@ fn conclude(
     inventory: &mut Inventory,
     result: Result<Done>,
 ) -> u8 {
-    let status = match &result {
-        Ok(Done::NothingDue) => 0,
-        Ok(Done::Stored { status, .. }) => *status,
-        Err(e) => e.exit_status(),
-    };
-    let kept = match &result {
-        Ok(Done::NothingDue) => Ok(()),
-        Ok(Done::Stored { name, .. }) if status == 0 && plan.keep_scratch => {
+    let status = exit_status(&result);
+    let left = match (Leftover::of(&result, status, plan.keep_scratch), &result) {
+        (Leftover::Kept, Ok(Done::Stored { name, .. })) => {
             scratch.set_stage(Stage::Kept, Some(name))
         }
-        // Nothing is lost by a wrong option either.
-        Err(_) if matches!(status, 2 | 75 | 128..) => Ok(()),
-        _ => {
-            // It is on its way out already: a stop has nothing to add.
-            supervisor.begin_stopping();
+        (Leftover::Goes, _) => {
+            // A stop changes nothing any more.
+            supervisor.begin_ending();
             scratch.discard(supervisor)
         }
+        _ => Ok(()),
     };
-    if let Err(e) = kept {
+    if let Err(e) = left {
         log::warn!("scratch directory {}: {e}", scratch.root().display());
     }
     scratch.tidy();
     if supervisor.checkpoint.metrics.wanted() {
-        // It is on its way out, whatever comes now.
-        supervisor.begin_stopping();
+        supervisor.begin_ending();
         let _ = inventory.take(supervisor);
     }
     let checkpoint = &mut supervisor.checkpoint;
-    match &result {
+    let state = match &result {
         Ok(_) if status == 0 => {
-            checkpoint.clear("cause");
-            checkpoint.clear("message");
-            checkpoint.end("done", status);
+            checkpoint.clear(Key::Cause);
+            checkpoint.clear(Key::Message);
+            State::Done
         }
         Ok(_) => {
-            if checkpoint.get("cause").is_none() {
-                checkpoint.set("cause", "backup-damaged");
+            if checkpoint.get(Key::Cause).is_none() {
+                checkpoint.set(Key::Cause, Cause::BackupDamaged);
             }
-            checkpoint.end("done", status);
+            State::Done
         }
         Err(e) => {
-            checkpoint.set("cause", e.cause());
-            checkpoint.set("message", remedy::with(e));
+            checkpoint.set(Key::Cause, e.cause());
+            checkpoint.set(Key::Message, remedy::with(e));
             let stopped = matches!(e, Error::Interrupted { .. });
-            checkpoint.end(if stopped { "stopped" } else { "failed" }, status);
+            if stopped { State::Stopped } else { State::Failed }
         }
-    }
+    };
+    checkpoint.end(state, status);
     if !matches!(result, Ok(Done::NothingDue)) {
         plan.hooks.after(supervisor, status);
     }
@@ -193,37 +209,35 @@ fn conclude(
     match &result {
         Ok(_) if status == 0 => {}
         Ok(_) => {
-            let cause = supervisor.checkpoint.get("cause").unwrap_or_default();
-            log::warn!("{cause}: a backup is stored, but look; exit status {status}");
+            let cause = supervisor.checkpoint.get(Key::Cause).unwrap_or_default();
+            log::warn!("{cause}: backup stored, but it needs attention; exit status {status}");
         }
         Err(e) => log::error!("{}: {}; exit status {status}", e.cause(), remedy::with(e)),
     }
     status
 }
 
-/// Stores the data, which must be shut down, as a new backup.
+/// Stores the data as a new backup.
 fn store(
     plan: &Plan,
-    attempts: &mut Attempts,
+    supervisor: &mut Supervisor,
     repo: &Repository,
     lock: &RepoLock,
+    finished: Finished,
 ) -> Result<Stored> {
     let began = Instant::now();
-    let header: Header = attempts.header()?;
-    let position = header.position.clone();
-    let data = attempts.data();
-    let supervisor = attempts.supervisor();
-    supervisor.checkpoint.phase("backup");
+    supervisor.checkpoint.phase(Phase::Backup);
+    let position = finished.position().to_string();
     let mut crew = supervisor.crew("store", plan.jobs);
-    let stored = store::store(repo, lock, &data, header, plan.level, &mut crew)?;
+    let stored = finished.store(repo, lock, plan.level, &mut crew)?;
     drop(crew);
-    supervisor.checkpoint.set("new_backup", &stored.name);
+    supervisor.checkpoint.set(Key::NewBackup, &stored.name);
     let metrics = &mut supervisor.checkpoint.metrics;
     (metrics.read, metrics.new) = (stored.size, stored.stored);
     log::info!(
-        "stored {} at {position}: {} files, {}, {} new, in {}",
+        "stored {} at {position}: {}, {}, {} new, in {}",
         stored.name,
-        stored.files,
+        count(stored.files, "file"),
         bytes(stored.size),
         bytes(stored.stored),
         short(began.elapsed())
@@ -237,9 +251,35 @@ fn prune_old(
     lock: &RepoLock,
     policy: Policy,
 ) -> Result<()> {
-    supervisor.checkpoint.phase("prune");
+    supervisor.checkpoint.phase(Phase::Prune);
     supervisor.check_stop()?;
     let pruned = prune::prune(repo, lock, policy, false, &mut supervisor.crew("prune", 1))?;
     prune::report(&pruned, false);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_data_stays_only_where_a_later_pass_can_use_it() {
+        let stored = |status| Ok(Done::Stored { name: String::new(), status });
+        let failed = |e: Error| -> Result<Done> { Err(e) };
+        let locked = Error::Locked { path: "/".into(), holder: String::new() };
+        let no_backup = Error::NoBackup { what: String::new() };
+        for (result, keep, status, leftover) in [
+            (Ok(Done::NothingDue), false, 0, Leftover::Stays),
+            (stored(0), true, 0, Leftover::Kept),
+            (stored(0), false, 0, Leftover::Goes),
+            (stored(3), true, 3, Leftover::Goes),
+            (failed(Error::config("x")), true, 2, Leftover::Stays),
+            (failed(locked), false, 75, Leftover::Stays),
+            (failed(Error::Interrupted { signal: 15 }), false, 143, Leftover::Stays),
+            (failed(no_backup), true, 1, Leftover::Goes),
+        ] {
+            assert_eq!(exit_status(&result), status);
+            assert_eq!(Leftover::of(&result, status, keep), leftover, "status {status}");
+        }
+    }
 }

@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::version::Version;
 use crate::os::process::{Child, Exit, VitalSigns};
-use crate::pass::attempts::{Attempts, Data};
+use crate::pass::attempts::Attempts;
+use crate::pass::in_hand::{Data, InHand};
 use crate::replication::primary::Facts;
+use crate::report::keys::{Key, Phase};
 use crate::scratch::working_directory::Stage;
 use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
@@ -28,14 +30,13 @@ use crate::text::short;
 const TOOL: &str = "mariadb-upgrade";
 
 impl Attempts<'_> {
-    /// The versions of the base and of the private server, if that one is of a newer series.
+    /// The versions of the base and of the private server, if the server is of a newer series.
     pub fn upgrade(&self) -> Option<(Version, Version)> {
-        let its = self.its_version.clone()?;
-        let base = Version::parse(&self.bases.current()?.manifest.version)?;
-        its.is_newer_than(&base).then_some((base, its))
+        let base = &self.bases.current()?.manifest.version;
+        newer_than(self.program_version.as_ref()?, base)
     }
 
-    /// Is all there that an upgrade needs, if one is to be made?
+    /// Fails unless everything that an upgrade needs is there, if one is to be made.
     pub(crate) fn check_upgrade(&self, flavor: Flavor) -> Result<()> {
         match flavor {
             Flavor::MariaDb if self.upgrade().is_some() => tool(&self.plan.program, TOOL).map(drop),
@@ -43,23 +44,16 @@ impl Attempts<'_> {
         }
     }
 
-    /// Gives up data of an interrupted pass that is not of the series that it has to be.
+    /// Discards resumed data of another series of the server than it has to be.
     pub(crate) fn check_series(&mut self) -> Result<()> {
-        let Some(its) = &self.its_version else { return Ok(()) };
-        let is_its = |version: &str| Version::parse(version).map(|v| v.is_of_series(its));
-        let fits = match (self.scratch.upgraded(), self.bases.current()) {
-            (Some(version), _) => is_its(version).unwrap_or(false),
-            (None, Some(base)) => is_its(&base.manifest.version).unwrap_or(true),
-            (None, None) => true,
-        };
-        if self.data != Data::Suspect || fits {
-            return Ok(());
+        let base = self.bases.current().map(|base| base.manifest.version.as_str());
+        let fits = self
+            .program_version
+            .as_ref()
+            .is_none_or(|ours| is_of_series(ours, self.scratch.upgraded(), base));
+        if self.hand.is_suspect() && !fits {
+            self.discard("it is of another series of the server")?;
         }
-        log::warn!("the scratch data is thrown away: it is of another series of the server");
-        self.end_mysqld();
-        forget_replication(&self.scratch.data())?;
-        self.scratch.set_stage(Stage::Partial, None)?;
-        self.progress.restart();
         Ok(())
     }
 
@@ -70,11 +64,13 @@ impl Attempts<'_> {
         };
         let name = self.bases.current().map(|b| b.name.clone());
         let shown = name.clone().unwrap_or_default();
-        log::info!("upgrading the data of {shown} from {from} to {to}; the backup stays as it is");
+        log::info!(
+            "upgrading the data of {shown} from {from} to {to}; the backup itself is unchanged"
+        );
         let began = Instant::now();
-        self.supervisor.checkpoint.phase("start");
-        // Half upgraded it is of no use.
-        self.data = Data::None;
+        self.supervisor.checkpoint.phase(Phase::Start);
+        // Half upgraded data is of no use.
+        self.hand = InHand::Nothing;
         self.scratch.set_stage(Stage::Partial, name.as_deref())?;
         let mut setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         // The tool logs in as often as it likes, and loads the grant tables in the end.
@@ -90,7 +86,7 @@ impl Attempts<'_> {
         self.scratch.set_clean()?;
         self.scratch.set_stage(Stage::Ready, name.as_deref())?;
         self.scratch.set_upgraded(to.text())?;
-        self.data = Data::Fresh;
+        self.hand = InHand::Data(Data::fresh());
         log::info!("upgraded the data of {shown} to {to} in {}", short(began.elapsed()));
         Ok(())
     }
@@ -100,7 +96,7 @@ impl Attempts<'_> {
         forget_replication(&setup.data())?;
         let mut mysqld = Mysqld::spawn(setup, false)?;
         self.scratch.set_running(&mysqld, false)?;
-        self.supervisor.checkpoint.set("socket", setup.socket().display());
+        self.supervisor.checkpoint.set(Key::Socket, setup.socket().display());
         wait_until_ready(self.supervisor, &mut mysqld, patience.start)?;
         if setup.flavor == Flavor::MariaDb {
             run_tool(self.supervisor, setup, &mut mysqld, patience)?;
@@ -108,7 +104,24 @@ impl Attempts<'_> {
         mysqld
             .run("SET GLOBAL innodb_fast_shutdown = 0")
             .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))?;
-        shut_down(self.supervisor, &mut mysqld, patience.shutdown)
+        shut_down(self.supervisor, &mut mysqld, patience.shutdown).map(drop)
+    }
+}
+
+/// Both versions, if that of the server, `ours`, is of a newer series than that of the data.
+fn newer_than(ours: &Version, data: &str) -> Option<(Version, Version)> {
+    let data = Version::parse(data)?;
+    ours.is_newer_than(&data).then(|| (data, ours.clone()))
+}
+
+/// True if data can be resumed by a server of version `ours`: data that was `upgraded` must be of
+/// its series, other data has a base of it, and what cannot be told is tried.
+fn is_of_series(ours: &Version, upgraded: Option<&str>, base: Option<&str>) -> bool {
+    let is = |version: &str| Version::parse(version).map(|v| v.is_of_series(ours));
+    match (upgraded, base) {
+        (Some(version), _) => is(version).unwrap_or(false),
+        (None, Some(base)) => is(base).unwrap_or(true),
+        (None, None) => true,
     }
 }
 
@@ -167,5 +180,32 @@ impl Watched for Upgrading<'_> {
     }
     fn look_after(&mut self) -> Result<()> {
         self.mysqld.look_after()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        Version::parse(text).unwrap()
+    }
+
+    #[test]
+    fn only_a_newer_series_upgrades() {
+        let newer = |ours, data| newer_than(&version(ours), data).is_some();
+        assert!(newer("11.8.3-MariaDB", "10.11.14-MariaDB"));
+        assert!(!newer("10.11.19-MariaDB", "10.11.14-MariaDB"));
+        assert!(!newer("10.11.19-MariaDB", "11.8.3-MariaDB"));
+        assert!(!newer("9.7.4", "unknown"));
+    }
+
+    #[test]
+    fn resumed_data_is_of_the_series_of_its_server() {
+        let ours = version("11.8.3-MariaDB");
+        assert!(is_of_series(&ours, Some("11.8.1-MariaDB"), Some("10.11.14-MariaDB")));
+        assert!(!is_of_series(&ours, None, Some("10.11.14-MariaDB")));
+        assert!(!is_of_series(&ours, Some("nonsense"), Some("11.8.1-MariaDB")));
+        assert!(is_of_series(&ours, None, Some("nonsense")) && is_of_series(&ours, None, None));
     }
 }

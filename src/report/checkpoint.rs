@@ -10,11 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::mysql::position::Position;
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::terminal;
+use crate::report::keys::{Key, Phase, State};
+use crate::report::meter::{Meter, Unit};
 use crate::report::metrics::Metrics;
-use crate::report::progress::{Meter, Unit};
+use crate::report::progress::Progress;
 
 /// At most this often while something moves.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -28,29 +31,6 @@ const MESSAGE_BYTES: usize = 500;
 /// What a checkpoint says: its keys and values in the order of the contract.
 pub type Facts = BTreeMap<String, String>;
 
-/// The keys that a pass writes, after `format`.
-pub const KEYS: [&str; 19] = [
-    "state",
-    "phase",
-    "cause",
-    "message",
-    "position",
-    "goal",
-    "primary",
-    "base_backup",
-    "new_backup",
-    "failures",
-    "exit_status",
-    "pid",
-    "mysqld_pid",
-    "socket",
-    "bytes_done",
-    "bytes_total",
-    "started",
-    "updated",
-    "progressed",
-];
-
 /// The checkpoint of a running pass.
 pub struct Checkpoint {
     path: Option<PathBuf>,
@@ -59,6 +39,7 @@ pub struct Checkpoint {
     moved: bool,
     warned: bool,
     meter: Option<Meter>,
+    progress: Progress,
     /// The same for a monitor; written when the checkpoint is, but not as often.
     pub metrics: Metrics,
 }
@@ -74,6 +55,7 @@ impl Checkpoint {
             moved: false,
             warned: false,
             meter: None,
+            progress: Progress::default(),
             metrics: Metrics::none(),
         }
     }
@@ -82,15 +64,11 @@ impl Checkpoint {
     pub fn begin(path: &Path) -> Checkpoint {
         let mut checkpoint = Checkpoint { path: Some(path.to_path_buf()), ..Checkpoint::none() };
         let now = Timestamp::now().rfc3339();
-        for (key, value) in [
-            ("state", "running"),
-            ("failures", "0"),
-            ("pid", &std::process::id().to_string()),
-            ("started", &now),
-            ("progressed", &now),
-        ] {
-            checkpoint.facts.insert(key.into(), value.into());
-        }
+        checkpoint.set(Key::State, State::Running);
+        checkpoint.set(Key::Failures, 0);
+        checkpoint.set(Key::Pid, std::process::id());
+        checkpoint.set(Key::Started, &now);
+        checkpoint.set(Key::Progressed, &now);
         checkpoint
     }
 
@@ -103,10 +81,10 @@ impl Checkpoint {
         if let Some(meter) = &mut self.meter {
             meter.set(done, total, now);
         }
-        if unit == Unit::Bytes && self.get("bytes_done") != Some(&done.to_string()) {
-            self.set("bytes_done", done);
+        if unit == Unit::Bytes && self.get(Key::BytesDone) != Some(&done.to_string()) {
+            self.set(Key::BytesDone, done);
             if let Some(total) = total {
-                self.set("bytes_total", total);
+                self.set(Key::BytesTotal, total);
             }
             self.progressed();
         }
@@ -124,8 +102,42 @@ impl Checkpoint {
     pub fn headline(&self) -> String {
         match &self.meter {
             Some(meter) => meter.line(Instant::now()),
-            None => self.get("phase").unwrap_or("starting").to_string(),
+            None => self.get(Key::Phase).unwrap_or("starting").to_string(),
         }
+    }
+
+    /// How far the data has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The position to be shown until the private server has told its own.
+    pub fn expect_at(&mut self, at: &Position) {
+        self.set(Key::Position, at);
+    }
+
+    /// The data begins at `at`, which is no progress.
+    pub fn start_at(&mut self, at: Position) {
+        self.set(Key::Position, &at);
+        self.progress.start_at(at);
+    }
+
+    /// The executed position is `at`. Says whether it holds anything new in this pass.
+    pub fn reach(&mut self, at: Position) -> bool {
+        self.set(Key::Position, &at);
+        self.progress.reach(at)
+    }
+
+    /// The data is gone, and its position with it.
+    pub fn restart(&mut self) {
+        self.progress.restart();
+    }
+
+    /// A failure was overcome: it is no longer the cause of anything.
+    pub fn forget_failures(&mut self) {
+        self.set(Key::Failures, 0);
+        self.clear(Key::Cause);
+        self.clear(Key::Message);
     }
 
     /// The step in work is over.
@@ -135,50 +147,51 @@ impl Checkpoint {
     }
 
     /// A new phase begins: written at once and durably.
-    pub fn phase(&mut self, phase: &str) {
+    pub fn phase(&mut self, phase: Phase) {
         self.measured();
         log::debug!("phase {phase}");
-        self.set("phase", phase);
+        self.set(Key::Phase, phase);
         self.metrics.phase(Some(phase));
-        self.clear("bytes_done");
-        self.clear("bytes_total");
+        self.clear(Key::BytesDone);
+        self.clear(Key::BytesTotal);
         self.progressed();
         self.write(true);
     }
 
-    /// Sets a fact; it is written with the next beat.
-    pub fn set(&mut self, key: &str, value: impl ToString) {
-        let value = if key == "message" { message(&value.to_string()) } else { value.to_string() };
-        if self.facts.get(key) != Some(&value) {
-            self.facts.insert(key.into(), value);
+    /// Sets a fact; it is written at the next tick.
+    pub fn set(&mut self, key: Key, value: impl ToString) {
+        let value = value.to_string();
+        let value = if key == Key::Message { message(&value) } else { value };
+        if self.facts.get(key.name()) != Some(&value) {
+            self.facts.insert(key.name().into(), value);
             self.moved = true;
         }
     }
 
     /// A fact that no longer holds.
-    pub fn clear(&mut self, key: &str) {
-        self.facts.remove(key);
+    pub fn clear(&mut self, key: Key) {
+        self.facts.remove(key.name());
     }
 
     /// There is no private mysqld any more.
     pub fn forget_mysqld(&mut self) {
-        self.clear("mysqld_pid");
-        self.clear("socket");
+        self.clear(Key::MysqldPid);
+        self.clear(Key::Socket);
     }
 
     /// The value of a fact.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.facts.get(key).map(String::as_str)
+    pub fn get(&self, key: Key) -> Option<&str> {
+        self.facts.get(key.name()).map(String::as_str)
     }
 
     /// Something moved just now.
     pub fn progressed(&mut self) {
-        self.set("progressed", Timestamp::now().rfc3339());
+        self.set(Key::Progressed, Timestamp::now().rfc3339());
         self.moved = true;
     }
 
     /// Called at every look: writes if it is time to.
-    pub fn beat(&mut self) {
+    pub fn tick(&mut self) {
         if let Some(meter) = &mut self.meter {
             meter.show(Instant::now());
         }
@@ -188,16 +201,16 @@ impl Checkpoint {
         }
     }
 
-    /// When [`Checkpoint::beat`] wants to be called at the latest.
+    /// When [`Checkpoint::tick`] wants to be called at the latest.
     pub fn due(&self) -> Instant {
         self.written + if self.moved { OFTEN } else { SELDOM }
     }
 
     /// The last word: `state` is `done`, `failed` or `stopped`. Written durably, and never again.
-    pub fn end(&mut self, state: &str, exit_status: u8) {
+    pub fn end(&mut self, state: State, exit_status: u8) {
         self.measured();
-        self.set("state", state);
-        self.set("exit_status", exit_status);
+        self.set(Key::State, state);
+        self.set(Key::ExitStatus, exit_status);
         self.forget_mysqld();
         self.metrics.phase(None);
         self.write(true);
@@ -205,7 +218,7 @@ impl Checkpoint {
     }
 
     fn write(&mut self, durably: bool) {
-        self.set("updated", Timestamp::now().rfc3339());
+        self.set(Key::Updated, Timestamp::now().rfc3339());
         self.written = Instant::now();
         self.moved = false;
         self.metrics.write(&self.facts, durably);
@@ -220,8 +233,8 @@ impl Checkpoint {
     /// What is written.
     pub fn text(&self) -> String {
         let mut text = String::from("format=1\n");
-        for key in KEYS {
-            if let Some(value) = self.facts.get(key) {
+        for key in Key::ALL {
+            if let Some(value) = self.get(*key) {
                 text.push_str(&format!("{key}={value}\n"));
             }
         }
@@ -284,16 +297,17 @@ fn message(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysql::flavor::Flavor;
     use std::fs;
 
     #[test]
     fn what_is_written_can_be_read() {
         let path = std::env::temp_dir().join(format!("rf-unit-cp-{}", std::process::id()));
         let mut checkpoint = Checkpoint::begin(&path);
-        checkpoint.set("position", "0-1-5");
-        checkpoint.set("message", "it's\na 'test'");
-        checkpoint.phase("catch-up");
-        checkpoint.end("stopped", 143);
+        checkpoint.expect_at(&Position::parse(Flavor::MariaDb, "0-1-5").unwrap());
+        checkpoint.set(Key::Message, "it's\na 'test'");
+        checkpoint.phase(Phase::CatchUp);
+        checkpoint.end(State::Stopped, 143);
         let text = fs::read_to_string(&path).unwrap();
         let facts = read(&path).unwrap().unwrap();
         fs::remove_file(&path).unwrap();

@@ -12,33 +12,15 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::error::Cause;
 use crate::os::clock::Timestamp;
 use crate::os::files;
+use crate::report::keys::Phase;
 
 /// At most this often while nothing changes but numbers; the checkpoint's beat is ten seconds.
 const SELDOM: Duration = Duration::from_secs(9);
 
-const PHASES: [&str; 7] = ["restore", "seed", "start", "catch-up", "stop", "backup", "prune"];
 const BREAKER: [&str; 4] = ["closed", "open", "half-open", "given-up"];
-const CAUSES: [&str; 17] = [
-    "mysqld-died",
-    "mysqld-hung",
-    "mysqld-start",
-    "out-of-memory",
-    "disk-full",
-    "primary-unreachable",
-    "stalled",
-    "access-denied",
-    "purged",
-    "diverged",
-    "replication-error",
-    "backup-damaged",
-    "no-backup",
-    "io-error",
-    "locked",
-    "interrupted",
-    "configuration",
-];
 
 /// What the repository holds.
 #[derive(Debug, Default)]
@@ -80,8 +62,8 @@ pub struct Metrics {
     last: BTreeMap<String, String>,
     /// What the repository holds, where that is known.
     pub holdings: Option<Holdings>,
-    spent: [Duration; PHASES.len()],
-    current: Option<(usize, Instant)>,
+    spent: [Duration; Phase::ALL.len()],
+    current: Option<(Phase, Instant)>,
     breaker: &'static str,
     /// Bytes that restores have written.
     pub restored: u64,
@@ -101,7 +83,7 @@ impl Metrics {
             repo: String::new(),
             last: BTreeMap::new(),
             holdings: None,
-            spent: [Duration::ZERO; PHASES.len()],
+            spent: [Duration::ZERO; Phase::ALL.len()],
             current: None,
             breaker: BREAKER[0],
             restored: 0,
@@ -135,13 +117,12 @@ impl Metrics {
     }
 
     /// A phase begins; `None`: the last one is over.
-    pub fn phase(&mut self, phase: Option<&str>) {
+    pub fn phase(&mut self, phase: Option<Phase>) {
         let now = Instant::now();
-        if let Some((index, since)) = self.current.take() {
-            self.spent[index] += now - since;
+        if let Some((phase, since)) = self.current.take() {
+            self.spent[phase as usize] += now - since;
         }
-        let index = phase.and_then(|phase| PHASES.iter().position(|p| *p == phase));
-        self.current = index.map(|index| (index, now));
+        self.current = phase.map(|phase| (phase, now));
     }
 
     /// Writes the file, `at_once` or if it is time to. Failing to is a warning once: it is a
@@ -210,7 +191,7 @@ impl Metrics {
         page.states(
             "cause",
             "1 for the cause of the last failure: of this pass, or until it has one of the last",
-            &CAUSES,
+            &Cause::ALL.iter().map(|c| c.name()).collect::<Vec<_>>(),
             cause,
         );
     }
@@ -219,12 +200,13 @@ impl Metrics {
     fn work(&self, facts: &BTreeMap<String, String>, page: &mut Page) {
         let number = |key: &str| facts.get(key).and_then(|n| n.parse::<u64>().ok());
         let well = facts.get("exit_status").is_some_and(|s| s == "0");
-        let phase = self.current.map(|(index, _)| PHASES[index]);
-        page.states("phase", "1 for the phase that the pass is in", &PHASES, phase);
-        let spent = PHASES.iter().enumerate().map(|(index, name)| {
-            let since = self.current.filter(|(i, _)| *i == index).map(|(_, since)| since.elapsed());
-            let all = self.spent[index] + since.unwrap_or_default();
-            (vec![("phase", *name)], format!("{:.3}", all.as_secs_f64()))
+        let phase = self.current.map(|(phase, _)| phase.name());
+        let phases: Vec<&str> = Phase::ALL.iter().map(|p| p.name()).collect();
+        page.states("phase", "1 for the phase that the pass is in", &phases, phase);
+        let spent = Phase::ALL.iter().map(|phase| {
+            let since = self.current.filter(|(p, _)| p == phase).map(|(_, since)| since.elapsed());
+            let all = self.spent[*phase as usize] + since.unwrap_or_default();
+            (vec![("phase", phase.name())], format!("{:.3}", all.as_secs_f64()))
         });
         page.gauge("phase_seconds", "How long the pass was in each phase", spent.collect());
         let here = |key: &str| phase.and_then(|_| number(key));

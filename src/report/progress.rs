@@ -1,224 +1,78 @@
-//! How far a long step is: what is done, of what, how fast, how long it will take.
-//!
-//! On a terminal one line that redraws itself, elsewhere one log line a minute at most. The rate
-//! is that of the last half to whole minute, so that a step that changes its pace is believed
-//! soon. It takes `now` from the caller.
+//! How far the data has come: the executed position, and whether it holds anything new.
 
-use std::time::{Duration, Instant};
+use crate::mysql::position::Position;
 
-use crate::os::terminal;
-use crate::text::{bytes, short};
-
-/// How long a rate is remembered, at least; twice that at most.
-const MEMORY: Duration = Duration::from_secs(30);
-/// Between two log lines.
-const LOG: Duration = Duration::from_secs(60);
-/// Between two drawings.
-const DRAW: Duration = Duration::from_millis(250);
-
-/// Less time left than this is not said in numbers: what comes last (the last parcel of a slow
-/// worker, the last table's indexes) is no longer like the average.
-pub const SOON: Duration = Duration::from_secs(10);
-
-/// A time left that was not looked at again for so long is not said any more.
-const FRESH: Duration = Duration::from_secs(5);
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Bytes.
-    Bytes,
-    /// Transactions.
-    Transactions,
+/// The one owner of the position; the checkpoint shows it.
+///
+/// What is applied again after a crash is no progress: only transactions beyond the furthest
+/// position of the pass are.
+#[derive(Default)]
+pub struct Progress {
+    at: Option<Position>,
+    furthest: Option<Position>,
+    first: Option<Position>,
+    made: bool,
 }
 
-/// One step's meter.
-#[derive(Debug)]
-pub struct Meter {
-    step: String,
-    unit: Unit,
-    done: u64,
-    total: Option<u64>,
-    began: Instant,
-    /// Two points of the past; the rate is counted from the older one.
-    older: (Instant, u64),
-    newer: (Instant, u64),
-    /// The time left as somebody else knows it or not, and since when.
-    expected: Option<(Instant, Option<Duration>)>,
-    logged: Instant,
-    drawn: Option<Instant>,
-}
+impl Progress {
+    /// The executed position as it was read last.
+    pub fn at(&self) -> Option<&Position> {
+        self.at.as_ref()
+    }
 
-impl Meter {
-    /// Begins at `now`.
-    pub fn new(step: &str, unit: Unit, now: Instant) -> Meter {
-        Meter {
-            step: step.to_string(),
-            unit,
-            done: 0,
-            total: None,
-            began: now,
-            older: (now, 0),
-            newer: (now, 0),
-            expected: None,
-            logged: now,
-            drawn: None,
+    /// Did this pass get further than where it began?
+    pub fn was_made(&self) -> bool {
+        self.made
+    }
+
+    /// Transactions executed in this pass.
+    pub fn transactions(&self) -> u64 {
+        match (&self.first, &self.at) {
+            (Some(first), Some(at)) => first.distance_to(at),
+            _ => 0,
         }
     }
 
-    /// What it measures.
-    pub fn step(&self) -> &str {
-        &self.step
+    /// The data begins at `at`, which is no progress.
+    pub(super) fn start_at(&mut self, at: Position) {
+        self.first.get_or_insert_with(|| at.clone());
+        self.furthest.get_or_insert_with(|| at.clone());
+        self.at = Some(at);
     }
 
-    /// So much is done, of so much, if that is known.
-    pub fn set(&mut self, done: u64, total: Option<u64>, now: Instant) {
-        self.done = done;
-        self.total = total;
-        if now.duration_since(self.newer.0) >= MEMORY {
-            self.older = self.newer;
-            self.newer = (now, done);
-        }
+    /// The data is gone: its position no longer counts, how far it was does.
+    pub(super) fn restart(&mut self) {
+        self.at = None;
     }
 
-    /// The time left, where the rate is not all there is to it; nothing where it is not known.
-    pub fn expect(&mut self, left: Option<Duration>, now: Instant) {
-        self.expected = Some((now, left));
-    }
-
-    /// Units a second; `None` when nothing was done yet.
-    fn rate(&self, now: Instant) -> Option<f64> {
-        let seconds = now.duration_since(self.older.0).as_secs_f64();
-        let done = self.done.saturating_sub(self.older.1);
-        (done > 0 && seconds > 0.1).then(|| done as f64 / seconds)
-    }
-
-    /// The time left, as far as one can tell.
-    pub fn left(&self, now: Instant) -> Option<Duration> {
-        if let Some((then, left)) = self.expected {
-            let since = now.saturating_duration_since(then);
-            return left.filter(|_| since < FRESH).map(|left| left.saturating_sub(since));
+    /// The executed position is `at`. Says whether it holds anything new.
+    pub(super) fn reach(&mut self, at: Position) -> bool {
+        let new = self.furthest.as_ref().is_none_or(|f| !f.contains(&at));
+        if new {
+            self.furthest = Some(at.clone());
+            self.made = true;
         }
-        let missing = self.total?.saturating_sub(self.done) as f64;
-        let (lately, seconds) = (self.rate(now)?, now.duration_since(self.began).as_secs_f64());
-        // Files are dealt out so that each stretch is a sample of all, and a disk that was slow for
-        // a while will be so again: so the whole counts twice as much as the last minute.
-        // Transactions come as they come.
-        let pace = match self.unit {
-            Unit::Bytes => (lately + 2.0 * self.done as f64 / seconds) / 3.0,
-            Unit::Transactions => lately,
-        };
-        Duration::try_from_secs_f64(missing / pace).ok()
-    }
-
-    /// `restore: 45 %, 1.2 GiB of 2.7 GiB, 120.0 MiB/s, 12s left`.
-    pub fn line(&self, now: Instant) -> String {
-        let amount = |n: u64| match self.unit {
-            Unit::Bytes => bytes(n),
-            Unit::Transactions => n.to_string(),
-        };
-        let mut line = format!("{}:", self.step);
-        match self.total {
-            Some(total) => {
-                let percent = self.done as f64 * 100.0 / total.max(1) as f64;
-                let (done, total) = (amount(self.done), amount(total));
-                line += &format!(" {:.0} %, {done} of {total}", percent.min(100.0));
-            }
-            None => line += &format!(" {}", amount(self.done)),
-        }
-        if self.unit == Unit::Transactions {
-            line += " transactions";
-        }
-        if let Some(rate) = self.rate(now) {
-            line += &format!(", {}/s", amount(rate as u64));
-        }
-        if let Some(left) = self.left(now) {
-            line += &match left {
-                left if left < SOON => ", a few seconds left".to_string(),
-                left => format!(", {} left", short(left)),
-            };
-        }
-        line
-    }
-
-    /// Shows it, if it is time to: drawn on a terminal, else logged.
-    pub fn show(&mut self, now: Instant) {
-        if terminal::is_drawn_on() {
-            if self.drawn.is_none_or(|d| now.duration_since(d) >= DRAW) {
-                self.drawn = Some(now);
-                terminal::draw(&self.line(now));
-            }
-        } else if now.duration_since(self.logged) >= LOG {
-            self.logged = now;
-            log::info!("{}", self.line(now));
-        }
+        self.at = Some(at);
+        new
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const S: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn the_estimate_holds_within_a_quarter_over_the_second_half() {
-        // A step of two minutes that doubles its pace after 40 s.
-        let start = Instant::now();
-        let mut meter = Meter::new("restore", Unit::Bytes, start);
-        let done = |t: u64| if t < 40 { t * 100 } else { 4000 + (t - 40) * 200 };
-        for t in 1..=120 {
-            let now = start + S * t as u32;
-            meter.set(done(t), Some(done(120)), now);
-            if (61..118).contains(&t) {
-                let (said, true_left) = (meter.left(now).unwrap().as_secs_f64(), (120 - t) as f64);
-                assert!((said / true_left - 1.0).abs() < 0.4, "at {t}: {said} for {true_left}");
-            }
-        }
-    }
+    use crate::mysql::flavor::Flavor;
 
     #[test]
-    fn a_steady_step_is_estimated_well() {
-        let start = Instant::now();
-        let mut meter = Meter::new("store", Unit::Bytes, start);
-        for t in 1..60 {
-            let now = start + S * t;
-            meter.set(u64::from(t) * 1000, Some(60_000), now);
-            let said = meter.left(now).unwrap().as_secs_f64();
-            assert!((said - f64::from(60 - t)).abs() < 0.5, "at {t}: {said}");
-        }
-    }
-
-    #[test]
-    fn a_line_says_what_is_known() {
-        let start = Instant::now();
-        let mut meter = Meter::new("catch-up", Unit::Transactions, start);
-        assert_eq!(meter.line(start), "catch-up: 0 transactions");
-        meter.set(500, Some(2000), start + S * 10);
-        assert_eq!(
-            meter.line(start + S * 10),
-            "catch-up: 25 %, 500 of 2000 transactions, 50/s, 30s left"
-        );
-        meter.set(1900, Some(2000), start + S * 20);
-        assert!(meter.line(start + S * 20).ends_with(", 95/s, a few seconds left"));
-        let mut meter = Meter::new("dump", Unit::Bytes, start);
-        meter.set(10 << 20, None, start + S * 5);
-        assert_eq!(meter.line(start + S * 5), "dump: 10.0 MiB, 2.0 MiB/s");
-    }
-
-    #[test]
-    fn a_time_left_that_is_not_known_is_not_said_and_an_old_one_neither() {
-        let start = Instant::now();
-        let mut meter = Meter::new("dump", Unit::Bytes, start);
-        let at = |seconds| start + S * seconds;
-        meter.set(10 << 20, Some(20 << 20), at(10));
-        let without = "dump: 50 %, 10.0 MiB of 20.0 MiB, 1.0 MiB/s";
-        assert_eq!(meter.line(at(10)), format!("{without}, 10s left"), "by the rate");
-        meter.expect(None, at(10));
-        assert_eq!(meter.line(at(10)), without);
-        meter.expect(Some(S * 40), at(10));
-        assert_eq!(meter.line(at(10)), format!("{without}, 40s left"));
-        assert_eq!(meter.left(at(13)), Some(S * 37));
-        assert_eq!(meter.left(at(15)), None);
+    fn what_is_applied_again_is_no_progress() {
+        let position = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+        let mut progress = Progress::default();
+        progress.start_at(position("0-1-100"));
+        assert!(!progress.reach(position("0-1-100")));
+        assert!(progress.reach(position("0-1-150")));
+        // mysqld was killed and lost its last second.
+        progress.start_at(position("0-1-120"));
+        assert!(!progress.reach(position("0-1-149")));
+        assert!(progress.reach(position("0-1-151")));
+        assert_eq!(progress.transactions(), 51);
     }
 }

@@ -60,7 +60,7 @@ impl Notifier {
     }
 
     /// Called at every turn of the loop. `status` is asked for only when it is to be sent.
-    pub fn beat(&mut self, status: impl FnOnce() -> String) {
+    pub fn tick(&mut self, status: impl FnOnce() -> String) {
         if self.line.is_none() {
             return;
         }

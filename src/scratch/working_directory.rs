@@ -25,7 +25,7 @@ use crate::scratch::crash_safety;
 use crate::scratch::foreign;
 use crate::scratch::run_as::run_as;
 use crate::scratch::unlogged_ddl::Doubt;
-use crate::supervisor::watched::Nobody;
+use crate::supervisor::watched::Nothing;
 
 /// Data on its way out.
 const OLD_DATA: &str = "data.old";
@@ -340,7 +340,7 @@ impl Scratch {
                 log::warn!("ending the mysqld (pid {pid}) that an earlier pass left behind");
                 let _ = sys::kill(pid as i32, libc::SIGKILL);
                 let wait = Wait { every: Duration::from_millis(20), patience: Some(DYING) };
-                let gone = supervisor.wait_for(&mut Nobody, wait, |_, _| {
+                let gone = supervisor.wait_for(&mut Nothing, wait, |_, _| {
                     Ok(if is_gone(pid, start) { Look::Done(()) } else { Look::Still })
                 })?;
                 if gone.is_none() {

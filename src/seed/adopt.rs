@@ -23,7 +23,7 @@ use crate::replication::primary::SETTINGS;
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
 use crate::scratch::working_directory::Scratch;
-use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
+use crate::server::lifecycle::{CleanShutdown, Patience, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::server::setup::Setup;
 use crate::supervisor::main_loop::Supervisor;
@@ -221,7 +221,7 @@ pub fn adopt(
     source: &Source,
     patience: Patience,
     jobs: usize,
-) -> Result<Adopted> {
+) -> Result<(Adopted, CleanShutdown)> {
     scratch.discard(supervisor)?;
     scratch.make_data()?;
     source.copy(supervisor, scratch, jobs)?;
@@ -231,10 +231,10 @@ pub fn adopt(
     wait_until_ready(supervisor, &mut mysqld, patience.start)?;
     let adopted = ask(&mut mysqld, source)
         .map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
-    shut_down(supervisor, &mut mysqld, patience.shutdown)?;
+    let clean = shut_down(supervisor, &mut mysqld, patience.shutdown)?;
     scratch.set_clean()?;
     forget_replication(&scratch.data())?;
-    Ok(adopted)
+    Ok((adopted, clean))
 }
 
 fn ask(mysqld: &mut Mysqld, source: &Source) -> Result<Adopted> {

@@ -20,7 +20,7 @@ use crate::os::space::check_room;
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
-use crate::report::progress::Unit;
+use crate::report::meter::Unit;
 use crate::scratch::working_directory::Scratch;
 use crate::seed::dump_client::{client_options, dump_command, dump_error, errno_of, load_command};
 use crate::seed::dump_progress::DumpProgress;

@@ -12,7 +12,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::report::progress::SOON;
+use crate::report::meter::SOON;
 use crate::seed::course::{Course, rows_of};
 use crate::seed::pace::{Guess, Made, Pace, plus};
 use crate::seed::tables::{Table, Tables};

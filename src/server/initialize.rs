@@ -96,16 +96,7 @@ fn mysql(setup: &Setup) -> Command {
 pub struct Tool(pub Child);
 
 impl Watched for Tool {
-    fn ended(&mut self) -> Option<Error> {
-        None
-    }
-    fn ping(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn vital_signs(&self) -> Option<VitalSigns> {
         Some(self.0.vital_signs())
-    }
-    fn look_after(&mut self) -> Result<()> {
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::os::process::VitalSigns;
+use crate::report::keys::Key;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Telling, Wait};
 use crate::supervisor::watched::Watched;
@@ -33,7 +34,7 @@ pub fn wait_until_ready(
     mysqld: &mut Mysqld,
     patience: Duration,
 ) -> Result<()> {
-    supervisor.checkpoint.set("mysqld_pid", mysqld.pid());
+    supervisor.checkpoint.set(Key::MysqldPid, mysqld.pid());
     let wait = Wait { every: Duration::from_millis(50), patience: Some(patience) };
     let mut telling = Telling::new("mysqld is still starting", patience);
     supervisor
@@ -48,6 +49,9 @@ pub fn wait_until_ready(
     mysqld.check_components()
 }
 
+/// The proof that a mysqld ended by a clean shutdown: its data can be stored.
+pub struct CleanShutdown(());
+
 /// Shuts mysqld down cleanly.
 ///
 /// # Errors
@@ -57,13 +61,13 @@ pub fn shut_down(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
     patience: Duration,
-) -> Result<()> {
+) -> Result<CleanShutdown> {
     mysqld.ask_to_end();
     let mut stop = None;
     let mut ended = wait_for_exit(supervisor, mysqld, patience);
     if let Err(e @ Error::Interrupted { .. }) = ended {
         // It is on its way already: let it end well, and report the stop then.
-        supervisor.begin_stopping();
+        supervisor.begin_ending();
         stop = Some(e);
         ended = wait_for_exit(supervisor, mysqld, patience);
     }
@@ -80,7 +84,7 @@ pub fn shut_down(
     }
     match mysqld.ended() {
         Some(end) if !mysqld.ended_cleanly() => Err(end),
-        _ => Ok(()),
+        _ => Ok(CleanShutdown(())),
     }
 }
 
@@ -140,12 +144,6 @@ pub fn wait_for_exit(
 struct Dying<'a>(&'a mut Mysqld);
 
 impl Watched for Dying<'_> {
-    fn ended(&mut self) -> Option<Error> {
-        None
-    }
-    fn ping(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn vital_signs(&self) -> Option<VitalSigns> {
         self.0.vital_signs()
     }

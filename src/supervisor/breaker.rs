@@ -58,6 +58,11 @@ impl Breaker {
         self.max_failures.saturating_add(1)
     }
 
+    /// True if another failure would be the last one.
+    pub fn is_exhausted(&self) -> bool {
+        self.failures >= self.max_failures
+    }
+
     /// Where it stands.
     pub fn state(&self) -> State {
         self.state

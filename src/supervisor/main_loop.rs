@@ -14,9 +14,9 @@ use crate::os::process::{VitalSigns, reap_orphans};
 use crate::os::signals::Signals;
 use crate::os::workers::{Crew, Gauge};
 use crate::report::checkpoint::Checkpoint;
-use crate::report::progress::Unit;
+use crate::report::meter::Unit;
 use crate::report::sd_notify::Notifier;
-use crate::supervisor::watched::{Nobody, Watched};
+use crate::supervisor::watched::{Nothing, Watched};
 use crate::text::short;
 
 /// This share of a core, or this many bytes of disk I/O since the last look, are signs of life;
@@ -54,10 +54,18 @@ pub struct Supervisor {
     pub checkpoint: Checkpoint,
     /// Told at each turn that the loop turns.
     notifier: Notifier,
-    /// A stop is under way: the first signal no longer ends waits, a second one does.
-    stopping: bool,
-    /// So many signals no longer end waits.
-    obeyed: u32,
+    stop: Stop,
+}
+
+/// Whether the pass was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// No.
+    No,
+    /// By this signal: the wait at hand ends, and so does the pass.
+    Asked(i32),
+    /// The pass is ending, whyever: waits go on until one signal more arrives than these.
+    Ending(u32),
 }
 
 impl Supervisor {
@@ -69,60 +77,70 @@ impl Supervisor {
         let signals = Signals::install()
             .map_err(|source| Error::Io { doing: "install signal handlers".into(), source })?;
         let (checkpoint, notifier) = (Checkpoint::none(), Notifier::start());
-        Ok(Supervisor { signals, poll, checkpoint, notifier, stopping: false, obeyed: 1 })
+        Ok(Supervisor { signals, poll, checkpoint, notifier, stop: Stop::No })
     }
 
-    /// The error that a stop is, if one was asked for and none is under way.
+    /// Whether a stop was asked for by now.
+    pub fn stop(&mut self) -> Stop {
+        if let (Stop::No, Some(signal)) = (self.stop, self.signals.stop()) {
+            self.stop = Stop::Asked(signal);
+        }
+        self.stop
+    }
+
+    /// Fails once a stop is asked for, until the pass is ending.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn check_stop(&mut self) -> Result<()> {
-        match self.signals.stop() {
-            Some(signal) if !self.stopping => Err(Error::Interrupted { signal }),
-            _ => Ok(()),
+        match self.stop() {
+            Stop::Asked(signal) => Err(Error::Interrupted { signal }),
+            Stop::No | Stop::Ending(_) => Ok(()),
         }
     }
 
-    /// Between the steps of what may take long on the main thread: looks for a stop, and keeps
-    /// the checkpoint up to date.
+    /// Between the steps of what may take long on the main thread: keeps the reports up to date
+    /// and looks for a stop.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn breathe(&mut self) -> Result<()> {
-        self.beat();
+    pub fn turn(&mut self) -> Result<()> {
+        self.report();
         self.check_stop()
     }
 
-    /// From here on a stop is obeyed by going to the end quickly: waits go on until their
-    /// patience is over or a second signal comes.
-    pub fn begin_stopping(&mut self) {
-        self.stopping = true;
+    /// The pass ends from here on: waits go on until their patience is over or a second signal
+    /// arrives.
+    pub fn begin_ending(&mut self) {
+        if !matches!(self.stop, Stop::Ending(_)) {
+            self.stop = Stop::Ending(1);
+        }
         self.notifier.stopping();
     }
 
-    /// Was the pass told to stop?
-    pub fn is_told(&mut self) -> bool {
+    /// The pass is over, whatever signals came: each further one ends the wait at hand. Returns how
+    /// many came so far.
+    pub fn ignore_past_signals(&mut self) -> u32 {
+        let signals = self.signals.stops();
+        self.stop = Stop::Ending(signals);
+        signals
+    }
+
+    /// True if any signal has told the pass to stop.
+    pub fn was_told(&mut self) -> bool {
         self.signals.stop().is_some()
     }
 
-    /// From here on no signal ends the pass, which is over: each further one ends the wait at
-    /// hand. Says how many came so far.
-    pub fn obey(&mut self) -> u32 {
-        self.stopping = true;
-        self.obeyed = self.signals.stops();
-        self.obeyed
+    /// True if the pass is ending and one more signal has arrived.
+    pub fn was_told_again(&mut self) -> bool {
+        matches!(self.stop, Stop::Ending(ignored) if self.signals.stops() > ignored)
     }
 
-    /// Did another signal come since?
-    pub fn is_told_again(&mut self) -> bool {
-        self.signals.stops() > self.obeyed
-    }
-
-    /// Everybody is told where the pass is, and the dead are buried.
-    fn beat(&mut self) {
+    /// Keeps checkpoint, metrics and service manager up to date, and reaps orphans.
+    fn report(&mut self) {
         reap_orphans();
-        self.checkpoint.beat();
-        self.notifier.beat(|| self.checkpoint.headline());
+        self.checkpoint.tick();
+        self.notifier.tick(|| self.checkpoint.headline());
     }
 
     /// Waits until `look` says [`Look::Done`]. `None` when patience was over first.
@@ -164,7 +182,7 @@ impl Supervisor {
                 }
                 let signs = watched.vital_signs();
                 if looked.elapsed() >= Duration::from_millis(100) {
-                    if lives(vital, signs, looked.elapsed()) {
+                    if is_active(vital, signs, looked.elapsed()) {
                         moved = Instant::now();
                         self.checkpoint.progressed();
                     }
@@ -172,10 +190,10 @@ impl Supervisor {
                 }
                 next_look = Instant::now() + wait.every;
             }
-            self.beat();
+            self.report();
             let over = wait.patience.map(|p| moved + p);
             let now = Instant::now();
-            if over.is_some_and(|o| now >= o) || (self.stopping && self.is_told_again()) {
+            if over.is_some_and(|o| now >= o) || self.was_told_again() {
                 return Ok(None);
             }
             let until = next_look.min(next_ping).min(next_care).min(self.checkpoint.due());
@@ -219,7 +237,7 @@ impl Supervisor {
     /// A stop.
     fn wait_for_workers(&mut self, step: &str, gauge: &Gauge) -> Result<()> {
         let wait = Wait { every: Duration::from_millis(250), patience: None };
-        let waited = self.wait_for(&mut Nobody, wait, |_, checkpoint| {
+        let waited = self.wait_for(&mut Nothing, wait, |_, checkpoint| {
             // Nothing is known of the way, as long as a directory is only looked through.
             if gauge.total() > 0 {
                 checkpoint.measure(step, Unit::Bytes, gauge.done(), Some(gauge.total()));
@@ -255,8 +273,8 @@ impl Telling {
     }
 }
 
-/// Are these signs of life, `time` apart?
-pub fn lives(before: Option<VitalSigns>, now: Option<VitalSigns>, time: Duration) -> bool {
+/// True if these are signs of life, `time` apart.
+pub fn is_active(before: Option<VitalSigns>, now: Option<VitalSigns>, time: Duration) -> bool {
     let (Some(before), Some(now)) = (before, now) else { return false };
     let cpu = now.cpu_ms.saturating_sub(before.cpu_ms);
     cpu * 100 >= time.as_millis() as u64 * ALIVE_CPU_PERCENT

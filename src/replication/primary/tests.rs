@@ -1,6 +1,7 @@
 //! The judgement of positions, without a server.
 
 use super::*;
+use crate::error::Cause;
 
 fn facts(state: &str, applied: &str) -> Facts {
     let position = |text| Position::parse(Flavor::MariaDb, text).unwrap();
@@ -49,6 +50,6 @@ fn zero_keeps_binary_logs_for_ever_and_seconds_win_over_days() {
 fn a_refusal_is_purged_only_where_the_positions_allow_it() {
     let base = |text| Position::parse(Flavor::MariaDb, text).unwrap();
     let primary = facts("0-1-50,0-2-80", "");
-    assert_eq!(primary.judge_refused(&base("0-1-3")).cause(), "purged");
-    assert_eq!(primary.judge_refused(&base("0-1-51")).cause(), "diverged");
+    assert_eq!(primary.judge_refused(&base("0-1-3")).cause(), Cause::Purged);
+    assert_eq!(primary.judge_refused(&base("0-1-51")).cause(), Cause::Diverged);
 }

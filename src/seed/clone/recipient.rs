@@ -12,7 +12,7 @@ use crate::os::process::VitalSigns;
 use crate::os::workers::{Crew, Gauge};
 use crate::replication::primary::{Facts, Primary, TLS_FAILED, denies_access};
 use crate::report::checkpoint::Checkpoint;
-use crate::report::progress::Unit;
+use crate::report::meter::Unit;
 use crate::server::error_log::without_statement;
 use crate::server::lifecycle::Patience;
 use crate::server::mysqld::Mysqld;

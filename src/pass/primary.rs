@@ -1,0 +1,93 @@
+//! What a pass asks of its primary, and whether private server, data and primary go together.
+
+use crate::error::{Error, Result};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::version::Version;
+use crate::pass::attempts::Attempts;
+use crate::replication::primary::Facts;
+use crate::replication::privileges;
+use crate::report::keys::Key;
+use crate::seed::adopt::Source;
+use crate::server::compatibility::{self, With};
+
+impl Attempts<'_> {
+    /// The first candidate that answers and can be followed from the position of the data.
+    pub(crate) fn ask_primary(&mut self) -> Result<Facts> {
+        let base = self.bases.current().map(|b| &b.position);
+        let supervisor = &mut *self.supervisor;
+        let progress = supervisor.checkpoint.progress();
+        let at = self.hand.data().and_then(|_| progress.at().cloned());
+        let facts = self.plan.primary.choose(at.as_ref().or(base), &mut || supervisor.turn())?;
+        self.check_compatibility(&facts)?;
+        if self.facts.is_none() {
+            self.plan.primary.check_privileges(&facts.address, privileges::NIGHTLY)?;
+            self.bases.warn_if_old(facts.keeps);
+        }
+        self.supervisor.checkpoint.set(Key::Primary, &facts.address);
+        self.facts = Some(facts.clone());
+        Ok(facts)
+    }
+
+    /// The flavor of the primary; until it is asked it does not matter.
+    pub(crate) fn flavor(&self) -> Flavor {
+        self.facts.as_ref().map_or(Flavor::MariaDb, |facts| facts.flavor)
+    }
+
+    /// Fails unless private server, base and primary go together.
+    fn check_compatibility(&mut self, facts: &Facts) -> Result<()> {
+        self.ask_program_version()?;
+        let program = &self.plan.program;
+        let primary = facts.address.to_string();
+        let base = self.bases.current();
+        if let Some(base) = base {
+            compatibility::check_settings(
+                &base.name,
+                &base.manifest.settings,
+                &primary,
+                &facts.settings,
+            )?;
+        }
+        let Some(ours) = &self.program_version else { return Ok(()) };
+        if let Some(base) = base
+            && let Some(version) = Version::parse(&base.manifest.version)
+        {
+            let what = With::Backup(&base.name, self.plan.allow_upgrade);
+            compatibility::check(program, ours, &what, &version)?;
+        }
+        if let Some(version) = Version::parse(&facts.version) {
+            // A dump of an older server would bring its system tables along.
+            let what = With::Primary(&primary, base.is_some());
+            compatibility::check(program, ours, &what, &version)?;
+        }
+        self.check_upgrade(facts.flavor)
+    }
+
+    fn ask_program_version(&mut self) -> Result<()> {
+        if self.program_version.is_none() {
+            self.program_version = compatibility::ask(self.supervisor, &self.plan.program)?;
+        }
+        Ok(())
+    }
+
+    /// Fails unless the private server is of the flavor of the data to be adopted.
+    pub(crate) fn check_flavor(&mut self, source: &Source) -> Result<()> {
+        self.ask_program_version()?;
+        match &self.program_version {
+            Some(ours) => {
+                compatibility::check_kind(&self.plan.program, ours, source.path(), source.flavor())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A MySQL primary may refuse for a reason that arose after it was asked for its facts.
+    pub(crate) fn judge_again(&mut self, error: Error) -> Error {
+        if !matches!(error, Error::ReplicationError { errno: 13114, .. }) {
+            return error;
+        }
+        match self.ask_primary() {
+            Err(e @ (Error::Purged { .. } | Error::Diverged { .. })) => e,
+            _ => error,
+        }
+    }
+}
