@@ -68,7 +68,7 @@ torture:
 	scripts/deps --quiet
 	$(if $(TEST_SERVER),scripts/servers $(TEST_SERVER))
 	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' ROUNDS='$(ROUNDS)' SEED='$(SEED)' ROUND='$(ROUND)' \
-		$(CARGO) test --locked --test suite $(TEST_FLAGS) torture::whatever -- --nocapture \
+		$(CARGO) test --locked --test suite $(TEST_FLAGS) torture::after_any_kill -- --nocapture \
 		--test-threads=1
 
 # First backups and passes under load, by dump and by clone, of half a million rows; `make test` has

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_with_quotes_and_spaces_is_one_word_of_a_shell() {
+    fn quotes_and_spaces_stay_one_shell_word() {
         assert_eq!(shell("/var/lib/mysql-8.0"), "/var/lib/mysql-8.0");
         assert_eq!(shell("a b"), "'a b'");
         assert_eq!(shell("it's"), r"'it'\''s'");

@@ -39,7 +39,7 @@ fn shape(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
 }
 
 #[test]
-fn a_stopped_primary_is_adopted_with_its_position_and_only_read() {
+fn a_stopped_primary_is_adopted_read_only_with_its_position() {
     need_server!();
     let mut scene = Scene::new("adopt");
     let replica = Replica::start(&scene.primary);
@@ -60,7 +60,7 @@ fn a_stopped_primary_is_adopted_with_its_position_and_only_read() {
 }
 
 #[test]
-fn a_directory_that_does_not_know_its_position_must_be_told() {
+fn a_directory_without_a_position_needs_one_given() {
     need_server!();
     let mut scene = Scene::new("told");
     scene.primary.fill("shop", 1, 500);

@@ -85,7 +85,7 @@ fn in_the_middle(pass: &mut Running) {
 const PATIENT: [&str; 3] = ["--max-failures=20", "--backoff-base=4s", "--backoff-cap=15s"];
 
 #[test]
-fn a_clone_under_load_equals_a_replica_and_is_a_base_like_any_other() {
+fn a_clone_under_load_equals_a_replica() {
     need_server!();
     let Some(scene) = cloneable("load") else { return };
     let replica = Replica::start(&scene.primary);
@@ -133,7 +133,7 @@ fn a_first_pass_by_clone_stores_one_backup() {
 }
 
 #[test]
-fn what_keeps_a_primary_from_being_cloned_is_named_before_anything_is_written() {
+fn obstacles_to_a_clone_are_named_before_writing() {
     need_server!();
     let Some(scene) = cloneable("lacks") else { return };
     scene.primary.fill("shop", 1, 10);
@@ -183,7 +183,7 @@ fn what_keeps_a_primary_from_being_cloned_is_named_before_anything_is_written() 
 }
 
 #[test]
-fn a_certificate_is_not_taken_on_trust_where_its_name_was_to_be_checked() {
+fn a_clone_refuses_certificates_it_cannot_check_by_name() {
     need_server!();
     let certificates = Certificates::make();
     let shown = certificates.options("server");
@@ -215,7 +215,7 @@ fn a_certificate_is_not_taken_on_trust_where_its_name_was_to_be_checked() {
 }
 
 #[test]
-fn a_mysqld_killed_in_the_middle_is_counted_and_the_clone_begun_anew() {
+fn a_mysqld_killed_while_cloning_counts_and_cloning_restarts() {
     need_server!();
     let Some(scene) = cloneable("killed") else { return };
     scene.primary.fill("shop", 1, 500);
@@ -243,7 +243,7 @@ fn a_mysqld_killed_in_the_middle_is_counted_and_the_clone_begun_anew() {
 }
 
 #[test]
-fn a_stop_in_the_middle_is_obeyed_at_once_and_leaves_nothing() {
+fn a_stop_while_cloning_is_immediate_and_leaves_nothing() {
     need_server!();
     let Some(scene) = cloneable("stop") else { return };
     scene.primary.fill("shop", 1, 500);
@@ -278,7 +278,7 @@ fn a_stop_in_the_middle_is_obeyed_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn a_primary_that_goes_or_falls_silent_in_the_middle_is_counted() {
+fn a_primary_lost_or_silent_while_cloning_is_counted() {
     need_server!();
     let Some(scene) = cloneable("gone") else { return };
     scene.primary.fill("shop", 1, 500);

@@ -86,7 +86,7 @@ fn adopt(scene: &Scene, data: &Path, program: &Path, plugins: Option<String>) ->
 }
 
 #[test]
-fn a_keyring_that_is_missing_is_named_with_what_is_encrypted() {
+fn a_missing_keyring_is_named_with_what_is_encrypted() {
     need_server!();
     if !flavor::is_mysql() {
         // MariaDB has no components, and its mysqld.my is a file like any other.

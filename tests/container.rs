@@ -19,7 +19,7 @@ use stage::{Container, USER, Way, children, files, own, program, root, server, s
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
-fn a_pass_as_pid_1_needs_no_user_no_tmp_and_nothing_that_can_be_written() {
+fn pid_1_needs_no_user_tmp_or_writable_root() {
     need_server!();
     for way in Way::all() {
         let container = Container::seeded("image", way, &[]);
@@ -60,7 +60,7 @@ fn a_pass_as_pid_1_needs_no_user_no_tmp_and_nothing_that_can_be_written() {
 }
 
 #[test]
-fn term_to_pid_1_ends_143_with_a_checkpoint_and_the_next_container_goes_on() {
+fn term_to_pid_1_ends_143_and_the_next_resumes() {
     need_server!();
     for way in Way::all() {
         let container = Container::seeded("term", way, &[]);
@@ -127,7 +127,7 @@ fn twenty_passes_as_pid_1_have_no_zombie() {
 }
 
 #[test]
-fn pid_1_reaps_orphans_and_loses_no_status_of_its_own_children() {
+fn pid_1_reaps_orphans_and_loses_no_child_status() {
     need_server!();
     let Some(way) = Way::all().pop() else { return };
     let container = Container::seeded("orphans", way, &["/bin/sh", "/bin/sleep"]);

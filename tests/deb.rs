@@ -134,7 +134,7 @@ fn everything_that_make_install_installs_is_in_the_package() {
 }
 
 #[test]
-fn its_fields_are_those_of_the_program_and_its_crates_are_named() {
+fn the_package_fields_match_and_its_crates_are_named() {
     if missing(&["gzip"]) {
         return;
     }
@@ -283,7 +283,7 @@ fn it_is_installed_upgraded_removed_and_purged_and_data_stays() {
 }
 
 #[test]
-fn the_installed_program_makes_a_backup_as_its_user_and_purge_leaves_it() {
+fn the_installed_program_backs_up_and_purge_keeps_backups() {
     need_server!();
     // Another server lies where that user may not be able to go.
     if flavor::chosen().bin.is_some() || missing(&["dpkg", "unshare", "nsenter", "setpriv"]) {

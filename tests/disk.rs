@@ -63,7 +63,7 @@ fn running() -> u64 {
 }
 
 #[test]
-fn a_restore_without_room_says_what_it_needs_and_writes_nothing() {
+fn a_restore_without_room_names_the_need_and_writes_nothing() {
     need_server!();
     let scene = Scene::seeded("restore");
     let backups = scene.backups();
@@ -92,7 +92,7 @@ fn what_is_in_the_scratch_directory_counts_as_free() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_ends_the_pass() {
+fn a_disk_full_at_the_start_ends_the_pass() {
     need_server!();
     let scene = Scene::seeded("start");
     let backups = scene.backups();
@@ -117,7 +117,7 @@ fn wait_for_catch_up(pass: &mut Running) {
 }
 
 #[test]
-fn a_disk_that_fills_up_in_the_catch_up_ends_the_pass() {
+fn a_disk_filling_up_during_catch_up_ends_the_pass() {
     need_server!();
     let scene = Scene::seeded("catch-up");
     let backups = scene.backups();
@@ -168,7 +168,7 @@ fn a_dump_without_room_ends_the_seed() {
 }
 
 #[test]
-fn a_full_repository_ends_the_pass_and_keeps_what_was_there() {
+fn a_full_repository_ends_the_pass_and_keeps_its_backups() {
     need_server!();
     let mut scene = Scene::new("repository");
     scene.primary.fill("shop", 2, 2000);
@@ -242,7 +242,7 @@ fn the_log_of_mysqld_does_not_fill_the_disk() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_is_an_error_and_no_kill() {
+fn a_file_size_limit_is_an_error_and_no_kill() {
     need_server!();
     let scene = Scene::seeded("fsize");
     let backups = scene.backups();

@@ -98,7 +98,7 @@ fn missing(program: &str) -> bool {
 }
 
 #[test]
-fn installed_units_are_clean_under_systemd_analyze_and_in_a_sandbox() {
+fn installed_units_pass_systemd_analyze_and_run_sandboxed() {
     if missing("systemd-analyze") || missing("make") {
         return;
     }
@@ -132,7 +132,7 @@ fn installed_units_are_clean_under_systemd_analyze_and_in_a_sandbox() {
 }
 
 #[test]
-fn options_named_in_dist_and_in_the_example_of_the_page_are_known() {
+fn options_named_in_dist_and_examples_exist() {
     for (file, command) in [(SERVICE, "run"), (FAILED, "status")] {
         let start = value(file, "ExecStart=");
         assert!(start.contains(&format!("/rollforward {command} ")), "{start}");
@@ -147,7 +147,7 @@ fn options_named_in_dist_and_in_the_example_of_the_page_are_known() {
 }
 
 #[test]
-fn the_image_is_built_from_files_that_are_there_and_sent() {
+fn the_image_is_built_from_existing_files() {
     let image = lines("dist/container/Containerfile");
     let sent = lines("dist/container/Containerfile.dockerignore");
     let from = image.iter().filter_map(|l| l.strip_prefix("COPY ")).filter(|l| !l.starts_with('-'));

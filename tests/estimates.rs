@@ -113,7 +113,7 @@ fn watch(scene: &Scene, name: &str, command: Rollforward, slow: impl Fn() -> boo
 
 #[test]
 #[ignore = "it takes many minutes: `make estimates`"]
-fn the_time_left_is_true_to_within_a_quarter_over_the_second_half() {
+fn the_time_left_is_within_a_quarter_after_half() {
     need_server!();
     let scene = Scene::new("estimates");
     let tables = 4;

@@ -171,7 +171,7 @@ fn a_repository_of_a_later_format_is_left_alone() {
 }
 
 #[test]
-fn a_manifest_of_a_later_format_is_not_read_as_ours() {
+fn a_manifest_of_a_later_format_is_not_read() {
     let (_dir, repo) = sample();
     let path = repo.join("backups").join(BACKUP);
     let text = fs::read_to_string(&path).unwrap();
@@ -192,7 +192,7 @@ fn frozen_checkpoint(base: &str, position: &str) -> String {
 }
 
 #[test]
-fn an_old_checkpoint_is_gone_on_with_and_a_strange_one_costs_a_fresh_start() {
+fn old_checkpoints_resume_and_strange_ones_start_afresh() {
     need_server!();
     let scene = Scene::seeded("checkpoint");
     scene.primary.backlog("shop", 30_000);

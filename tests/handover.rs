@@ -19,7 +19,7 @@ fn after(outcome: &Outcome, text: &str) -> String {
 }
 
 #[test]
-fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
+fn the_command_printed_by_a_restore_starts_a_server() {
     need_server!();
     let scene = Scene::with("handover", &["--lower-case-table-names=1", "--event-scheduler=OFF"]);
     scene.primary.fill("Shop", 1, 100);
@@ -91,7 +91,7 @@ fn the_command_that_a_restore_ends_with_starts_a_server_on_the_data() {
 }
 
 #[test]
-fn usual_settings_are_not_asked_for_and_a_quiet_restore_is_silent() {
+fn a_restore_omits_usual_settings_and_quiet_is_silent() {
     need_server!();
     let scene = Scene::seeded("usual");
     let restore = |to: &str| scene.command("restore").arg("--to").arg(scene.path(to));

@@ -37,7 +37,7 @@ fn a_replica_until_a_position_equals_the_primary() {
 }
 
 #[test]
-fn a_copy_of_a_stopped_server_starts_and_holds_the_same() {
+fn a_copy_of_a_stopped_server_starts_unchanged() {
     need_server!();
     let mut primary = Primary::start("primary");
     primary.fill("shop", 1, 100);
@@ -105,7 +105,7 @@ fn a_process_with_a_grandchild() {
 }
 
 #[test]
-fn what_a_killed_test_has_started_in_its_directory_dies_with_it_at_any_depth() {
+fn descendants_of_a_killed_test_die_with_it() {
     let dir = TempDir::new("note");
     let note = dir.path().join("pid");
     let mut killed = std::process::Command::new(std::env::current_exe().unwrap());
@@ -130,7 +130,7 @@ fn fake_pass(scratch: &TempDir) -> crate::support::Running {
 }
 
 #[test]
-fn a_pass_is_waited_for_by_phase_and_log_and_is_told_to_stop() {
+fn a_pass_is_awaited_by_phase_and_log_and_stopped() {
     let scratch = TempDir::new("scratch");
     let mut pass = fake_pass(&scratch);
     let checkpoint = pass.wait_for_phase("catch-up", Duration::from_secs(10));

@@ -302,7 +302,7 @@ fn entries(dir: &Path) -> usize {
 }
 
 #[test]
-fn a_pass_that_prunes_for_long_says_that_it_lives_and_obeys_a_stop() {
+fn a_long_prune_reports_life_and_can_be_stopped() {
     need_server!();
     if strace_missing() {
         return;

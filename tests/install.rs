@@ -114,7 +114,7 @@ fn make_install_puts_program_page_and_completion_below_destdir() {
 }
 
 #[test]
-fn commands_and_options_of_the_help_are_completed_and_no_others() {
+fn exactly_the_commands_and_options_of_help_are_completed() {
     if missing("bash") {
         return;
     }

@@ -212,9 +212,9 @@ fn reads(pid: i32) -> u64 {
 }
 
 #[test]
-fn an_hour_of_polls_holds_no_more_than_a_minute_of_them() {
+fn an_hour_of_polls_holds_no_more_than_a_minute() {
     need_server!();
-    if !is_by_itself("an_hour_of_polls_holds_no_more_than_a_minute_of_them") {
+    if !is_by_itself("an_hour_of_polls_holds_no_more_than_a_minute") {
         return;
     }
     let scene = Scene::seeded("polls");

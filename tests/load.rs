@@ -10,7 +10,7 @@ fn pause(milliseconds: u64) -> Duration {
 }
 
 #[test]
-fn two_passes_under_load_equal_a_replica_at_the_manifests_position() {
+fn two_passes_under_load_equal_a_replica() {
     need_server!();
     let scene = Scene::new("load");
     let replica = Replica::start(&scene.primary);

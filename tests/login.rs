@@ -7,7 +7,7 @@ use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{PASSWORD, Proxy, Replica, Scene, Server, flavor};
 
 #[test]
-fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
+fn passwords_use_a_public_key_only_if_asked() {
     need_server!();
     let scene = Scene::seeded("login");
     let seed = || scene.command("seed").args(["--from", "dump"]).run_to_end(COMMAND_PATIENCE);
@@ -65,7 +65,7 @@ fn a_password_goes_under_a_public_key_only_if_that_was_asked_for() {
 }
 
 #[test]
-fn data_whose_server_was_killed_while_it_took_our_account_in_is_no_trap() {
+fn a_kill_while_the_account_is_created_is_recovered_from() {
     need_server!();
     let scene = Scene::seeded("window");
     let replica = Replica::start(&scene.primary);

@@ -70,7 +70,7 @@ fn assert_equal(what: &str, page: &BTreeSet<String>, program: &BTreeSet<String>)
 }
 
 #[test]
-fn every_option_of_the_program_is_in_the_page_and_no_other() {
+fn the_page_has_exactly_the_options_of_the_program() {
     // `-r, --repo DIR`: the long name, the short one, what its value is called.
     let program: BTreeSet<String> = help(&["--help"])
         .lines()
@@ -101,7 +101,7 @@ fn every_option_of_the_program_is_in_the_page_and_no_other() {
 }
 
 #[test]
-fn every_command_of_the_program_is_in_the_page_and_no_other() {
+fn the_page_has_exactly_the_commands_of_the_program() {
     let help = help(&["--help"]);
     let (_, list) = help.split_once("\ncommands:\n").unwrap();
     let (list, _) = list.split_once("\n\n").unwrap();
@@ -139,7 +139,7 @@ fn defaults_of_the_help_are_those_of_the_page() {
 }
 
 #[test]
-fn every_exit_status_of_the_program_is_in_the_page_and_in_the_help() {
+fn every_exit_status_is_in_the_page_and_help() {
     let text = source("error.rs");
     let (_, body) = text.split_once("pub fn exit_status").unwrap();
     let (body, _) = body.split_once("\n    }\n").unwrap();
@@ -162,20 +162,20 @@ fn every_exit_status_of_the_program_is_in_the_page_and_in_the_help() {
 }
 
 #[test]
-fn every_cause_of_the_program_is_in_the_page_and_no_other() {
+fn the_page_has_exactly_the_causes_of_the_program() {
     let program = quoted_between(&source("error.rs"), "pub fn cause", "\n    }\n");
     assert_equal("causes", &items("DIAGNOSTICS", "Sy"), &program);
 }
 
 #[test]
-fn every_checkpoint_key_of_the_program_is_in_the_page_and_no_other() {
+fn the_page_has_exactly_the_checkpoint_keys() {
     let mut program = quoted_between(&source("checkpoint.rs"), "const KEYS", "];");
     program.insert("format".into());
     assert_equal("checkpoint keys", &items("CHECKPOINT", "Va"), &program);
 }
 
 #[test]
-fn every_phase_of_the_program_is_in_the_page_and_no_other() {
+fn the_page_has_exactly_the_phases_of_the_program() {
     let mut program = BTreeSet::new();
     for entry in fs::read_dir(root().join("src")).unwrap().flatten() {
         let Ok(text) = fs::read_to_string(entry.path()) else { continue };

@@ -46,7 +46,7 @@ fn assert_out_of_memory(scene: &Scene, ended: Outcome, limit: &str) -> Outcome {
 }
 
 #[test]
-fn a_cgroup_too_small_for_the_data_is_lived_with_or_named() {
+fn a_cgroup_too_small_is_coped_with_or_named() {
     need_server!();
     let scene = Scene::seeded("cgroup");
     much_data(&scene);
@@ -73,7 +73,7 @@ fn a_cgroup_too_small_for_the_data_is_lived_with_or_named() {
 }
 
 #[test]
-fn a_limit_of_the_address_space_is_lived_with_or_named() {
+fn an_address_space_limit_is_coped_with_or_named() {
     need_server!();
     let scene = Scene::seeded("space");
     much_data(&scene);
@@ -96,7 +96,7 @@ fn a_limit_of_the_address_space_is_lived_with_or_named() {
 }
 
 #[test]
-fn memory_that_is_refused_in_the_catch_up_is_named_and_the_pass_goes_on() {
+fn memory_refused_during_catch_up_is_named_and_retried() {
     need_server!();
     let scene = Scene::seeded("refused");
     // Each takes a while and some memory for its sort.
@@ -122,7 +122,7 @@ fn memory_that_is_refused_in_the_catch_up_is_named_and_the_pass_goes_on() {
 }
 
 #[test]
-fn a_kill_by_the_kernel_is_told_from_one_by_hand_in_both_versions() {
+fn kills_by_the_kernel_and_by_hand_are_told_apart() {
     need_server!();
     let scene = Scene::seeded("versions");
     let own = "proc/self/cgroup";

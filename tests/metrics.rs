@@ -119,7 +119,7 @@ fn wait_for_metrics(
 }
 
 #[test]
-fn after_a_good_pass_the_file_holds_what_manifest_and_checkpoint_say() {
+fn after_a_good_pass_metrics_match_manifest_and_checkpoint() {
     need_server!();
     let scene = Scene::seeded("good");
     scene.primary.backlog("shop", 200);
@@ -187,7 +187,7 @@ fn after_a_good_pass_the_file_holds_what_manifest_and_checkpoint_say() {
 }
 
 #[test]
-fn failing_passes_keep_the_last_success_also_when_the_file_was_removed() {
+fn failing_passes_keep_the_last_success_without_the_file() {
     need_server!();
     let scene = Scene::seeded("failing");
     let (run, file) = command(&scene, "run");
@@ -261,7 +261,7 @@ fn failures_on_the_way_show_while_the_pass_goes_on() {
 }
 
 #[test]
-fn a_killed_pass_leaves_a_file_that_says_it_runs_and_the_next_one_ends_true() {
+fn a_killed_pass_appears_running_until_the_next_corrects_it() {
     need_server!();
     let scene = Scene::new("killed");
     scene.primary.fill("shop", 1, 20_000);
@@ -333,7 +333,7 @@ fn a_damaged_backup_is_counted() {
 }
 
 #[test]
-fn a_reader_never_sees_half_a_file_nor_another_one_that_the_collector_would_take() {
+fn readers_never_see_a_half_written_or_extra_file() {
     need_server!();
     let scene = Scene::seeded("whole");
     let (run, file) = command(&scene, "run");

@@ -96,7 +96,7 @@ impl Sample {
 }
 
 #[test]
-fn a_lost_repository_comes_back_from_s3_and_restores_table_by_table() {
+fn a_lost_repository_comes_back_from_s3_and_restores() {
     need_server!();
     let s3 = need_s3!();
     let scene = Scene::seeded("mirror");
@@ -138,7 +138,7 @@ fn a_lost_repository_comes_back_from_s3_and_restores_table_by_table() {
 }
 
 #[test]
-fn killed_before_any_step_of_a_push_the_mirror_is_whole_and_the_next_push_completes_it() {
+fn a_push_killed_before_any_step_is_completed_later() {
     need_server!();
     let s3 = need_s3!();
     let sample = Sample::get();
@@ -177,7 +177,7 @@ fn killed_before_any_step_of_a_push_the_mirror_is_whole_and_the_next_push_comple
 }
 
 #[test]
-fn killed_while_packs_are_copied_the_mirror_is_whole_and_the_next_push_completes_it() {
+fn a_push_killed_while_copying_packs_is_completed_later() {
     need_server!();
     let s3 = need_s3!();
     let sample = Sample::get();
@@ -221,7 +221,7 @@ fn killed_while_packs_are_copied_the_mirror_is_whole_and_the_next_push_completes
 }
 
 #[test]
-fn when_the_s3_server_dies_in_the_middle_the_push_ends_75_and_the_next_one_completes() {
+fn a_dying_s3_server_ends_the_push_with_75() {
     need_server!();
     let mut s3 = need_s3!();
     let repo = Sample::get().copy(&s3);
@@ -240,7 +240,7 @@ fn when_the_s3_server_dies_in_the_middle_the_push_ends_75_and_the_next_one_compl
 }
 
 #[test]
-fn a_stop_ends_rclone_too_and_a_copy_that_outlives_the_script_keeps_the_lock() {
+fn a_stop_ends_rclone_and_surviving_copies_keep_the_lock() {
     need_server!();
     let s3 = need_s3!();
     let repo = Sample::get().copy(&s3);
@@ -274,7 +274,7 @@ fn a_stop_ends_rclone_too_and_a_copy_that_outlives_the_script_keeps_the_lock() {
 }
 
 #[test]
-fn what_was_pruned_is_removed_with_the_manifest_first_unless_told_otherwise() {
+fn pruned_backups_are_removed_manifest_first_unless_told_otherwise() {
     need_server!();
     let s3 = need_s3!();
     let sample = Sample::get();
@@ -339,7 +339,7 @@ fn encrypted_by_crypt_nothing_is_readable_and_it_comes_back() {
 }
 
 #[test]
-fn a_damaged_pack_never_spreads_and_the_mirror_brings_the_good_one_back() {
+fn a_damaged_pack_never_spreads_and_can_be_fetched_back() {
     need_server!();
     let s3 = need_s3!();
     let sample = Sample::get();

@@ -26,7 +26,7 @@ fn rules_and_dashboard_ask_for_metrics_that_there_are() {
 }
 
 #[test]
-fn every_alert_fires_in_its_test_and_none_in_a_week_of_good_nights() {
+fn every_alert_fires_when_due_and_never_on_good_nights() {
     let (rules, test) = (dist("rules.yml"), dist("rules.test.yml"));
     let alerts: BTreeSet<&str> =
         rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")).collect();
@@ -140,7 +140,7 @@ fn raises(ended: &Outcome, alerts: &[&str]) {
 }
 
 #[test]
-fn good_passes_and_faults_of_the_private_server_raise_their_patterns() {
+fn good_passes_and_server_faults_raise_their_patterns() {
     need_server!();
     let scene = Scene::new("servers");
     scene.primary.fill("shop", 2, 2000);
@@ -193,7 +193,7 @@ fn faults_of_the_primary_raise_their_patterns() {
 }
 
 #[test]
-fn what_does_not_fit_and_what_is_gone_raise_their_patterns() {
+fn mismatches_and_missing_data_raise_their_patterns() {
     need_server!();
     let scene = Scene::seeded("positions");
     let run = scene.command("run").arg("--max-failures=1");
@@ -217,7 +217,7 @@ fn what_does_not_fit_and_what_is_gone_raise_their_patterns() {
 }
 
 #[test]
-fn a_primary_that_is_given_up_on_after_progress_is_worth_a_look() {
+fn giving_up_on_a_primary_after_progress_needs_attention() {
     need_server!();
     let scene = Scene::seeded("short");
     let base = scene.newest_position();

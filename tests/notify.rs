@@ -35,7 +35,7 @@ impl Manager {
 }
 
 #[test]
-fn a_service_manager_is_told_where_the_pass_is_and_that_it_turns() {
+fn a_service_manager_is_told_phase_and_liveness() {
     need_server!();
     let scene = Scene::seeded("notify");
     scene.primary.slow_backlog("shop", 200, 0.1);
@@ -72,7 +72,7 @@ fn a_service_manager_is_told_where_the_pass_is_and_that_it_turns() {
 }
 
 #[test]
-fn a_manager_that_does_not_listen_or_is_not_there_costs_nothing() {
+fn a_deaf_or_absent_manager_costs_nothing() {
     need_server!();
     let scene = Scene::seeded("deaf");
     // It is never read: the queue is full after some messages.

@@ -98,7 +98,7 @@ fn a_private_server_of_another_series_is_refused() {
 }
 
 #[test]
-fn a_primary_of_the_other_flavor_is_no_primary_of_this_base() {
+fn a_primary_of_the_other_flavor_is_refused() {
     need_server!();
     let scene = Scene::seeded("base");
     let _ = fs::remove_file(scene.scratch.join("mysqld.log"));

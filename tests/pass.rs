@@ -106,7 +106,7 @@ fn under_a_steady_load_two_passes_equal_a_second_replica() {
 }
 
 #[test]
-fn a_schema_that_changes_while_it_is_dumped_spoils_no_backup() {
+fn a_schema_change_during_a_dump_spoils_no_backup() {
     need_server!();
     let scene = Scene::new("ddl");
     let replica = Replica::start(&scene.primary);
@@ -181,7 +181,7 @@ fn a_first_pass_by_dump_stores_one_backup() {
 }
 
 #[test]
-fn a_dump_account_that_lacks_a_privilege_is_told_which_before_anything_is_written() {
+fn missing_dump_privileges_are_named_before_writing() {
     need_server!();
     let scene = Scene::new("lacks");
     scene.primary.fill("shop", 1, 10);
@@ -211,7 +211,7 @@ fn a_dump_account_that_lacks_a_privilege_is_told_which_before_anything_is_writte
 }
 
 #[test]
-fn a_table_that_is_not_of_the_snapshot_and_is_written_is_refused_by_name() {
+fn a_table_written_outside_the_snapshot_is_refused_by_name() {
     need_server!();
     let scene = Scene::new("myisam");
     scene.primary.fill("shop", 4, 10_000);

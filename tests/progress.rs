@@ -27,7 +27,7 @@ fn drawn(command: Rollforward, steps: &[&str]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn each_long_step_shows_done_total_rate_and_time_left_on_a_terminal() {
+fn each_long_step_shows_its_progress_on_a_terminal() {
     need_server!();
     let scene = Scene::new("progress");
     scene.primary.fill("shop", 3, 40_000);

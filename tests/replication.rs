@@ -32,7 +32,7 @@ fn assert_refused_at_once(scene: &Scene, ended: &Outcome, cause: &str) {
 }
 
 #[test]
-fn a_primary_that_is_down_costs_attempts_and_starts_no_mysqld() {
+fn a_primary_down_costs_attempts_and_starts_no_mysqld() {
     need_server!();
     let mut scene = Scene::seeded("down");
     scene.primary.kill9();
@@ -56,7 +56,7 @@ fn a_primary_that_is_down_costs_attempts_and_starts_no_mysqld() {
 }
 
 #[test]
-fn a_primary_that_goes_and_comes_back_in_the_catch_up_is_waited_for() {
+fn a_primary_restarted_during_catch_up_is_waited_for() {
     need_server!();
     let mut scene = Scene::seeded("back");
     scene.primary.backlog("shop", 3000);
@@ -80,7 +80,7 @@ fn a_primary_that_goes_and_comes_back_in_the_catch_up_is_waited_for() {
 }
 
 #[test]
-fn a_primary_that_is_gone_after_progress_leaves_a_backup_of_what_was_reached() {
+fn a_primary_lost_after_progress_leaves_a_backup() {
     need_server!();
     let scene = Scene::seeded("gone");
     let goal_of_first = scene.newest_position();
@@ -139,7 +139,7 @@ fn the_first_candidate_that_answers_is_followed() {
 }
 
 #[test]
-fn a_base_whose_logs_are_purged_is_named_with_both_positions() {
+fn purged_logs_of_a_base_name_both_positions() {
     need_server!();
     let scene = Scene::seeded("purged");
     let base = scene.newest_position();
@@ -170,7 +170,7 @@ fn restored_replica(scene: &Scene) -> Replica {
 }
 
 #[test]
-fn a_primary_that_lacks_what_the_base_has_is_diverged_before_a_byte_is_written() {
+fn a_primary_behind_the_base_is_diverged_before_writing() {
     need_server!();
     let scene = Scene::seeded("diverged");
     let base = scene.newest_position();
@@ -198,7 +198,7 @@ fn a_primary_that_lacks_what_the_base_has_is_diverged_before_a_byte_is_written()
 }
 
 #[test]
-fn a_conflict_ends_the_pass_with_its_number_and_without_the_statement() {
+fn a_conflict_is_reported_by_number_without_its_statement() {
     need_server!();
     for (number, before, after) in [
         // Only the base has the row that the primary inserts.
@@ -285,7 +285,7 @@ fn an_account_that_is_refused_ends_the_pass_at_once() {
 }
 
 #[test]
-fn a_privilege_that_goes_in_the_catch_up_is_not_waited_for() {
+fn a_privilege_revoked_during_catch_up_is_not_waited_for() {
     need_server!();
     let scene = Scene::seeded("revoked");
     scene.primary.backlog("shop", 3000);
@@ -305,7 +305,7 @@ fn a_privilege_that_goes_in_the_catch_up_is_not_waited_for() {
 }
 
 #[test]
-fn a_primary_that_writes_without_end_does_not_keep_the_pass_from_ending() {
+fn endless_writes_on_the_primary_do_not_prolong_the_pass() {
     need_server!();
     let scene = Scene::seeded("endless");
     let writer = Writer::start_with(&scene.primary, "live", Duration::ZERO, false);
@@ -324,7 +324,7 @@ fn a_primary_that_writes_without_end_does_not_keep_the_pass_from_ending() {
 }
 
 #[test]
-fn another_replica_that_goes_by_its_name_is_told_from_purged_and_diverged() {
+fn a_replica_of_the_same_name_is_told_from_purged() {
     need_server!();
     let scene = Scene::seeded("twins");
     let twin = Replica::start(&scene.primary);

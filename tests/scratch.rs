@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(10);
 const TIMES: u32 = 20;
 
 #[test]
-fn whatever_is_in_a_place_of_the_scratch_directory_a_pass_ends_and_touches_nothing_outside() {
+fn odd_scratch_entries_never_block_or_lead_outside() {
     need_server!();
     let scene = Scene::seeded("places");
     let outside = outside(&scene.path(""));
@@ -66,7 +66,7 @@ fn a_checkpoint_without_an_end_is_not_read() {
 }
 
 #[test]
-fn a_directory_exchanged_for_a_link_while_old_data_is_cleared_leads_nowhere() {
+fn swapping_a_directory_for_a_link_misleads_no_clearing() {
     need_server!();
     let scene = Scene::seeded("races");
     let dir = scene.path("");

@@ -69,7 +69,7 @@ fn page(heading: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_backup_whose_manifest_is_damaged_has_its_members_and_nulls_in_the_list() {
+fn a_damaged_manifest_is_listed_with_null_members() {
     let (_dir, repo) = sample();
     let [good] = json(on(&repo, "list"), 0).list().to_vec().try_into().unwrap();
     assert_eq!(keys(&good), page("list"));
@@ -106,7 +106,7 @@ fn a_backup_whose_manifest_is_damaged_has_its_members_and_nulls_in_the_list() {
 }
 
 #[test]
-fn what_verify_writes_of_good_and_of_damaged_backups_is_frozen() {
+fn verify_output_of_good_and_damaged_backups_is_frozen() {
     let (_dir, repo) = sample();
     let backup = |ok, what: &str| {
         object([("name", text(BACKUP)), ("ok", Json::Bool(ok)), ("what", text(what))])

@@ -76,7 +76,7 @@ fn assert_in_no_file(scene: &Scene) {
 }
 
 #[test]
-fn the_password_is_nowhere_while_and_after_a_dump_and_a_pass() {
+fn the_password_appears_nowhere_in_a_dump_or_pass() {
     need_server!();
     let scene = Scene::new("nowhere");
     scene.primary.fill("shop", 3, 10_000);
@@ -135,7 +135,7 @@ fn the_password_is_nowhere_while_and_after_a_clone() {
 }
 
 #[test]
-fn a_stopped_pass_leaves_no_password_and_a_killed_one_only_until_the_next() {
+fn stopped_and_killed_passes_leave_no_lasting_password() {
     need_server!();
     let scene = Scene::seeded("stopped");
     scene.primary.slow_backlog("shop", 400, 0.02);

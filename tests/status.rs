@@ -81,7 +81,7 @@ fn catching_up(scene: &Scene, count: u32, seconds: f64, args: &[&str]) -> (Runni
 }
 
 #[test]
-fn before_the_first_pass_a_repository_tells_and_a_scratch_directory_alone_does_not() {
+fn before_any_pass_only_a_repository_gives_a_status() {
     let dir = TempDir::new("before");
     let at = |name: &str| dir.path().join(name);
     let repo = at("repo");
@@ -149,7 +149,7 @@ fn wrong_usage_of_status_is_unknown() {
 }
 
 #[test]
-fn a_pass_that_runs_is_alive_and_a_stopped_mysqld_or_a_killed_pass_is_critical() {
+fn stopped_mysqlds_and_killed_passes_are_critical() {
     need_server!();
     let scene = Scene::seeded("running");
     let (mut pass, mysqld) = catching_up(&scene, 1500, 0.02, &["--ping-timeout=1h"]);
@@ -238,7 +238,7 @@ fn a_pass_in_which_nothing_moves_is_stalled() {
 }
 
 #[test]
-fn how_the_last_pass_ended_and_how_old_the_newest_backup_is() {
+fn status_tells_the_last_outcome_and_the_newest_age() {
     need_server!();
     let scene = Scene::seeded("ended");
     says("last pass 0", &both(&scene), 0, &["the last pass ended well", "newest backup"]);
@@ -285,7 +285,7 @@ fn how_the_last_pass_ended_and_how_old_the_newest_backup_is() {
 }
 
 #[test]
-fn a_status_just_before_a_pass_does_not_keep_it_from_its_locks() {
+fn a_status_never_keeps_a_pass_from_its_locks() {
     need_server!();
     let scene = Scene::seeded("locks");
     let since = Instant::now();
@@ -301,7 +301,7 @@ fn a_status_just_before_a_pass_does_not_keep_it_from_its_locks() {
 }
 
 #[test]
-fn a_base_older_than_half_of_what_the_primary_keeps_is_warned_of() {
+fn a_base_nearing_the_log_expiry_is_warned_of() {
     need_server!();
     let scene = Scene::seeded("keeps");
     let warning = "and the primary keeps its binary logs for";

@@ -74,7 +74,7 @@ fn position_of_scratch(scene: &Scene) -> String {
 }
 
 #[test]
-fn a_seed_that_is_stopped_leaves_nothing_and_can_be_done_again() {
+fn a_stopped_seed_leaves_nothing_and_can_be_repeated() {
     need_server!();
     let scene = Scene::new("seed");
     scene.primary.fill("shop", 6, 20_000);
@@ -124,7 +124,7 @@ fn a_stop_while_restoring_or_storing_is_obeyed_between_blocks() {
 }
 
 #[test]
-fn a_stop_while_mysqld_starts_does_not_wait_for_its_start() {
+fn a_stop_during_a_start_does_not_wait_for_it() {
     need_server!();
     let scene = Scene::seeded("start");
     let hanging = [
@@ -149,7 +149,7 @@ fn a_stop_while_mysqld_starts_does_not_wait_for_its_start() {
 }
 
 #[test]
-fn term_during_catch_up_writes_a_true_checkpoint_and_the_next_pass_goes_on() {
+fn term_during_catch_up_leaves_a_checkpoint_to_resume_from() {
     need_server!();
     let scene = Scene::seeded("catch-up");
     let base = scene.newest_position();
@@ -181,7 +181,7 @@ fn term_during_catch_up_writes_a_true_checkpoint_and_the_next_pass_goes_on() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_long_transaction_longer_than_for_a_ping() {
+fn a_stop_waits_a_ping_at_most_for_a_transaction() {
     need_server!();
     let scene = Scene::seeded("long-trx");
     let before = scene.primary.long_transaction("shop", 40);
@@ -241,7 +241,7 @@ fn a_second_signal_ends_the_patience_with_mysqld() {
 }
 
 #[test]
-fn a_killed_program_takes_its_mysqld_along_and_the_next_pass_goes_on() {
+fn a_killed_program_takes_mysqld_along_and_the_next_resumes() {
     need_server!();
     let scene = Scene::seeded("kill-9");
     scene.primary.slow_backlog("shop", 400, 0.02);
@@ -288,7 +288,7 @@ fn data_of_another_boot_is_restored_anew() {
 }
 
 #[test]
-fn a_stop_between_two_attempts_does_not_wait_for_the_next() {
+fn a_stop_between_attempts_does_not_wait_for_the_next() {
     need_server!();
     let mut scene = Scene::seeded("between");
     scene.primary.kill9();
@@ -318,7 +318,7 @@ fn a_hangup_does_no_harm() {
 }
 
 #[test]
-fn a_table_outside_of_innodb_is_not_gone_on_with_after_a_kill() {
+fn a_table_outside_innodb_is_not_resumed_after_a_kill() {
     need_server!();
     let scene = Scene::seeded("myisam");
     scene
@@ -347,7 +347,7 @@ fn sequence(position: &str) -> u64 {
 }
 
 #[test]
-fn a_statement_that_was_applied_and_forgotten_is_not_applied_twice() {
+fn a_statement_applied_but_unrecorded_is_not_applied_twice() {
     need_server!();
     let scene = Scene::seeded("twice");
     scene.primary.sql("INSERT INTO shop.t1 (n, text) VALUES (7, 'only here')");

@@ -34,7 +34,7 @@ fn count(outcome: &Outcome, text: &str) -> usize {
 }
 
 #[test]
-fn a_killed_mysqld_is_noticed_at_once_and_the_pass_ends_well() {
+fn a_killed_mysqld_is_noticed_at_once_and_recovered_from() {
     need_server!();
     let scene = Scene::seeded("killed");
     let replica = Replica::start(&scene.primary);
@@ -70,7 +70,7 @@ fn a_killed_mysqld_is_noticed_at_once_and_the_pass_ends_well() {
 }
 
 #[test]
-fn a_mysqld_that_dies_at_every_start_is_given_up_on() {
+fn a_mysqld_dying_at_every_start_is_given_up_on() {
     need_server!();
     let scene = Scene::seeded("dying");
     let starts = scene.path("starts");
@@ -102,7 +102,7 @@ fn a_mysqld_that_dies_at_every_start_is_given_up_on() {
 }
 
 #[test]
-fn a_mysqld_that_dies_on_the_same_transaction_every_time_is_counted_out() {
+fn a_mysqld_always_dying_on_one_transaction_is_abandoned() {
     need_server!();
     let scene = Scene::seeded("same-trx");
     scene.primary.slow_backlog("shop", 1, 5.0);
@@ -160,7 +160,7 @@ fn a_mysqld_that_somebody_shut_down_is_started_again() {
 }
 
 #[test]
-fn a_stopped_mysqld_is_hung_and_killed_and_the_pass_goes_on() {
+fn a_stopped_mysqld_is_hung_killed_and_restarted() {
     need_server!();
     let scene = Scene::seeded("stopped");
     slow_rows(&scene, 150);
@@ -207,7 +207,7 @@ fn a_mysqld_that_is_deaf_at_every_start_is_hung() {
 }
 
 #[test]
-fn a_mysqld_that_refuses_to_start_ends_the_pass_with_its_words() {
+fn a_mysqld_refusing_to_start_is_quoted_and_final() {
     need_server!();
     let scene = Scene::seeded("refusing");
     let starts = scene.path("starts");
@@ -272,7 +272,7 @@ fn a_program_that_cannot_be_executed_is_wrong_usage() {
 }
 
 #[test]
-fn a_mysqld_that_ignores_the_shutdown_is_killed_and_its_data_not_stored() {
+fn a_mysqld_ignoring_shutdown_is_killed_and_not_stored() {
     need_server!();
     let scene = Scene::seeded("ignores-term");
     let fake = scene.fake_mysqld("ignores", "trap '' TERM; MYSQLD \"$@\" & while :; do wait; done");

@@ -349,7 +349,7 @@ fn each_exit_status_is_acted_on_as_the_unit_says() {
 }
 
 #[test]
-fn the_watchdog_kills_a_loop_that_is_stuck_and_no_step_that_is_long() {
+fn the_watchdog_kills_stuck_loops_and_spares_long_steps() {
     need_server!();
     if impossible() {
         return;

@@ -91,7 +91,7 @@ fn a_self_made_certificate_is_enough_where_tls_is_required() {
 }
 
 #[test]
-fn a_private_authority_is_trusted_and_the_file_may_be_named_relatively() {
+fn a_private_authority_by_relative_path_is_trusted() {
     need_server!();
     let certificates = Certificates::make();
     let scene = scene(&certificates, "server");
@@ -108,7 +108,7 @@ fn a_private_authority_is_trusted_and_the_file_may_be_named_relatively() {
 }
 
 #[test]
-fn a_certificate_that_does_not_prove_who_answers_is_refused_for_good() {
+fn a_certificate_that_proves_nothing_is_refused_for_good() {
     need_server!();
     let certificates = Certificates::make();
     let scene = scene(&certificates, "server");
@@ -219,7 +219,7 @@ fn a_client_certificate_is_shown_where_it_is_demanded() {
 }
 
 #[test]
-fn a_primary_that_demands_tls_refuses_us_without_and_the_message_says_what_to_set() {
+fn a_refusal_for_lack_of_tls_names_the_setting() {
     need_server!();
     let certificates = Certificates::make();
     let scene = scene(&certificates, "server");
@@ -246,7 +246,7 @@ fn a_primary_without_tls_is_refused_where_tls_is_required() {
 }
 
 #[test]
-fn what_tls_cannot_be_made_of_is_named_with_status_2() {
+fn unusable_tls_files_are_named_with_status_2() {
     need_server!();
     let certificates = Certificates::make();
     let scene = Scene::new("unusable");
@@ -275,7 +275,7 @@ fn what_tls_cannot_be_made_of_is_named_with_status_2() {
 }
 
 #[test]
-fn what_passes_on_the_line_holds_no_password_and_with_tls_no_row() {
+fn the_line_shows_no_password_and_with_tls_no_row() {
     need_server!();
     let certificates = Certificates::make();
     for (tls, lines) in [(false, "ssl-mode=DISABLED"), (true, "ssl-mode=REQUIRED")] {

@@ -177,7 +177,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn whatever_is_killed_the_newest_backup_is_good_and_a_rerun_ends_0() {
+fn after_any_kill_the_backup_holds_and_a_rerun_succeeds() {
     need_server!();
     if find_program("strace").is_none() {
         assert!(std::env::var_os("CI").is_none(), "strace is not installed: 'make deps'");

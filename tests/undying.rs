@@ -22,7 +22,7 @@ fn count(outcome: &Outcome, text: &str) -> usize {
 }
 
 #[test]
-fn a_mysqld_that_a_kill_does_not_end_keeps_a_second_one_away() {
+fn an_unkillable_mysqld_keeps_a_second_one_away() {
     need_server!();
     let scene = Scene::seeded("frozen");
     scene.primary.slow_backlog("shop", 100, 0.02);
@@ -58,7 +58,7 @@ fn a_mysqld_that_a_kill_does_not_end_keeps_a_second_one_away() {
 }
 
 #[test]
-fn a_mysqld_that_cannot_be_reaped_holds_nobody_up_for_ever() {
+fn an_unreapable_mysqld_blocks_nothing_forever() {
     need_server!();
     let scene = Scene::seeded("traced");
     scene.primary.slow_backlog("shop", 100, 0.02);

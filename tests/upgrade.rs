@@ -79,7 +79,7 @@ fn assert_unharmed(scene: &Scene, backups: &[String]) {
 }
 
 #[test]
-fn data_of_an_older_series_is_upgraded_by_a_real_newer_server() {
+fn older_data_is_upgraded_by_a_real_newer_server() {
     need_server!();
     let Some(newer) = flavor::newer_mariadbd() else { return };
     let scene = Scene::with("upgrade", &["--event-scheduler=ON"]);
@@ -167,7 +167,7 @@ fn data_of_an_older_series_is_upgraded_by_a_real_newer_server() {
 }
 
 #[test]
-fn an_upgrade_ends_in_a_slow_shutdown_and_a_new_start() {
+fn an_upgrade_ends_with_a_slow_shutdown_and_a_restart() {
     need_server!();
     let scene = Scene::seeded("steps");
     scene.primary.backlog("shop", 300);
@@ -225,7 +225,7 @@ fn an_upgrade_that_fails_harms_nothing() {
 }
 
 #[test]
-fn a_tool_that_fails_is_named_and_an_upgrade_that_was_stopped_begins_anew() {
+fn a_failing_tool_is_named_and_stopped_upgrades_start_over() {
     need_server!();
     let scene = Scene::seeded("tool");
     let before = scene.backups();
@@ -270,7 +270,7 @@ fn a_tool_that_fails_is_named_and_an_upgrade_that_was_stopped_begins_anew() {
 }
 
 #[test]
-fn upgraded_data_is_gone_on_with_by_its_new_server_only() {
+fn upgraded_data_is_resumed_by_its_new_server_only() {
     need_server!();
     let scene = Scene::seeded("resumed");
     let before = scene.backups();

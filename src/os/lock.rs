@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_holds_it_and_gets_it_after_the_drop() {
+    fn a_second_taker_is_told_the_holder_until_it_drops() {
         let path = std::env::temp_dir().join(format!("rf-unit-lock-{}", std::process::id()));
         std::fs::write(&path, "pid 1 (left by a dead process, and a longer text than ours is)")
             .unwrap();

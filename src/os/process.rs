@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_of_a_child_is_left_to_who_waits_for_it() {
+    fn reaping_leaves_the_status_of_a_child_to_its_waiter() {
         let mut child = Child::spawn(Command::new("sh").args(["-c", "exit 7"])).unwrap();
         let (pid, start) = (child.pid(), start_time(child.pid()).unwrap());
         while !is_gone(pid, start) {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_a_kill_does_not_end_is_waited_for_only_so_long() {
+    fn waiting_for_an_unkillable_process_has_a_limit() {
         // Without a group of its own the kill, which goes to the group, does not reach it.
         let mut ours = ours();
         let started = Command::new("sleep").arg("60").spawn().unwrap();

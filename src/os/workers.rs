@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_a_worker_reaches_the_caller_and_hangs_nothing() {
+    fn a_worker_panic_reaches_the_caller_and_hangs_nothing() {
         let (reader, waker) = UnixStream::pair().unwrap();
         let run = std::panic::AssertUnwindSafe(|| {
             let mut crew = Crew::new(2, Some(waker), until_woken(reader));

@@ -162,7 +162,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_estimate_holds_within_a_quarter_over_the_second_half() {
+    fn the_estimate_holds_over_the_second_half() {
         // A step of two minutes that doubles its pace after 40 s.
         let start = Instant::now();
         let mut meter = Meter::new("restore", Unit::Bytes, start);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_left_that_is_not_known_is_not_said_and_an_old_one_neither() {
+    fn unknown_or_outdated_times_left_are_not_shown() {
         let start = Instant::now();
         let mut meter = Meter::new("dump", Unit::Bytes, start);
         let at = |seconds| start + S * seconds;

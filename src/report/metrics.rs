@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_escaped_and_every_metric_has_help_and_type() {
+    fn labels_are_escaped_and_metrics_have_help_and_type() {
         let repo = Path::new("/b/\"a\\b\n");
         let metrics = Metrics::begin(Path::new("x"), repo, None);
         let text = metrics.text(&facts(&[("state", "running"), ("failures", "2")]));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outcome_of_the_last_pass_stands_until_this_one_has_its_own() {
+    fn the_last_outcome_stands_until_this_pass_has_one() {
         let ended = facts(&[("state", "failed"), ("exit_status", "1"), ("cause", "purged")]);
         let metrics = Metrics::begin(Path::new("x"), Path::new("/r"), Some(&ended));
         let running = metrics.text(&facts(&[("state", "running")]));

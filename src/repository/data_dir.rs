@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_a_server_makes_anew_are_left_out_at_the_top_only() {
+    fn files_a_server_recreates_are_skipped_at_top_level_only() {
         for name in [
             "auto.cnf",
             "ibtmp1",

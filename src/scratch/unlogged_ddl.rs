@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_since_the_last_of_the_log_is_in_doubt() {
+    fn only_changes_after_the_end_of_the_log_are_doubtful() {
         let data = std::env::temp_dir().join(format!("rf-unit-doubt-{}", std::process::id()));
         fs::create_dir_all(data.join("shop")).unwrap();
         fs::create_dir_all(data.join("#innodb_redo")).unwrap();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_beyond_the_position_is_found_in_a_relay_log() {
+    fn a_statement_past_the_position_is_found_in_relay_logs() {
         let event = |kind: u8, body: &[u8]| {
             let mut event = vec![0; HEADER];
             event[4] = kind;

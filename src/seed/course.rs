@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_table_is_known_by_its_own_pace_until_shortly_before_its_end() {
+    fn a_steady_table_is_estimated_by_its_own_pace() {
         let mut course = Course::of(&table(100_000, 10_000_000));
         let rows = course.rows;
         for second in 1..=100 {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_much_shorter_than_the_table_tells_leave_the_long_ones_to_come() {
+    fn short_rows_first_mean_that_long_ones_are_to_come() {
         let mut course = Course::of(&table(100_000, 100_000_000));
         for second in 1..=60 {
             course.at(f64::from(second), f64::from(second) * 1e3, f64::from(second) * 1e5);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_guessed_of_the_whole_counts_until_the_table_has_shown_itself() {
+    fn the_overall_guess_counts_until_the_table_is_known() {
         let whole = Guess { seconds: 50.0, variance: 900.0 };
         let mut course = Course::of(&table(100_000, 10_000_000));
         assert!((course.left(Some(whole)).unwrap().seconds - 50.0).abs() < 0.2);

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_left_behind_count_whole_and_the_one_in_work_by_its_rows() {
+    fn finished_tables_count_whole_and_the_current_by_rows() {
         let table =
             |rows, bytes, index_bytes| Table { rows, bytes, index_bytes, ..Table::default() };
         // The first costs a quarter of the second; the third next to nothing.

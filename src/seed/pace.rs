@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_that_is_wrong_is_mended_by_what_was_seen() {
+    fn a_wrong_guess_is_corrected_by_measurement() {
         // Rows cost twice the guess, indexes half of it: five tables of different kinds.
         let time = |made: Made| dot([1e-6, 130e-6, 1.5e-6, 0.0, 1e-6], made);
         let tables = [
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_many_small_parts_are_evened_out_and_small_parts_measured_together() {
+    fn small_parts_are_measured_together_and_their_errors_averaged() {
         let mut pace = Pace::new(COSTS);
         for _ in 0..20_000 {
             pace.took([1e4, 10.0, 0.0, 1.0, 0.0], 0.001);

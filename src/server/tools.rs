@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_that_failed_is_not_passed_on_and_hides_no_error() {
+    fn a_failed_statement_is_not_quoted_and_hides_no_error() {
         let path = std::env::temp_dir().join(format!("rf-unit-say-{}", std::process::id()));
         let said = |text: &str| {
             fs::write(&path, text).unwrap();

@@ -124,7 +124,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     #[test]
-    fn waits_double_up_to_the_cap_and_then_it_gives_up() {
+    fn waits_double_up_to_the_cap_before_giving_up() {
         let mut b = Breaker::new(5, S, S * 6);
         let now = Instant::now();
         let waits: Vec<_> = (0..6).map(|_| b.failed(now, 0.0)).collect();

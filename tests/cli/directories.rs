@@ -57,7 +57,7 @@ fn repository_and_scratch_may_not_lie_in_each_other() {
 }
 
 #[test]
-fn a_scratch_directory_with_foreign_files_is_refused_and_left_alone() {
+fn a_scratch_directory_with_foreign_files_is_refused() {
     let place = Place::new("foreign");
     place.mkdir("scratch/photos");
     place.write("scratch/photos/me.jpg", "me");
@@ -75,7 +75,7 @@ fn a_scratch_directory_with_foreign_files_is_refused_and_left_alone() {
 }
 
 #[test]
-fn the_data_directory_of_a_live_server_is_refused_and_left_alone() {
+fn the_data_directory_of_a_live_server_is_refused() {
     need_server!();
     let place = Place::new("live");
     let server = Server::start("live", false, &[]);
@@ -145,7 +145,7 @@ fn restore_wants_an_empty_directory_outside_of_the_repository() {
 }
 
 #[test]
-fn a_backup_that_does_not_exist_is_no_backup_and_leaves_nothing() {
+fn a_nonexistent_backup_is_no_backup_and_leaves_nothing() {
     let place = Place::new("nobackup");
     let repo = place.make_repo("repo");
     let repo_arg = place.arg("repo", "repo");
@@ -163,7 +163,7 @@ fn a_backup_that_does_not_exist_is_no_backup_and_leaves_nothing() {
 }
 
 #[test]
-fn run_on_an_empty_repository_says_how_to_take_the_first_backup() {
+fn run_on_an_empty_repository_explains_first_backups() {
     let place = Place::new("first");
     let outcome = place.run().run_to_end(SOON).expect(1);
     let outcome = outcome.says("no-backup").says("seed --from dump").says("--first-backup=dump");
@@ -191,7 +191,7 @@ fn a_server_program_that_is_none_is_named() {
 }
 
 #[test]
-fn an_unknown_option_of_mysqld_ends_the_pass_at_once_and_is_named() {
+fn an_unknown_mysqld_option_ends_the_pass_and_is_named() {
     need_server!();
     let scene = Scene::seeded("option");
     let run = scene.command("run").arg("--mysqld-option=--no-such-option=1");

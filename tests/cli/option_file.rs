@@ -23,7 +23,7 @@ fn an_option_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_line_that_makes_no_sense_is_named_by_its_number() {
+fn a_malformed_line_is_named_by_its_number() {
     let place = Place::new("lines");
     for (text, words) in [
         ("user=x\n", ["line 1", "group"]),
@@ -42,7 +42,7 @@ fn a_line_that_makes_no_sense_is_named_by_its_number() {
 }
 
 #[test]
-fn an_unknown_key_of_ours_is_refused_and_of_client_ignored() {
+fn unknown_keys_are_refused_but_ignored_in_client() {
     let place = Place::new("keys");
     place.make_repo("repo");
     let list = |text: &str| {
@@ -62,7 +62,7 @@ fn an_unknown_key_of_ours_is_refused_and_of_client_ignored() {
 }
 
 #[test]
-fn a_malformed_value_of_the_file_is_refused_like_one_of_the_command_line() {
+fn malformed_values_in_the_file_are_refused() {
     let place = Place::new("values");
     place.make_repo("repo");
     for (line, words) in [

@@ -78,7 +78,7 @@ fn hangup_is_ignored_and_term_ends_a_waiting_pass() {
 }
 
 #[test]
-fn giving_up_on_a_primary_that_is_not_there_ends_75() {
+fn giving_up_on_an_absent_primary_ends_75() {
     let place = Place::new("giveup");
     let run = place.run().args(["--first-backup=dump", "--max-failures=2", "--backoff-base=10ms"]);
     let outcome = run.run_to_end(SOON).expect(75).says("primary-unreachable").says("127.0.0.1:1");

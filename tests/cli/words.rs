@@ -259,7 +259,7 @@ fn options_may_stand_before_the_command() {
 }
 
 #[test]
-fn options_of_mysqld_add_up_and_what_the_pass_depends_on_is_refused() {
+fn mysqld_options_add_up_and_reserved_ones_are_refused() {
     for bad in [
         "--datadir=/x",
         "--innodb-data-home-dir=/x",

@@ -209,7 +209,7 @@ fn set_word(line: &mut String, word: usize, to: &str) {
 }
 
 #[test]
-fn a_manifest_that_is_well_formed_and_false_spoils_its_backup_and_no_pack() {
+fn a_false_manifest_spoils_its_backup_and_no_pack() {
     need_server!();
     let all = sample();
     type Edit = fn(&mut Vec<String>);

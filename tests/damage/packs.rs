@@ -95,7 +95,7 @@ fn a_damaged_pack_is_named_and_nothing_is_restored() {
 }
 
 #[test]
-fn a_pack_of_the_newer_backup_alone_leaves_the_older_one_good() {
+fn a_damaged_newer_pack_leaves_the_older_backup_good() {
     need_server!();
     let all = sample();
     let case = Copy::new("a pack of the newer backup");

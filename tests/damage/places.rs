@@ -32,7 +32,7 @@ fn commands(repo: &Path, to: &Path) -> Vec<Outcome> {
 }
 
 #[test]
-fn whatever_is_in_a_place_of_the_repository_nobody_waits_and_nothing_outside_is_touched() {
+fn odd_repository_entries_never_block_or_lead_outside() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/repository-1");
     let pack = &packs_of(&sample, BACKUP)[0];
     let pack_dir = format!("packs/{}", &pack[..2]);
@@ -62,7 +62,7 @@ fn whatever_is_in_a_place_of_the_repository_nobody_waits_and_nothing_outside_is_
 }
 
 #[test]
-fn a_directory_of_the_repository_behind_a_link_is_refused_by_what_would_write_there() {
+fn writers_refuse_a_repository_directory_behind_a_link() {
     need_server!();
     let all = sample();
     for place in ["tmp", "backups", "packs"] {
@@ -81,7 +81,7 @@ fn a_directory_of_the_repository_behind_a_link_is_refused_by_what_would_write_th
 }
 
 #[test]
-fn an_unnamed_directory_called_like_a_pack_does_not_stop_the_sweep() {
+fn a_directory_named_like_a_pack_stops_no_sweep() {
     need_server!();
     let all = sample();
     let case = Copy::new("a directory called like a pack");
@@ -92,7 +92,7 @@ fn an_unnamed_directory_called_like_a_pack_does_not_stop_the_sweep() {
 }
 
 #[test]
-fn a_named_file_that_never_gives_anything_is_given_up_on() {
+fn a_named_file_that_never_answers_is_abandoned() {
     need_server!();
     let case = Copy::new("a pipe that nobody writes to");
     let pipe = case.dir.path().join("pipe");
@@ -133,7 +133,7 @@ fn a_named_file_that_never_gives_anything_is_given_up_on() {
 }
 
 #[test]
-fn a_manifest_of_a_line_without_an_end_or_of_millions_of_lines_costs_little() {
+fn endless_lines_and_millions_of_lines_cost_little() {
     need_server!();
     let all = sample();
     let limit = ["prlimit", "--as=300000000", "--"];

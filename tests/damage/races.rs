@@ -12,7 +12,7 @@ use crate::support::repository::{flip_bit, frames_of, pack_path, tree};
 const TIMES: u32 = 20;
 
 #[test]
-fn a_directory_exchanged_for_a_link_while_it_is_restored_leads_nowhere() {
+fn swapping_a_directory_for_a_link_misleads_no_restore() {
     need_server!();
     let all = sample();
     let (mut swaps, mut well) = (0, 0);

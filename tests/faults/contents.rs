@@ -85,7 +85,7 @@ fn several_domains_and_servers_with_gaps_are_compared_by_containment() {
 }
 
 #[test]
-fn events_and_triggers_of_the_data_write_nothing_of_their_own() {
+fn events_and_triggers_write_nothing_on_the_private_server() {
     need_server!();
     // Scheduled on the primary, too, but with nothing due there before the private server runs.
     let scene = Scene::with("events", &["--event-scheduler=OFF"]);
@@ -174,7 +174,7 @@ fn every_engine_odd_name_and_empty_database_comes_back() {
 }
 
 #[test]
-fn a_csv_table_is_dumped_and_is_refused_by_name_when_it_is_written() {
+fn a_csv_table_written_while_dumped_is_refused_by_name() {
     need_server!();
     let scene = Scene::new("csv");
     scene.primary.fill("aaa", 2, 4000);
@@ -200,7 +200,7 @@ fn a_csv_table_is_dumped_and_is_refused_by_name_when_it_is_written() {
 }
 
 #[test]
-fn a_table_with_data_directory_lands_in_the_data_or_is_refused_by_name() {
+fn tables_with_data_directory_come_along_or_are_refused() {
     need_server!();
     let far = TempDir::new("outside");
     let outside = far.path().display();

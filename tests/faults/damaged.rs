@@ -73,7 +73,7 @@ impl Stage {
 }
 
 #[test]
-fn the_newest_is_damaged_and_an_older_one_is_used_loudly() {
+fn an_older_backup_replaces_a_damaged_newest_one_loudly() {
     need_server!();
     let mut stage = Stage::new();
     let (older, newer) = (stage.older.clone(), stage.newer.clone());

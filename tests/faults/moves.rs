@@ -93,7 +93,7 @@ fn a_name_is_looked_up_again_at_each_attempt() {
 }
 
 #[test]
-fn a_candidate_that_lags_or_is_of_another_history_is_passed_by() {
+fn candidates_that_lag_or_diverge_are_skipped() {
     need_server!();
     let scene = Scene::seeded("lags");
     let lagging = Replica::with_log(&scene.primary);
@@ -131,7 +131,7 @@ fn a_candidate_that_lags_or_is_of_another_history_is_passed_by() {
 }
 
 #[test]
-fn a_replica_that_takes_over_in_the_catch_up_is_gone_on_with() {
+fn a_replica_promoted_during_catch_up_is_followed() {
     need_server!();
     let mut scene = Scene::seeded("fail-over");
     scene.primary.backlog("shop", 3000);

@@ -88,7 +88,7 @@ pub fn alter_is_under_way(scene: &Scene) -> bool {
 }
 
 #[test]
-fn a_primary_that_goes_and_comes_back_under_a_long_alter_disturbs_it_not() {
+fn a_brief_outage_does_not_disturb_a_long_alter() {
     need_server!();
     let scene = scene_with_large("alter", ROWS);
     long_alter(&scene, ROWS);
@@ -149,7 +149,7 @@ fn another_candidate_is_followed_when_the_long_alter_is_done() {
 }
 
 #[test]
-fn a_primary_that_is_gone_for_good_under_a_long_alter_leaves_a_backup() {
+fn a_primary_lost_under_a_long_alter_leaves_a_backup() {
     need_server!();
     let scene = scene_with_large("alter-gone", ROWS);
     scene.primary.backlog("shop", 20);
@@ -178,7 +178,7 @@ fn a_primary_that_is_gone_for_good_under_a_long_alter_leaves_a_backup() {
 }
 
 #[test]
-fn a_receiver_that_is_connected_and_gets_nothing_is_stalled_and_then_gone_on_with() {
+fn a_connected_receiver_without_data_stalls_and_is_restarted() {
     need_server!();
     let scene = Scene::seeded("silent");
     scene.primary.backlog("shop", 3000);

@@ -7,7 +7,7 @@ use super::{LONG, count, wait_until_moving};
 use crate::support::{PATIENCE, Server, wait_until};
 
 #[test]
-fn slow_transactions_and_an_alter_of_many_stall_times_end_0() {
+fn work_lasting_many_stall_times_ends_0() {
     need_server!();
     let rows = 6000;
     let scene = scene_with_large("slow", rows);
@@ -37,7 +37,7 @@ fn slow_transactions_and_an_alter_of_many_stall_times_end_0() {
 }
 
 #[test]
-fn an_applier_that_stands_still_is_stalled_and_without_progress_nothing_is_stored() {
+fn a_stalled_applier_without_progress_stores_nothing() {
     need_server!();
     let scene = crate::support::Scene::seeded("sleeps");
     scene.primary.slow_backlog("shop", 1, 0.0);
@@ -52,7 +52,7 @@ fn an_applier_that_stands_still_is_stalled_and_without_progress_nothing_is_store
 }
 
 #[test]
-fn failures_are_forgotten_at_the_first_new_transaction_also_in_the_checkpoint() {
+fn a_new_transaction_clears_failures_also_in_the_checkpoint() {
     need_server!();
     let scene = crate::support::Scene::seeded("forgotten");
     scene.primary.slow_backlog("shop", 200, 0.05);

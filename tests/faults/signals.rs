@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_stop_in_every_phase_ends_128_n_and_the_next_pass_ends_0() {
+fn after_a_stop_in_any_phase_the_next_ends_0() {
     need_server!();
     let scene = Scene::new("phases");
     scene.primary.fill("shop", 3, 20_000);
@@ -86,7 +86,7 @@ fn a_stop_while_pruning_leaves_whole_backups_only() {
 }
 
 #[test]
-fn a_log_pipe_that_closes_in_the_middle_does_not_kill_the_pass() {
+fn a_log_pipe_closing_midway_does_not_kill_the_pass() {
     need_server!();
     let scene = Scene::seeded("pipe");
     scene.primary.slow_backlog("shop", 60, 0.05);
@@ -171,7 +171,7 @@ fn has_a_file(dir: &Path) -> bool {
 }
 
 #[test]
-fn a_restore_that_is_killed_leaves_data_that_is_never_used() {
+fn data_of_a_killed_restore_is_never_used() {
     need_server!();
     let scene = Scene::new("half");
     scene.primary.fill("shop", 6, 20_000);
@@ -242,7 +242,7 @@ fn leftovers_and_a_long_path_do_not_matter() {
 }
 
 #[test]
-fn a_socket_that_somebody_else_listens_on_is_not_spoken_to() {
+fn a_socket_of_another_listener_is_not_spoken_to() {
     need_server!();
     let scene = Scene::seeded("taken");
     scene.run().expect(0);
@@ -258,7 +258,7 @@ fn a_socket_that_somebody_else_listens_on_is_not_spoken_to() {
 }
 
 #[test]
-fn a_mysqld_that_an_earlier_pass_left_is_ended_by_the_next() {
+fn a_mysqld_left_behind_is_ended_by_the_next_pass() {
     need_server!();
     let scene = Scene::seeded("orphan");
     scene.primary.slow_backlog("shop", 60, 0.05);

@@ -10,7 +10,7 @@ use super::{LONG, count, wait_until_moving};
 use crate::support::{PATIENCE, Replica, Scene, alive, flavor, kill, wait_until};
 
 #[test]
-fn a_server_that_crashes_in_the_catch_up_says_its_signal_and_its_log() {
+fn a_crash_during_catch_up_names_its_signal_and_log() {
     need_server!();
     let scene = Scene::seeded("crashes");
     scene.primary.slow_backlog("shop", 150, 0.05);
@@ -69,7 +69,7 @@ fn newer_header(log: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn data_that_the_server_cannot_read_is_said_in_its_own_words() {
+fn unreadable_data_is_reported_in_the_words_of_the_server() {
     need_server!();
     let scene = Scene::seeded("unreadable");
     let (newer, restored) = (scene.path("header"), scene.restore(None));
@@ -102,7 +102,7 @@ fn data_that_the_server_cannot_read_is_said_in_its_own_words() {
 }
 
 #[test]
-fn a_slow_start_and_a_slow_end_are_waited_for_as_long_as_they_show_signs_of_life() {
+fn slow_starts_and_shutdowns_may_last_while_alive() {
     need_server!();
     let scene = Scene::seeded("slow");
     // Three times its patience each, with a log line now and then, as a long recovery has.

@@ -28,7 +28,7 @@ fn count_up(primary: &Primary, count: u32) {
 }
 
 #[test]
-fn a_counter_outside_of_innodb_is_right_after_a_kill_where_going_on_would_count_twice() {
+fn a_counter_outside_innodb_is_right_after_a_kill() {
     need_server!();
     let scene = Scene::seeded("counter");
     scene.primary.sql(
@@ -104,7 +104,7 @@ impl Server {
 }
 
 #[test]
-fn an_error_on_data_that_was_gone_on_with_is_answered_by_a_fresh_restore() {
+fn an_error_on_resumed_data_leads_to_a_fresh_restore() {
     need_server!();
     type Spoil = fn(&Scene);
     let errant = flavor::either(
@@ -171,7 +171,7 @@ fn make_meanwhile(scene: &Scene, name: &str) {
 }
 
 #[test]
-fn an_account_that_is_made_while_the_dump_runs_costs_another_dump_and_no_verdict() {
+fn an_account_created_during_the_dump_costs_another_dump() {
     need_server!();
     let scene = Scene::new("dumped");
     // Before the accounts, by its name.
@@ -197,7 +197,7 @@ fn an_account_that_is_made_while_the_dump_runs_costs_another_dump_and_no_verdict
 }
 
 #[test]
-fn what_can_never_be_applied_to_a_dump_ends_it_after_three() {
+fn a_dump_that_never_fits_is_given_up_after_three() {
     need_server!();
     let scene = Scene::new("never");
     scene.primary.fill("aaa", 2, 4000);

@@ -21,7 +21,7 @@ fn assert_gone(pids: &[i32]) {
 }
 
 #[test]
-fn a_before_that_fails_ends_the_pass_before_it_has_done_anything() {
+fn a_failing_before_ends_the_pass_before_any_work() {
     let place = Place::new("before");
     let after = shell(place.dir.path(), "after", NOTE);
     for (body, says) in [
@@ -51,7 +51,7 @@ fn a_before_that_fails_ends_the_pass_before_it_has_done_anything() {
 }
 
 #[test]
-fn the_data_of_an_interrupted_pass_outlives_a_before_that_fails() {
+fn interrupted_data_survives_a_failing_before() {
     need_server!();
     let scene = Scene::seeded("outlives");
     scene.primary.slow_backlog("shop", 150, 0.02);
@@ -75,7 +75,7 @@ fn the_data_of_an_interrupted_pass_outlives_a_before_that_fails() {
 }
 
 #[test]
-fn an_after_that_fails_is_a_warning_and_the_next_one_runs() {
+fn a_failing_after_is_a_warning_and_the_next_runs() {
     let place = Place::new("after");
     let fails = shell(place.dir.path(), "fails", "echo mail is down; exit 3");
     let note = shell(place.dir.path(), "note", NOTE);
@@ -101,7 +101,7 @@ fn an_after_that_fails_is_a_warning_and_the_next_one_runs() {
 }
 
 #[test]
-fn a_hook_that_hangs_is_ended_after_its_time_with_all_that_it_started() {
+fn a_hanging_hook_is_ended_with_all_its_processes() {
     let place = Place::new("hangs");
     let hangs = shell(place.dir.path(), "hangs", HANGS);
     for (option, status) in [("before", 2), ("after", 75), ("after-failure", 75)] {
@@ -136,7 +136,7 @@ fn stopped(place: &Place, option: &str, hook: &str) -> Running {
 }
 
 #[test]
-fn a_stop_reaches_a_before_and_ends_the_pass_with_143() {
+fn a_stop_during_before_ends_the_pass_with_143() {
     let place = Place::new("stop");
     let body = format!("trap 'echo stopped >\"$at/told\"; exit 0' TERM\n{HANGS}");
     let hook = shell(place.dir.path(), "hook", &body);
@@ -153,7 +153,7 @@ fn a_stop_reaches_a_before_and_ends_the_pass_with_143() {
 }
 
 #[test]
-fn a_stop_reaches_an_after_and_changes_nothing_about_the_pass() {
+fn a_stop_during_after_does_not_change_the_outcome() {
     let place = Place::new("late");
     let hook = shell(place.dir.path(), "hook", HANGS);
     let pass = stopped(&place, "after", &hook);
@@ -164,7 +164,7 @@ fn a_stop_reaches_an_after_and_changes_nothing_about_the_pass() {
 }
 
 #[test]
-fn a_second_signal_kills_a_hook_at_once_and_no_other_one_is_run() {
+fn a_second_signal_kills_a_hook_and_skips_the_others() {
     let place = Place::new("second");
     let body = "trap '' TERM\nsleep 600 &\ntrap 'echo stopped >\"$at/told\"' TERM\n\
                 echo $$ $! >\"$at/pids\"\nwhile kill -0 $!; do wait; done";
@@ -220,7 +220,7 @@ fn a_killed_pass_takes_its_hook_along() {
 }
 
 #[test]
-fn what_a_hook_says_is_logged_line_by_line_and_within_bounds() {
+fn hook_output_is_logged_by_line_and_within_bounds() {
     let place = Place::new("says");
     let body = "printf 'one\\n\\ntwo \\033[31mred\\r\\n' >&2
 head -c 300000 /dev/zero | tr '\\0' x
@@ -253,7 +253,7 @@ printf 'no end'";
 }
 
 #[test]
-fn what_a_hook_leaves_in_the_background_is_not_waited_for() {
+fn background_processes_of_a_hook_are_not_waited_for() {
     let place = Place::new("background");
     let hook = shell(place.dir.path(), "hook", "echo begins\nsleep 600 &\necho $! >\"$at/pids\"");
     let ended = place.run().arg(format!("--before={hook}")).run_to_end(SOON).expect(75);

@@ -43,7 +43,7 @@ fn expected(
 }
 
 #[test]
-fn a_good_pass_runs_before_then_after_success_then_after_with_the_facts_and_without_secrets() {
+fn a_good_pass_gives_its_hooks_facts_and_no_secrets() {
     need_server!();
     let scene = Scene::seeded("facts");
     scene.primary.backlog("shop", 50);
@@ -111,7 +111,7 @@ cp \"$ROLLFORWARD_CHECKPOINT\" \"$at/checkpoint\" || exit 1
 }
 
 #[test]
-fn a_seed_has_hooks_too_and_a_pass_with_nothing_due_has_none() {
+fn a_seed_has_hooks_and_nothing_due_has_none() {
     need_server!();
     let scene = Scene::new("seed");
     scene.primary.fill("shop", 1, 100);
@@ -130,7 +130,7 @@ fn a_seed_has_hooks_too_and_a_pass_with_nothing_due_has_none() {
 }
 
 #[test]
-fn a_failed_pass_runs_after_failure_then_after_and_its_log_ends_with_its_own_words() {
+fn a_failed_pass_runs_after_failure_then_after() {
     let place = Place::new("failure");
     let ended = with_all(place.run(), place.dir.path()).run_to_end(SOON).expect(75);
     assert_eq!(place.read("order"), "before\nafter-failure\nafter\n");
@@ -149,7 +149,7 @@ fn a_failed_pass_runs_after_failure_then_after_and_its_log_ends_with_its_own_wor
 }
 
 #[test]
-fn what_ends_a_pass_before_it_begins_runs_no_before_and_a_lock_no_hook_at_all() {
+fn early_refusals_skip_before_and_a_lock_skips_all_hooks() {
     let place = Place::new("never");
     // No backup: for good, and somebody wants to know.
     let run = with_all(place.run(), place.dir.path()).arg("--first-backup=refuse");
@@ -174,7 +174,7 @@ fn what_ends_a_pass_before_it_begins_runs_no_before_and_a_lock_no_hook_at_all() 
 }
 
 #[test]
-fn words_are_split_without_a_shell_on_the_command_line_and_in_the_option_file() {
+fn hook_words_are_split_without_a_shell() {
     let place = Place::new("words");
     let at = place.dir.path();
     fs::write(at.join("args.sh"), format!("printf '<%s>' \"$@\" >'{}/args'", at.display()))
@@ -197,7 +197,7 @@ fn words_are_split_without_a_shell_on_the_command_line_and_in_the_option_file() 
 }
 
 #[test]
-fn a_hook_that_cannot_be_is_refused_by_name_and_leaves_nothing() {
+fn an_impossible_hook_is_refused_by_name_and_leaves_nothing() {
     let place = Place::new("refused");
     let at = |name: &str| place.at(name).display().to_string();
     fs::write(place.at("plain"), "#!/bin/sh\n").unwrap();

@@ -11,7 +11,7 @@ use crate::support::small_disk::SmallDisk;
 const PACKS: usize = 120;
 
 #[test]
-fn on_a_full_disk_nothing_is_removed_but_what_was_pruned() {
+fn a_full_disk_removes_nothing_but_pruned_backups() {
     let s3 = need_s3!();
     let disk = SmallDisk::new("small", 3 << 20);
     let repo = disk.path("repo");

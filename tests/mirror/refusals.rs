@@ -29,7 +29,7 @@ fn remove_manifests(repo: &Path, which: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn an_empty_an_older_a_damaged_and_another_side_are_refused_and_nothing_changes() {
+fn empty_older_damaged_and_foreign_sides_are_refused_unchanged() {
     need_server!();
     let s3 = need_s3!();
     let sample = Sample::get();
@@ -151,7 +151,7 @@ fn wrong_words_and_credentials_in_words_end_2() {
 }
 
 #[test]
-fn page_and_help_know_the_same_options_and_the_page_all_causes() {
+fn page_and_help_agree_on_options_and_causes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
     let (page, script) = (read("man/rollforward-mirror.8"), read("dist/mirror/rollforward-mirror"));

@@ -89,7 +89,7 @@ fn identity_logs_and_secrets_stay_out_of_a_backup() {
 }
 
 #[test]
-fn unchanged_data_adds_little_and_a_kept_scratch_is_not_written_again() {
+fn unchanged_data_adds_little_and_kept_scratch_is_reused() {
     need_server!();
     let scene = Scene::new("little");
     scene.primary.fill("shop", 2, 2000);

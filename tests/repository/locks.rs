@@ -7,7 +7,7 @@ use super::{LONG, PATIENCE, on, states};
 use crate::support::{Scene, Server, alive, strace_missing, wait_until};
 
 #[test]
-fn the_second_pass_ends_at_once_and_readers_do_not_wait() {
+fn a_second_pass_ends_at_once_and_readers_proceed() {
     need_server!();
     let scene = Scene::seeded("locks");
     let [backup] = scene.backups().try_into().unwrap();

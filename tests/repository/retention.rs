@@ -55,7 +55,7 @@ fn packs_are_those_of_the_manifests(repo: &Path) {
 }
 
 #[test]
-fn the_policy_decides_and_the_newest_and_its_base_always_stay() {
+fn the_policy_never_removes_the_newest_and_its_base() {
     need_server!();
     let chain = Chain::new();
     for (number, (policy, left)) in [
@@ -138,7 +138,7 @@ fn damaged_backups_never_count() {
 }
 
 #[test]
-fn only_what_is_ours_is_swept_and_a_pass_prunes_too() {
+fn only_own_files_are_swept_and_a_pass_prunes() {
     need_server!();
     let chain = Chain::new();
     let repo = &chain.scene.repo;

@@ -51,7 +51,7 @@ fn verify_ca_is_refused_with_the_reason() {
 }
 
 #[test]
-fn the_switches_of_mariadbs_clients_count_where_ssl_mode_is_silent() {
+fn mariadb_ssl_switches_count_where_ssl_mode_is_silent() {
     let mode = |keys: &str| {
         let primary = file(&format!("[client]\n{keys}")).primary(None, None);
         primary.map(|p| p.account.tls.mode)

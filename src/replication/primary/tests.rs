@@ -35,7 +35,7 @@ fn a_base_that_the_primary_never_had_is_diverged() {
 }
 
 #[test]
-fn zero_keeps_binary_logs_for_ever_and_seconds_win_over_days() {
+fn zero_means_no_expiry_and_seconds_win_over_days() {
     let kept = |rows: &[(&str, &str)]| {
         kept(&rows.iter().map(|(n, v)| vec![*n, *v]).collect::<Vec<_>>()).map(|d| d.as_secs())
     };

@@ -25,7 +25,7 @@ fn damage_text(result: Result<impl std::fmt::Debug, Error>, name: &str) -> Strin
 }
 
 #[test]
-fn a_flipped_bit_is_named_with_its_file_set_aside_and_healed_by_the_next_store() {
+fn a_flipped_bit_is_named_and_healed_by_storing() {
     let (s, name) = two_files();
     let manifest = s.repo.load(&name).unwrap();
     let a = &manifest.files[0];
@@ -56,7 +56,7 @@ fn a_flipped_bit_is_named_with_its_file_set_aside_and_healed_by_the_next_store()
 }
 
 #[test]
-fn blocks_of_a_pack_set_aside_that_are_good_can_still_be_had() {
+fn good_blocks_of_a_pack_set_aside_remain_readable() {
     let s = Space::new();
     s.file("a", 1, 100_000);
     s.try_store(1).unwrap();
@@ -72,7 +72,7 @@ fn blocks_of_a_pack_set_aside_that_are_good_can_still_be_had() {
 }
 
 #[test]
-fn a_pass_that_meets_a_bad_block_sets_the_pack_aside_and_a_reader_does_not() {
+fn a_pass_sets_bad_packs_aside_and_readers_do_not() {
     let (s, name) = two_files();
     let pack = s.repo.load(&name).unwrap().packs[0];
     flip(&s.pack(&pack), 50_000);
@@ -136,7 +136,7 @@ fn two_packs_swapped_are_both_named() {
 }
 
 #[test]
-fn a_manifest_that_points_to_other_blocks_is_the_culprit_and_not_the_pack() {
+fn wrong_block_references_condemn_the_manifest_and_not_the_pack() {
     let (s, name) = two_files();
     s.falsify(&name, |m| {
         let Block::Stored { hash, .. } = &mut m.files[0].blocks[0] else { panic!() };
@@ -163,7 +163,7 @@ fn a_frame_that_grows_beyond_its_block_is_stopped() {
 }
 
 #[test]
-fn a_manifest_cut_short_or_of_a_later_format_is_a_damaged_backup() {
+fn truncated_or_newer_manifests_are_damaged_backups() {
     let (s, name) = two_files();
     let path = s.repo.backups().join(&name);
     let text = fs::read_to_string(&path).unwrap();

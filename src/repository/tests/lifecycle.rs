@@ -14,7 +14,7 @@ use crate::repository::store::store;
 const KEEP_ONE: Policy = Policy { keep_count: Some(1), keep_within: None };
 
 #[test]
-fn a_repository_is_made_private_and_a_half_made_one_is_completed() {
+fn repositories_are_private_and_half_made_ones_are_completed() {
     let s = Space::new();
     let path = s.dir.join("deep/new");
     // A missing parent may be a disk that is not mounted.
@@ -61,7 +61,7 @@ fn what_is_not_a_repository_is_refused_and_not_touched() {
 }
 
 #[test]
-fn names_are_in_order_also_when_the_clock_was_set_back() {
+fn names_stay_ordered_when_the_clock_is_set_back() {
     let s = Space::new();
     s.file("a", 1, 10);
     let name = s.store().name;
@@ -76,7 +76,7 @@ fn names_are_in_order_also_when_the_clock_was_set_back() {
 }
 
 #[test]
-fn a_stop_in_the_middle_leaves_no_backup_and_nothing_behind() {
+fn a_stop_while_storing_leaves_nothing_behind() {
     let s = Space::new();
     s.file("big.ibd", 1, 200 << 20);
     let lock = s.lock();
@@ -93,7 +93,7 @@ fn a_stop_in_the_middle_leaves_no_backup_and_nothing_behind() {
 }
 
 #[test]
-fn a_header_that_could_not_be_read_again_fails_before_the_work() {
+fn an_unreadable_header_fails_before_the_work() {
     let s = Space::new();
     s.file("a", 1, 10);
     let lock = s.lock();
@@ -104,7 +104,7 @@ fn a_header_that_could_not_be_read_again_fails_before_the_work() {
 }
 
 #[test]
-fn old_packs_empty_out_once_less_than_half_of_them_is_used() {
+fn packs_less_than_half_used_empty_out() {
     let s = Space::new();
     for n in 0..10 {
         s.file(&format!("t{n}"), n + 1, 100_000);
@@ -131,7 +131,7 @@ fn old_packs_empty_out_once_less_than_half_of_them_is_used() {
 }
 
 #[test]
-fn prune_says_what_it_would_do_spares_readers_and_then_does_it() {
+fn prune_announces_spares_readers_and_then_removes() {
     let s = Space::new();
     let mut names = Vec::new();
     for n in 0..3 {
@@ -154,7 +154,7 @@ fn prune_says_what_it_would_do_spares_readers_and_then_does_it() {
 }
 
 #[test]
-fn one_manifest_that_cannot_be_read_stops_the_sweep_and_is_named() {
+fn one_unreadable_manifest_stops_the_sweep_and_is_named() {
     let s = Space::new();
     s.file("a", 1, 1000);
     let bad = s.store().name;

@@ -169,7 +169,7 @@ fn what_a_copy_cannot_hold_is_refused_by_name() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_ends_the_backup_by_name() {
+fn a_file_changed_while_read_fails_the_backup_by_name() {
     let s = Space::new();
     s.file("a.ibd", 1, 40 * BLOCK);
     s.file("z.ibd", 2, 100);
