@@ -5,8 +5,8 @@ CARGO ?= cargo
 # Most tests wait for servers half of the time. So many of each test file at once, and as many test
 # files at once as there are cores.
 TEST_THREADS ?= 3
-# The servers the tests run on, all without a name: `mariadb` is the machine's own; or one that
-# scripts/servers unpacks, or a directory whose bin holds another one.
+# The servers the tests run on, those of the target without a name: `mariadb` is the machine's own;
+# or one that scripts/servers unpacks, or a directory whose bin holds another one.
 TEST_SERVER ?=
 TEST_FLAGS ?=
 # Of `make torture`; without SEED the clock says one, without ROUND all are done.
@@ -16,6 +16,7 @@ ROUND ?=
 # Of `make demo`, `make load` and `make torture`: mariadb or mysql.
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
+SUITE = TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
 	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
@@ -55,10 +56,29 @@ check:
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
 	mandoc -Tlint -Wwarning man/rollforward.8 man/rollforward-mirror.8
 
-# lintian comes with a hundred small packages; its test is skipped without, except in CI.
+# tests/TIERS says which test runs in which of the next four.
+#
+# The unit tests, what needs no server, and the machine's own MariaDB, or TEST_SERVER: less than ten
+# minutes on two cores. lintian comes with a hundred small packages; its test is skipped without,
+# except in CI.
 test:
 	scripts/deps --quiet $(if $(CI),--deb)
-	TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite $(TEST_SERVER)
+	$(SUITE) --tier=test $(TEST_SERVER)
+
+# What servers do differently, on MariaDB 11.8 and MySQL 9.7, or TEST_SERVER: some twelve minutes.
+test-servers:
+	scripts/deps --quiet
+	$(SUITE) --tier=servers $(TEST_SERVER)
+
+# Everything on every server, or on TEST_SERVER: also torture, leaks, memory, injected faults, load.
+test-long:
+	scripts/deps --quiet $(if $(CI),--deb)
+	$(SUITE) --tier=long $(TEST_SERVER)
+
+# Of what only `make test-long` runs, the part whose turn it is today: all of it within a week.
+test-share:
+	scripts/deps --quiet
+	$(SUITE) --tier=share $(TEST_SERVER)
 
 # Rounds of kills on a primary that is written to: `make torture ROUNDS=200 SEED=7`. A round that
 # failed is had again by SEED and ROUND. On MySQL with FLAVOR=mysql.
@@ -71,8 +91,8 @@ torture:
 		$(CARGO) test --locked --test suite $(TEST_FLAGS) torture::after_any_kill -- --nocapture \
 		--test-threads=1
 
-# First backups and passes under load, by dump and by clone, of half a million rows; `make test` has
-# fewer.
+# First backups and passes under load, by dump and by clone, of half a million rows; `make test-long`
+# has fewer.
 load:
 	$(if $(filter-out mysql mariadb,$(FLAVOR)),$(error FLAVOR is mariadb or mysql, not $(FLAVOR)))
 	scripts/deps --quiet
@@ -113,7 +133,7 @@ deb-check:
 	scripts/deps --quiet --deb
 	$(CARGO) test --locked --test suite deb::
 
-# What the tests do with 20 passes, with 200.
+# What `make test-long` does with 20 passes, with 200.
 leaks:
 	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test suite leaks:: -- --nocapture
 
@@ -128,4 +148,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all static image-test deps check test torture load demo install deb deb-check fuzz leaks estimates clean
+.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install deb deb-check fuzz leaks estimates clean

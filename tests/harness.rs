@@ -1,5 +1,7 @@
 //! The harness itself: servers come up, replicate, compare, and go away without a trace.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{
@@ -59,6 +61,38 @@ fn a_copy_of_a_stopped_server_starts_unchanged() {
 fn a_difference_is_named() {
     let left = [("definition `shop`.`t0`".to_string(), "x".to_string())].into();
     assert_same("left", &left, "right", &Default::default());
+}
+
+#[test]
+fn every_test_module_has_one_tier_and_names_that_exist() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let read = |name: &str| fs::read_to_string(tests.join(name)).unwrap();
+    let suite = read("suite.rs");
+    let modules = suite.lines().filter_map(|l| l.strip_prefix("mod ")?.strip_suffix(';'));
+    let mut modules: Vec<&str> = modules.filter(|m| *m != "support").collect();
+    modules.push("rollforward");
+    modules.sort_unstable();
+    let table = read("TIERS");
+    let lines = table.lines().filter(|l| !l.starts_with('#'));
+    let lines: Vec<Vec<&str>> = lines.map(|l| l.split_whitespace().collect()).collect();
+    let mut listed: Vec<&str> = lines.iter().map(|l| l[0]).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, modules);
+    for line in &lines {
+        let [module, class, load, seconds, names @ ..] = line.as_slice() else {
+            panic!("{line:?}")
+        };
+        assert!(["once", "local", "dialect", "long", "asked"].contains(class), "{line:?}");
+        assert!(["busy", "waiting"].contains(load) && seconds.parse::<u32>().is_ok(), "{line:?}");
+        assert!(names.is_empty() || *class == "dialect", "{line:?}");
+        for name in names {
+            let (file, function) = match name.split_once("::") {
+                Some((inner, function)) => (format!("{module}/{inner}.rs"), function),
+                None => (format!("{module}.rs"), *name),
+            };
+            assert!(read(&file).contains(&format!("\nfn {function}")), "{module}: {name}");
+        }
+    }
 }
 
 #[test]
