@@ -1,7 +1,9 @@
 //! The harness itself: servers come up, replicate, compare, and go away without a trace.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
@@ -93,6 +95,64 @@ fn every_test_module_has_one_tier_and_names_that_exist() {
             assert!(read(&file).contains(&format!("\nfn {function}")), "{module}: {name}");
         }
     }
+}
+
+/// A program that is a shell script.
+fn script(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_test_that_passed_only_later_is_named() {
+    let dir = TempDir::new("suite");
+    let at = |name: &str| dir.path().join(name);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("tests/TIERS")).unwrap();
+    let modules = table.lines().filter(|l| !l.starts_with('#') && !l.starts_with("rollforward"));
+    let module = |line: &str| format!("{}::one: test\n", line.split_once(' ').unwrap().0);
+    fs::write(at("names"), modules.map(module).collect::<String>()).unwrap();
+    let binary = at("suite-0");
+    script(&at("cargo"), &format!("echo '  Executable tests/suite.rs ({})'", binary.display()));
+    let tests = "[ \"$*\" != --list ] || exec cat \"${0%/*}/names\"\n\
+        failed='test result: FAILED. 0 passed; 1 failed;'\n\
+        case $* in\n\
+        *login*) exit 1 ;;\n\
+        *pairs* | *gtid*=2) printf 'failures:\\n    %s\\n\\n%s\\n' \"$2\" \"$failed\"; exit 101 ;;\n\
+        *) echo 'test result: ok. 1 passed; 0 failed;' ;;\n\
+        esac";
+    script(&binary, tests);
+    let mut suite = Command::new(root.join("scripts/suite"));
+    suite.arg("--tier=test").env("CARGO", at("cargo")).env("TEST_SUMMARY", at("summary"));
+    suite.env("TEST_MODULES", "gtid pairs login handover").env("TEST_THREADS", "2");
+    let (good, out, err) = crate::support::try_helper(&mut suite, "", Duration::from_secs(60));
+    assert!(!good, "{out}{err}");
+    let last: Vec<&str> = out.lines().rev().take(2).collect();
+    let again = "passed only when tried again: mariadb gtid::one";
+    assert_eq!(last, ["2 passed, 2 failed", again], "{out}{err}");
+    assert!(
+        fs::read_to_string(at("summary")).unwrap().ends_with(&format!("{again}\n{}\n", last[0]))
+    );
+}
+
+#[test]
+fn continuous_integration_ends_with_the_sum_and_each_status() {
+    let dir = TempDir::new("ci");
+    let say = "say() { printf '%s\\n' \"$@\" >>\"$TEST_SUMMARY\"; }; case $1 in\n\
+        test) say 'the table' 'passed only when tried again: it' '5 passed, 0 failed' ;;\n\
+        test-servers) exit 2 ;;\n\
+        test-share) say '3 passed, 1 failed'; exit 1 ;;\n\
+        esac";
+    script(&dir.path().join("make"), say);
+    let mut run = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run"));
+    let path = std::env::var("PATH").unwrap();
+    run.env("PATH", format!("{}:{path}", dir.path().display())).env("TMPDIR", dir.path());
+    let (good, out, err) = crate::support::try_helper(&mut run, "", Duration::from_secs(60));
+    assert!(!good && err.is_empty(), "{out}{err}");
+    let expected = "the table\n\npassed only when tried again: it\n8 passed, 2 failed\n\
+        make check: status 0\nmake test: status 0\nmake test-servers: status 2\n\
+        make test-share: status 1\n";
+    assert_eq!(out, expected);
 }
 
 #[test]
