@@ -243,7 +243,7 @@ fn failing_passes_keep_the_last_success_without_the_file() {
 }
 
 #[test]
-fn failures_on_the_way_show_while_the_pass_goes_on() {
+fn failures_show_in_the_metrics_while_the_pass_continues() {
     need_server!();
     let scene = Scene::seeded("on-the-way");
     let (run, file) = command(&scene, "run");

@@ -97,7 +97,7 @@ fn a_stopped_seed_leaves_nothing_and_can_be_repeated() {
 }
 
 #[test]
-fn a_stop_while_restoring_or_storing_is_obeyed_between_blocks() {
+fn a_stop_while_restoring_or_storing_acts_between_blocks() {
     need_server!();
     let scene = Scene::new("blocks");
     scene.primary.fill("shop", 6, 40_000);
@@ -267,7 +267,7 @@ fn a_killed_program_takes_mysqld_along_and_the_next_resumes() {
 }
 
 #[test]
-fn data_of_another_boot_is_restored_anew() {
+fn data_of_another_boot_is_restored_again() {
     need_server!();
     let scene = Scene::seeded("boot");
     scene.primary.slow_backlog("shop", 150, 0.02);

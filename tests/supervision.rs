@@ -124,7 +124,7 @@ fn a_mysqld_always_dying_on_one_transaction_is_abandoned() {
 }
 
 #[test]
-fn a_mysqld_that_somebody_shut_down_is_started_again() {
+fn a_mysqld_shut_down_from_outside_is_restarted() {
     need_server!();
     let scene = Scene::new("shut-down");
     scene.primary.fill("shop", 6, 20_000);

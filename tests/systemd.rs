@@ -248,7 +248,7 @@ fn status(pid: i32, key: &str) -> String {
 }
 
 #[test]
-fn the_service_runs_in_its_sandbox_stops_and_goes_on() {
+fn the_service_runs_sandboxed_stops_and_resumes() {
     need_server!();
     if impossible() {
         return;

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_neither_path_nor_abstract_is_nobody() {
+    fn a_notify_name_must_be_a_path_or_abstract() {
         assert!(connect(OsStr::new("")).is_none() && connect(OsStr::new("vsock:2:1")).is_none());
         assert!(connect(OsStr::new("@rollforward")).is_some());
     }

@@ -43,7 +43,7 @@ fn closed_streams_do_no_harm() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_does_not_end_a_pass() {
+fn an_unread_log_does_not_end_a_pass() {
     let place = Place::new("deaf");
     let script = "{ sleep 0.3; \"$@\" 2>&1; echo $? >status; } | :";
     let script = format!("cd {} && {script}", place.dir.path().display());

@@ -133,7 +133,7 @@ fn hangups_in_every_phase_do_no_harm() {
 }
 
 #[test]
-fn a_stop_after_somebody_shut_mysqld_down_leaves_no_login() {
+fn a_stop_after_an_outside_shutdown_leaves_no_login() {
     need_server!();
     let scene = Scene::seeded("login");
     scene.primary.slow_backlog("shop", 200, 0.05);

@@ -50,7 +50,7 @@ fn a_second_pass_ends_at_once_and_readers_proceed() {
 }
 
 #[test]
-fn the_lock_of_a_dead_process_holds_nobody_up() {
+fn the_lock_of_a_dead_process_blocks_nothing() {
     need_server!();
     let scene = Scene::seeded("dead");
     scene.primary.backlog("shop", 500);
