@@ -1,7 +1,7 @@
 //! All tests of the real binary, in one program: the harness is compiled and linked once.
 //!
-//! Each module is a file of tests; `scripts/suite` runs each in a process of its own, on each
-//! server.
+//! Each module is a file of tests; `scripts/suite` runs each in a process of its own, on the servers
+//! that its line in `tests/TIERS` stands for.
 
 #[macro_use]
 mod support;
