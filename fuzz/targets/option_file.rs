@@ -6,8 +6,8 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use rollforward::cli::option_file::OptionFile;
-use rollforward::mysql::flavor::Flavor;
 use rollforward::mysql::account::Account;
+use rollforward::mysql::flavor::Flavor;
 use rollforward::seed::dump_client::client_options;
 
 fuzz_target!(|data: &[u8]| {

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scratch_data_stays_only_where_a_later_pass_can_use_it() {
+    fn scratch_data_stays_where_a_later_pass_can_use_it() {
         let stored = |status| Ok(Done::Stored { name: String::new(), status });
         let failed = |e: Error| -> Result<Done> { Err(e) };
         let locked = Error::Locked { path: "/".into(), holder: String::new() };
