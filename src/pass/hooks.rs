@@ -1,9 +1,9 @@
-//! Programs of the user's that run before and after a pass.
+//! The user's programs that run before and after a pass.
 //!
-//! Started like every child: directly, in a group of their own, tied to our life. They learn
-//! what there is to know from their environment, and what they say goes to the log line by
-//! line. Their time is bounded, and a stop reaches them: TERM first, then KILL. One that fails
-//! before a pass ends it; one that fails after it is a warning.
+//! Each is started like any child: directly, in its own process group, tied to our life. Facts
+//! reach it through its environment, and its output is logged line by line. Its time is limited,
+//! and a stop ends it: TERM first, then KILL. A failure before the pass ends the pass; a failure
+//! after it is a warning.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,15 +24,15 @@ use crate::text::{short, system_text};
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
-/// A pass that was told to stop has so much time for all that follows it: who stopped it waits.
+/// The time for all hooks after a stop, since whatever stopped the pass is waiting.
 const AFTER_STOP: Duration = Duration::from_secs(30);
-/// Time between two looks at what it says; its end is noticed at once.
+/// Between two reads of its output; its exit is noticed at once.
 const LOOK: Duration = Duration::from_millis(100);
-/// A longer line is cut.
+/// The longest line that is logged, bytes.
 const LINE: usize = 1000;
-/// So many lines of one hook are logged.
+/// The most lines that are logged of one hook.
 const LINES: usize = 1000;
-/// Reads at one look: the loop has more to do than to listen to who never stops talking.
+/// The most reads at one look, so that endless output does not block the loop.
 const READS: usize = 64;
 
 /// A program and its arguments, as an option names them.
@@ -51,9 +51,14 @@ impl Hook {
     pub fn new(name: &'static str, words: Vec<String>) -> Result<Hook> {
         let mut args = words.into_iter();
         let named = args.next().unwrap_or_default();
-        let program = find(&named).ok_or_else(|| {
-            let is_path = named.contains('/');
-            let what = match is_path {
+        let program = if named.contains('/') {
+            std::path::absolute(&named).ok().filter(|path| files::is_program(path))
+        } else {
+            let dirs = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&dirs).map(|dir| dir.join(&named)).find(|p| files::is_program(p))
+        };
+        let program = program.ok_or_else(|| {
+            let what = match named.contains('/') {
                 true if Path::new(&named).exists() => "is not an executable file",
                 true => "does not exist",
                 false => "is not in PATH",
@@ -63,19 +68,10 @@ impl Hook {
         Ok(Hook { name, program, args: args.collect() })
     }
 
-    /// For people. The arguments may hold what is nobody's business.
-    fn called(&self) -> String {
+    /// Its name in messages, without the arguments: they may be secret.
+    fn label(&self) -> String {
         format!("--{} {}", self.name, self.program.display())
     }
-}
-
-fn find(named: &str) -> Option<PathBuf> {
-    if named.contains('/') {
-        let path = std::path::absolute(named).ok()?;
-        return files::is_program(&path).then_some(path);
-    }
-    let places = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&places).map(|p| p.join(named)).find(|p| files::is_program(p))
 }
 
 /// All hooks of a pass, and what they are told besides the keys of the checkpoint.
@@ -84,19 +80,12 @@ pub struct Hooks {
     pub hooks: Vec<Hook>,
     /// `--hook-timeout`.
     pub timeout: Duration,
-    /// Variables that do not change in a pass, without their prefix.
+    /// Variables that stay the same during a pass, without their prefix.
     pub variables: Vec<(&'static str, OsString)>,
 }
 
-/// How a hook ended.
-enum End {
-    Exit(Exit),
-    Late(Duration),
-    Stopped,
-}
-
-/// Why a hook failed, as a sentence, and its last line: that is for the log alone, since nobody
-/// knows what is in it.
+/// Why a hook failed, as a sentence, and its last line, which is for the log alone: it may hold
+/// anything.
 struct Failure {
     why: String,
     last: String,
@@ -111,90 +100,76 @@ impl Hooks {
     ///
     /// # Errors
     /// [`Error::Configuration`] when it fails: nothing was done, the data of an interrupted pass
-    /// stays, and nobody knows whether another try would go better. [`Error::Interrupted`].
+    /// stays, and another attempt may fail as well. [`Error::Interrupted`].
     pub fn before(&self, supervisor: &mut Supervisor) -> Result<()> {
         let Some(hook) = self.named("before") else { return Ok(()) };
         supervisor.check_stop()?;
         self.run(hook, supervisor, self.timeout)?.map_err(|failure| {
             if !failure.last.is_empty() {
-                log::warn!("--before said at last: {}", failure.last);
+                log::warn!("--before: its last line was: {}", failure.last);
             }
             Error::config(format!("{}; the pass has not begun", failure.why))
         })
     }
 
-    /// Runs what is to follow a pass that ended with `status`. The pass is over: neither a
-    /// failure nor a stop changes anything about it.
+    /// Runs what follows a pass that ended with `status`. Neither a failure nor a stop changes
+    /// the outcome of the pass any more.
     pub fn after(&self, supervisor: &mut Supervisor, status: u8) {
         let outcome = if status == 0 { "after-success" } else { "after-failure" };
-        let mut told: Option<Instant> = None;
+        let mut first: Option<Instant> = None;
         for hook in [outcome, "after"].iter().filter_map(|name| self.named(name)) {
-            let stops = supervisor.ignore_past_signals();
-            if stops > 1 {
-                log::warn!("{} is not run: a second signal came", hook.called());
-                continue;
-            }
-            let mut patience = self.timeout;
-            if stops > 0 {
-                let now = Instant::now();
-                let gone = now.duration_since(*told.get_or_insert(now));
-                patience = patience.min(AFTER_STOP.saturating_sub(gone));
-            }
+            let (stops, now) = (supervisor.ignore_past_signals(), Instant::now());
+            let patience = match stops {
+                0 => self.timeout,
+                1 => self.timeout.min(AFTER_STOP.saturating_sub(now - *first.get_or_insert(now))),
+                _ => {
+                    log::warn!("not running {}: a second signal arrived", hook.label());
+                    continue;
+                }
+            };
             if patience.is_zero() {
-                log::warn!("{} is not run: no time is left after the stop", hook.called());
+                log::warn!("not running {}: no time is left after the stop", hook.label());
                 continue;
             }
             match self.run(hook, supervisor, patience) {
                 Ok(Ok(())) => {}
                 Ok(Err(Failure { why, last })) if last.is_empty() => log::warn!("{why}"),
-                Ok(Err(Failure { why, last })) => log::warn!("{why}; it said at last: {last}"),
-                Err(e) => log::warn!("{}: {e}", hook.called()),
+                Ok(Err(Failure { why, last })) => log::warn!("{why}; its last line was: {last}"),
+                Err(e) => log::warn!("{}: {e}", hook.label()),
             }
         }
     }
 
-    /// Runs a hook to its end.
+    /// Runs a hook until it has exited.
     ///
     /// # Errors
-    /// A stop of a pass that is not over, when the hook is gone.
+    /// A stop, unless the pass is ending; the hook is gone by then.
     fn run(
         &self,
         hook: &Hook,
         supervisor: &mut Supervisor,
         patience: Duration,
     ) -> Result<Result<(), Failure>> {
-        let began = Instant::now();
-        let called = hook.called();
-        let mut command = self.command(hook, supervisor);
-        let mut running = match Running::start(hook.name, &mut command) {
+        let (began, label) = (Instant::now(), hook.label());
+        let mut running = match Running::start(hook.name, self.command(hook, supervisor)) {
             Ok(running) => running,
             Err(e) => {
-                let why = format!("{called}: it cannot be executed: {}", system_text(&e));
+                let why = format!("{label}: it cannot be executed: {}", system_text(&e));
                 return Ok(Err(Failure { why, last: String::new() }));
             }
         };
-        // It holds the other end of what is read.
-        drop(command);
-        let end = running.run(supervisor, patience)?;
-        let why = match end {
-            End::Exit(Exit::Status(0)) => {
-                log::info!("ran {called} in {}", short(began.elapsed()));
-                return Ok(Ok(()));
-            }
-            End::Exit(exit) => format!("{called}: {exit}"),
-            End::Late(after) => {
-                format!("{called}: it took longer than {} and was ended", short(after))
-            }
-            End::Stopped => format!("{called}: it was ended by a stop"),
+        let Some(why) = running.run(supervisor, patience)? else {
+            log::info!("ran {label} in {}", short(began.elapsed()));
+            return Ok(Ok(()));
         };
-        Ok(Err(Failure { why, last: running.last }))
+        Ok(Err(Failure { why: format!("{label}: {why}"), last: running.last }))
     }
 
     fn command(&self, hook: &Hook, supervisor: &Supervisor) -> Command {
         let mut command = Command::new(&hook.program);
         command.args(&hook.args).stdin(Stdio::null()).env_remove("MYSQL_PWD");
         let variable = |key: &str| format!("ROLLFORWARD_{}", key.to_ascii_uppercase());
-        // What we inherited ourselves is not true of this pass.
+        // Inherited values do not describe this pass.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"ROLLFORWARD_") {
                 command.env_remove(name);
@@ -214,115 +189,102 @@ impl Hooks {
     }
 }
 
-/// A hook that runs, and what it says.
+/// A hook that runs, and its output.
 struct Running {
     name: &'static str,
     child: Child,
-    output: Option<File>,
+    output: File,
     line: Vec<u8>,
-    cut: bool,
     lines: usize,
     last: String,
 }
 
 impl Running {
-    fn start(name: &'static str, command: &mut Command) -> io::Result<Running> {
+    /// Starts `command`, which is dropped here since it holds the other end of the pipe.
+    fn start(name: &'static str, mut command: Command) -> io::Result<Running> {
         let (reader, writer) = io::pipe()?;
         let output = File::from(OwnedFd::from(reader));
         sys::set_nonblocking(&output)?;
         command.stdout(writer.try_clone()?).stderr(writer);
-        let child = Child::spawn(command)?;
-        let (line, last) = (Vec::new(), String::new());
-        Ok(Running { name, child, output: Some(output), line, cut: false, lines: 0, last })
+        let child = Child::spawn(&mut command)?;
+        Ok(Running { name, child, output, line: Vec::new(), lines: 0, last: String::new() })
     }
 
-    fn run(&mut self, supervisor: &mut Supervisor, patience: Duration) -> Result<End> {
-        let wait = Wait { every: LOOK, patience: Some(patience) };
-        let waited = supervisor.wait_for(self, wait, |running, _| Ok(running.look()));
+    /// Waits until it has exited, and ends it if need be. A failure is a sentence.
+    fn run(&mut self, supervisor: &mut Supervisor, patience: Duration) -> Result<Option<String>> {
+        let waited = self.wait(supervisor, patience);
         if let Ok(Some(exit)) = waited {
-            return Ok(End::Exit(exit));
+            return Ok((exit != Exit::Status(0)).then(|| exit.to_string()));
         }
         let stopped = waited.is_err() || supervisor.was_told_again();
         if stopped {
             supervisor.begin_ending();
         }
-        self.end(supervisor);
-        waited?;
-        Ok(if stopped { End::Stopped } else { End::Late(patience) })
-    }
-
-    /// TERM, and after a grace, or at a second signal, KILL.
-    fn end(&mut self, supervisor: &mut Supervisor) {
+        // A second signal shortens the grace period, also one that has arrived before it.
         if supervisor.ignore_past_signals() < 2 {
             self.child.signal_group(libc::SIGTERM);
-            let wait = Wait { every: LOOK, patience: Some(GRACE) };
-            let _ = supervisor.wait_for(self, wait, |running, _| Ok(running.look()));
+            let _ = self.wait(supervisor, GRACE);
         }
-        // What it started has heard the TERM, too, and may be there still.
+        // Its own children received the TERM, too, and may still run.
         self.child.signal_group(libc::SIGKILL);
         self.child.kill();
         self.look();
+        waited?;
+        Ok(Some(match stopped {
+            true => "it was ended by a stop".into(),
+            false => format!("it took longer than {} and was ended", short(patience)),
+        }))
     }
 
+    fn wait(&mut self, supervisor: &mut Supervisor, patience: Duration) -> Result<Option<Exit>> {
+        let wait = Wait { every: LOOK, patience: Some(patience) };
+        supervisor.wait_for(self, wait, |running, _| Ok(running.look()))
+    }
+
+    /// Logs new output, and tells whether it has exited.
     fn look(&mut self) -> Look<Exit> {
-        // In this order: what it said before its end is there to be read.
-        let ended = self.child.try_wait();
-        self.listen();
-        match ended {
-            Some(exit) => {
-                if !self.line.is_empty() {
-                    self.finish_line();
-                }
-                Look::Done(exit)
-            }
-            None => Look::Still,
-        }
+        // In this order: once it has exited, all its output can be read.
+        let exit = self.child.try_wait();
+        self.read();
+        let Some(exit) = exit else { return Look::Still };
+        self.finish_line();
+        Look::Done(exit)
     }
 
-    /// Reads what there is. What it left in the background may keep its end open for long, so
-    /// nothing is waited for.
-    fn listen(&mut self) {
+    /// Reads what is there. Its background processes may keep the pipe open for long, so nothing
+    /// is waited for.
+    fn read(&mut self) {
         let mut buffer = vec![0; 64 << 10];
         for _ in 0..READS {
-            let Some(output) = &mut self.output else { return };
-            match output.read(&mut buffer) {
-                Ok(0) => self.output = None,
-                Ok(n) => buffer[..n].iter().for_each(|byte| self.hear(*byte)),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
+            let Ok(n @ 1..) = self.output.read(&mut buffer) else { return };
+            for byte in &buffer[..n] {
+                match byte {
+                    b'\n' => self.finish_line(),
+                    // One byte more than is logged tells that there was more.
+                    _ if self.line.len() <= LINE => self.line.push(*byte),
+                    _ => {}
+                }
             }
-        }
-    }
-
-    fn hear(&mut self, byte: u8) {
-        if byte == b'\n' {
-            self.finish_line();
-        } else if self.line.len() < LINE {
-            self.line.push(byte);
-        } else {
-            self.cut = true;
         }
     }
 
     fn finish_line(&mut self) {
-        let text = String::from_utf8_lossy(&self.line);
-        let more = if std::mem::take(&mut self.cut) { "..." } else { "" };
-        let text = format!("{}{more}", text.trim_end());
+        let more = if self.line.len() > LINE { "..." } else { "" };
+        self.line.truncate(LINE);
+        let text = format!("{}{more}", String::from_utf8_lossy(&self.line).trim_end());
         self.line.clear();
         if text.is_empty() {
             return;
         }
         self.lines += 1;
-        match self.lines {
-            ..=LINES => log::info!("--{} says: {text}", self.name),
-            n if n == LINES + 1 => {
-                log::info!("--{} says more than {LINES} lines: no more are logged", self.name);
-            }
-            _ => {}
+        if self.lines <= LINES {
+            log::info!("--{} says: {text}", self.name);
+        } else if self.lines == LINES + 1 {
+            log::info!("--{} said more than {LINES} lines; the rest is not logged", self.name);
         }
         self.last = text;
     }
 }
 
-/// Its time is bounded whatever it does, so nothing else counts.
+/// Its time is limited whatever it does, so no sign of life counts.
 impl Watched for Running {}

@@ -136,12 +136,11 @@ impl Attempts<'_> {
         let shorten = if error.blames_primary() { random_fraction() } else { 0.0 };
         let wait = self.breaker.failed(Instant::now(), shorten);
         let failures = self.breaker.failures();
-        let state = self.breaker.state().name();
         let checkpoint = &mut self.supervisor.checkpoint;
         checkpoint.set(Key::Cause, error.cause());
         checkpoint.set(Key::Message, &error);
         checkpoint.set(Key::Failures, failures);
-        checkpoint.metrics.breaker(state);
+        checkpoint.metrics.breaker = Some(self.breaker.state().name());
         let counted = format!("failure {failures} of {}", self.breaker.attempts());
         match (next, wait) {
             (Next::StoreShort, _) => {
@@ -152,7 +151,7 @@ impl Attempts<'_> {
                 log::warn!("{}: {error}; {counted}, retrying in {}", error.cause(), short(wait));
                 self.pause(wait)?;
                 self.breaker.probe(Instant::now());
-                self.supervisor.checkpoint.metrics.breaker(self.breaker.state().name());
+                self.supervisor.checkpoint.metrics.breaker = Some(self.breaker.state().name());
                 Ok(false)
             }
             (_, None) => Err(error),

@@ -186,7 +186,7 @@ impl CatchUp<'_> {
                 if failures > 0 {
                     let failures = count(failures, "failure");
                     log::info!("making progress again at {at} after {failures}");
-                    checkpoint.metrics.breaker(breaker.state().name());
+                    checkpoint.metrics.breaker = Some(breaker.state().name());
                     checkpoint.forget_failures();
                 }
                 checkpoint.progressed();

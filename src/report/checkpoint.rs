@@ -1,11 +1,10 @@
 //! The checkpoint file: where the pass is, for people, monitors and the next pass.
 //!
 //! Lines of `key=value`, replaced whole by rename. It is written with fsync at each change of
-//! phase and at the end, and without while running: at most once a second when something moved,
-//! at least every ten seconds. Failing to write it is a warning once, never the end of a pass:
-//! it is a witness, not the work. Keys and their meaning: the contract.
+//! phase and at the end, and without fsync in between: at most once a second when something moved,
+//! at least every ten seconds. A failure to write it is one warning and does not end the pass.
+//! rollforward-format(5) has the keys and their meaning.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use crate::mysql::position::Position;
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::terminal;
+pub use crate::report::keys::Facts;
 use crate::report::keys::{Key, Phase, State};
 use crate::report::meter::{Meter, Unit};
 use crate::report::metrics::Metrics;
@@ -23,13 +23,10 @@ use crate::report::progress::Progress;
 const OFTEN: Duration = Duration::from_secs(1);
 /// At least this often.
 const SELDOM: Duration = Duration::from_secs(10);
-/// A longer file is no checkpoint.
+/// The largest file that is read as a checkpoint.
 const LARGEST: u64 = 1 << 20;
-/// Longest `message`, bytes.
+/// The longest `message`, bytes.
 const MESSAGE_BYTES: usize = 500;
-
-/// What a checkpoint says: its keys and values in the order of the contract.
-pub type Facts = BTreeMap<String, String>;
 
 /// The checkpoint of a running pass.
 pub struct Checkpoint {
@@ -40,27 +37,26 @@ pub struct Checkpoint {
     warned: bool,
     meter: Option<Meter>,
     progress: Progress,
-    /// The same for a monitor; written when the checkpoint is, but not as often.
+    /// The same for monitoring; written along with the checkpoint, but less often.
     pub metrics: Metrics,
 }
 
 impl Checkpoint {
     /// The checkpoint of a command that keeps none.
     pub fn none() -> Checkpoint {
-        let written = Instant::now();
         Checkpoint {
             path: None,
             facts: Facts::new(),
-            written,
+            written: Instant::now(),
             moved: false,
             warned: false,
             meter: None,
             progress: Progress::default(),
-            metrics: Metrics::none(),
+            metrics: Metrics::default(),
         }
     }
 
-    /// Begins one at `path`; nothing is written before the first phase. Needs both locks.
+    /// A new one at `path`, first written at the first phase. Requires both locks.
     pub fn begin(path: &Path) -> Checkpoint {
         let mut checkpoint = Checkpoint { path: Some(path.to_path_buf()), ..Checkpoint::none() };
         let now = Timestamp::now().rfc3339();
@@ -72,7 +68,7 @@ impl Checkpoint {
         checkpoint
     }
 
-    /// How far the step in work is: shown to people, and bytes kept as facts.
+    /// How far the current step is: shown to people, and kept as facts if bytes are counted.
     pub fn measure(&mut self, step: &str, unit: Unit, done: u64, total: Option<u64>) {
         let now = Instant::now();
         if self.meter.as_ref().is_none_or(|m| m.step() != step) {
@@ -98,7 +94,7 @@ impl Checkpoint {
         }
     }
 
-    /// Where the pass is, in a line for people: the step in work, or else the phase.
+    /// Where the pass is, in one line for people: the current step, or else the phase.
     pub fn headline(&self) -> String {
         match &self.meter {
             Some(meter) => meter.line(Instant::now()),
@@ -111,7 +107,7 @@ impl Checkpoint {
         &self.progress
     }
 
-    /// The position to be shown until the private server has told its own.
+    /// The position to show until that of the private server is known.
     pub fn expect_at(&mut self, at: &Position) {
         self.set(Key::Position, at);
     }
@@ -122,7 +118,7 @@ impl Checkpoint {
         self.progress.start_at(at);
     }
 
-    /// The executed position is `at`. Says whether it holds anything new in this pass.
+    /// The executed position is `at`. Returns whether it contains anything new in this pass.
     pub fn reach(&mut self, at: Position) -> bool {
         self.set(Key::Position, &at);
         self.progress.reach(at)
@@ -133,20 +129,20 @@ impl Checkpoint {
         self.progress.restart();
     }
 
-    /// A failure was overcome: it is no longer the cause of anything.
+    /// A failure was overcome: removes its cause and message.
     pub fn forget_failures(&mut self) {
         self.set(Key::Failures, 0);
         self.clear(Key::Cause);
         self.clear(Key::Message);
     }
 
-    /// The step in work is over.
+    /// The current step is over.
     pub fn measured(&mut self) {
         self.meter = None;
         terminal::clear();
     }
 
-    /// A new phase begins: written at once and durably.
+    /// A new phase begins. Written at once, with fsync.
     pub fn phase(&mut self, phase: Phase) {
         self.measured();
         log::debug!("phase {phase}");
@@ -158,7 +154,7 @@ impl Checkpoint {
         self.write(true);
     }
 
-    /// Sets a fact; it is written at the next tick.
+    /// Sets a fact, to be written at the next tick.
     pub fn set(&mut self, key: Key, value: impl ToString) {
         let value = value.to_string();
         let value = if key == Key::Message { message(&value) } else { value };
@@ -168,12 +164,12 @@ impl Checkpoint {
         }
     }
 
-    /// A fact that no longer holds.
+    /// Removes a fact that no longer holds.
     pub fn clear(&mut self, key: Key) {
         self.facts.remove(key.name());
     }
 
-    /// There is no private mysqld any more.
+    /// The private mysqld is gone.
     pub fn forget_mysqld(&mut self) {
         self.clear(Key::MysqldPid);
         self.clear(Key::Socket);
@@ -190,7 +186,7 @@ impl Checkpoint {
         self.moved = true;
     }
 
-    /// Called at every look: writes if it is time to.
+    /// Called at every turn of the loop: writes if it is time to.
     pub fn tick(&mut self) {
         if let Some(meter) = &mut self.meter {
             meter.show(Instant::now());
@@ -201,12 +197,12 @@ impl Checkpoint {
         }
     }
 
-    /// When [`Checkpoint::tick`] wants to be called at the latest.
+    /// When [`Checkpoint::tick`] must be called at the latest.
     pub fn due(&self) -> Instant {
         self.written + if self.moved { OFTEN } else { SELDOM }
     }
 
-    /// The last word: `state` is `done`, `failed` or `stopped`. Written durably, and never again.
+    /// Writes the outcome with fsync; nothing is written afterwards.
     pub fn end(&mut self, state: State, exit_status: u8) {
         self.measured();
         self.set(Key::State, state);
@@ -230,7 +226,7 @@ impl Checkpoint {
         }
     }
 
-    /// What is written.
+    /// The content of the file.
     pub fn text(&self) -> String {
         let mut text = String::from("format=1\n");
         for key in Key::ALL {
@@ -245,7 +241,7 @@ impl Checkpoint {
 /// Reads the checkpoint at `path`; an absent one is `None`.
 ///
 /// # Errors
-/// Says why what is there cannot be used.
+/// Says why the file cannot be used.
 pub fn read(path: &Path) -> Result<Option<Facts>, String> {
     match files::read(path, LARGEST) {
         Ok(bytes) => {
@@ -265,7 +261,7 @@ pub fn read(path: &Path) -> Result<Option<Facts>, String> {
 /// # Errors
 /// Says which line is wrong.
 pub fn parse(text: &str) -> Result<Facts, String> {
-    // An editor's line ends, also on a last line without an end.
+    // An editor may have left CRLF, also on a last line without LF.
     let mut lines = text.lines().map(|line| line.trim_end_matches('\r'));
     match lines.next() {
         Some("format=1") => {}

@@ -1,17 +1,22 @@
-//! The words of the checkpoint: its keys, and those that some of them take.
+//! The words of the checkpoint: its keys, and the values that some of them take.
+
+use std::collections::BTreeMap;
 
 use crate::text::words;
 
+/// What a checkpoint says: its keys and values.
+pub type Facts = BTreeMap<String, String>;
+
 words! {
-    /// How far a pass is with its life.
+    /// Whether a pass runs, or how it ended.
     State {
-        /// It runs, or was killed.
+        /// Running, or killed.
         Running = "running",
-        /// It ended and stored a backup, or none was due.
+        /// A backup was stored, or none was due.
         Done = "done",
-        /// It failed.
+        /// The pass failed.
         Failed = "failed",
-        /// A signal stopped it.
+        /// A signal stopped the pass.
         Stopped = "stopped",
     }
 }
@@ -45,13 +50,13 @@ words! {
         Phase = "phase",
         /// A `Cause`.
         Cause = "cause",
-        /// What went wrong and what to do, for people.
+        /// What went wrong and what to do, in plain words.
         Message = "message",
         /// The executed position: set through [`Progress`](crate::report::progress::Progress) only.
         Position = "position",
-        /// Where the pass is to get to.
+        /// The position to reach.
         Goal = "goal",
-        /// The candidate that is followed.
+        /// The candidate that the pass replicates from.
         Primary = "primary",
         /// The backup that was restored.
         BaseBackup = "base_backup",
@@ -75,7 +80,7 @@ words! {
         Started = "started",
         /// When this was written.
         Updated = "updated",
-        /// When something moved last.
+        /// When something last moved.
         Progressed = "progressed",
     }
 }

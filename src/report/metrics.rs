@@ -1,13 +1,12 @@
 //! The metrics file: the pass and its repository for node_exporter's textfile collector.
 //!
-//! Rendered from the checkpoint's facts, from what is counted here while the pass runs, and from
-//! what the repository holds. Times are points in time and not ages, and the outcome of the last
-//! pass that ended is carried over from its checkpoint, so that the file stays true when nobody
-//! writes it any more. Each sample is labelled with its repository: several databases of one
-//! machine have a file each, and the collector takes no sample twice. The position in work is no
-//! label, since each would be a series of its own: the newest backup's is.
+//! Rendered from the checkpoint's facts, from what is counted here during the pass, and from what
+//! the repository holds. Times are points in time, not ages, and the outcome of the last finished
+//! pass is carried over from its checkpoint, so the file stays true when it is no longer written.
+//! Each sample is labelled with its repository: several databases of one machine have a file
+//! each, and the collector rejects duplicate samples. The current position is no label, since each
+//! value would be a series of its own; that of the newest backup is.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,9 +14,9 @@ use std::time::{Duration, Instant};
 use crate::error::Cause;
 use crate::os::clock::Timestamp;
 use crate::os::files;
-use crate::report::keys::Phase;
+use crate::report::keys::{Facts, Phase};
 
-/// At most this often while nothing changes but numbers; the checkpoint's beat is ten seconds.
+/// At most this often while only numbers change; the checkpoint is written every ten seconds.
 const SELDOM: Duration = Duration::from_secs(9);
 
 const BREAKER: [&str; 4] = ["closed", "open", "half-open", "given-up"];
@@ -25,11 +24,11 @@ const BREAKER: [&str; 4] = ["closed", "open", "half-open", "given-up"];
 /// What the repository holds.
 #[derive(Debug, Default)]
 pub struct Holdings {
-    /// Backups that are complete.
+    /// Complete backups.
     pub complete: u64,
-    /// Backups that are damaged, as far as a cheap look tells.
+    /// Damaged backups, as far as a cheap check can tell.
     pub damaged: u64,
-    /// The newest one that is complete.
+    /// The newest complete one.
     pub newest: Option<Newest>,
 }
 
@@ -42,7 +41,7 @@ pub struct Newest {
     pub flavor: String,
     /// The server's version.
     pub version: String,
-    /// Up to where the data goes.
+    /// The position of its data.
     pub position: String,
     /// When the primary was there.
     pub data_as_of: Timestamp,
@@ -55,16 +54,18 @@ pub struct Newest {
 }
 
 /// The metrics of a pass, and where they are written.
+#[derive(Default)]
 pub struct Metrics {
     path: Option<PathBuf>,
     repo: String,
-    /// The last word of the pass before.
-    last: BTreeMap<String, String>,
+    /// The checkpoint of the last pass that ended by itself.
+    last: Facts,
     /// What the repository holds, where that is known.
     pub holdings: Option<Holdings>,
     spent: [Duration; Phase::ALL.len()],
     current: Option<(Phase, Instant)>,
-    breaker: &'static str,
+    /// The state of the breaker, one of four words; closed until it is set.
+    pub breaker: Option<&'static str>,
     /// Bytes that restores have written.
     pub restored: u64,
     /// Bytes that were read to be stored.
@@ -76,47 +77,24 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Those of a command that keeps none.
-    pub fn none() -> Metrics {
-        Metrics {
-            path: None,
-            repo: String::new(),
-            last: BTreeMap::new(),
-            holdings: None,
-            spent: [Duration::ZERO; Phase::ALL.len()],
-            current: None,
-            breaker: BREAKER[0],
-            restored: 0,
-            read: 0,
-            new: 0,
-            written: None,
-            warned: false,
-        }
-    }
-
-    /// Begins those of a pass on `repo`, for the file `path`. `before` is the checkpoint of the
-    /// pass before: one that was killed left no outcome in it.
-    pub fn begin(path: &Path, repo: &Path, before: Option<&BTreeMap<String, String>>) -> Metrics {
+    /// Those of a pass on `repo`, for the file `path`. `before` is the checkpoint of the last
+    /// pass; if that was killed, there is no outcome in it.
+    pub fn begin(path: &Path, repo: &Path, before: Option<&Facts>) -> Metrics {
         let ended = before.filter(|b| b.get("state").is_some_and(|s| s != "running"));
         Metrics {
             path: Some(path.to_path_buf()),
             repo: repo.display().to_string(),
             last: ended.cloned().unwrap_or_default(),
-            ..Metrics::none()
+            ..Metrics::default()
         }
     }
 
-    /// Is there a file to be written?
+    /// True if there is a file to write.
     pub fn wanted(&self) -> bool {
         self.path.is_some()
     }
 
-    /// Where the breaker stands now, one of its four words.
-    pub fn breaker(&mut self, state: &'static str) {
-        self.breaker = state;
-    }
-
-    /// A phase begins; `None`: the last one is over.
+    /// A phase begins, or with `None` the last one ends.
     pub fn phase(&mut self, phase: Option<Phase>) {
         let now = Instant::now();
         if let Some((phase, since)) = self.current.take() {
@@ -125,15 +103,15 @@ impl Metrics {
         self.current = phase.map(|phase| (phase, now));
     }
 
-    /// Writes the file, `at_once` or if it is time to. Failing to is a warning once: it is a
-    /// witness, not the work.
-    pub fn write(&mut self, facts: &BTreeMap<String, String>, at_once: bool) {
+    /// Writes the file, `at_once` or if it is time to. A failure is one warning and does not end
+    /// the pass.
+    pub fn write(&mut self, facts: &Facts, at_once: bool) {
         let Some(path) = &self.path else { return };
         if !at_once && self.written.is_some_and(|w| w.elapsed() < SELDOM) {
             return;
         }
         self.written = Some(Instant::now());
-        // For the user of the collector to read: it holds no secrets.
+        // Readable for the user of the collector: it holds no secrets.
         if let Err(e) = files::replace(path, &self.text(facts), 0o644, false)
             && !std::mem::replace(&mut self.warned, true)
         {
@@ -141,15 +119,11 @@ impl Metrics {
         }
     }
 
-    /// What is written.
-    fn text(&self, facts: &BTreeMap<String, String>) -> String {
+    fn text(&self, facts: &Facts) -> String {
         let mut page = Page { text: String::new(), repo: escape(&self.repo) };
-        page.info(
-            "build_info",
-            "The version of rollforward",
-            &[("version", env!("CARGO_PKG_VERSION"))],
-        );
-        self.pass(facts, &mut page);
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        page.info("build_info", "The version of rollforward", &version);
+        self.outcome(facts, &mut page);
         self.work(facts, &mut page);
         if let Some(holdings) = &self.holdings {
             repository(holdings, &mut page);
@@ -157,52 +131,41 @@ impl Metrics {
         page.text
     }
 
-    /// Does it run, and how did the last one end that did not.
-    fn pass(&self, facts: &BTreeMap<String, String>, page: &mut Page) {
-        let time = |facts: &BTreeMap<String, String>, key: &str| {
-            facts.get(key).and_then(|t| Timestamp::parse(t)).map(|t| t.0)
-        };
+    /// Whether a pass runs, and how the last one ended.
+    fn outcome(&self, facts: &Facts, page: &mut Page) {
         let running = facts.get("state").is_some_and(|s| s == "running");
         let ended = if running { &self.last } else { facts };
         page.one("pass_running", "1 while a pass runs", Some(u8::from(running)));
-        page.one(
-            "pass_started_timestamp_seconds",
-            "When the pass began, the running one or else the last",
-            time(facts, "started"),
-        );
-        page.one(
-            "pass_progressed_timestamp_seconds",
-            "When something moved last in the pass",
-            time(facts, "progressed"),
-        );
-        page.one("pass_updated_timestamp_seconds", "When this was written", time(facts, "updated"));
-        page.one(
-            "pass_finished_timestamp_seconds",
-            "When the last pass ended that came to an end by itself",
-            time(ended, "updated"),
-        );
+        // pass_started_timestamp_seconds, ...
+        for (name, help, facts, key) in [
+            ("started", "When the pass began, the running one or else the last", facts, "started"),
+            ("progressed", "When something moved last in the pass", facts, "progressed"),
+            ("updated", "When this was written", facts, "updated"),
+            ("finished", "When the last pass ended that was not killed", ended, "updated"),
+        ] {
+            let time = facts.get(key).and_then(|t| Timestamp::parse(t)).map(|t| t.0);
+            page.one(&format!("pass_{name}_timestamp_seconds"), help, time);
+        }
+        let status = ended.get("exit_status").and_then(|s| s.parse::<u8>().ok());
         page.one(
             "pass_exit_status",
-            "The exit status of the last pass that came to an end by itself",
-            ended.get("exit_status").and_then(|s| s.parse::<u8>().ok()),
+            "The exit status of the last pass that was not killed",
+            status,
         );
-        // Until a pass has something to complain of itself, what the last one had stands.
+        // The last outcome stands until this pass has a cause of its own.
         let cause = facts.get("cause").or_else(|| ended.get("cause")).map(String::as_str);
-        page.states(
-            "cause",
-            "1 for the cause of the last failure: of this pass, or until it has one of the last",
-            &Cause::ALL.iter().map(|c| c.name()).collect::<Vec<_>>(),
-            cause,
-        );
+        let causes = Cause::ALL.iter().map(|c| c.name());
+        let help = "1 for the cause of the last failure: of this pass, or else of the last";
+        page.states("cause", help, "cause", causes, cause);
     }
 
     /// What the pass does and has done.
-    fn work(&self, facts: &BTreeMap<String, String>, page: &mut Page) {
+    fn work(&self, facts: &Facts, page: &mut Page) {
         let number = |key: &str| facts.get(key).and_then(|n| n.parse::<u64>().ok());
         let well = facts.get("exit_status").is_some_and(|s| s == "0");
         let phase = self.current.map(|(phase, _)| phase.name());
-        let phases: Vec<&str> = Phase::ALL.iter().map(|p| p.name()).collect();
-        page.states("phase", "1 for the phase that the pass is in", &phases, phase);
+        let phases = Phase::ALL.iter().map(|p| p.name());
+        page.states("phase", "1 for the phase that the pass is in", "phase", phases, phase);
         let spent = Phase::ALL.iter().map(|phase| {
             let since = self.current.filter(|(p, _)| p == phase).map(|(_, since)| since.elapsed());
             let all = self.spent[*phase as usize] + since.unwrap_or_default();
@@ -210,13 +173,18 @@ impl Metrics {
         });
         page.gauge("phase_seconds", "How long the pass was in each phase", spent.collect());
         let here = |key: &str| phase.and_then(|_| number(key));
-        page.one("phase_done_bytes", "How far the phase is, if bytes tell", here("bytes_done"));
-        page.one("phase_expected_bytes", "What that will come to", here("bytes_total"));
+        page.one(
+            "phase_done_bytes",
+            "Bytes of the phase done, if it counts any",
+            here("bytes_done"),
+        );
+        page.one("phase_expected_bytes", "Bytes of the phase in all", here("bytes_total"));
         let failures = if well { Some(0) } else { number("failures") };
-        page.one("pass_failures", "Failures in a row without progress", failures);
-        let breaker = if well { BREAKER[0] } else { self.breaker };
-        page.states("breaker_state", "1 for the state of the breaker", &BREAKER, Some(breaker));
-        page.one("pass_restored_bytes", "Bytes that restoring has written", Some(self.restored));
+        page.one("pass_failures", "Consecutive failures without progress", failures);
+        let breaker = self.breaker.filter(|_| !well).unwrap_or(BREAKER[0]);
+        let help = "1 for the state of the breaker";
+        page.states("breaker_state", help, "state", BREAKER.into_iter(), Some(breaker));
+        page.one("pass_restored_bytes", "Bytes that restores have written", Some(self.restored));
         let storing = facts.get("phase").is_some_and(|p| p == "backup");
         let read = number("bytes_done").filter(|_| storing).unwrap_or(0).max(self.read);
         page.one("pass_read_bytes", "Bytes of data that were read to be stored", Some(read));
@@ -224,41 +192,29 @@ impl Metrics {
     }
 }
 
-/// What there is to have back.
 fn repository(holdings: &Holdings, page: &mut Page) {
     let counts = [("complete", holdings.complete), ("damaged", holdings.damaged)];
     let counts = counts.map(|(state, n)| (vec![("state", state)], n.to_string()));
     page.gauge("backups", "Backups in the repository", counts.into());
-    let newest = holdings.newest.as_ref();
-    page.one(
-        "last_success_timestamp_seconds",
-        "When the newest complete backup was stored",
-        newest.map(|n| n.finished.0),
-    );
-    page.one(
-        "newest_backup_data_timestamp_seconds",
-        "As of when the data of the newest complete backup is",
-        newest.map(|n| n.data_as_of.0),
-    );
-    let size = newest.map(|n| n.size);
-    page.one("newest_backup_size_bytes", "Bytes of all files of the newest complete backup", size);
-    page.one(
-        "newest_backup_stored_bytes",
-        "Bytes that the newest complete backup added to the repository",
-        newest.map(|n| n.stored),
-    );
-    if let Some(newest) = newest {
-        let labels = [
-            ("backup", newest.name.as_str()),
-            ("flavor", &newest.flavor),
-            ("server_version", &newest.version),
-            ("position", &newest.position),
-        ];
-        page.info("newest_backup_info", "The newest complete backup and its position", &labels);
-    }
+    let Some(newest) = &holdings.newest else { return };
+    let help = "When the newest complete backup was stored";
+    page.one("last_success_timestamp_seconds", help, Some(newest.finished.0));
+    let help = "When the primary had the data of the newest complete backup";
+    page.one("newest_backup_data_timestamp_seconds", help, Some(newest.data_as_of.0));
+    let help = "Bytes of all files of the newest complete backup";
+    page.one("newest_backup_size_bytes", help, Some(newest.size));
+    let help = "Bytes that the newest complete backup added to the repository";
+    page.one("newest_backup_stored_bytes", help, Some(newest.stored));
+    let labels = [
+        ("backup", newest.name.as_str()),
+        ("flavor", &newest.flavor),
+        ("server_version", &newest.version),
+        ("position", &newest.position),
+    ];
+    page.info("newest_backup_info", "The newest complete backup and its position", &labels);
 }
 
-/// A label's value, as the format wants it.
+/// The value of a label in the format's syntax.
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -272,7 +228,7 @@ struct Page {
 }
 
 impl Page {
-    /// A metric with its samples; all are gauges. Without a sample it is left out.
+    /// A metric with its samples; all are gauges. Without samples it is left out.
     fn gauge(&mut self, name: &str, help: &str, samples: Vec<(Labels, String)>) {
         if samples.is_empty() {
             return;
@@ -297,16 +253,17 @@ impl Page {
         self.gauge(name, help, vec![(labels.to_vec(), "1".into())]);
     }
 
-    /// All the states there are, with 1 for the one that it is in. The label is the metric's first
-    /// word.
-    fn states(&mut self, name: &str, help: &str, all: &[&str], now: Option<&str>) {
-        let label = name.split('_').next().unwrap_or(name);
-        let label = if label == "breaker" { "state" } else { label };
-        let samples = all.iter().map(|state| {
-            let is = u8::from(now == Some(*state));
-            (vec![(label, *state)], is.to_string())
-        });
-        self.gauge(name, help, samples.collect());
+    /// All states as values of `label`, with 1 for the current one.
+    fn states<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'a str,
+        all: impl Iterator<Item = &'a str>,
+        now: Option<&str>,
+    ) {
+        let sample = |state| (vec![(label, state)], u8::from(now == Some(state)).to_string());
+        self.gauge(name, help, all.map(sample).collect());
     }
 }
 
