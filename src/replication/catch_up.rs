@@ -1,8 +1,8 @@
-//! The catch-up: replicate until the executed position contains the goal.
+//! The catch-up: replicates until the executed position contains the goal.
 //!
-//! The position decides, never "seconds behind", which reads 0 while replication stands still. The
-//! receiver must have connected, too: a base that is ahead of a primary that was reset "contains"
-//! the goal as well.
+//! The position decides, never "seconds behind", which reads 0 while replication is stopped. The
+//! receiver must have connected as well: a base that is ahead of a reset primary "contains" the
+//! goal, too.
 
 use std::time::{Duration, Instant};
 
@@ -20,21 +20,20 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait, is_active};
 use crate::supervisor::watched::Watched;
 use crate::text::count;
 
-/// This many consecutive looks without a connection, this far apart, are a failed attempt.
+/// This many consecutive checks without a connection, this far apart, are a failed attempt.
 const LOOKS: u32 = 3;
 const APART: Duration = Duration::from_secs(1);
-/// An applier that shows no sign of life for this long is not waited for before a stop.
+/// Before a stop, how long to wait for an applier that shows no sign of life.
 const DRAINING: Duration = Duration::from_secs(5);
-/// The least time that an applier has to stop when there is no hurry. MySQL's waits a minute for
-/// the rest of a transaction of which it has only the beginning, `SLAVE_WAIT_GROUP_DONE` in its
-/// source.
+/// The least time for an applier to stop when there is no hurry. MySQL's waits a minute for the
+/// rest of a partly received transaction: `SLAVE_WAIT_GROUP_DONE` in its source.
 const REST: Duration = Duration::from_secs(75);
 
 /// Loads the grant tables of a mysqld that has just started, and reads its version and position. A
-/// restored MariaDB that does not know its position is given that of its backup, `base`.
+/// restored MariaDB without a position gets that of its backup, `base`.
 ///
 /// # Errors
-/// What the server says, or [`Error::BackupDamaged`] when its position is not that of its backup.
+/// Those of the server, or [`Error::BackupDamaged`] if its position is not that of its backup.
 pub fn prepare(
     mysqld: &mut Mysqld,
     facts: &Facts,
@@ -57,11 +56,11 @@ pub fn prepare(
     }
 }
 
-/// Lets the applier finish what was received, as long as it moves or shows signs of life: a STOP in
-/// the middle of an hour's ALTER would wait for it and leave every other session unanswered.
+/// Lets the applier finish what was received, while it moves or shows signs of life. A STOP during
+/// an ALTER of an hour would wait for it and block all other sessions.
 ///
 /// # Errors
-/// A stop, a mysqld that died or does not answer.
+/// A stop, or a mysqld that died or does not answer.
 pub fn drain(supervisor: &mut Supervisor, mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
     replica::stop_receiver(mysqld, flavor)?;
     let mut before: Option<Position> = None;
@@ -73,7 +72,7 @@ pub fn drain(supervisor: &mut Supervisor, mysqld: &mut Mysqld, flavor: Flavor) -
             return Ok(Look::Done(()));
         }
         let moved = before.as_ref() != Some(&at);
-        // Shown only: it counts as progress once the catch-up sees it.
+        // Only shown: it counts as progress once the catch-up sees it.
         checkpoint.expect_at(&at);
         before = Some(at);
         Ok(if moved { Look::Moving } else { Look::Still })
@@ -81,12 +80,12 @@ pub fn drain(supervisor: &mut Supervisor, mysqld: &mut Mysqld, flavor: Flavor) -
     Ok(())
 }
 
-/// Stops replication and forgets the primary. An applier in the middle of a transaction is waited
-/// for while it shows signs of life, and for `patience` without any; when the pass was told to
-/// stop, no longer than for an answer of its mysqld.
+/// Stops replication and forgets the primary. Waits for an applier within a transaction while it
+/// shows signs of life, and for `patience` without any; after a stop, only for the time-out of one
+/// answer.
 ///
 /// # Errors
-/// [`Error::MysqldHung`] when it did not finish by then; a mysqld that died, or what it says.
+/// [`Error::MysqldHung`] if it has not finished by then; a mysqld that died, or its error.
 pub fn stop(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
@@ -96,7 +95,7 @@ pub fn stop(
     let told = supervisor.was_told();
     let patience = if told { mysqld.call_timeout() } else { patience.max(REST) };
     let hung = || Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
-    // Log lines are its answers to us here, and no sign of life.
+    // Our own statements cause log lines here: they are no sign of life.
     let signs_of =
         |mysqld: &Mysqld| mysqld.vital_signs().map(|signs| VitalSigns { log_bytes: 0, ..signs });
     let (mut vital, mut looked) = (signs_of(mysqld), Instant::now());
@@ -116,9 +115,9 @@ pub fn stop(
     stopped.ok_or_else(hung)
 }
 
-/// What one catch-up is to do.
+/// A catch-up to be made.
 pub struct CatchUp<'a> {
-    /// The primary to follow.
+    /// The primary.
     pub facts: &'a Facts,
     /// The account on it.
     pub account: &'a Account,
@@ -134,7 +133,7 @@ impl CatchUp<'_> {
     /// Starts replication and waits for the goal.
     ///
     /// # Errors
-    /// What keeps it from being reached.
+    /// Whatever prevents reaching it.
     pub fn run(
         &self,
         supervisor: &mut Supervisor,
@@ -142,7 +141,7 @@ impl CatchUp<'_> {
         breaker: &mut Breaker,
     ) -> Result<()> {
         let begin = supervisor.checkpoint.progress().at().cloned();
-        // Already there, as after a failure in the stop: all that is left is to see it connect.
+        // Already there, for example after a failure to stop: only the connection is missing.
         let there = begin.as_ref().is_some_and(|at| at.contains(self.goal));
         let until = if there { None } else { Some(self.goal) };
         if !replica::is_at_work_for(mysqld, self.facts)? {
@@ -150,13 +149,13 @@ impl CatchUp<'_> {
         }
         replica::start(mysqld, self.facts, self.account, until)?;
         let mut connection = Connection::default();
-        // Until it is connected a look costs little and is worth much.
+        // Until it has connected, checking often costs little and saves time.
         let every = self.poll.min(Duration::from_millis(100));
         let wait = Wait { every, patience: None };
         supervisor.wait_for(mysqld, wait, |mysqld, _| {
             let status = ReplicaStatus::read(mysqld, self.facts.flavor)?;
             if !there {
-                // It may have connected and finished between two looks.
+                // It may have connected and finished between two checks.
                 let at = replica::position(mysqld, self.facts.flavor)?;
                 if begin.as_ref() != Some(&at) && at.contains(self.goal) {
                     return Ok(Look::Done(()));
@@ -200,7 +199,7 @@ impl CatchUp<'_> {
         reached.ok_or_else(|| Error::Stalled {
             after: self.stall.unwrap_or_default(),
             what: format!(
-                "replication from {} stands at {}, short of {}",
+                "replication from {} is at {}, short of {}",
                 self.facts.address,
                 supervisor.checkpoint.progress().at().map_or(String::new(), Position::to_string),
                 self.goal
@@ -226,7 +225,7 @@ impl CatchUp<'_> {
     }
 }
 
-/// Counts consecutive looks without a connection.
+/// Counts consecutive checks without a connection.
 #[derive(Default)]
 struct Connection {
     looks: u32,

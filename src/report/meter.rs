@@ -1,15 +1,15 @@
-//! How far a long step is: what is done, of what, how fast, how long it will take.
+//! How far a long step is: amount done, total, rate and time left.
 //!
-//! On a terminal one line that redraws itself, elsewhere one log line a minute at most. The rate
-//! is that of the last half to whole minute, so that a step that changes its pace is believed
-//! soon. It takes `now` from the caller.
+//! On a terminal this is one line that is redrawn, elsewhere at most one log line a minute. The
+//! rate is that of the last 30 to 60 seconds, so that a change of pace shows soon. The caller
+//! passes `now`.
 
 use std::time::{Duration, Instant};
 
 use crate::os::terminal;
 use crate::text::{bytes, short};
 
-/// How long a rate is remembered, at least; twice that at most.
+/// The rate is measured over at least this long, and at most twice as long.
 const MEMORY: Duration = Duration::from_secs(30);
 /// Between two log lines.
 const LOG: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ pub struct Meter {
     done: u64,
     total: Option<u64>,
     began: Instant,
-    /// Two points of the past; the rate is counted from the older one.
+    /// Two past points; the rate is measured from the older one.
     older: (Instant, u64),
     newer: (Instant, u64),
     /// The time left as somebody else knows it or not, and since when.
@@ -66,12 +66,12 @@ impl Meter {
         }
     }
 
-    /// What it measures.
+    /// The step that it measures.
     pub fn step(&self) -> &str {
         &self.step
     }
 
-    /// So much is done, of so much, if that is known.
+    /// Sets the amount done, and the total if it is known.
     pub fn set(&mut self, done: u64, total: Option<u64>, now: Instant) {
         self.done = done;
         self.total = total;
@@ -86,14 +86,14 @@ impl Meter {
         self.expected = Some((now, left));
     }
 
-    /// Units a second; `None` when nothing was done yet.
+    /// Units per second; `None` before anything is done.
     fn rate(&self, now: Instant) -> Option<f64> {
         let seconds = now.duration_since(self.older.0).as_secs_f64();
         let done = self.done.saturating_sub(self.older.1);
         (done > 0 && seconds > 0.1).then(|| done as f64 / seconds)
     }
 
-    /// The time left, as far as one can tell.
+    /// The estimated time left.
     pub fn left(&self, now: Instant) -> Option<Duration> {
         if let Some((then, left)) = self.expected {
             let since = now.saturating_duration_since(then);
@@ -102,8 +102,8 @@ impl Meter {
         let missing = self.total?.saturating_sub(self.done) as f64;
         let (lately, seconds) = (self.rate(now)?, now.duration_since(self.began).as_secs_f64());
         // Files are dealt out so that each stretch is a sample of all, and a disk that was slow for
-        // a while will be so again: so the whole counts twice as much as the last minute.
-        // Transactions come as they come.
+        // a while will be slow again: the whole counts twice as much as the last minute.
+        // Transactions follow no such order.
         let pace = match self.unit {
             Unit::Bytes => (lately + 2.0 * self.done as f64 / seconds) / 3.0,
             Unit::Transactions => lately,
@@ -141,7 +141,7 @@ impl Meter {
         line
     }
 
-    /// Shows it, if it is time to: drawn on a terminal, else logged.
+    /// Draws it on a terminal or else logs it, if it is time to.
     pub fn show(&mut self, now: Instant) {
         if terminal::is_drawn_on() {
             if self.drawn.is_none_or(|d| now.duration_since(d) >= DRAW) {

@@ -1,4 +1,4 @@
-//! What a pass says of itself: checkpoint, metrics, progress line, notifications.
+//! How a pass reports: checkpoint, metrics, progress line, notifications.
 
 pub mod checkpoint;
 pub mod keys;

@@ -1,10 +1,10 @@
-//! How far the data has come: the executed position, and whether it holds anything new.
+//! How far the data has come: the executed position, and whether it contains anything new.
 
 use crate::mysql::position::Position;
 
 /// The one owner of the position; the checkpoint shows it.
 ///
-/// What is applied again after a crash is no progress: only transactions beyond the furthest
+/// Transactions applied again after a crash are no progress: only those beyond the furthest
 /// position of the pass are.
 #[derive(Default)]
 pub struct Progress {
@@ -15,12 +15,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The executed position as it was read last.
+    /// The executed position as last read.
     pub fn at(&self) -> Option<&Position> {
         self.at.as_ref()
     }
 
-    /// Did this pass get further than where it began?
+    /// True if this pass has executed anything new.
     pub fn was_made(&self) -> bool {
         self.made
     }
@@ -40,12 +40,12 @@ impl Progress {
         self.at = Some(at);
     }
 
-    /// The data is gone: its position no longer counts, how far it was does.
+    /// The data is gone: forgets its position, but not how far the pass has come.
     pub(super) fn restart(&mut self) {
         self.at = None;
     }
 
-    /// The executed position is `at`. Says whether it holds anything new.
+    /// The executed position is `at`. Returns whether it contains anything new.
     pub(super) fn reach(&mut self, at: Position) -> bool {
         let new = self.furthest.as_ref().is_none_or(|f| !f.contains(&at));
         if new {
@@ -69,7 +69,7 @@ mod tests {
         progress.start_at(position("0-1-100"));
         assert!(!progress.reach(position("0-1-100")));
         assert!(progress.reach(position("0-1-150")));
-        // mysqld was killed and lost its last second.
+        // mysqld was killed and lost the last second.
         progress.start_at(position("0-1-120"));
         assert!(!progress.reach(position("0-1-149")));
         assert!(progress.reach(position("0-1-151")));

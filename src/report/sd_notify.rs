@@ -1,9 +1,9 @@
-//! What a service manager is told: the words of `sd_notify(3)`, without its library.
+//! Notifications to a service manager: the protocol of `sd_notify(3)`, without its library.
 //!
-//! `READY=1` once, `STATUS=` with the phase and how far it is, `WATCHDOG=1` from the loop itself
-//! (so a loop that is stuck is killed and a long step is not), `STOPPING=1` when a stop begins,
-//! and while it lasts `EXTEND_TIMEOUT_USEC=`, since a shutdown that makes progress may take long.
-//! A manager that does not listen is nobody's error.
+//! `READY=1` once, `STATUS=` with the phase and its progress, `WATCHDOG=1` from the loop itself
+//! (so that a stuck loop is killed and a long step is not), `STOPPING=1` when a stop begins, and
+//! from then on `EXTEND_TIMEOUT_USEC=`, since a shutdown that makes progress may take long. A
+//! manager that does not listen is no error.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,16 +13,16 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// At most this often a status.
+/// The least time between two statuses.
 const STATUS: Duration = Duration::from_secs(1);
-/// At most this often more time is asked for, and this much.
+/// The least time between two extensions, and how long each is.
 const EXTEND: Duration = Duration::from_secs(10);
 const EXTENSION: Duration = Duration::from_secs(60);
 
-/// The line to the service manager, if there is one.
+/// The connection to the service manager, if there is one.
 pub struct Notifier {
     line: Option<(UnixDatagram, SocketAddr)>,
-    /// How often it wants to hear that the loop turns.
+    /// The longest time between two signs that the loop turns.
     watchdog: Option<Duration>,
     next_watchdog: Instant,
     next_status: Instant,
@@ -31,27 +31,21 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Tells the manager that `NOTIFY_SOCKET` names that the pass has begun.
+    /// Tells the manager that `NOTIFY_SOCKET` names about the start of the pass.
     pub fn start() -> Notifier {
         let line = env::var_os("NOTIFY_SOCKET").and_then(|name| connect(&name));
-        let watchdog = watchdog(
-            env::var("WATCHDOG_USEC").ok().as_deref(),
-            env::var("WATCHDOG_PID").ok().as_deref(),
-        );
-        let now = Instant::now();
-        let notifier = Notifier {
-            line,
-            watchdog,
-            next_watchdog: now,
-            next_status: now,
-            next_extension: None,
-            status: String::new(),
-        };
+        let number = |name| env::var(name).ok();
+        let watchdog =
+            watchdog(number("WATCHDOG_USEC").as_deref(), number("WATCHDOG_PID").as_deref());
+        let (next_watchdog, next_status) = (Instant::now(), Instant::now());
+        let (next_extension, status) = (None, String::new());
+        let notifier =
+            Notifier { line, watchdog, next_watchdog, next_status, next_extension, status };
         notifier.send("READY=1");
         notifier
     }
 
-    /// A stop has begun; it is given time as long as the loop turns.
+    /// A stop has begun: asks for more time from now on, while the loop turns.
     pub fn stopping(&mut self) {
         if self.next_extension.is_none() {
             self.send("STOPPING=1");
@@ -59,7 +53,7 @@ impl Notifier {
         }
     }
 
-    /// Called at every turn of the loop. `status` is asked for only when it is to be sent.
+    /// Called at every turn of the loop. `status` is called only when it is to be sent.
     pub fn tick(&mut self, status: impl FnOnce() -> String) {
         if self.line.is_none() {
             return;
@@ -87,14 +81,13 @@ impl Notifier {
 
     fn send(&self, text: &str) {
         if let Some((socket, manager)) = &self.line {
-            // Not waited for: a full queue loses a status, never a second of the loop.
+            // Without waiting: a full queue may lose a status but must not hold up the loop.
             let _ = socket.send_to_addr(text.as_bytes(), manager);
         }
     }
 }
 
-/// A socket that does not block, and the manager's address: a path, or after an `@` a name of the
-/// abstract namespace.
+/// A non-blocking socket, and the manager's address: a path, or an abstract name after an `@`.
 fn connect(name: &OsStr) -> Option<(UnixDatagram, SocketAddr)> {
     let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -106,7 +99,7 @@ fn connect(name: &OsStr) -> Option<(UnixDatagram, SocketAddr)> {
     Some((socket, address.ok()?))
 }
 
-/// The time after which the manager kills what it has not heard of, if it is us that it means.
+/// The time after which the manager kills a silent process, if that is this one.
 fn watchdog(microseconds: Option<&str>, pid: Option<&str>) -> Option<Duration> {
     let ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
     let microseconds = microseconds?.parse().ok().filter(|us| *us > 0 && ours)?;
@@ -118,14 +111,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_watchdog_is_that_of_this_process_alone() {
+    fn the_watchdog_of_another_process_is_ignored() {
         let us = std::process::id().to_string();
         assert_eq!(watchdog(Some("3000000"), None), Some(Duration::from_secs(3)));
         assert_eq!(watchdog(Some("3000000"), Some(&us)), Some(Duration::from_secs(3)));
-        assert_eq!(watchdog(Some("3000000"), Some("1")), None);
-        assert_eq!(watchdog(Some("0"), None), None);
-        assert_eq!(watchdog(Some("soon"), None), None);
-        assert_eq!(watchdog(None, None), None);
+        for (usec, pid) in
+            [(Some("3000000"), Some("1")), (Some("0"), None), (Some("soon"), None), (None, None)]
+        {
+            assert_eq!(watchdog(usec, pid), None);
+        }
     }
 
     #[test]

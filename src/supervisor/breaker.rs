@@ -1,17 +1,17 @@
 //! The circuit breaker: how long to wait before the next attempt, and when to give up. Pure.
 //!
-//! Closed is healthy. A failure opens it until `base * 2^(k-1)`, at most `cap`; when that time
-//! has come it is half-open, and the next attempt is the probe. Only progress closes it and
-//! forgets the failures. It takes `now` from the caller, does no I/O and never sleeps.
+//! Closed is healthy. Failure number k opens it for `base * 2^(k-1)`, at most `cap`; after that
+//! time it is half-open, and the next attempt is the probe. Only progress closes it and resets the
+//! count. The caller passes `now`.
 
 use std::time::{Duration, Instant};
 
-/// Where the breaker stands.
+/// The state of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No failure since the last progress.
     Closed,
-    /// Waiting until then.
+    /// Waiting until this time.
     Open(Instant),
     /// The probe is under way.
     HalfOpen,
@@ -20,7 +20,7 @@ pub enum State {
 }
 
 impl State {
-    /// Its word in metrics and pages.
+    /// The word for it in metrics.
     pub fn name(self) -> &'static str {
         match self {
             State::Closed => "closed",
@@ -31,7 +31,7 @@ impl State {
     }
 }
 
-/// Counts failures in a row.
+/// Counts consecutive failures.
 #[derive(Debug)]
 pub struct Breaker {
     max_failures: u32,
@@ -42,35 +42,35 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Gives up on failure number `max_failures + 1` in a row; waits `base` after the first one,
-    /// twice as long after each further one, never longer than `cap`.
+    /// Gives up at consecutive failure number `max_failures + 1`. Waits `base` after the first one,
+    /// twice as long after each further one, and `cap` at most.
     pub fn new(max_failures: u32, base: Duration, cap: Duration) -> Breaker {
         Breaker { max_failures, base, cap, failures: 0, state: State::Closed }
     }
 
-    /// Failures in a row so far.
+    /// Consecutive failures so far.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// How many attempts there are without progress, all in all.
+    /// The number of attempts without progress.
     pub fn attempts(&self) -> u32 {
         self.max_failures.saturating_add(1)
     }
 
-    /// True if another failure would be the last one.
+    /// True if another failure would be the last.
     pub fn is_exhausted(&self) -> bool {
         self.failures >= self.max_failures
     }
 
-    /// Where it stands.
+    /// Its state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Counts a failure. The answer is the wait before the next attempt, or `None`: give up.
+    /// Counts a failure. Returns the wait before the next attempt, or `None` to give up.
     /// `shorten` between 0 and 1 takes up to a quarter off the wait, so that many passes that
-    /// lost the same primary do not return in step, and the announced time still holds.
+    /// lost the same primary do not reconnect at once. The announced maximum still holds.
     pub fn failed(&mut self, now: Instant, shorten: f64) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         if self.failures > self.max_failures {
@@ -82,7 +82,7 @@ impl Breaker {
         Some(wait)
     }
 
-    /// The wait is over: the next attempt is the probe. Says whether it really is.
+    /// The wait is over: the next attempt is the probe. Returns whether it may be made.
     pub fn probe(&mut self, now: Instant) -> bool {
         match self.state {
             State::Open(until) if now >= until => {
@@ -94,7 +94,7 @@ impl Breaker {
         }
     }
 
-    /// Something new was executed: forget the failures. Says how many there were.
+    /// Something new was executed: resets the count, and returns it.
     pub fn progress(&mut self) -> u32 {
         if self.state == State::GivenUp {
             return 0;
@@ -103,7 +103,7 @@ impl Breaker {
         std::mem::take(&mut self.failures)
     }
 
-    /// The longest that all the waits can be, from the first failure until giving up.
+    /// The longest possible sum of all waits until giving up.
     pub fn longest_wait(&self) -> Duration {
         // Beyond 64 failures each wait is the cap (or the base is zero).
         let counted = self.max_failures.min(64);
@@ -136,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn with_no_failure_allowed_the_first_one_gives_up() {
+    fn zero_allowed_failures_give_up_at_the_first() {
         assert_eq!(Breaker::new(0, S, S).failed(Instant::now(), 0.0), None);
         assert_eq!(Breaker::new(0, S, S).longest_wait(), Duration::ZERO);
     }
 
     #[test]
-    fn only_progress_closes_it() {
+    fn only_progress_closes_the_breaker() {
         let mut b = Breaker::new(2, S, S * 60);
         let now = Instant::now();
         b.failed(now, 0.0);

@@ -1,10 +1,10 @@
-//! The loop: the only place that sleeps, pings, or notices that mysqld has died.
+//! The main loop: the only place that sleeps, pings, or notices that mysqld has died.
 //!
-//! [`Supervisor::wait_for`] blocks in one read with a time-out on the pipe of the signals, until
-//! the earliest of the next look, the next ping and the end of patience. Awake, it asks always
-//! in this order: told to stop? mysqld gone? ping due and unanswered? the awaited thing true?
-//! patience over? Stop comes before death, since a service manager may signal mysqld too, and a
-//! stop must not be read as a crash.
+//! [`Supervisor::wait_for`] blocks in one read on the signal pipe, with a time-out at the next
+//! look, ping or chore, or when patience runs out. At each turn it checks in this order: a stop,
+//! the exit of mysqld, an unanswered ping, the awaited condition, patience. The stop comes before
+//! the exit, since a service manager may signal mysqld as well, and a stop must not be taken for a
+//! crash.
 
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -19,60 +19,59 @@ use crate::report::sd_notify::Notifier;
 use crate::supervisor::watched::{Nothing, Watched};
 use crate::text::short;
 
-/// This share of a core, or this many bytes of disk I/O since the last look, are signs of life;
-/// our own queries cost a server less.
+/// This share of a core, or this many bytes of disk I/O since the last look, are signs of life.
+/// Our own queries use less.
 const ALIVE_CPU_PERCENT: u64 = 10;
 const ALIVE_IO_BYTES: u64 = 64 << 10;
-/// How often mysqld's log and the free space are looked at, however long the other intervals are.
+/// Between two checks of mysqld's log and the free space, whatever the other intervals are.
 const CARE: Duration = Duration::from_millis(250);
 
 /// What a look found.
 pub enum Look<T> {
-    /// It has come true.
+    /// The condition holds.
     Done(T),
-    /// Not yet, but something moved: patience begins anew.
+    /// Not yet, but something moved: patience starts over.
     Moving,
     /// Not yet, and nothing moved.
     Still,
 }
 
-/// How long a wait lasts at most.
+/// How often to look during a wait, and how long to wait.
 #[derive(Clone, Copy)]
 pub struct Wait {
     /// Time between two looks.
     pub every: Duration,
-    /// Ends the wait when nothing moved for so long; `None` waits for ever.
+    /// Ends the wait when nothing has moved for this long; `None` waits indefinitely.
     pub patience: Option<Duration>,
 }
 
-/// The program's one loop, with what it serves at each turn.
+/// The main loop, with what it serves at each turn.
 pub struct Supervisor {
     signals: Signals,
     /// Time between two pings.
     poll: Duration,
     /// Kept up to date while waiting.
     pub checkpoint: Checkpoint,
-    /// Told at each turn that the loop turns.
     notifier: Notifier,
     stop: Stop,
 }
 
-/// Whether the pass was told to stop.
+/// Whether a signal has told the pass to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// No.
     No,
-    /// By this signal: the wait at hand ends, and so does the pass.
+    /// This signal arrived: the current wait ends, and so does the pass.
     Asked(i32),
-    /// The pass is ending, whyever: waits go on until one signal more arrives than these.
+    /// The pass is ending, for any reason: waits end early only if more signals than these arrive.
     Ending(u32),
 }
 
 impl Supervisor {
-    /// Takes over the signals of the process.
+    /// Installs the signal handlers of the process.
     ///
     /// # Errors
-    /// When the system refuses a pipe or a handler.
+    /// When the system denies a pipe or a handler.
     pub fn new(poll: Duration) -> Result<Supervisor> {
         let signals = Signals::install()
             .map_err(|source| Error::Io { doing: "install signal handlers".into(), source })?;
@@ -80,7 +79,7 @@ impl Supervisor {
         Ok(Supervisor { signals, poll, checkpoint, notifier, stop: Stop::No })
     }
 
-    /// Whether a stop was asked for by now.
+    /// Whether a stop was requested.
     pub fn stop(&mut self) -> Stop {
         if let (Stop::No, Some(signal)) = (self.stop, self.signals.stop()) {
             self.stop = Stop::Asked(signal);
@@ -88,7 +87,7 @@ impl Supervisor {
         self.stop
     }
 
-    /// Fails once a stop is asked for, until the pass is ending.
+    /// Fails once a stop is requested, unless the pass is ending.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
@@ -99,8 +98,8 @@ impl Supervisor {
         }
     }
 
-    /// Between the steps of what may take long on the main thread: keeps the reports up to date
-    /// and looks for a stop.
+    /// One turn of the loop, between steps of long work on the main thread: updates the reports and
+    /// checks for a stop.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
@@ -109,7 +108,7 @@ impl Supervisor {
         self.check_stop()
     }
 
-    /// The pass ends from here on: waits go on until their patience is over or a second signal
+    /// The pass is ending: from now on waits last until patience runs out or a second signal
     /// arrives.
     pub fn begin_ending(&mut self) {
         if !matches!(self.stop, Stop::Ending(_)) {
@@ -118,8 +117,8 @@ impl Supervisor {
         self.notifier.stopping();
     }
 
-    /// The pass is over, whatever signals came: each further one ends the wait at hand. Returns how
-    /// many came so far.
+    /// The pass is over: signals so far no longer matter, each further one ends the current wait.
+    /// Returns how many there were.
     pub fn ignore_past_signals(&mut self) -> u32 {
         let signals = self.signals.stops();
         self.stop = Stop::Ending(signals);
@@ -136,17 +135,17 @@ impl Supervisor {
         matches!(self.stop, Stop::Ending(ignored) if self.signals.stops() > ignored)
     }
 
-    /// Keeps checkpoint, metrics and service manager up to date, and reaps orphans.
+    /// Updates checkpoint, metrics and service manager, and reaps orphans.
     fn report(&mut self) {
         reap_orphans();
         self.checkpoint.tick();
         self.notifier.tick(|| self.checkpoint.headline());
     }
 
-    /// Waits until `look` says [`Look::Done`]. `None` when patience was over first.
+    /// Waits until `look` returns [`Look::Done`]. `None` if patience ran out first.
     ///
     /// # Errors
-    /// A stop, the end of what is watched, an unanswered ping, or what `look` returns.
+    /// A stop, the exit of what is watched, an unanswered ping, or the error of `look`.
     pub fn wait_for<W: Watched, T>(
         &mut self,
         watched: &mut W,
@@ -199,13 +198,13 @@ impl Supervisor {
             let until = next_look.min(next_ping).min(next_care).min(self.checkpoint.due());
             let until = over.map_or(until, |o| until.min(o));
             if self.signals.wait(until.saturating_duration_since(now)) {
-                // A child may have ended or a worker be done: look at once.
+                // A child may have exited or a worker finished: look at once.
                 next_look = Instant::now();
             }
         }
     }
 
-    /// Sleeps, with an eye on `watched`.
+    /// Sleeps while watching `watched`.
     ///
     /// # Errors
     /// As [`Supervisor::wait_for`].
@@ -215,30 +214,26 @@ impl Supervisor {
         self.wait_for(watched, wait, |_, _| {
             Ok(if Instant::now() >= until { Look::Done(()) } else { Look::Still })
         })?;
-        // The patience may be over a moment before the clock says so; both mean the same.
+        // Patience may run out a moment before `until`; both mean the same.
         Ok(())
     }
 
-    /// For a crew of another kind, to end a wait when it is done.
+    /// Lets a thread end a wait when it is done.
     pub fn waker(&self) -> Option<UnixStream> {
         self.signals.waker()
     }
 
-    /// Workers for a step, `jobs` of them, watched until they are done. `step` is what people are
-    /// shown.
+    /// A crew of `jobs` workers, watched until they are done. `step` names the work in progress
+    /// reports.
     pub fn crew<'a>(&'a mut self, step: &'a str, jobs: usize) -> Crew<'a> {
         let waker = self.waker();
         Crew::new(jobs, waker, move |gauge| self.wait_for_workers(step, gauge))
     }
 
-    /// Waits for worker threads.
-    ///
-    /// # Errors
-    /// A stop.
     fn wait_for_workers(&mut self, step: &str, gauge: &Gauge) -> Result<()> {
         let wait = Wait { every: Duration::from_millis(250), patience: None };
         let waited = self.wait_for(&mut Nothing, wait, |_, checkpoint| {
-            // Nothing is known of the way, as long as a directory is only looked through.
+            // While a directory is only being listed, the total is unknown.
             if gauge.total() > 0 {
                 checkpoint.measure(step, Unit::Bytes, gauge.done(), Some(gauge.total()));
             }
@@ -249,7 +244,7 @@ impl Supervisor {
     }
 }
 
-/// Says twice in every patience that a long wait goes on: who shows signs of life may take hours.
+/// Logs twice per patience that a long wait continues: with signs of life it may take hours.
 pub struct Telling {
     what: &'static str,
     began: Instant,
@@ -264,7 +259,7 @@ impl Telling {
         Telling { what, began, every, next: began + every }
     }
 
-    /// Says it, if it is time to.
+    /// Logs it, if it is time to.
     pub fn look(&mut self) {
         if Instant::now() >= self.next {
             self.next += self.every;
@@ -273,7 +268,7 @@ impl Telling {
     }
 }
 
-/// True if these are signs of life, `time` apart.
+/// True if `before` and `now`, `time` apart, differ by more than an idle server would.
 pub fn is_active(before: Option<VitalSigns>, now: Option<VitalSigns>, time: Duration) -> bool {
     let (Some(before), Some(now)) = (before, now) else { return false };
     let cpu = now.cpu_ms.saturating_sub(before.cpu_ms);

@@ -1,4 +1,4 @@
-//! The one loop that waits, what it watches, and the breaker that counts failures.
+//! The main loop, what it watches, and the circuit breaker that counts failures.
 
 pub mod breaker;
 pub mod main_loop;

@@ -1,16 +1,16 @@
-//! What the loop watches while it waits: a mysqld, another child, or nothing.
+//! What the loop watches during a wait: a mysqld, another child, or nothing.
 
 use crate::error::{Error, Result};
 use crate::os::process::VitalSigns;
 
-/// Something that may end, hang or need attention during a wait. By default it does none of it.
+/// Something that may exit, hang or need attention during a wait. By default it does none of these.
 pub trait Watched {
-    /// The error that its end means, once it has ended.
+    /// The error that its exit means, once it has exited.
     fn ended(&mut self) -> Option<Error> {
         None
     }
 
-    /// Asks for a sign of life, bounded by the session's own time-out.
+    /// Asks for a sign of life, within the time-out of the session.
     ///
     /// # Errors
     /// When it does not answer.
@@ -18,12 +18,12 @@ pub trait Watched {
         Ok(())
     }
 
-    /// What it has used so far; `None` if that does not count.
+    /// What it has used so far; `None` if that is no sign of life.
     fn vital_signs(&self) -> Option<VitalSigns> {
         None
     }
 
-    /// Chores at each look: keep its log short, see whether its disk is full.
+    /// Regular chores: keeps its log short, checks for a full disk.
     ///
     /// # Errors
     /// A full disk.
@@ -32,7 +32,7 @@ pub trait Watched {
     }
 }
 
-/// No process at all: for waits on time or on worker threads.
+/// No process: for waits on time or on worker threads.
 pub struct Nothing;
 
 impl Watched for Nothing {}
