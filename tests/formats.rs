@@ -217,8 +217,8 @@ fn old_checkpoints_resume_and_strange_ones_start_afresh() {
 
     let frozen = frozen_checkpoint(base, position);
     let outcome = again(&|| fs::write(&path, &frozen).unwrap());
-    let outcome = outcome.says("going on with the data of an interrupted pass");
-    assert!(!outcome.stderr.contains("is not used"), "{outcome}");
+    let outcome = outcome.says("resuming the interrupted pass");
+    assert!(!outcome.stderr.contains("ignoring the checkpoint"), "{outcome}");
     assert!(!outcome.stderr.contains("restored "), "{outcome}");
 
     let later = frozen.replace("format=1", "format=2");

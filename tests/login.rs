@@ -32,7 +32,7 @@ fn passwords_use_a_public_key_only_if_asked() {
     for ended in [seed(), run()] {
         let ended = ended.expect(1).says("error: access-denied: ");
         let ended = ended.says("set ssl-mode, server-public-key-path or get-server-public-key");
-        assert!(!ended.stderr.contains(PASSWORD) && !ended.stderr.contains("next try"), "{ended}");
+        assert!(!ended.stderr.contains(PASSWORD) && !ended.stderr.contains("retrying"), "{ended}");
         scene.assert_nothing_left();
     }
     client("get-server-public-key=OFF");
@@ -90,7 +90,7 @@ fn a_kill_while_the_account_is_created_is_recovered_from() {
         let mut killed = Server::start_on(&scene.scratch.join("data"));
         statements.iter().for_each(|s| drop(killed.sql(s)));
         killed.kill9();
-        let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+        let ended = scene.run().expect(0).says("resuming the interrupted pass");
         assert_eq!(ended.stderr.matches("info: restored ").count(), restored, "{ended}");
         scene.assert_newest_equals(&replica);
         let tables = Server::start_on(&scene.restore(None))

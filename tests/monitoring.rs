@@ -185,7 +185,7 @@ fn faults_of_the_primary_raise_their_patterns() {
     let impatient = run.clone().arg("--stall-timeout=1s");
     let stalled = impatient.run_to_end(COMMAND_PATIENCE).expect(75).says("stalled: ");
     raises(&stalled, &["PrimaryTrouble", "GaveUp"]);
-    // The data of that pass is gone on with; what the primary sends now does not fit it.
+    // The data of that pass is resumed; what the primary sends now does not fit it.
     let mut pass = run.spawn();
     pass.wait_for_phase("catch-up", PATIENCE);
     pass.kill(libc::SIGTERM);
@@ -207,7 +207,7 @@ fn mismatches_and_missing_data_raise_their_patterns() {
         "SET SESSION sql_log_bin = 0; CREATE TABLE shop.unknown (n INT); \
          SET SESSION sql_log_bin = 1; INSERT INTO shop.unknown VALUES (1)",
     );
-    let ended = run.run_to_end(COMMAND_PATIENCE).expect(1).says("on data that may be to blame");
+    let ended = run.run_to_end(COMMAND_PATIENCE).expect(1).says("the scratch data may be at fault");
     raises(&ended, &["DataTrouble", "Failed"]);
     raises(&run.run_to_end(COMMAND_PATIENCE).expect(1).says("replication-error: "), &["Failed"]);
     scene.primary.flush_and_purge_logs();
@@ -231,7 +231,7 @@ fn giving_up_on_a_primary_after_progress_needs_attention() {
         moves.then_some(())
     });
     proxy.cut();
-    let ended = pass.finish(COMMAND_PATIENCE).expect(3).says("short of the goal");
+    let ended = pass.finish(COMMAND_PATIENCE).expect(3).says("before the goal");
     raises(&ended, &["PrimaryTrouble", "Look"]);
 }
 

@@ -37,7 +37,7 @@ fn a_primary_down_costs_attempts_and_starts_no_mysqld() {
     let mut scene = Scene::seeded("down");
     scene.primary.kill9();
     let ended = scene.command("run").arg("--max-failures=3").run_to_end(COMMAND_PATIENCE);
-    let ended = ended.expect(75).says("failure 3 of 4, next try in");
+    let ended = ended.expect(75).says("failure 3 of 4, retrying in");
     assert_refused_at_once(&scene, &ended, "primary-unreachable");
     assert_eq!(scene.checkpoint().get("failures"), Some("4"));
     assert!(ended.log().len() < 12, "{ended}");
@@ -46,7 +46,7 @@ fn a_primary_down_costs_attempts_and_starts_no_mysqld() {
     let ended = ended.expect(75);
     assert_refused_at_once(&scene, &ended, "primary-unreachable");
     assert_eq!(scene.checkpoint().get("failures"), Some("1"));
-    assert!(!ended.stderr.contains("next try"), "{ended}");
+    assert!(!ended.stderr.contains("retrying in"), "{ended}");
     // It comes back between two attempts.
     let mut pass = scene.command("run").arg("--max-failures=1000").spawn();
     pass.wait_for_log("primary-unreachable: ", PATIENCE);
@@ -72,7 +72,7 @@ fn a_primary_restarted_during_catch_up_is_waited_for() {
     scene.primary.restart();
     proxy.slow_down(u64::MAX);
     proxy.mend();
-    pass.wait_for_log("moves again after ", PATIENCE);
+    pass.wait_for_log("making progress again at ", PATIENCE);
     let ended = pass.finish(COMMAND_PATIENCE).expect(0);
     assert_eq!(ended.stderr.matches("started mysqld").count(), 1, "for an outage; {ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
@@ -96,7 +96,7 @@ fn a_primary_lost_after_progress_leaves_a_backup() {
     wait_until_moving(&scene, &mut pass);
     proxy.cut();
     let ended = pass.finish(COMMAND_PATIENCE).expect(3);
-    let ended = ended.says("failure 2 of 2").says("short of the goal");
+    let ended = ended.says("failure 2 of 2").says("before the goal");
     assert_eq!(scene.backups().len(), 3, "stored, and nothing pruned; {ended}");
     let checkpoint = scene.checkpoint();
     for (key, value) in [("state", "done"), ("exit_status", "3"), ("cause", "primary-unreachable")]
@@ -134,7 +134,7 @@ fn the_first_candidate_that_answers_is_followed() {
     wait_until_moving(&scene, &mut pass);
     proxy.cut();
     let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("failure 1 of 11");
-    assert_eq!(ended.stderr.matches("next try").count(), 1, "{ended}");
+    assert_eq!(ended.stderr.matches("retrying in").count(), 1, "{ended}");
     assert_eq!(scene.newest_position(), scene.primary.gtid_pos());
 }
 

@@ -348,8 +348,7 @@ fn the_web_hook_is_told_how_the_pass_ended() {
         .args(["--mysqld=/bin/true", "--scratch", &at("scratch")])
         .args(["--defaults-file", &at("db.cnf"), "--repo"])
         .arg(&repo);
-    for (status, says) in [("204 No Content", "ran --after "), ("500 Broken", "it said at last: ")]
-    {
+    for (status, says) in [("204 No Content", "ran --after "), ("500 Broken", "last line was: ")] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         fs::write(dir.path().join("url"), format!("http://127.0.0.1:{port}/s3cret")).unwrap();

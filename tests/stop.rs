@@ -1,4 +1,4 @@
-//! TERM, INT, HUP and kill -9, in every phase: the pass ends soon, says so, and is gone on with.
+//! TERM, INT, HUP and kill -9, in every phase: the pass ends soon, says so, and can be resumed.
 
 use std::fs;
 use std::path::Path;
@@ -106,16 +106,16 @@ fn a_stop_while_restoring_or_storing_acts_between_blocks() {
     let stopped = signal_in("restore", run(), libc::SIGINT);
     assert_stopped(&scene, stopped, libc::SIGINT, "restore", 1);
     assert!(scene.state().contains("stage=partial\n"), "{}", scene.state());
-    // Half a restore is never gone on with.
+    // Half a restore is never resumed.
     scene.primary.backlog("shop", 100);
     let stopped = signal_in("backup", run(), libc::SIGTERM);
     let again = restored(&stopped);
     assert_stopped(&scene, stopped, libc::SIGTERM, "backup", 1);
-    assert!(again, "half restored data was gone on with");
+    assert!(again, "half restored data was resumed");
     let at = scene.checkpoint().get("position").unwrap().to_string();
     assert_eq!(at, scene.primary.gtid_pos());
     // All that was replicated is still there.
-    let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+    let ended = scene.run().expect(0).says("resuming the interrupted pass");
     assert!(!restored(&ended), "{ended}");
     assert_eq!(scene.newest_position(), at);
     scene.assert_newest_equals(&Replica::start(&scene.primary));
@@ -171,7 +171,7 @@ fn term_during_catch_up_leaves_a_checkpoint_to_resume_from() {
     pass.kill(libc::SIGINT);
     let ended = pass.finish(PATIENCE);
     assert!(!restored(&ended), "{ended}");
-    let ended = ended.says(&format!("going on with the data of an interrupted pass, at {at}"));
+    let ended = ended.says(&format!("resuming the interrupted pass at {at}"));
     assert_stopped(&scene, ended, libc::SIGINT, "stop", 1);
     let ended = scene.run().expect(0);
     assert!(!restored(&ended), "{ended}");
@@ -260,7 +260,7 @@ fn a_killed_program_takes_mysqld_along_and_the_next_resumes() {
         assert_eq!(scene.checkpoint().get("state"), Some("running"));
         assert_eq!(scene.backups().len(), 1);
     }
-    let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+    let ended = scene.run().expect(0).says("resuming the interrupted pass");
     assert!(!restored(&ended), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
     scene.assert_nothing_left();
@@ -294,7 +294,7 @@ fn a_stop_between_attempts_does_not_wait_for_the_next() {
     scene.primary.kill9();
     let program = scene.command("run").args(["--backoff-base=1h", "--backoff-cap=1h"]);
     let mut pass = program.spawn();
-    pass.wait_for_log("failure 1 of 11, next try in", PATIENCE);
+    pass.wait_for_log("failure 1 of 11, retrying in", PATIENCE);
     let since = Instant::now();
     pass.kill(libc::SIGTERM);
     let ended = pass.finish(PATIENCE).expect(143);
@@ -330,7 +330,7 @@ fn a_table_outside_innodb_is_not_resumed_after_a_kill() {
     // Of mysqld: restored within the same pass.
     let mut pass = scene.command("run").spawn();
     kill(wait_until_moving(&mut pass), libc::SIGKILL);
-    pass.wait_for_log("the scratch data is thrown away", PATIENCE);
+    pass.wait_for_log("discarding the scratch data", PATIENCE);
     // Of both: restored by the next one.
     wait_until_moving(&mut pass);
     pass.kill(libc::SIGKILL);
@@ -387,7 +387,7 @@ fn a_statement_applied_but_unrecorded_is_not_applied_twice() {
         kill(mysqld, libc::SIGKILL);
         pass.kill(libc::SIGKILL);
         pass.finish(PATIENCE).expect(256 + libc::SIGKILL);
-        let ended = scene.run().expect(0).says("going on with the data");
+        let ended = scene.run().expect(0).says("resuming the interrupted pass");
         doubted += ended.stderr.matches("may not be those of ").count();
         scene.assert_newest_equals(&replica);
     }

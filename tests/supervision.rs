@@ -62,7 +62,7 @@ fn a_killed_mysqld_is_noticed_at_once_and_recovered_from() {
     assert!(noticed[2] < Duration::from_millis(500), "{noticed:?}");
     let ended = pass.finish(COMMAND_PATIENCE).expect(0);
     let ended = ended.says("it was killed by signal 9 (KILL)").says("failure 1 of 4");
-    assert_eq!(count(&ended, "restored "), 1, "restored once and then gone on with; {ended}");
+    assert_eq!(count(&ended, "restored "), 1, "restored once and then resumed; {ended}");
     assert_eq!(scene.checkpoint().get("state"), Some("done"));
     assert_eq!(scene.checkpoint().get("failures"), Some("0"));
     scene.assert_newest_equals(&replica);
@@ -84,7 +84,7 @@ fn a_mysqld_dying_at_every_start_is_given_up_on() {
         .says("mysqld-died: the private mysqld died: it was killed by signal 9 (KILL)");
     assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 11, "{ended}");
     // 20, 40, 80, 160 and then six times 300 ms.
-    let ended = ended.says("11 failures in a row without progress, 2.1s of waiting at most");
+    let ended = ended.says("11 consecutive failures without progress (at most 2.1s of back-off)");
     assert!(ended.wall >= Duration::from_millis(2100), "{ended}");
     assert!(ended.wall < Duration::from_secs(30), "{ended}");
     assert!(ended.log().len() < 60, "{ended}");
@@ -97,7 +97,7 @@ fn a_mysqld_dying_at_every_start_is_given_up_on() {
     assert_eq!(scene.backups().len(), 1);
     scene.assert_nothing_left();
     // The data is still good: the next pass needs no restore.
-    let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+    let ended = scene.run().expect(0).says("resuming the interrupted pass");
     assert_eq!(count(&ended, "restored "), 0, "{ended}");
 }
 
@@ -143,7 +143,7 @@ fn a_mysqld_shut_down_from_outside_is_restarted() {
     drop(session);
     let ended = seed.finish(COMMAND_PATIENCE).expect(0);
     let ended = ended.says("mysqld-died: the private mysqld died: somebody shut it down");
-    assert_eq!(count(&ended, "failure 1 of 11, next try in"), 1, "{ended}");
+    assert_eq!(count(&ended, "failure 1 of 11, retrying in"), 1, "{ended}");
     // By a signal in the catch-up.
     scene.primary.slow_backlog("shop", 100, 0.02);
     // Not before it moves: MySQL hangs that is to end while it starts its replication threads.
@@ -153,7 +153,7 @@ fn a_mysqld_shut_down_from_outside_is_restarted() {
     let (pid, _) = wait_for_catch_up(&mut pass, base);
     kill(pid, libc::SIGTERM);
     let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("somebody shut it down");
-    assert_eq!(count(&ended, "failure 1 of 11, next try in"), 1, "{ended}");
+    assert_eq!(count(&ended, "failure 1 of 11, retrying in"), 1, "{ended}");
     assert_eq!(count(&ended, "restored "), 1, "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
     scene.assert_nothing_left();

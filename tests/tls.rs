@@ -71,7 +71,7 @@ fn assert_told(scene: &Scene, ended: &Outcome, words: &[&str]) {
     for word in words {
         assert!(last.contains(word), "no '{word}' in the last line; {ended}");
     }
-    assert!(!ended.stderr.contains("next try"), "it was tried again; {ended}");
+    assert!(!ended.stderr.contains("retrying in"), "it was tried again; {ended}");
     assert!(!ended.stderr.contains(PASSWORD), "{ended}");
     assert_eq!(scene.checkpoint().get("cause"), Some("access-denied"));
     scene.assert_nothing_left();

@@ -123,7 +123,7 @@ impl Arena {
         self.load.grant(STATEMENTS);
         let (outcome, proven) = self.rerun(next);
         let how = match (
-            outcome.stderr.contains("going on with"),
+            outcome.stderr.contains("resuming the interrupted"),
             outcome.stderr.contains("restored "),
         ) {
             (true, true) => "went on, then restored",

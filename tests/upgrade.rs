@@ -116,7 +116,7 @@ fn older_data_is_upgraded_by_a_real_newer_server() {
     // Once, and what the policy would remove stays.
     let program = run(&scene, &newer).args(["--allow-upgrade", "--keep-count=1"]);
     let ended = program.run_to_end(COMMAND_PATIENCE).expect(0);
-    ended.says("upgrading the data of ").says("nothing is pruned by the pass that upgraded");
+    ended.says("upgrading the data of ").says("this pass upgraded the data, so it prunes nothing");
     let backups = scene.backups();
     assert_eq!(backups.len(), 2);
     let version = |backup: &str| scene.manifest_value(backup, "version");
@@ -262,7 +262,7 @@ fn a_failing_tool_is_named_and_stopped_upgrades_start_over() {
     let body = format!("exec {} \"$@\"", real.display());
     script(&scene, "new", TOOL, &body);
     let ended = allowed(&scene, &newer).expect(0).says("info: restored ");
-    ended.says("the scratch data is not gone on with: ").says("upgraded the data of ");
+    ended.says("not resuming the scratch data: ").says("upgraded the data of ");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
     run_helper(Command::new("rm").arg("-rf").arg(&scene.repo), "");
     scene.seed();
@@ -287,7 +287,7 @@ fn upgraded_data_is_resumed_by_its_new_server_only() {
     };
     stopped().says("upgraded the data of ");
     // The old server does not touch it.
-    let ended = scene.run().expect(0).says("it is of another series of the server");
+    let ended = scene.run().expect(0).says("it belongs to another series of the server");
     let ended = ended.says("info: restored ");
     assert!(!ended.stderr.contains("upgrad"), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
@@ -295,7 +295,7 @@ fn upgraded_data_is_resumed_by_its_new_server_only() {
     assert_eq!(scene.backups(), before);
     // Its own goes on with it, and there is nothing to upgrade any more.
     stopped().says("upgraded the data of ");
-    let ended = stopped().says("going on with the data of an interrupted pass");
+    let ended = stopped().says("resuming the interrupted pass");
     assert!(!ended.stderr.contains("upgrading"), "{ended}");
     let ended = allowed(&scene, &newer).expect(0).says("nothing is pruned");
     assert!(!ended.stderr.contains("info: restored "), "{ended}");

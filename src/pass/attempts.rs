@@ -1,9 +1,8 @@
-//! Attempts: from a base to the goal, as often as it takes and the breaker allows.
+//! Attempts to get from a base to the goal, as many as are needed and the breaker allows.
 //!
-//! One attempt asks the primary, brings data into the scratch directory if there is none to use,
-//! starts mysqld unless it runs, replicates up to the goal and shuts mysqld down. What a failure is
-//! answered with is decided in `failure` and done in `recover`. An outage of the primary leaves
-//! mysqld running.
+//! An attempt queries the primary, fills the scratch directory unless it has usable data, starts
+//! mysqld unless it runs, replicates up to the goal and shuts mysqld down. `failure` decides how to
+//! respond to a failure, `recover` does it. During an outage of the primary mysqld keeps running.
 
 use std::time::Instant;
 
@@ -29,11 +28,10 @@ use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{count, short};
 
-/// Where a pass is to get to.
+/// What a pass has to reach.
 pub(crate) struct Goal {
-    /// The position that the primary had.
     pub(crate) position: Position,
-    /// When it had it.
+    /// When the primary had that position.
     pub(crate) as_of: Timestamp,
 }
 
@@ -43,24 +41,24 @@ pub struct Attempts<'a> {
     pub(crate) supervisor: &'a mut Supervisor,
     pub(crate) repo: &'a Repository,
     pub(crate) scratch: &'a mut Scratch,
-    /// A new chain begins: no backup is the base.
+    /// True if a new chain begins, which has no base.
     new_chain: bool,
-    started: Timestamp,
+    pub(crate) started: Timestamp,
     pub(crate) bases: Bases<'a>,
     pub(crate) breaker: Breaker,
     pub(crate) hand: InHand,
-    /// The version of the server program, once it was asked.
+    /// The version of the server program, once known.
     pub(crate) program_version: Option<Version>,
-    /// The primary, as it was asked last.
+    /// The latest facts of the primary.
     pub(crate) facts: Option<Facts>,
     pub(crate) goal: Option<Goal>,
-    /// Dumps made in this pass.
+    /// The number of dumps in this pass.
     pub(crate) dumps: u32,
 }
 
 impl<'a> Attempts<'a> {
-    /// Begins. `before` is the checkpoint of the last pass; with `new_chain` nothing of its data is
-    /// used and no backup is the base.
+    /// Picks a base and resumes the data of the last pass, whose checkpoint is `before`; neither
+    /// for a `new_chain`.
     ///
     /// # Errors
     /// When the repository cannot be read.
@@ -95,15 +93,13 @@ impl<'a> Attempts<'a> {
         Ok(attempts)
     }
 
-    /// The loop, for a step between two attempts.
+    /// The main loop, for steps outside of attempts.
     pub fn supervisor(&mut self) -> &mut Supervisor {
         self.supervisor
     }
 
-    /// Attempts until mysqld is shut down at the goal, or short of it, and the data can be stored.
-    ///
-    /// # Errors
-    /// What ends the pass.
+    /// Makes attempts until mysqld is shut down at the goal, or short of it, with data to store. An
+    /// error ends the pass.
     pub fn reach_goal(&mut self) -> Result<Finished> {
         self.check_base()?;
         log::info!(
@@ -128,7 +124,7 @@ impl<'a> Attempts<'a> {
         finished
     }
 
-    /// Fails unless there is a backup to begin from, or a dump or a clone may take its place.
+    /// Fails unless there is a backup to start from, or a dump or a clone may replace it.
     pub(crate) fn check_base(&self) -> Result<()> {
         self.bases.check(self.plan.first.is_some() || self.new_chain)
     }
@@ -146,14 +142,14 @@ impl<'a> Attempts<'a> {
             self.check_series()?;
             if self.hand.data().is_none() {
                 self.fill(&facts)?;
-                // The goal is what the primary has when mysqld is about to start.
+                // The goal is the position of the primary when mysqld is about to start.
                 facts = self.ask_primary()?;
             }
             if self.goal.is_none() {
                 self.set_goal(&facts)?;
             }
             self.start(&facts)?;
-            if self.is_trusted()? {
+            if self.check_doubt()? {
                 break;
             }
         }
@@ -169,8 +165,7 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Starts mysqld on the data, and opens every session that it will need before the grant
-    /// tables are loaded.
+    /// Starts mysqld on the data, and opens all sessions before the grant tables are loaded.
     fn start(&mut self, facts: &Facts) -> Result<()> {
         self.upgrade_data(facts)?;
         let began = Instant::now();
@@ -224,15 +219,15 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Stops replication, reads the position that the backup will have, and shuts mysqld down. It
-    /// stays in hand until it has ended, so that a failure or a stop on the way finds it there.
+    /// Stops replication, reads the position for the backup, and shuts mysqld down. The server stays
+    /// in hand until it has exited, for the case of a failure or a stop.
     fn shut_down(&mut self) -> Result<CleanShutdown> {
         let (flavor, patience) = (self.flavor(), self.plan.patience.shutdown);
         self.supervisor.checkpoint.phase(Phase::Stop);
         let Some(mysqld) = self.hand.mysqld() else {
             return Err(Error::config("there is no private server to shut down"));
         };
-        // One that is still starting cannot be asked, and has replicated nothing.
+        // One that is still starting cannot be queried, and has replicated nothing.
         if mysqld.is_ready() {
             let at = catch_up::stop(self.supervisor, mysqld, flavor, patience)
                 .and_then(|()| replica::position(mysqld, flavor))
@@ -252,7 +247,7 @@ impl<'a> Attempts<'a> {
         ended
     }
 
-    /// The pass gave up on the primary after progress: makes what was reached ready to be stored.
+    /// After giving up on the primary: shuts down what was reached, to be stored.
     fn end_short(&mut self) -> Result<Finished> {
         log::warn!("giving up on the primary before the goal; storing what was reached");
         if !self.hand.has_server()
@@ -269,7 +264,7 @@ impl<'a> Attempts<'a> {
         self.finish(clean, Reached::Short)
     }
 
-    /// What was shut down, with what its manifest will say.
+    /// The data that was shut down, with the header of its manifest.
     fn finish(&self, clean: CleanShutdown, reached: Reached) -> Result<Finished> {
         let (Some(at), Some(facts)) = (self.supervisor.checkpoint.progress().at(), &self.facts)
         else {
@@ -292,19 +287,11 @@ impl<'a> Attempts<'a> {
         Ok(Finished::new(clean, self.scratch.data(), header, reached))
     }
 
-    /// When the pass began.
-    pub(crate) fn started(&self) -> Timestamp {
-        self.started
-    }
-
-    /// Leaves no mysqld behind: one that still runs after a stop or a temporary failure is shut
-    /// down, so that the next pass can resume its data.
-    ///
-    /// # Errors
-    /// Those of `result`.
-    pub fn leave<T>(mut self, result: Result<T>) -> Result<T> {
+    /// Ends the attempts with `result`. A mysqld that still runs after a stop or a temporary failure
+    /// is shut down, so that the next pass can resume its data; any other is killed.
+    pub fn end<T>(mut self, result: Result<T>) -> Result<T> {
         let resumable = match &result {
-            Err(e) => matches!(e, Error::Interrupted { .. }) || e.is_temporary(),
+            Err(e) => e.is_temporary() || matches!(e, Error::Interrupted { .. }),
             Ok(_) => false,
         };
         if self.hand.has_server() && resumable {

@@ -1,5 +1,5 @@
-//! Which backup a pass begins from: the newest that is not damaged, with a loud word about those
-//! that are; and whether the data of an interrupted pass still belongs to it.
+//! The backup that a pass starts from: the newest undamaged one, with a warning about damaged ones;
+//! and whether the data of an interrupted pass belongs to it.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::repository::manifest::Manifest;
 use crate::scratch::working_directory::Scratch;
 use crate::text::{bytes, short};
 
-/// Seconds that clocks may differ without anybody being told.
+/// The difference of clocks, seconds, that is tolerated without a warning.
 const CLOCKS_DIFFER: i64 = 300;
 
-/// A backup to begin from.
+/// A backup to start from.
 pub struct Base {
     /// Its name.
     pub name: String,
-    /// What it holds.
+    /// Its manifest.
     pub manifest: Manifest,
     /// Its position.
     pub position: Position,
@@ -33,13 +33,13 @@ pub struct Base {
 pub struct Bases<'a> {
     repo: &'a Repository,
     current: Option<Base>,
-    passed_over: Vec<String>,
+    skipped: Vec<String>,
 }
 
 impl<'a> Bases<'a> {
     /// None chosen yet.
     pub fn new(repo: &'a Repository) -> Bases<'a> {
-        Bases { repo, current: None, passed_over: Vec::new() }
+        Bases { repo, current: None, skipped: Vec::new() }
     }
 
     /// The base, if there is one.
@@ -47,17 +47,17 @@ impl<'a> Bases<'a> {
         self.current.as_ref()
     }
 
-    /// Was a damaged backup passed over?
-    pub fn any_passed_over(&self) -> bool {
-        !self.passed_over.is_empty()
+    /// True if a damaged backup was skipped.
+    pub fn any_skipped(&self) -> bool {
+        !self.skipped.is_empty()
     }
 
-    /// Never choose this one.
-    pub fn pass_over(&mut self, name: String) {
-        self.passed_over.push(name);
+    /// Excludes a backup from the choice.
+    pub fn skip(&mut self, name: String) {
+        self.skipped.push(name);
     }
 
-    /// Is the newest backup younger than `min_interval`?
+    /// True if the newest backup is younger than `min_interval`.
     pub fn not_due(&self, min_interval: Duration) -> bool {
         let Some(base) = &self.current else { return false };
         let now = Timestamp::now();
@@ -66,18 +66,18 @@ impl<'a> Bases<'a> {
             return false;
         }
         let age = base.manifest.data_as_of.age(now);
-        let young = self.passed_over.is_empty() && age < min_interval;
+        let young = self.skipped.is_empty() && age < min_interval;
         if young {
             log::info!("nothing is due: {} is {} old", base.name, short(age));
         }
         young
     }
 
-    /// Is there room for another backup at all? What it will add nobody knows; a warning when it
-    /// was more the last time.
+    /// Fails if there is no room for any backup, before anything is restored. How much one will add
+    /// is unknown; warns if the last one added more than is free.
     ///
     /// # Errors
-    /// [`Error::DiskFull`], before anything is restored.
+    /// [`Error::DiskFull`].
     pub fn check_room(&self) -> Result<()> {
         let Some(base) = &self.current else { return Ok(()) };
         let root = self.repo.root();
@@ -97,8 +97,8 @@ impl<'a> Bases<'a> {
         Ok(())
     }
 
-    /// One warning when the base is older than half of what the primary `keeps`: a few nights
-    /// more without a pass, and its binary logs no longer reach back so far.
+    /// Warns if the base is older than half the time that the primary `keeps` its binary logs: after
+    /// a few more nights without a pass they no longer reach back to it.
     pub fn warn_if_old(&self, keeps: Option<Duration>) {
         let (Some(base), Some(keeps)) = (&self.current, keeps) else { return };
         let age = base.manifest.data_as_of.age(Timestamp::now());
@@ -114,24 +114,24 @@ impl<'a> Bases<'a> {
         }
     }
 
-    /// Looks for the newest backup that is not damaged.
+    /// Picks the newest undamaged backup; skips damaged ones with a warning.
     ///
     /// # Errors
-    /// When the repository cannot be read. Damage is passed over with a warning.
+    /// When the repository cannot be read.
     pub fn pick(&mut self) -> Result<()> {
         self.current = None;
         for name in self.repo.names()?.into_iter().rev() {
-            if self.passed_over.contains(&name) {
+            if self.skipped.contains(&name) {
                 continue;
             }
-            match self.look_at(&name) {
+            match self.examine(&name) {
                 Ok(base) => {
                     self.current = Some(base);
                     return Ok(());
                 }
                 Err(e @ Error::BackupDamaged { .. }) => {
-                    log::warn!("backup-damaged: passing over a backup: {e}");
-                    self.passed_over.push(name);
+                    log::warn!("backup-damaged: skipping a backup: {e}");
+                    self.skipped.push(name);
                 }
                 Err(e) => return Err(e),
             }
@@ -139,7 +139,7 @@ impl<'a> Bases<'a> {
         Ok(())
     }
 
-    fn look_at(&self, name: &str) -> Result<Base> {
+    fn examine(&self, name: &str) -> Result<Base> {
         let manifest = self.repo.load(name)?;
         let damaged = |what: String| Error::BackupDamaged { backup: name.into(), what };
         if let Some(what) = self.repo.state(&manifest) {
@@ -151,19 +151,19 @@ impl<'a> Bases<'a> {
         Ok(Base { name: name.to_string(), manifest, position })
     }
 
-    /// Is there a base, or may something else take its place?
+    /// Fails unless there is a base, or `optional` and no damaged backup.
     ///
     /// # Errors
     /// [`Error::NoBackup`] or [`Error::BackupDamaged`].
-    pub fn check(&self, goes_without: bool) -> Result<()> {
+    pub fn check(&self, optional: bool) -> Result<()> {
         if self.current.is_some() {
             return Ok(());
         }
-        if let Some(name) = self.passed_over.first() {
+        if let Some(name) = self.skipped.first() {
             let what = "and no other one is good; take a new one with rollforward seed --from dump";
             return Err(Error::BackupDamaged { backup: name.clone(), what: what.into() });
         }
-        if goes_without {
+        if optional {
             return Ok(());
         }
         let repo = self.repo.root().display();
@@ -174,17 +174,15 @@ impl<'a> Bases<'a> {
         Err(Error::NoBackup { what })
     }
 
-    /// The position of the scratch data, if it belongs to the base and can be gone on with.
-    ///
-    /// # Errors
-    /// Says why not, when there is data.
+    /// The position of the scratch data, if it belongs to the base and can be resumed. If there is
+    /// data that cannot, the error says why.
     pub fn resumable(
         &self,
         scratch: &Scratch,
         before: &Checkpointed,
     ) -> Result<Option<Position>, String> {
         let name = self.current.as_ref().map(|b| b.name.as_str());
-        let hopeless = name.is_none() && self.any_passed_over();
+        let hopeless = name.is_none() && self.any_skipped();
         if !scratch.has_data() || scratch.is_kept() || hopeless {
             return Ok(None);
         }
@@ -198,7 +196,7 @@ impl<'a> Bases<'a> {
             return Err("no checkpoint fits it".into());
         }
         if position.is_empty() {
-            return Err("no checkpoint tells its position".into());
+            return Err("its checkpoint has no position".into());
         }
         scratch.check_resumable(name, flavor)?;
         Position::parse(flavor, position).map(Some)

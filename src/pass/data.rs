@@ -1,4 +1,4 @@
-//! How data comes into the scratch directory: out of the base, a dump, a clone or a directory.
+//! Filling the scratch directory: from the base, a dump, a clone or a data directory.
 
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use crate::server::setup::Setup;
 use crate::text::{bytes, count, short};
 
 impl Attempts<'_> {
-    /// Looks for the newest backup that is not damaged.
+    /// Makes the newest undamaged backup the base.
     pub(crate) fn pick_base(&mut self) -> Result<()> {
         self.bases.pick()?;
         if let Some(base) = self.bases.current() {
@@ -33,7 +33,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// Takes up the data of an interrupted pass if that is safe.
+    /// Resumes the data of an interrupted pass if that is safe.
     pub(crate) fn resume(&mut self, before: &Checkpointed) {
         let resumable = self.bases.resumable(self.scratch, before);
         let flavor = resumable.as_ref().ok().and_then(|at| at.as_ref()).map(Position::flavor);
@@ -49,7 +49,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// Brings data into the scratch directory: of the base, or of the primary when there is none.
+    /// Fills the scratch directory from the base, or from the primary if there is none.
     pub(crate) fn fill(&mut self, facts: &Facts) -> Result<()> {
         loop {
             let Some(base) = self.bases.current() else { return self.copy_from(facts) };
@@ -66,8 +66,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// The data of the base, just restored, is not what its manifest says: the base is the next
-    /// older backup from here on.
+    /// The restored data contradicts the manifest of the base: makes the next older backup the base.
     pub(crate) fn skip_base(&mut self, error: &Error) -> Result<()> {
         let Some(name) = self.bases.current().map(|b| b.name.clone()) else { return Ok(()) };
         log::warn!("backup-damaged: skipping {name}: {error}");
@@ -76,7 +75,7 @@ impl Attempts<'_> {
     }
 
     fn skip(&mut self, name: String) -> Result<()> {
-        self.bases.pass_over(name);
+        self.bases.skip(name);
         self.pick_base()?;
         self.check_base()
     }
@@ -108,7 +107,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// Brings all that the primary has, by a dump or a clone.
+    /// Copies all data of the primary, by a dump or a clone.
     fn copy_from(&mut self, facts: &Facts) -> Result<()> {
         let began = Instant::now();
         facts.check_position()?;
@@ -129,7 +128,7 @@ impl Attempts<'_> {
         };
         self.scratch.set_stage(Stage::Ready, None)?;
         self.hand = InHand::Data(Data { version: seeded.version, ..Data::fresh() });
-        // A dump is whole only at the position that the primary has after it.
+        // A dump is consistent only at the position that the primary has after it.
         self.goal = None;
         log::info!("{did} {} at {} in {}", facts.address, seeded.position, short(began.elapsed()));
         self.supervisor.checkpoint.restart();
@@ -137,10 +136,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// Brings a copy of another data directory into the scratch directory.
-    ///
-    /// # Errors
-    /// What ends the pass.
+    /// Fills the scratch directory with a copy of another data directory.
     pub fn adopt(&mut self, source: &Source) -> Result<Finished> {
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Seed);
@@ -161,7 +157,7 @@ impl Attempts<'_> {
             version: adopted.version,
             position: adopted.position.to_string(),
             data_as_of: adopted.data_as_of,
-            started: self.started(),
+            started: self.started,
             base: None,
             settings: adopted.settings,
         };
@@ -169,7 +165,7 @@ impl Attempts<'_> {
         Ok(Finished::new(clean, self.scratch.data(), header, Reached::Goal))
     }
 
-    /// The private mysqld for data that is to follow a primary like this.
+    /// The private mysqld for data that replicates from such a primary.
     pub(crate) fn setup(
         &self,
         flavor: Flavor,

@@ -1,66 +1,66 @@
-//! What a failed attempt is answered with. Pure: the whole decision is one table.
+//! How to respond to a failed attempt. Pure: the whole decision is one table.
 //!
-//! A failure that may pass is counted and tried again. An error that the data may be to blame for
-//! is a verdict on fresh data only; on other data it is answered by a fresh restore, and counted.
-//! When the breaker has no attempt left, what was reached is stored if the primary is to blame.
+//! A temporary failure is counted and followed by another attempt. An error that faulty data may
+//! cause is final on fresh data; on other data it is counted, and the data is restored again. With
+//! no attempt left, what was reached is stored if the primary is at fault.
 
 use crate::error::Error;
 
-/// What is in hand after a failure, and what else decides.
+/// What is in hand after a failure, and what else the decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Hand {
     /// What the failure left.
     pub left: Left,
     /// The data was suspect before the failure: resumed, or its mysqld had died.
     pub suspect: bool,
-    /// A backup is the base; without one the data came from a dump or a clone.
+    /// There is a base; otherwise the data came from a dump or a clone.
     pub base: bool,
-    /// The data came from a dump, and another one may be made.
+    /// The data came from a dump, and another dump may be made.
     pub another_dump: bool,
-    /// This pass has executed something new.
+    /// This pass has executed anything new.
     pub progress: bool,
 }
 
-/// What a failure left in the scratch directory.
+/// What is left in the scratch directory after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// Nothing that can be used.
     Nothing,
-    /// Data that its position may yet prove wrong.
+    /// Data that may turn out wrong once its position is known.
     Doubtful,
     /// Data.
     Data,
-    /// A private server that runs on data.
+    /// A private server running on data.
     Server,
 }
 
 /// What to do after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Restore the backup before this one, without a wait: its data is not what its manifest says.
+    /// Restore an older backup at once: the data contradicts the manifest of the base.
     SkipBase,
     /// Wait, then try again.
     Retry(With),
-    /// End well with what was reached.
+    /// Store what was reached.
     StoreShort,
-    /// End with the error, which counts as temporary unless the data stays as it is.
+    /// End with the error, which counts as temporary unless it is [`With::InHand`].
     GiveUp(With),
 }
 
-/// What another attempt begins with.
+/// What another attempt starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum With {
     /// What is in hand.
     InHand,
-    /// A fresh restore: the data may be to blame.
+    /// A fresh restore: the data may be at fault.
     Restore,
-    /// Another dump: accounts, routines and views take no part in a dump's snapshot, so one that
-    /// was made meanwhile is in it, and comes again by replication. The next dump has it before its
-    /// position.
+    /// Another dump: accounts, routines and views are not part of a dump's snapshot, so one that
+    /// was created meanwhile is dumped and replicated as well. The position of the next dump is
+    /// after it.
     Dump,
 }
 
-/// Decides. `exhausted` says that the breaker allows no further attempt.
+/// Decides. `exhausted`: the breaker allows no further attempt.
 pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
     if matches!(error, Error::BackupDamaged { .. }) && hand.left != Left::Nothing {
         return Next::SkipBase;
@@ -79,7 +79,7 @@ pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
     if !exhausted {
         return Next::Retry(with);
     }
-    // A dump is whole only at its goal, and what is in doubt is no backup.
+    // A dump is consistent only at its goal, and doubtful data is no backup.
     let storable = hand.base && matches!(hand.left, Left::Data | Left::Server);
     if error.blames_primary() && hand.progress && storable {
         Next::StoreShort
@@ -96,7 +96,7 @@ mod tests {
 
     const LEFT: [Left; 4] = [Left::Nothing, Left::Doubtful, Left::Data, Left::Server];
 
-    /// Each error under the class that the table below names it by.
+    /// Each error with its class in the table below.
     fn errors() -> Vec<(&'static str, Error)> {
         let text = String::new;
         let (how, log) = (text(), text());
@@ -114,15 +114,7 @@ mod tests {
             ("final", Error::AccessDenied { primary: text(), text: text() }),
             ("final", Error::Purged { position: text(), primary: text() }),
             ("final", Error::NoBackup { what: text() }),
-            (
-                "final",
-                Error::DiskFull {
-                    path: "/".into(),
-                    free: None,
-                    needed: None,
-                    place: crate::error::Place::Other,
-                },
-            ),
+            ("final", Error::io("", "/".as_ref(), io::Error::from_raw_os_error(libc::ENOSPC))),
             ("final", Error::Io { doing: text(), source: io::Error::other("x") }),
             ("final", Error::Locked { path: "/".into(), holder: text() }),
             ("final", Error::Interrupted { signal: 15 }),
@@ -130,8 +122,7 @@ mod tests {
         ]
     }
 
-    /// The answer by class, in words: what is left, whether the data was suspect, whether an
-    /// attempt is left; `circumstances` are base, progress, another dump.
+    /// The table: the response by class, suspicion, and what is left.
     fn expected(class: &str, hand: Hand, exhausted: bool) -> Next {
         let counted = |with| if exhausted { Next::GiveUp(with) } else { Next::Retry(with) };
         match (class, hand.suspect, hand.left) {
@@ -168,30 +159,5 @@ mod tests {
             }
         }
         assert_eq!(cells, errors().len() * 32 * 4);
-    }
-
-    #[test]
-    fn a_primary_that_is_away_costs_nothing_that_was_reached() {
-        let hand =
-            |left| Hand { left, suspect: false, base: true, another_dump: false, progress: true };
-        let away = Error::PrimaryUnreachable { primary: String::new(), text: String::new() };
-        assert_eq!(after_failure(hand(Left::Server), &away, true), Next::StoreShort);
-        assert_eq!(after_failure(hand(Left::Data), &away, true), Next::StoreShort);
-        assert_eq!(after_failure(hand(Left::Doubtful), &away, true), Next::GiveUp(With::InHand));
-        assert_eq!(after_failure(hand(Left::Server), &away, false), Next::Retry(With::InHand));
-    }
-
-    #[test]
-    fn a_start_that_fails_on_fresh_data_is_final() {
-        let hand = |suspect| Hand {
-            left: Left::Data,
-            suspect,
-            base: true,
-            another_dump: false,
-            progress: false,
-        };
-        let refused = Error::MysqldStart { how: String::new(), log: String::new() };
-        assert_eq!(after_failure(hand(false), &refused, false), Next::GiveUp(With::InHand));
-        assert_eq!(after_failure(hand(true), &refused, false), Next::Retry(With::Restore));
     }
 }

@@ -1,7 +1,7 @@
 //! Data that can be stored as a backup.
 //!
-//! A [`Finished`] is made only out of a [`CleanShutdown`], and storing consumes it: data whose
-//! server still runs, or was killed, cannot be stored.
+//! Making a [`Finished`] takes a [`CleanShutdown`], and storing consumes it: data whose server still
+//! runs, or was killed, cannot be stored.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,16 @@ use crate::repository::pending::Header;
 use crate::repository::store::{self, Stored};
 use crate::server::lifecycle::CleanShutdown;
 
-/// How far the data came.
+/// How far the data has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// The goal, or what was adopted, dumped or cloned.
+    /// To the goal, or adopted as it is.
     Goal,
-    /// Less: the pass gave up on the primary after progress.
+    /// Less far: the pass gave up on the primary after progress.
     Short,
 }
 
-/// A data directory whose server was shut down cleanly, and what its manifest will say.
+/// A data directory whose server was shut down cleanly, and the header of its manifest.
 pub struct Finished {
     data: PathBuf,
     header: Header,
@@ -29,12 +29,12 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The data in the directory `data`, whose server ended as `_proof` says.
+    /// The data in the directory `data`, whose server was shut down: `_proof`.
     pub fn new(_proof: CleanShutdown, data: PathBuf, header: Header, reached: Reached) -> Finished {
         Finished { data, header, reached }
     }
 
-    /// How far the data came.
+    /// How far the data has come.
     pub fn reached(&self) -> Reached {
         self.reached
     }
@@ -44,10 +44,7 @@ impl Finished {
         &self.header.position
     }
 
-    /// Stores it as a new backup.
-    ///
-    /// # Errors
-    /// A full disk, or what the system says; a stop.
+    /// Stores the data as a new backup.
     pub fn store(
         self,
         repo: &Repository,

@@ -8,12 +8,12 @@ use crate::server::mysqld::Mysqld;
 
 /// Data in the scratch directory that can be used.
 pub struct Data {
-    /// Brought there in this pass, and its mysqld was never killed. Otherwise an error on it may be
-    /// its own fault, and is answered by a fresh restore.
+    /// Made in this pass, and its mysqld was never killed. Otherwise the data may be at fault in an
+    /// error, and is restored again.
     pub fresh: bool,
-    /// Checked as soon as the position is known.
+    /// To be checked once the position is known.
     pub doubt: Option<Doubt>,
-    /// The version of the server that ran on it last; empty before the first.
+    /// The version of the last server on it; empty before the first.
     pub version: String,
 }
 
@@ -31,11 +31,11 @@ impl Data {
 
 /// What a pass has in hand.
 pub enum InHand {
-    /// Nothing that can be used: data has to be brought first.
+    /// No usable data.
     Nothing,
-    /// Data, with no server on it.
+    /// Data without a server.
     Data(Data),
-    /// A private server on data. Dropping it kills the server.
+    /// A private server on data. Dropping this kills the server.
     Server(Data, Box<Mysqld>),
 }
 
@@ -48,7 +48,7 @@ impl InHand {
         }
     }
 
-    /// The data, to be changed.
+    /// The data, mutable.
     pub fn data_mut(&mut self) -> Option<&mut Data> {
         match self {
             InHand::Nothing => None,
@@ -69,12 +69,12 @@ impl InHand {
         matches!(self, InHand::Server(..))
     }
 
-    /// True if there is data that was not brought in this pass, or whose mysqld died.
+    /// True if there is data that is not fresh.
     pub fn is_suspect(&self) -> bool {
         self.data().is_some_and(|data| !data.fresh)
     }
 
-    /// Takes everything out: afterwards nothing is in hand, and a server was killed.
+    /// Takes the data out and kills a server. Nothing is in hand afterwards.
     pub fn take_data(&mut self) -> Option<Data> {
         match std::mem::replace(self, InHand::Nothing) {
             InHand::Nothing => None,
@@ -82,7 +82,7 @@ impl InHand {
         }
     }
 
-    /// A server was started on the data.
+    /// Adds the server that was started on the data.
     pub fn start(&mut self, mysqld: Mysqld) -> Option<&mut Mysqld> {
         if let Some(data) = self.take_data() {
             *self = InHand::Server(data, Box::new(mysqld));

@@ -1,7 +1,7 @@
 //! What the repository holds, in numbers, for the metrics file.
 //!
-//! A manifest never changes, so each is read once in a pass, on a thread of its own: that of a
-//! million files takes seconds. Whether its packs are there is looked at each time.
+//! A manifest never changes, so each is read once per pass, on a thread of its own: one of a
+//! million files takes seconds. The presence of its packs is checked each time.
 
 use std::collections::BTreeMap;
 
@@ -12,47 +12,44 @@ use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
 use crate::supervisor::main_loop::Supervisor;
 
-/// The manifests that were read, without their files.
+/// The manifests read so far, without their files.
 pub struct Inventory<'a> {
     repo: &'a Repository,
     known: BTreeMap<String, Manifest>,
 }
 
 impl<'a> Inventory<'a> {
-    /// Of nothing yet.
+    /// An empty inventory.
     pub fn new(repo: &'a Repository) -> Inventory<'a> {
         Inventory { repo, known: BTreeMap::new() }
     }
 
-    /// Takes stock for the metrics, if there shall be any. What cannot be read is not known, and
-    /// the pass itself will say more of it.
-    ///
-    /// # Errors
-    /// A stop.
+    /// Takes inventory, if a metrics file is wanted. Fails only at a stop; what cannot be read is a
+    /// warning, since the pass itself will report it.
     pub fn take(&mut self, supervisor: &mut Supervisor) -> Result<()> {
         if !supervisor.checkpoint.metrics.wanted() {
             return Ok(());
         }
         let mut crew = supervisor.crew("look", 1);
         let gauge = crew.gauge();
-        let found = crew.alone(|| self.look(&gauge));
+        let found = crew.alone(|| self.read(&gauge));
         drop(crew);
         supervisor.checkpoint.metrics.holdings = match found {
             Ok(holdings) => Some(holdings),
             Err(stop @ Error::Interrupted { .. }) => return Err(stop),
             Err(e) => {
-                log::warn!("the metrics file is without what the repository holds: {e}");
+                log::warn!("the metrics file omits the repository: {e}");
                 None
             }
         };
         Ok(())
     }
 
-    fn look(&mut self, gauge: &Gauge) -> Result<Holdings> {
+    fn read(&mut self, gauge: &Gauge) -> Result<Holdings> {
         let mut holdings = Holdings::default();
         let names = self.repo.names()?;
         self.known.retain(|name, _| names.contains(name));
-        // The newest first: it is what matters most, should a stop come.
+        // The newest first: it matters most if a stop arrives.
         for name in names.into_iter().rev() {
             if gauge.stopped() {
                 break;
@@ -64,7 +61,7 @@ impl<'a> Inventory<'a> {
                         self.known.insert(name.clone(), manifest);
                     }
                     Err(Error::BackupDamaged { .. }) => {}
-                    // Pruned between the listing and the look.
+                    // Pruned since the listing.
                     Err(Error::NoBackup { .. }) => continue,
                     Err(e) => return Err(e),
                 }
@@ -72,24 +69,20 @@ impl<'a> Inventory<'a> {
             match self.known.get(&name).filter(|m| self.repo.state(m).is_none()) {
                 Some(manifest) => {
                     holdings.complete += 1;
-                    holdings.newest.get_or_insert_with(|| newest(name, manifest));
+                    holdings.newest.get_or_insert_with(|| Newest {
+                        name,
+                        flavor: manifest.flavor.clone(),
+                        version: manifest.version.clone(),
+                        position: manifest.position.clone(),
+                        data_as_of: manifest.data_as_of,
+                        finished: manifest.finished,
+                        size: manifest.size,
+                        stored: manifest.stored,
+                    });
                 }
                 None => holdings.damaged += 1,
             }
         }
         Ok(holdings)
-    }
-}
-
-fn newest(name: String, manifest: &Manifest) -> Newest {
-    Newest {
-        name,
-        flavor: manifest.flavor.clone(),
-        version: manifest.version.clone(),
-        position: manifest.position.clone(),
-        data_as_of: manifest.data_as_of,
-        finished: manifest.finished,
-        size: manifest.size,
-        stored: manifest.stored,
     }
 }

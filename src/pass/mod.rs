@@ -1,4 +1,4 @@
-//! `run` and `seed`, from the lock to the last word.
+//! `run` and `seed`, from the lock to the outcome.
 
 pub mod attempts;
 pub mod base;

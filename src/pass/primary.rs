@@ -1,4 +1,4 @@
-//! What a pass asks of its primary, and whether private server, data and primary go together.
+//! Querying the primary, and checking that private server, data and primary are compatible.
 
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
@@ -11,7 +11,7 @@ use crate::seed::adopt::Source;
 use crate::server::compatibility::{self, With};
 
 impl Attempts<'_> {
-    /// The first candidate that answers and can be followed from the position of the data.
+    /// The first candidate that answers and can replicate to the position of the data.
     pub(crate) fn ask_primary(&mut self) -> Result<Facts> {
         let base = self.bases.current().map(|b| &b.position);
         let supervisor = &mut *self.supervisor;
@@ -28,12 +28,12 @@ impl Attempts<'_> {
         Ok(facts)
     }
 
-    /// The flavor of the primary; until it is asked it does not matter.
+    /// The flavor of the primary. Before it is known, any will do.
     pub(crate) fn flavor(&self) -> Flavor {
         self.facts.as_ref().map_or(Flavor::MariaDb, |facts| facts.flavor)
     }
 
-    /// Fails unless private server, base and primary go together.
+    /// Fails unless private server, base and primary are compatible.
     fn check_compatibility(&mut self, facts: &Facts) -> Result<()> {
         self.ask_program_version()?;
         let program = &self.plan.program;
@@ -55,7 +55,7 @@ impl Attempts<'_> {
             compatibility::check(program, ours, &what, &version)?;
         }
         if let Some(version) = Version::parse(&facts.version) {
-            // A dump of an older server would bring its system tables along.
+            // A dump of an older server would include its system tables.
             let what = With::Primary(&primary, base.is_some());
             compatibility::check(program, ours, &what, &version)?;
         }
@@ -69,7 +69,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// Fails unless the private server is of the flavor of the data to be adopted.
+    /// Fails unless the private server has the flavor of the data to be adopted.
     pub(crate) fn check_flavor(&mut self, source: &Source) -> Result<()> {
         self.ask_program_version()?;
         match &self.program_version {
@@ -80,7 +80,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// A MySQL primary may refuse for a reason that arose after it was asked for its facts.
+    /// A MySQL primary may refuse for a reason that arose after its facts were read.
     pub(crate) fn judge_again(&mut self, error: Error) -> Error {
         if !matches!(error, Error::ReplicationError { errno: 13114, .. }) {
             return error;

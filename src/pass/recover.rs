@@ -1,7 +1,7 @@
-//! What follows a failed attempt: an end for good, or a wait and another one.
+//! The response to a failed attempt: the pass ends, or waits and makes another one.
 //!
-//! The decision is `failure::after_failure`; here it is prepared, by looking at what became of the
-//! server and its data, and carried out.
+//! `failure::after_failure` decides. Here the state of server and data is examined before the
+//! decision, and the decision is carried out.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::supervisor::watched::Nothing;
 use crate::text::short;
 
 impl Attempts<'_> {
-    /// Kills mysqld if it runs, and gives its data up: the next attempt brings data again.
+    /// Kills mysqld if it runs, and gives up its data: the next attempt starts without any.
     pub(crate) fn start_over(&mut self) -> Result<()> {
         self.hand = InHand::Nothing;
         self.supervisor.checkpoint.forget_mysqld();
@@ -27,13 +27,12 @@ impl Attempts<'_> {
         self.scratch.set_stage(Stage::Partial, None)
     }
 
-    /// Discards the data, for the reason `why`.
     pub(crate) fn discard(&mut self, why: &str) -> Result<()> {
         log::warn!("discarding the scratch data: {why}");
         self.start_over()
     }
 
-    /// The server is dead, or killed here: keeps its data if that survives a kill.
+    /// The server has died, or is killed here: keeps its data if that survives a kill.
     pub(crate) fn server_died(&mut self) {
         let data = self.hand.take_data();
         self.supervisor.checkpoint.forget_mysqld();
@@ -44,7 +43,7 @@ impl Attempts<'_> {
         self.hand = match (data, safe) {
             (None, _) => InHand::Nothing,
             (Some(mut data), Ok(doubt)) => {
-                // Another death does not answer an older doubt.
+                // An earlier doubt remains.
                 data.doubt = data.doubt.or(doubt);
                 data.fresh = false;
                 InHand::Data(data)
@@ -56,9 +55,9 @@ impl Attempts<'_> {
         };
     }
 
-    /// Checks data whose mysqld was killed against its position, which is known now. Data that
-    /// fails the check is given up.
-    pub(crate) fn is_trusted(&mut self) -> Result<bool> {
+    /// Checks data whose mysqld was killed against its position, which is known now. Discards data
+    /// that fails the check, and returns `false`.
+    pub(crate) fn check_doubt(&mut self) -> Result<bool> {
         let doubt = self.hand.data_mut().and_then(|data| data.doubt.take());
         let at = self.supervisor.checkpoint.progress().at();
         match doubt.and_then(|doubt| doubt.about(at?)) {
@@ -67,9 +66,9 @@ impl Attempts<'_> {
         }
     }
 
-    /// Ends a server that is of no more use after `error`, and sees what is left of its data.
+    /// Kills a server that is useless after `error`, and examines its data if it has exited.
     pub(crate) fn examine_server(&mut self, error: &Error) -> Result<()> {
-        // Without memory it gets no further either, and it does not give any back.
+        // Without memory it makes no progress either, and does not release any.
         let useless = matches!(error, Error::MysqldHung { .. } | Error::OutOfMemory { .. });
         let Some(mysqld) = self.hand.mysqld() else { return Ok(()) };
         if !useless && !mysqld.has_exited() {
@@ -81,7 +80,7 @@ impl Attempts<'_> {
             return Ok(());
         }
         self.supervisor.checkpoint.forget_mysqld();
-        // The login must not stay behind, should the pass be stopped in the wait.
+        // The login must not remain, should the pass be stopped while waiting.
         forget_replication(&self.scratch.data())?;
         self.scratch.set_clean()?;
         if let Some(data) = self.hand.take_data() {
@@ -90,7 +89,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// What decides over the answer to a failure.
+    /// What the response to a failure depends on.
     fn situation(&self, suspect: bool) -> Hand {
         let base = self.bases.current().is_some();
         let left = match &self.hand {
@@ -100,17 +99,17 @@ impl Attempts<'_> {
             InHand::Server(data, _) if data.doubt.is_some() => Left::Doubtful,
             InHand::Server(..) => Left::Server,
         };
-        // A clone is of one moment, all of it.
+        // A clone is of a single moment.
         let dumped = !base && self.plan.first == Some(First::Dump);
         let another_dump = dumped && self.dumps < dump::TRIES;
         let progress = self.supervisor.checkpoint.progress().was_made();
         Hand { left, suspect, base, another_dump, progress }
     }
 
-    /// Answers a failed attempt: an error ends the pass, `true` gives up with what was reached,
-    /// `false` tries again, after a wait.
+    /// Responds to a failed attempt: an error ends the pass, `true` gives up with what was reached,
+    /// `false` is another attempt, after a wait.
     pub(crate) fn recover(&mut self, error: Error) -> Result<bool> {
-        // A mysqld that refuses to start on fresh data has not spoiled it.
+        // Before the server is examined: refusing to start on fresh data does not make it suspect.
         let suspect = self.hand.is_suspect();
         self.examine_server(&error)?;
         let exhausted = self.breaker.is_exhausted();
@@ -124,7 +123,7 @@ impl Attempts<'_> {
                     _ => "the scratch data may be at fault; restoring it again",
                 };
                 log::warn!("{}: {how}", error.cause());
-                // It is counted: with fresh data the next attempt may go well.
+                // Counted: with fresh data the next attempt may succeed.
                 Error::OnSuspectData(Box::new(error))
             }
             Next::GiveUp(_) if !error.is_temporary() => return Err(error),
@@ -158,7 +157,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// Waits, and watches mysqld if it runs: should it die meanwhile, the next attempt begins with
+    /// Waits, and watches mysqld if it runs. If it dies meanwhile, the next attempt starts with
     /// what is left.
     fn pause(&mut self, wait: Duration) -> Result<()> {
         let until = Instant::now() + wait;

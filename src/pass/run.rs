@@ -1,8 +1,8 @@
-//! The pass: the order of its steps, and the one way out whatever happens.
+//! The pass: the order of its steps, and its single exit path.
 //!
-//! Lock, look at what is there, attempts until the goal is reached or the breaker gives up, store,
-//! prune, clean up, with the hooks around it. A stop travels up to here as an error like any other;
-//! what an end leaves behind (scratch data, checkpoint) is decided in [`conclude`] alone.
+//! Lock, take inventory, make attempts until the goal is reached or the breaker gives up, store,
+//! prune, clean up, with the hooks around them. A stop arrives here as an error like any other;
+//! [`conclude`] alone decides what remains (scratch data, checkpoint).
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::scratch::working_directory::{Scratch, Stage};
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{bytes, count, short};
 
-/// How a pass ended that did not fail.
+/// The outcome of a pass that did not fail.
 enum Done {
     /// The newest backup is young enough.
     NothingDue,
@@ -32,11 +32,11 @@ enum Done {
     Stored { name: String, status: u8 },
 }
 
-/// `rollforward run`: one pass. The answer is the exit status.
+/// `rollforward run`: one pass. Returns the exit status.
 ///
 /// # Errors
-/// Usage and locks only: these leave the checkpoint alone. Any other failure is written to the
-/// checkpoint and the log here, and comes back as its exit status.
+/// Usage and locks only: these leave the checkpoint alone. Any other failure is recorded in the
+/// checkpoint and the log here, and returned as its exit status.
 pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "run", |attempts, repo, lock| {
         if attempts.bases.not_due(plan.min_interval) {
@@ -48,7 +48,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let finished = attempts.reach_goal()?;
         let reached = finished.reached();
         let stored = store(plan, attempts.supervisor(), repo, lock, finished)?;
-        let skipped = attempts.bases.any_passed_over();
+        let skipped = attempts.bases.any_skipped();
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
@@ -59,10 +59,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     })
 }
 
-/// `rollforward seed`: a backup that starts a new chain. The answer is the exit status.
-///
-/// # Errors
-/// As [`run`].
+/// `rollforward seed`: a backup that starts a new chain. Returns and fails as [`run`] does.
 pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "seed", |attempts, repo, lock| {
         plan.hooks.before(attempts.supervisor())?;
@@ -75,7 +72,7 @@ pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     })
 }
 
-/// What `run` and `seed` have in common: the locks before, the conclusion after.
+/// What `run` and `seed` have in common: the locks before `work`, the conclusion after it.
 fn pass(
     plan: &Plan,
     supervisor: &mut Supervisor,
@@ -109,7 +106,7 @@ fn pass(
         let mut attempts =
             Attempts::new(plan, supervisor, &repo, &mut scratch, &before, new_chain)?;
         let worked = work(&mut attempts, &repo, &lock);
-        attempts.leave(worked)
+        attempts.end(worked)
     })();
     let known = [
         (scratch.root(), Place::Scratch),
@@ -120,24 +117,24 @@ fn pass(
     Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, result))
 }
 
-/// What becomes of the scratch data at the end of a pass.
+/// What happens to the scratch data when a pass ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leftover {
-    /// It stays as it is: nothing was done, or the next pass resumes it.
+    /// It stays unchanged: nothing was done, or the next pass resumes it.
     Stays,
-    /// It stays, as the content of the backup that was stored.
+    /// It stays, marked as the content of the stored backup.
     Kept,
-    /// It goes.
+    /// It is removed.
     Goes,
 }
 
 impl Leftover {
-    /// Decides by the exit status, whether it is that of a failure, and `--keep-scratch`.
+    /// Depends on the outcome, its exit status, and `--keep-scratch`.
     fn of(result: &Result<Done>, status: u8, keep: bool) -> Leftover {
         match result {
             Ok(Done::NothingDue) => Leftover::Stays,
             Ok(Done::Stored { .. }) if status == 0 && keep => Leftover::Kept,
-            // Nothing is lost by a wrong option either.
+            // A wrong option must not cost the data of an interrupted pass.
             Err(_) if matches!(status, 2 | 75 | 128..) => Leftover::Stays,
             _ => Leftover::Goes,
         }
@@ -152,8 +149,8 @@ fn exit_status(result: &Result<Done>) -> u8 {
     }
 }
 
-/// The one way out: what stays in the scratch directory, the outcome in the checkpoint, and the
-/// last line of the log.
+/// The single exit path: cleans up the scratch directory, records the outcome in the checkpoint,
+/// runs the hooks, and writes the last line of the log.
 fn conclude(
     plan: &Plan,
     supervisor: &mut Supervisor,
@@ -167,7 +164,7 @@ fn conclude(
             scratch.set_stage(Stage::Kept, Some(name))
         }
         (Leftover::Goes, _) => {
-            // A stop changes nothing any more.
+            // A stop no longer matters.
             supervisor.begin_ending();
             scratch.discard(supervisor)
         }
@@ -205,7 +202,7 @@ fn conclude(
     if !matches!(result, Ok(Done::NothingDue)) {
         plan.hooks.after(supervisor, status);
     }
-    // After all that a hook says: the last line is the one that is looked for.
+    // After all output of the hooks: monitoring reads the last line.
     match &result {
         Ok(_) if status == 0 => {}
         Ok(_) => {
@@ -217,7 +214,6 @@ fn conclude(
     status
 }
 
-/// Stores the data as a new backup.
 fn store(
     plan: &Plan,
     supervisor: &mut Supervisor,

@@ -1,10 +1,9 @@
 //! The upgrade of restored data to a newer series of its server, with `--allow-upgrade`.
 //!
-//! Whoever stores a backup shuts its server down cleanly, so the newer one may start on it: MySQL
-//! then does by itself what there is to do, and MariaDB leaves it to its `mariadb-upgrade`.
-//! Afterwards it is shut down slowly, so that nothing of the old format is left to be merged or
-//! purged. From there on a pass goes its usual way. Data that is half upgraded is never gone on
-//! with, and the backup that it came from is not touched.
+//! The server of a backup was shut down cleanly, so a newer one may start on its data. MySQL then
+//! upgrades by itself, MariaDB needs its `mariadb-upgrade`. A slow shutdown follows, so that
+//! nothing of the old format remains to be merged or purged. Then the pass continues as usual.
+//! Partly upgraded data is never resumed, and the backup is not touched.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 use crate::text::short;
 
-/// What upgrades the system tables of MariaDB.
+/// The program that upgrades the system tables of MariaDB.
 const TOOL: &str = "mariadb-upgrade";
 
 impl Attempts<'_> {
@@ -36,7 +35,7 @@ impl Attempts<'_> {
         newer_than(self.program_version.as_ref()?, base)
     }
 
-    /// Fails unless everything that an upgrade needs is there, if one is to be made.
+    /// Fails if an upgrade is to be made and its program is missing.
     pub(crate) fn check_upgrade(&self, flavor: Flavor) -> Result<()> {
         match flavor {
             Flavor::MariaDb if self.upgrade().is_some() => tool(&self.plan.program, TOOL).map(drop),
@@ -44,7 +43,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// Discards resumed data of another series of the server than it has to be.
+    /// Discards resumed data that belongs to another series of the server.
     pub(crate) fn check_series(&mut self) -> Result<()> {
         let base = self.bases.current().map(|base| base.manifest.version.as_str());
         let fits = self
@@ -52,7 +51,7 @@ impl Attempts<'_> {
             .as_ref()
             .is_none_or(|ours| is_of_series(ours, self.scratch.upgraded(), base));
         if self.hand.is_suspect() && !fits {
-            self.discard("it is of another series of the server")?;
+            self.discard("it belongs to another series of the server")?;
         }
         Ok(())
     }
@@ -69,11 +68,10 @@ impl Attempts<'_> {
         );
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Start);
-        // Half upgraded data is of no use.
         self.hand = InHand::Nothing;
         self.scratch.set_stage(Stage::Partial, name.as_deref())?;
         let mut setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
-        // The tool logs in as often as it likes, and loads the grant tables in the end.
+        // The tool opens sessions of its own, and loads the grant tables at the end.
         setup.needs_grant_tables = false;
         let done = self.upgrade_with(&setup);
         self.supervisor.checkpoint.forget_mysqld();
@@ -108,14 +106,14 @@ impl Attempts<'_> {
     }
 }
 
-/// Both versions, if that of the server, `ours`, is of a newer series than that of the data.
+/// The versions of `data` and server, if the server, `ours`, is of a newer series.
 fn newer_than(ours: &Version, data: &str) -> Option<(Version, Version)> {
     let data = Version::parse(data)?;
     ours.is_newer_than(&data).then(|| (data, ours.clone()))
 }
 
-/// True if data can be resumed by a server of version `ours`: data that was `upgraded` must be of
-/// its series, other data has a base of it, and what cannot be told is tried.
+/// True if a server of version `ours` can resume the data: `upgraded` data must be of its series,
+/// other data has a `base` of its series. A version that cannot be parsed is no obstacle.
 fn is_of_series(ours: &Version, upgraded: Option<&str>, base: Option<&str>) -> bool {
     let is = |version: &str| Version::parse(version).map(|v| v.is_of_series(ours));
     match (upgraded, base) {
@@ -125,7 +123,7 @@ fn is_of_series(ours: &Version, upgraded: Option<&str>, base: Option<&str>) -> b
     }
 }
 
-/// Runs the tool to its end, which may take hours and is not waited for without a sign of life.
+/// Runs the tool until it exits, which may take hours while there are signs of life.
 fn run_tool(
     supervisor: &mut Supervisor,
     setup: &Setup,
@@ -141,7 +139,7 @@ fn run_tool(
         .env_remove("MYSQL_PWD")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    // It leaves a file in the data directory.
+    // It creates a file in the data directory.
     setup.run_as(&mut command);
     let errors = setup.scratch.join("load.err");
     command.stderr(output(&errors)?);
@@ -162,7 +160,7 @@ fn run_tool(
     }
 }
 
-/// The tool with the server that it works on.
+/// The tool and the server that it upgrades.
 struct Upgrading<'a> {
     tool: Child,
     mysqld: &'a mut Mysqld,

@@ -271,7 +271,7 @@ impl Page {
 mod tests {
     use super::*;
 
-    fn facts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    fn facts(pairs: &[(&str, &str)]) -> Facts {
         pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
     }
 

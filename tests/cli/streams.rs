@@ -67,7 +67,7 @@ fn hangup_is_ignored_and_term_ends_a_waiting_pass() {
         .args(["--first-backup=dump", "--max-failures=100", "--backoff-base=30s"])
         .scratch(&place.at("scratch"))
         .spawn();
-    running.wait_for_log("next try in", SOON);
+    running.wait_for_log("retrying in", SOON);
     running.kill(libc::SIGHUP);
     // A signal that is sent later is handled later: what TERM does is after HUP.
     running.kill(libc::SIGTERM);

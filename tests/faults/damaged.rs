@@ -77,7 +77,7 @@ fn an_older_backup_replaces_a_damaged_newest_one_loudly() {
     need_server!();
     let mut stage = Stage::new();
     let (older, newer) = (stage.older.clone(), stage.newer.clone());
-    let passed_over = format!("passing over a backup: backup {newer} is damaged");
+    let passed_over = format!("skipping a backup: backup {newer} is damaged");
 
     // Seen by a look at the manifest.
     let repo = stage.copy();

@@ -27,7 +27,7 @@ fn candidates_are_tried_in_order_at_each_attempt() {
     first.slow_down(u64::MAX);
     second.cut();
     let ended = pass.finish(LONG).expect(0);
-    assert_eq!(count(&ended, "next try in"), 1, "{ended}");
+    assert_eq!(count(&ended, "retrying in"), 1, "{ended}");
     assert_eq!(scene.checkpoint().get("primary"), Some(first.address().as_str()));
     assert_eq!(scene.newest_position(), scene.primary.gtid_pos());
     scene.assert_nothing_left();
@@ -146,7 +146,7 @@ fn a_replica_promoted_during_catch_up_is_followed() {
     proxy.cut();
     scene.primary.kill9();
     second.sql("STOP SLAVE; RESET SLAVE ALL; INSERT INTO shop.backlog (text) VALUES ('new')");
-    let ended = pass.finish(LONG).expect(0).says("moves again after ");
+    let ended = pass.finish(LONG).expect(0).says("making progress again at ");
     assert_eq!(count(&ended, "started mysqld"), 1, "{ended}");
     assert_eq!(scene.checkpoint().get("goal"), Some(goal.as_str()), "the goal does not move");
     // The next pass gets what only the new primary wrote.

@@ -33,7 +33,7 @@ fn forty_seconds_that_swallow_everything_end_0_with_default_options() {
     proxy.slow_down(u64::MAX);
     proxy.mend();
     let mended = Instant::now();
-    let again = pass.wait_for_log("moves again after ", LONG) - mended;
+    let again = pass.wait_for_log("making progress again at ", LONG) - mended;
     let ended = pass.finish(LONG).expect(0);
     println!("swallowed: noticed after {first:?}, moves {again:?} after its end\n{ended}");
     assert!(first < Duration::from_secs(25), "{ended}");
@@ -167,7 +167,7 @@ fn a_primary_lost_under_a_long_alter_leaves_a_backup() {
         alter_is_under_way(&scene)
     });
     proxy.cut();
-    let ended = pass.finish(LONG).expect(3).says("short of the goal");
+    let ended = pass.finish(LONG).expect(3).says("before the goal");
     println!("gone under an ALTER\n{ended}");
     assert_eq!(scene.backups().len(), 2);
     assert_eq!(scene.checkpoint().get("cause"), Some("primary-unreachable"));
@@ -196,7 +196,7 @@ fn a_connected_receiver_without_data_stalls_and_is_restarted() {
     pass.wait_for_log(said, PATIENCE);
     proxy.slow_down(u64::MAX);
     proxy.mend();
-    let ended = pass.finish(LONG).expect(0).says("moves again after ").says(", short of ");
+    let ended = pass.finish(LONG).expect(0).says("making progress again at ").says(", short of ");
     println!("silent\n{ended}");
     assert_eq!(count(&ended, "started mysqld"), 1, "{ended}");
     assert_eq!(scene.checkpoint().get("failures"), Some("0"));

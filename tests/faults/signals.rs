@@ -41,7 +41,7 @@ fn after_a_stop_in_any_phase_the_next_ends_0() {
         assert_eq!(scene.backups().len(), 1);
         scene.assert_nothing_left();
     }
-    scene.run().expect(0).says("going on with the data of an interrupted pass");
+    scene.run().expect(0).says("resuming the interrupted pass");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
 }
 
@@ -148,7 +148,7 @@ fn a_stop_after_an_outside_shutdown_leaves_no_login() {
             flavor::is_mysql() || login.is_ok_and(|text| text.contains(PASSWORD))
         });
         kill(mysqld, signal);
-        pass.wait_for_log("failure 1 of 11, next try in", PATIENCE);
+        pass.wait_for_log("failure 1 of 11, retrying in", PATIENCE);
         assert_eq!(scene.files_with(&scene.scratch, PASSWORD), [] as [&Path; 0], "in the wait");
         let since = Instant::now();
         pass.kill(libc::SIGTERM);
@@ -160,7 +160,7 @@ fn a_stop_after_an_outside_shutdown_leaves_no_login() {
         }
         scene.assert_nothing_left();
     }
-    scene.run().expect(0).says("going on with the data of an interrupted pass");
+    scene.run().expect(0).says("resuming the interrupted pass");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
 }
 
@@ -188,7 +188,7 @@ fn data_of_a_killed_restore_is_never_used() {
     assert!(scene.state().contains("stage=partial\n"), "{}", scene.state());
     let ended = scene.run().expect(0);
     assert_eq!(count(&ended, "restored "), 1, "{ended}");
-    assert_eq!(count(&ended, "going on with"), 0, "{ended}");
+    assert_eq!(count(&ended, "resuming the interrupted"), 0, "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
     // Of a restore: the directory is not taken for an empty one afterwards.
     let to = scene.path("to");
@@ -235,7 +235,7 @@ fn leftovers_and_a_long_path_do_not_matter() {
     fs::write(scene.scratch.join("mysqld.sock.lock"), format!("{own}\n")).unwrap();
     let _ = fs::remove_file(scene.scratch.join("mysqld.sock"));
     fs::write(scene.scratch.join("mysqld.sock"), "no socket").unwrap();
-    let ended = scene.run().expect(0).says("going on with the data of an interrupted pass");
+    let ended = scene.run().expect(0).says("resuming the interrupted pass");
     assert!(!ended.stderr.contains("ending the mysqld"), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
     scene.assert_nothing_left();

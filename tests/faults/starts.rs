@@ -92,7 +92,7 @@ fn unreadable_data_is_reported_in_the_words_of_the_server() {
         println!("{name}: {}", ended.log().last().unwrap());
         assert_eq!(ended.status, 1, "{name}: {ended}");
         let ended = ended.says("error: mysqld-start: ").says("its log says: ").says(says);
-        assert_eq!(count(&ended, "next try"), 0, "{name}: {ended}");
+        assert_eq!(count(&ended, "retrying in"), 0, "{name}: {ended}");
         assert_eq!(scene.checkpoint().get("cause"), Some("mysqld-start"));
         assert!(!scene.has_scratch_data(), "{name}: scratch data goes after status 1");
         assert_eq!(scene.backups().len(), 1);

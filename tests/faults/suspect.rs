@@ -1,4 +1,4 @@
-//! Data that may be to blame: what a kill left behind is gone on with only where that is right,
+//! Data that may be at fault: what a kill left behind is resumed only where that is right,
 //! and an error on it is answered by a fresh restore. The same for what a dump brought.
 
 use std::fs;
@@ -142,8 +142,8 @@ fn an_error_on_resumed_data_leads_to_a_fresh_restore() {
         pass.kill(libc::SIGTERM);
         pass.finish(PATIENCE).expect(143);
         spoil(&scene);
-        let ended = scene.run().expect(0).says("going on with the data").says(what);
-        let ended = ended.says(&format!("{cause}on data that may be to blame"));
+        let ended = scene.run().expect(0).says("resuming the interrupted pass").says(what);
+        let ended = ended.says(&format!("{cause}the scratch data may be at fault"));
         assert_eq!(count(&ended, "failure 1 of 11"), 1, "{ended}");
         assert_eq!(count(&ended, "info: restored "), 1, "{ended}");
         assert_eq!(scene.checkpoint().get("failures"), Some("0"));

@@ -34,7 +34,7 @@ fn a_failing_before_ends_the_pass_before_any_work() {
         let run = run.args([format!("--after={after}"), format!("--after-failure={after}")]);
         let ended = run.clone().arg("-q").run_to_end(SOON).expect(2);
         let error = format!("error: configuration: --before /bin/sh: {says}; the pass has not");
-        let ended = ended.says(&error).says("warning: --before said at last: no disk");
+        let ended = ended.says(&error).says("warning: --before: its last line was: no disk");
         assert!(!ended.stderr.contains("primary"), "{ended}");
         let checkpoint = place.checkpoint();
         assert_eq!(checkpoint.get("state"), Some("failed"));
@@ -71,7 +71,7 @@ fn interrupted_data_survives_a_failing_before() {
     pass.kill(libc::SIGKILL);
     pass.finish(COMMAND_PATIENCE);
     let ended = scene.command("run").arg("--before=true").run_to_end(COMMAND_PATIENCE).expect(0);
-    ended.says("going on with the data of an interrupted pass");
+    ended.says("resuming the interrupted pass");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_failing_after_is_a_warning_and_the_next_runs() {
     let path = broken.display().to_string();
     let unknown = format!("{path}: it cannot be executed: no such file or directory");
     for (hook, says) in [
-        (fails, "/bin/sh: it ended with status 3; it said at last: mail is down"),
+        (fails, "/bin/sh: it ended with status 3; its last line was: mail is down"),
         (path, unknown.as_str()),
     ] {
         let run = place.run().args([format!("--after-failure={hook}"), format!("--after={note}")]);
@@ -182,7 +182,7 @@ fn a_second_signal_kills_a_hook_and_skips_the_others() {
         let ended = pass.finish(SOON).expect(status);
         assert!(again.elapsed() < Duration::from_secs(5), "{ended}");
         assert_gone(&both);
-        ended.says("--after /bin/sh is not run: a second signal came");
+        ended.says("not running --after /bin/sh: a second signal arrived");
         assert_eq!(place.read("order"), "");
         for file in ["pids", "told"] {
             fs::remove_file(place.at(file)).unwrap();
@@ -201,7 +201,7 @@ fn what_follows_a_stop_has_half_a_minute_in_all() {
     pass.kill(libc::SIGTERM);
     let ended = pass.finish(2 * SOON).expect(143);
     let ended = ended.says("--after-failure /bin/sh: it took longer than 30s and was ended");
-    let ended = ended.says("--after /bin/sh is not run: no time is left after the stop");
+    let ended = ended.says("not running --after /bin/sh: no time is left after the stop");
     assert!(ended.wall < Duration::from_secs(45), "{ended}");
 }
 
@@ -235,7 +235,7 @@ printf 'no end'";
     let ended = ended.says("info: --before says: one\n").says("--before says: two ?[31mred\n");
     let ended = ended.says(&format!("--before says: {}...\n", "x".repeat(1000)));
     let ended = ended.says("--before says: \u{fffd}\u{fffd} bytes\n").says("says: to fd\n");
-    let ended = ended.says("--before says more than 1000 lines: no more are logged");
+    let ended = ended.says("--before said more than 1000 lines; the rest is not logged");
     let said = ended.log().iter().filter(|l| l.contains("--before says: ")).count();
     assert_eq!(said, 1000, "{ended}");
     let longest = ended.log().iter().map(|l| l.len()).max();
@@ -244,7 +244,7 @@ printf 'no end'";
     // All of a last line without an end is there, also when it is all there is.
     let hook = shell(place.dir.path(), "hook", "printf 'no end'; exit 4");
     let ended = place.run().arg(format!("--after={hook}")).run_to_end(SOON).expect(75);
-    ended.says("--after says: no end\n").says("status 4; it said at last: no end\n");
+    ended.says("--after says: no end\n").says("status 4; its last line was: no end\n");
     // To the log file, if there is one.
     let log = place.at("log");
     let run = place.run().arg(format!("--after={hook}")).arg("--log-file").arg(&log);
