@@ -58,10 +58,7 @@ pub struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     /// Picks a base and resumes the data of the last pass, whose checkpoint is `before`; neither
-    /// for a `new_chain`.
-    ///
-    /// # Errors
-    /// When the repository cannot be read.
+    /// for a `new_chain`. Fails if the repository cannot be read.
     pub fn new(
         plan: &'a Plan,
         supervisor: &'a mut Supervisor,
@@ -93,11 +90,6 @@ impl<'a> Attempts<'a> {
         Ok(attempts)
     }
 
-    /// The main loop, for steps outside of attempts.
-    pub fn supervisor(&mut self) -> &mut Supervisor {
-        self.supervisor
-    }
-
     /// Makes attempts until mysqld is shut down at the goal, or short of it, with data to store. An
     /// error ends the pass.
     pub fn reach_goal(&mut self) -> Result<Finished> {
@@ -108,13 +100,12 @@ impl<'a> Attempts<'a> {
             short(self.breaker.longest_wait())
         );
         loop {
-            match self.attempt() {
-                Ok(finished) => return Ok(finished),
-                Err(error) => {
-                    if self.recover(error)? {
-                        break;
-                    }
-                }
+            let error = match self.attempt() {
+                Err(error) => error,
+                finished => return finished,
+            };
+            if self.recover(error)? {
+                break;
             }
         }
         let finished = self.end_short();
@@ -146,7 +137,9 @@ impl<'a> Attempts<'a> {
                 facts = self.ask_primary()?;
             }
             if self.goal.is_none() {
-                self.set_goal(&facts)?;
+                facts.check_position()?;
+                self.supervisor.checkpoint.set(Key::Goal, &facts.position);
+                self.goal = Some(Goal { position: facts.position.clone(), as_of: facts.asked });
             }
             self.start(&facts)?;
             if self.check_doubt()? {
@@ -158,13 +151,6 @@ impl<'a> Attempts<'a> {
         self.finish(clean, Reached::Goal)
     }
 
-    fn set_goal(&mut self, facts: &Facts) -> Result<()> {
-        facts.check_position()?;
-        self.supervisor.checkpoint.set(Key::Goal, &facts.position);
-        self.goal = Some(Goal { position: facts.position.clone(), as_of: facts.asked });
-        Ok(())
-    }
-
     /// Starts mysqld on the data, and opens all sessions before the grant tables are loaded.
     fn start(&mut self, facts: &Facts) -> Result<()> {
         self.upgrade_data(facts)?;
@@ -172,8 +158,8 @@ impl<'a> Attempts<'a> {
         self.supervisor.checkpoint.phase(Phase::Start);
         let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         forget_replication(&setup.data())?;
-        let doubtful = self.hand.data().is_some_and(|data| data.doubt.is_some());
-        let fresh = self.hand.data().is_some_and(|data| data.fresh);
+        let data = self.hand.data();
+        let (doubtful, fresh) = data.map_or((false, false), |d| (d.doubt.is_some(), d.fresh));
         let mysqld = Mysqld::spawn(&setup, false)?;
         let Some(mysqld) = self.hand.start(mysqld) else { return Ok(()) };
         self.scratch.set_running(mysqld, doubtful)?;

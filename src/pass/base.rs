@@ -20,13 +20,10 @@ use crate::text::{bytes, short};
 const CLOCKS_DIFFER: i64 = 300;
 
 /// A backup to start from.
-pub struct Base {
-    /// Its name.
-    pub name: String,
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// Its position.
-    pub position: Position,
+pub(crate) struct Base {
+    pub(crate) name: String,
+    pub(crate) manifest: Manifest,
+    pub(crate) position: Position,
 }
 
 /// The choice of a base.
@@ -43,7 +40,7 @@ impl<'a> Bases<'a> {
     }
 
     /// The base, if there is one.
-    pub fn current(&self) -> Option<&Base> {
+    pub(crate) fn current(&self) -> Option<&Base> {
         self.current.as_ref()
     }
 
@@ -75,9 +72,6 @@ impl<'a> Bases<'a> {
 
     /// Fails if there is no room for any backup, before anything is restored. How much one will add
     /// is unknown; warns if the last one added more than is free.
-    ///
-    /// # Errors
-    /// [`Error::DiskFull`].
     pub fn check_room(&self) -> Result<()> {
         let Some(base) = &self.current else { return Ok(()) };
         let root = self.repo.root();
@@ -114,10 +108,8 @@ impl<'a> Bases<'a> {
         }
     }
 
-    /// Picks the newest undamaged backup; skips damaged ones with a warning.
-    ///
-    /// # Errors
-    /// When the repository cannot be read.
+    /// Picks the newest undamaged backup; skips damaged ones with a warning. Fails if the repository
+    /// cannot be read.
     pub fn pick(&mut self) -> Result<()> {
         self.current = None;
         for name in self.repo.names()?.into_iter().rev() {
@@ -151,10 +143,7 @@ impl<'a> Bases<'a> {
         Ok(Base { name: name.to_string(), manifest, position })
     }
 
-    /// Fails unless there is a base, or `optional` and no damaged backup.
-    ///
-    /// # Errors
-    /// [`Error::NoBackup`] or [`Error::BackupDamaged`].
+    /// Fails unless there is a base, or it is `optional` and no backup was skipped.
     pub fn check(&self, optional: bool) -> Result<()> {
         if self.current.is_some() {
             return Ok(());

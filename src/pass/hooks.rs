@@ -45,9 +45,7 @@ pub struct Hook {
 
 impl Hook {
     /// The hook of the option `name`: the first word is the program, a path or a name in `PATH`.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] when there is no such program.
+    /// Fails if there is no such program.
     pub fn new(name: &'static str, words: Vec<String>) -> Result<Hook> {
         let mut args = words.into_iter();
         let named = args.next().unwrap_or_default();
@@ -104,11 +102,12 @@ impl Hooks {
     pub fn before(&self, supervisor: &mut Supervisor) -> Result<()> {
         let Some(hook) = self.named("before") else { return Ok(()) };
         supervisor.check_stop()?;
-        self.run(hook, supervisor, self.timeout)?.map_err(|failure| {
-            if !failure.last.is_empty() {
-                log::warn!("--before: its last line was: {}", failure.last);
+        let failure = self.run(hook, supervisor, self.timeout)?;
+        failure.map_or(Ok(()), |Failure { why, last }| {
+            if !last.is_empty() {
+                log::warn!("--before: its last line was: {last}");
             }
-            Error::config(format!("{}; the pass has not begun", failure.why))
+            Err(Error::config(format!("{why}; the pass has not begun")))
         })
     }
 
@@ -132,37 +131,35 @@ impl Hooks {
                 continue;
             }
             match self.run(hook, supervisor, patience) {
-                Ok(Ok(())) => {}
-                Ok(Err(Failure { why, last })) if last.is_empty() => log::warn!("{why}"),
-                Ok(Err(Failure { why, last })) => log::warn!("{why}; its last line was: {last}"),
+                Ok(None) => {}
+                Ok(Some(Failure { why, last })) if last.is_empty() => log::warn!("{why}"),
+                Ok(Some(Failure { why, last })) => log::warn!("{why}; its last line was: {last}"),
                 Err(e) => log::warn!("{}: {e}", hook.label()),
             }
         }
     }
 
-    /// Runs a hook until it has exited.
-    ///
-    /// # Errors
-    /// A stop, unless the pass is ending; the hook is gone by then.
+    /// Runs a hook until it has exited. Fails at a stop, unless the pass is ending; the hook is gone
+    /// by then.
     fn run(
         &self,
         hook: &Hook,
         supervisor: &mut Supervisor,
         patience: Duration,
-    ) -> Result<Result<(), Failure>> {
+    ) -> Result<Option<Failure>> {
         let (began, label) = (Instant::now(), hook.label());
         let mut running = match Running::start(hook.name, self.command(hook, supervisor)) {
             Ok(running) => running,
             Err(e) => {
                 let why = format!("{label}: it cannot be executed: {}", system_text(&e));
-                return Ok(Err(Failure { why, last: String::new() }));
+                return Ok(Some(Failure { why, last: String::new() }));
             }
         };
-        let Some(why) = running.run(supervisor, patience)? else {
+        let why = running.run(supervisor, patience)?;
+        if why.is_none() {
             log::info!("ran {label} in {}", short(began.elapsed()));
-            return Ok(Ok(()));
-        };
-        Ok(Err(Failure { why: format!("{label}: {why}"), last: running.last }))
+        }
+        Ok(why.map(|why| Failure { why: format!("{label}: {why}"), last: running.last }))
     }
 
     fn command(&self, hook: &Hook, supervisor: &Supervisor) -> Command {

@@ -44,15 +44,15 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         }
         attempts.bases.check_room()?;
         attempts.check_base()?;
-        plan.hooks.before(attempts.supervisor())?;
+        plan.hooks.before(attempts.supervisor)?;
         let finished = attempts.reach_goal()?;
         let reached = finished.reached();
-        let stored = store(plan, attempts.supervisor(), repo, lock, finished)?;
+        let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
         let skipped = attempts.bases.any_skipped();
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
-            prune_old(attempts.supervisor(), repo, lock, plan.policy)?;
+            prune_old(attempts.supervisor, repo, lock, plan.policy)?;
         }
         let status = if reached == Reached::Goal && !skipped { 0 } else { 3 };
         Ok(Done::Stored { name: stored.name, status })
@@ -62,12 +62,12 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
 /// `rollforward seed`: a backup that starts a new chain. Returns and fails as [`run`] does.
 pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "seed", |attempts, repo, lock| {
-        plan.hooks.before(attempts.supervisor())?;
+        plan.hooks.before(attempts.supervisor)?;
         let finished = match &plan.source {
             Some(source) => attempts.adopt(source)?,
             None => attempts.reach_goal()?,
         };
-        let stored = store(plan, attempts.supervisor(), repo, lock, finished)?;
+        let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
         Ok(Done::Stored { name: stored.name, status: 0 })
     })
 }

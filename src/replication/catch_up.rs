@@ -131,9 +131,6 @@ pub struct CatchUp<'a> {
 
 impl CatchUp<'_> {
     /// Starts replication and waits for the goal.
-    ///
-    /// # Errors
-    /// Whatever prevents reaching it.
     pub fn run(
         &self,
         supervisor: &mut Supervisor,

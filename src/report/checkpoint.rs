@@ -238,10 +238,7 @@ impl Checkpoint {
     }
 }
 
-/// Reads the checkpoint at `path`; an absent one is `None`.
-///
-/// # Errors
-/// Says why the file cannot be used.
+/// Reads the checkpoint at `path`; an absent one is `None`. An error says why it cannot be used.
 pub fn read(path: &Path) -> Result<Option<Facts>, String> {
     match files::read(path, LARGEST) {
         Ok(bytes) => {
@@ -256,10 +253,7 @@ pub fn read(path: &Path) -> Result<Option<Facts>, String> {
     }
 }
 
-/// Reads the text of a checkpoint.
-///
-/// # Errors
-/// Says which line is wrong.
+/// Reads the text of a checkpoint. An error says which line is wrong.
 pub fn parse(text: &str) -> Result<Facts, String> {
     // An editor may have left CRLF, also on a last line without LF.
     let mut lines = text.lines().map(|line| line.trim_end_matches('\r'));

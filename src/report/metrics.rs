@@ -23,34 +23,27 @@ const BREAKER: [&str; 4] = ["closed", "open", "half-open", "given-up"];
 
 /// What the repository holds.
 #[derive(Debug, Default)]
-pub struct Holdings {
-    /// Complete backups.
-    pub complete: u64,
-    /// Damaged backups, as far as a cheap check can tell.
-    pub damaged: u64,
-    /// The newest complete one.
-    pub newest: Option<Newest>,
+pub(crate) struct Holdings {
+    pub(crate) complete: u64,
+    /// As far as a cheap check can tell.
+    pub(crate) damaged: u64,
+    pub(crate) newest: Option<Newest>,
 }
 
 /// The newest complete backup, as its manifest says.
 #[derive(Debug)]
-pub struct Newest {
-    /// Its name.
-    pub name: String,
-    /// `mariadb` or `mysql`.
-    pub flavor: String,
-    /// The server's version.
-    pub version: String,
-    /// The position of its data.
-    pub position: String,
-    /// When the primary was there.
-    pub data_as_of: Timestamp,
-    /// When it was stored.
-    pub finished: Timestamp,
+pub(crate) struct Newest {
+    pub(crate) name: String,
+    pub(crate) flavor: String,
+    pub(crate) version: String,
+    pub(crate) position: String,
+    /// When the primary was at that position.
+    pub(crate) data_as_of: Timestamp,
+    pub(crate) finished: Timestamp,
     /// Bytes of all its files.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Bytes that it added to the repository.
-    pub stored: u64,
+    pub(crate) stored: u64,
 }
 
 /// The metrics of a pass, and where they are written.
@@ -60,8 +53,8 @@ pub struct Metrics {
     repo: String,
     /// The checkpoint of the last pass that ended by itself.
     last: Facts,
-    /// What the repository holds, where that is known.
-    pub holdings: Option<Holdings>,
+    /// What the repository holds, if known.
+    pub(crate) holdings: Option<Holdings>,
     spent: [Duration; Phase::ALL.len()],
     current: Option<(Phase, Instant)>,
     /// The state of the breaker, one of four words; closed until it is set.

@@ -69,9 +69,6 @@ pub enum Stop {
 
 impl Supervisor {
     /// Installs the signal handlers of the process.
-    ///
-    /// # Errors
-    /// When the system denies a pipe or a handler.
     pub fn new(poll: Duration) -> Result<Supervisor> {
         let signals = Signals::install()
             .map_err(|source| Error::Io { doing: "install signal handlers".into(), source })?;
@@ -87,10 +84,7 @@ impl Supervisor {
         self.stop
     }
 
-    /// Fails once a stop is requested, unless the pass is ending.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`].
+    /// Fails with [`Error::Interrupted`] once a stop is requested, unless the pass is ending.
     pub fn check_stop(&mut self) -> Result<()> {
         match self.stop() {
             Stop::Asked(signal) => Err(Error::Interrupted { signal }),
@@ -100,9 +94,6 @@ impl Supervisor {
 
     /// One turn of the loop, between steps of long work on the main thread: updates the reports and
     /// checks for a stop.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`].
     pub fn turn(&mut self) -> Result<()> {
         self.report();
         self.check_stop()
@@ -204,10 +195,7 @@ impl Supervisor {
         }
     }
 
-    /// Sleeps while watching `watched`.
-    ///
-    /// # Errors
-    /// As [`Supervisor::wait_for`].
+    /// Sleeps while watching `watched`. Fails as [`Supervisor::wait_for`] does.
     pub fn pause<W: Watched>(&mut self, watched: &mut W, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         let wait = Wait { every: time.max(Duration::from_millis(1)), patience: Some(time) };
