@@ -62,7 +62,7 @@ fn a_checkpoint_without_an_end_is_not_read() {
     huge.set_len(1 << 40).unwrap();
     let limit = ["prlimit", "--as=300000000", "--"];
     let pass = scene.command("run").arg("--min-interval=1h").under(limit).run_to_end(SOON);
-    pass.expect(0).says(": it is no checkpoint");
+    pass.expect(0).says(": it is not a checkpoint");
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn what_cannot_be_read_is_unknown_also_as_json() {
     assert!(json.get("text").str().contains("cannot be read"), "{json:?}");
     fs::remove_file(at("checkpoint")).unwrap();
     fs::create_dir(at("checkpoint")).unwrap();
-    says("a directory for a checkpoint", &scratch, 3, &["it is no checkpoint"]);
+    says("a directory for a checkpoint", &scratch, 3, &["it is not a checkpoint"]);
 }
 
 #[test]

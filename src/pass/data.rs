@@ -165,7 +165,7 @@ impl Attempts<'_> {
         Ok(Finished::new(clean, self.scratch.data(), header, Reached::Goal))
     }
 
-    /// The private mysqld for data that replicates from such a primary.
+    /// The set-up of a private mysqld that replicates from such a primary.
     pub(crate) fn setup(
         &self,
         flavor: Flavor,

@@ -11,7 +11,7 @@ use crate::seed::adopt::Source;
 use crate::server::compatibility::{self, With};
 
 impl Attempts<'_> {
-    /// The first candidate that answers and can replicate to the position of the data.
+    /// The first candidate that answers and can be replicated from, starting at the data.
     pub(crate) fn ask_primary(&mut self) -> Result<Facts> {
         let base = self.bases.current().map(|b| &b.position);
         let supervisor = &mut *self.supervisor;

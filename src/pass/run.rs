@@ -17,7 +17,6 @@ use crate::report::keys::{Key, Phase, State};
 use crate::report::metrics::Metrics;
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::prune;
-use crate::repository::retention::Policy;
 use crate::repository::store::Stored;
 use crate::scratch::foreign;
 use crate::scratch::working_directory::{Scratch, Stage};
@@ -52,7 +51,11 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
-            prune_old(attempts.supervisor, repo, lock, plan.policy)?;
+            attempts.supervisor.checkpoint.phase(Phase::Prune);
+            attempts.supervisor.check_stop()?;
+            let mut crew = attempts.supervisor.crew("prune", 1);
+            let pruned = prune::prune(repo, lock, plan.policy, false, &mut crew)?;
+            prune::report(&pruned, false);
         }
         let status = if reached == Reached::Goal && !skipped { 0 } else { 3 };
         Ok(Done::Stored { name: stored.name, status })
@@ -239,19 +242,6 @@ fn store(
         short(began.elapsed())
     );
     Ok(stored)
-}
-
-fn prune_old(
-    supervisor: &mut Supervisor,
-    repo: &Repository,
-    lock: &RepoLock,
-    policy: Policy,
-) -> Result<()> {
-    supervisor.checkpoint.phase(Phase::Prune);
-    supervisor.check_stop()?;
-    let pruned = prune::prune(repo, lock, policy, false, &mut supervisor.crew("prune", 1))?;
-    prune::report(&pruned, false);
-    Ok(())
 }
 
 #[cfg(test)]

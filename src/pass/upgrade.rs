@@ -113,7 +113,7 @@ fn newer_than(ours: &Version, data: &str) -> Option<(Version, Version)> {
 }
 
 /// True if a server of version `ours` can resume the data: `upgraded` data must be of its series,
-/// other data has a `base` of its series. A version that cannot be parsed is no obstacle.
+/// other data a `base` of its series, unless the version of that cannot be parsed.
 fn is_of_series(ours: &Version, upgraded: Option<&str>, base: Option<&str>) -> bool {
     let is = |version: &str| Version::parse(version).map(|v| v.is_of_series(ours));
     match (upgraded, base) {

@@ -247,7 +247,7 @@ pub fn read(path: &Path) -> Result<Option<Facts>, String> {
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge) => {
-            Err("it is no checkpoint".into())
+            Err("it is not a checkpoint".into())
         }
         Err(e) => Err(e.to_string()),
     }
