@@ -94,7 +94,7 @@ fn from(options: &Options) -> Result<(Option<First>, Option<Source>)> {
         Some(other) => {
             return match other.strip_prefix("dir:") {
                 Some("") => Err(Error::config("--from dir: needs a path")),
-                Some(path) => Source::look_at(&absolute(PathBuf::from(path)), position)
+                Some(path) => Source::check(&absolute(PathBuf::from(path)), position)
                     .map(|source| (None, Some(source))),
                 None => Err(Error::config(format!(
                     "malformed value '{other}' for --from: this build knows dump, clone and \

@@ -19,6 +19,7 @@ use crate::scratch::working_directory::Stage;
 use crate::seed::adopt::{self, Source};
 use crate::seed::clone;
 use crate::seed::dump::{self, First};
+use crate::seed::seeding::Seeding;
 use crate::server::setup::Setup;
 use crate::text::{bytes, count, short};
 
@@ -114,14 +115,11 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.phase(Phase::Seed);
         self.facts = Some(facts.clone());
         let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
-        let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
-        let (primary, patience) = (&self.plan.primary, self.plan.patience);
-        let (seeded, did) = match self.plan.first {
-            Some(First::Clone) => {
-                (clone::clone(supervisor, &setup, scratch, primary, facts, patience)?, "cloned")
-            }
+        let (plan, mut seeding) = (self.plan, self.seeding(setup));
+        let (seeded, did) = match plan.first {
+            Some(First::Clone) => (clone::clone(&mut seeding, &plan.primary, facts)?, "cloned"),
             _ => {
-                let dumped = dump::dump(supervisor, &setup, scratch, primary, facts, patience)?;
+                let dumped = dump::dump(&mut seeding, &plan.primary, facts)?;
                 self.dumps += 1;
                 (dumped, "dumped and loaded")
             }
@@ -142,9 +140,8 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.phase(Phase::Seed);
         self.check_flavor(source)?;
         let setup = self.setup(source.flavor(), &[], 0);
-        let (supervisor, scratch) = (&mut *self.supervisor, &mut *self.scratch);
-        let (patience, jobs) = (self.plan.patience, self.plan.jobs);
-        let (adopted, clean) = adopt::adopt(supervisor, &setup, scratch, source, patience, jobs)?;
+        let jobs = self.plan.jobs;
+        let (adopted, clean) = adopt::adopt(&mut self.seeding(setup), source, jobs)?;
         log::info!(
             "adopted {} at {} in {}",
             source.path().display(),
@@ -163,6 +160,11 @@ impl Attempts<'_> {
         };
         self.supervisor.checkpoint.start_at(adopted.position);
         Ok(Finished::new(clean, self.scratch.data(), header, Reached::Goal))
+    }
+
+    fn seeding(&mut self, setup: Setup) -> Seeding<'_> {
+        let patience = self.plan.patience;
+        Seeding { supervisor: self.supervisor, scratch: self.scratch, setup, patience }
     }
 
     /// The set-up of a private mysqld that replicates from such a primary.

@@ -86,14 +86,6 @@ impl Checkpoint {
         }
     }
 
-    /// The time left of the step in work, where done and total tell nothing of it; `None` if it is
-    /// not known.
-    pub fn expect(&mut self, left: Option<Duration>) {
-        if let Some(meter) = &mut self.meter {
-            meter.expect(left, Instant::now());
-        }
-    }
-
     /// Where the pass is, in one line for people: the current step, or else the phase.
     pub fn headline(&self) -> String {
         match &self.meter {

@@ -18,10 +18,7 @@ const DRAW: Duration = Duration::from_millis(250);
 
 /// Less time left than this is not said in numbers: what comes last (the last parcel of a slow
 /// worker, the last table's indexes) is no longer like the average.
-pub const SOON: Duration = Duration::from_secs(10);
-
-/// A time left that was not looked at again for so long is not said any more.
-const FRESH: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(10);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +40,6 @@ pub struct Meter {
     /// Two past points; the rate is measured from the older one.
     older: (Instant, u64),
     newer: (Instant, u64),
-    /// The time left as somebody else knows it or not, and since when.
-    expected: Option<(Instant, Option<Duration>)>,
     logged: Instant,
     drawn: Option<Instant>,
 }
@@ -60,7 +55,6 @@ impl Meter {
             began: now,
             older: (now, 0),
             newer: (now, 0),
-            expected: None,
             logged: now,
             drawn: None,
         }
@@ -81,11 +75,6 @@ impl Meter {
         }
     }
 
-    /// The time left, where the rate is not all there is to it; nothing where it is not known.
-    pub fn expect(&mut self, left: Option<Duration>, now: Instant) {
-        self.expected = Some((now, left));
-    }
-
     /// Units per second; `None` before anything is done.
     fn rate(&self, now: Instant) -> Option<f64> {
         let seconds = now.duration_since(self.older.0).as_secs_f64();
@@ -95,10 +84,6 @@ impl Meter {
 
     /// The estimated time left.
     pub fn left(&self, now: Instant) -> Option<Duration> {
-        if let Some((then, left)) = self.expected {
-            let since = now.saturating_duration_since(then);
-            return left.filter(|_| since < FRESH).map(|left| left.saturating_sub(since));
-        }
         let missing = self.total?.saturating_sub(self.done) as f64;
         let (lately, seconds) = (self.rate(now)?, now.duration_since(self.began).as_secs_f64());
         // Files are dealt out so that each stretch is a sample of all, and a disk that was slow for
@@ -204,21 +189,5 @@ mod tests {
         let mut meter = Meter::new("dump", Unit::Bytes, start);
         meter.set(10 << 20, None, start + S * 5);
         assert_eq!(meter.line(start + S * 5), "dump: 10.0 MiB, 2.0 MiB/s");
-    }
-
-    #[test]
-    fn unknown_or_outdated_times_left_are_not_shown() {
-        let start = Instant::now();
-        let mut meter = Meter::new("dump", Unit::Bytes, start);
-        let at = |seconds| start + S * seconds;
-        meter.set(10 << 20, Some(20 << 20), at(10));
-        let without = "dump: 50 %, 10.0 MiB of 20.0 MiB, 1.0 MiB/s";
-        assert_eq!(meter.line(at(10)), format!("{without}, 10s left"), "by the rate");
-        meter.expect(None, at(10));
-        assert_eq!(meter.line(at(10)), without);
-        meter.expect(Some(S * 40), at(10));
-        assert_eq!(meter.line(at(10)), format!("{without}, 40s left"));
-        assert_eq!(meter.left(at(13)), Some(S * 37));
-        assert_eq!(meter.left(at(15)), None);
     }
 }

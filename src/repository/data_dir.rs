@@ -31,7 +31,8 @@ pub struct Found {
     pub sparse: bool,
     /// Bytes that its content takes on a disk.
     pub space: u64,
-    mtime: (i64, i64),
+    /// When it was last written: seconds and nanoseconds.
+    pub mtime: (i64, i64),
 }
 
 impl Found {

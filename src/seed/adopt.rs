@@ -1,13 +1,13 @@
-//! The first backup out of a data directory: of a server that was shut down cleanly, or prepared
-//! by mariadb-backup or XtraBackup. The way in for servers too large to dump.
+//! The first backup from a data directory: of a server that was shut down cleanly, or prepared by
+//! mariadb-backup or XtraBackup. For servers that are too large to dump.
 //!
 //! The directory is only read. Its files are copied into the scratch directory, a private server
-//! is started on the copy, which proves it, told its position if it does not know it, and shut
-//! down. No primary is needed.
+//! is started on the copy, which proves it, given its position if it has none, and shut down. No
+//! primary is needed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,30 +23,26 @@ use crate::replication::primary::SETTINGS;
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
 use crate::scratch::working_directory::Scratch;
-use crate::server::lifecycle::{CleanShutdown, Patience, explain, shut_down, wait_until_ready};
+use crate::seed::seeding::Seeding;
+use crate::server::lifecycle::CleanShutdown;
 use crate::server::mysqld::{Mysqld, forget_replication};
-use crate::server::setup::Setup;
-use crate::supervisor::main_loop::Supervisor;
 
-/// Copied between two looks at the stop flag.
+/// Bytes copied between two looks at the stop flag.
 const CHUNK: u64 = 16 << 20;
 
-/// What mariadb-backup and XtraBackup leave: how it went, by its old and its new name.
+/// Where mariadb-backup and XtraBackup record the state of a copy: the old and the new name.
 const BACKUP_STATES: [&str; 2] = ["xtrabackup_checkpoints", "mariadb_backup_checkpoints"];
-/// And the position, the third word of its line.
+/// Where they record its position, the third word of the line.
 const BACKUP_POSITIONS: [&str; 2] = ["xtrabackup_binlog_info", "mariadb_backup_binlog_info"];
 
 /// A directory that may be adopted.
 pub struct Source {
     path: PathBuf,
     flavor: Flavor,
-    tree: Tree,
-    size: u64,
     position: Option<Position>,
-    data_as_of: Timestamp,
 }
 
-/// What was adopted.
+/// What is known of a directory that was adopted.
 pub struct Adopted {
     /// Its position.
     pub position: Position,
@@ -54,17 +50,17 @@ pub struct Adopted {
     pub version: String,
     /// The settings it ran with.
     pub settings: Vec<(String, String)>,
-    /// When it was written last.
+    /// When it was last written.
     pub data_as_of: Timestamp,
 }
 
 impl Source {
-    /// Looks at the directory `path`. `given` is `--position`.
+    /// Checks the directory `path`, but not yet its files, of which there may be very many.
+    /// `given` is `--position`.
     ///
     /// # Errors
-    /// [`Error::Configuration`] when it is no data directory, in use, not prepared, or holds
-    /// what a backup cannot.
-    pub fn look_at(path: &Path, given: Option<&str>) -> Result<Source> {
+    /// [`Error::Configuration`] when it is no data directory, in use, or not prepared.
+    pub fn check(path: &Path, given: Option<&str>) -> Result<Source> {
         let wrong = |what: &str| Error::config(format!("--from dir:{} {what}", path.display()));
         if !path.is_dir() {
             return Err(wrong("is not a directory"));
@@ -75,7 +71,7 @@ impl Source {
             return Err(wrong("is in use by a running server: shut that down first"));
         }
         let read = |names: [&str; 2]| names.iter().find_map(|n| small_text(&path.join(n)));
-        // The tables that say what there is, which MySQL has had in a file since 8.0.
+        // MySQL has had its data dictionary in a file since 8.0.
         let flavor = if path.join("mysql.ibd").exists() { Flavor::MySql } else { Flavor::MariaDb };
         let prepared = ["backup_type = log-applied", "backup_type = full-prepared"];
         if let Some(state) = read(BACKUP_STATES)
@@ -87,9 +83,6 @@ impl Source {
             };
             return Err(wrong(&format!("is not prepared: run {tool} --prepare on it first")));
         }
-        let root = File::open(path).map_err(|e| Error::io("open", path, e))?;
-        let tree = data_dir::walk(&root, path)?;
-        let size = tree.files.iter().map(|f| f.size).sum();
         let position = match given {
             Some(text) => {
                 let position = Position::parse(flavor, text)
@@ -101,37 +94,39 @@ impl Source {
             }
             None => known_position(path, flavor, read(BACKUP_POSITIONS)).map_err(|e| wrong(&e))?,
         };
-        let newest = tree.files.iter().filter_map(|f| fs::metadata(path.join(&f.path)).ok());
-        let data_as_of = Timestamp(newest.map(|m| m.mtime()).max().unwrap_or_default());
-        Ok(Source { path: path.to_path_buf(), flavor, tree, size, position, data_as_of })
+        Ok(Source { path: path.to_path_buf(), flavor, position })
     }
 
-    /// Where it is.
+    /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whose data it is.
+    /// The kind of server it belongs to.
     pub fn flavor(&self) -> Flavor {
         self.flavor
     }
 
-    fn copy(&self, supervisor: &mut Supervisor, scratch: &Scratch, jobs: usize) -> Result<()> {
-        let data = scratch.data();
-        let needed = self.tree.files.iter().map(|f| f.space).sum();
+    fn open(&self) -> Result<File> {
+        File::open(&self.path).map_err(|e| Error::io("open", &self.path, e))
+    }
+
+    fn copy(&self, seeding: &mut Seeding, tree: &Tree, jobs: usize) -> Result<()> {
+        let (scratch, data) = (&*seeding.scratch, seeding.scratch.data());
+        let needed = tree.files.iter().map(|f| f.space).sum();
         check_room(&data, needed, Place::Scratch)?;
-        for dir in &self.tree.dirs {
+        for dir in &tree.dirs {
             let to = data.join(&dir.path);
             let made = fs::DirBuilder::new().mode(0o700).create(&to);
             made.and_then(|()| own(&to, scratch)).map_err(|e| Error::io("make", &to, e))?;
         }
-        let root = File::open(&self.path).map_err(|e| Error::io("open", &self.path, e))?;
-        let mut crew = supervisor.crew("copy", jobs);
+        let root = self.open()?;
+        let mut crew = seeding.supervisor.crew("copy", jobs);
         let gauge = crew.gauge();
-        gauge.set_total(self.size);
+        gauge.set_total(tree.files.iter().map(|f| f.size).sum());
         let next = AtomicUsize::new(0);
         crew.work(|| {
-            while let Some(file) = self.tree.files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(file) = tree.files.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if gauge.stopped() {
                     break;
                 }
@@ -157,7 +152,7 @@ fn own(path: &Path, scratch: &Scratch) -> io::Result<()> {
     scratch.user().map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
 }
 
-/// Copies the bytes of a file; its holes stay holes.
+/// Copies a file. Its holes stay holes.
 fn copy_file(mut from: File, to: &Path, gauge: &Gauge) -> io::Result<()> {
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let size = from.metadata()?.len();
@@ -177,25 +172,25 @@ fn copy_file(mut from: File, to: &Path, gauge: &Gauge) -> io::Result<()> {
     to.set_len(size)
 }
 
-/// What a small file beside the data says.
+/// The content of a small file beside the data.
 fn small_text(path: &Path) -> Option<String> {
     String::from_utf8(files::read(path, 1 << 20).ok()?).ok()
 }
 
-/// The position that the files beside the data tell: mariadb-backup's, or that of the binary
-/// log's state, which a primary writes when it is shut down.
+/// The position in the files beside the data: the one that mariadb-backup recorded, or that of the
+/// binary log's state, which a primary writes when it is shut down.
 fn known_position(
     path: &Path,
     flavor: Flavor,
     backup: Option<String>,
 ) -> Result<Option<Position>, String> {
-    // A set of several sources goes over lines.
+    // A set of several sources is spread over lines.
     let gtids: String = backup.iter().flat_map(|t| t.split_whitespace().skip(2)).collect();
     if !gtids.is_empty() {
         return Position::parse(flavor, &gtids).map(Some);
     }
     if flavor == Flavor::MySql {
-        // Its tables tell.
+        // It is in a table.
         return Ok(None);
     }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
@@ -209,35 +204,31 @@ fn known_position(
     Ok(None)
 }
 
-/// Adopts `source`: afterwards the scratch directory holds it, shut down cleanly.
+/// Adopts `source`: afterwards the scratch directory holds its data, shut down cleanly.
 ///
 /// # Errors
-/// What keeps it from being copied or started; [`Error::Configuration`] when nobody knows its
-/// position.
+/// What keeps it from being copied or started; [`Error::Configuration`] when it holds what a
+/// backup cannot, or its position is unknown.
 pub fn adopt(
-    supervisor: &mut Supervisor,
-    setup: &Setup,
-    scratch: &mut Scratch,
+    seeding: &mut Seeding,
     source: &Source,
-    patience: Patience,
     jobs: usize,
 ) -> Result<(Adopted, CleanShutdown)> {
-    scratch.discard(supervisor)?;
-    scratch.make_data()?;
-    source.copy(supervisor, scratch, jobs)?;
-    forget_replication(&scratch.data())?;
-    let mut mysqld = Mysqld::spawn(setup, false)?;
-    scratch.set_running(&mysqld, false)?;
-    wait_until_ready(supervisor, &mut mysqld, patience.start)?;
-    let adopted = ask(&mut mysqld, source)
-        .map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
-    let clean = shut_down(supervisor, &mut mysqld, patience.shutdown)?;
-    scratch.set_clean()?;
-    forget_replication(&scratch.data())?;
-    Ok((adopted, clean))
+    let root = source.open()?;
+    let tree = seeding.supervisor.crew("copy", 1).alone(|| data_dir::walk(&root, &source.path))?;
+    seeding.scratch.discard(seeding.supervisor)?;
+    seeding.scratch.make_data()?;
+    source.copy(seeding, &tree, jobs)?;
+    forget_replication(&seeding.scratch.data())?;
+    let mut mysqld = seeding.start(false)?;
+    let data_as_of = Timestamp(tree.files.iter().map(|f| f.mtime.0).max().unwrap_or_default());
+    let adopted =
+        ask(&mut mysqld, source, data_as_of).map_err(|e| seeding.explain(&mut mysqld, e))?;
+    Ok((adopted, seeding.finish(mysqld)?))
 }
 
-fn ask(mysqld: &mut Mysqld, source: &Source) -> Result<Adopted> {
+/// Reads what is known of the data that `mysqld` runs on, and sets its position.
+fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Adopted> {
     mysqld.close_the_door(source.flavor)?;
     let own = replica::position(mysqld, source.flavor)?;
     let position = match &source.position {
@@ -261,5 +252,5 @@ fn ask(mysqld: &mut Mysqld, source: &Source) -> Result<Adopted> {
     let row = answer.map_err(|t| mysqld.lost("answer to a query", t))?;
     let settings = SETTINGS.iter().map(|s| (s.to_string(), row.get(s).to_string())).collect();
     let version = row.get("version").to_string();
-    Ok(Adopted { position, version, settings, data_as_of: source.data_as_of })
+    Ok(Adopted { position, version, settings, data_as_of })
 }

@@ -1,37 +1,33 @@
 //! The first backup by MySQL's CLONE: a fresh private server asks the primary for its files.
 //!
-//! The data comes over one session of ours that is held up until the end, so a thread of its own
-//! waits there while the loop watches. Then the server ends by itself, and is started again to put
-//! the files in place: only what it calls completed, without an error, is accepted. CLONE copies
-//! InnoDB and leaves every other table empty without an error, so such tables are refused by name.
+//! CLONE is one statement that takes hours, so a separate thread waits for its answer while the
+//! loop watches. The server then exits by itself, and is started again to put the files in place.
+//! A clone is accepted only if the server calls it completed without an error. CLONE copies InnoDB
+//! and silently leaves every other table empty, so such tables are refused by name.
 
 mod recipient;
 
 use std::io;
 use std::time::Duration;
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Result};
 use crate::mysql::account::{ServerKey, Tls, TlsMode};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Rows;
-use crate::os::space::check_room;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::replication::privileges;
 use crate::replication::replica;
-use crate::scratch::working_directory::Scratch;
-use crate::seed::dump::Seeded;
+use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::tables::{LISTING, NO_CACHE};
 use crate::server::error_log::without_statement;
-use crate::server::initialize::install;
-use crate::server::lifecycle::{Patience, explain, shut_down, wait_for_exit, wait_until_ready};
-use crate::server::mysqld::{Mysqld, forget_replication};
-use crate::server::setup::Setup;
+use crate::server::lifecycle::wait_for_exit;
+use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Watched;
 use recipient::{Recipient, no_plugin};
 
-/// The recipient's further options. The performance schema alone tells how a clone ended; it takes
-/// 240 MiB of memory by default, and 15 like this (MySQL 9.7.4).
+/// The recipient's additional options. Only the performance schema tells how a clone ended. It
+/// takes 240 MiB of memory by default, and 15 with these options (MySQL 9.7.4).
 const OPTIONS: [&str; 13] = [
     "--plugin-load-add=mysql_clone.so",
     "--performance-schema=ON",
@@ -48,12 +44,11 @@ const OPTIONS: [&str; 13] = [
     "--performance-schema-events-statements-history-long-size=0",
 ];
 
-/// What an empty server takes that receives another one's system tables beside its own: 200 and
-/// 75 MiB with MySQL 9.7.4.
+/// What an empty server takes that receives another server's system tables in addition to its own:
+/// 200 and 75 MiB with MySQL 9.7.4.
 const RECIPIENT: u64 = 280 << 20;
 
-/// Tables that CLONE leaves empty, with their engine. What keeps no data of its own on a disk
-/// loses none.
+/// Tables that CLONE leaves empty, with their engine. Engines that keep no data on disk lose none.
 const LEFT_EMPTY: &str = "\
     SELECT CONCAT(table_schema, '.', table_name), engine FROM information_schema.tables \
     WHERE table_type = 'BASE TABLE' \
@@ -61,7 +56,7 @@ const LEFT_EMPTY: &str = "\
       AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') \
     ORDER BY 1 LIMIT 1";
 
-/// Files that CLONE put where the primary has them, outside of the data directory.
+/// Files that CLONE put outside the data directory, at their path on the primary.
 const OUTSIDE: &str = "\
     SELECT file_name FROM information_schema.files WHERE file_name LIKE '/%' ORDER BY 1 LIMIT 1";
 
@@ -74,62 +69,43 @@ const STATUS: &str = "\
 /// down cleanly.
 ///
 /// # Errors
-/// What keeps it from being asked for, before anything is written; then what keeps it from being
-/// complete.
-pub fn clone(
-    supervisor: &mut Supervisor,
-    setup: &Setup,
-    scratch: &mut Scratch,
-    primary: &Primary,
-    facts: &Facts,
-    patience: Patience,
-) -> Result<Seeded> {
-    let requirement = check_way(primary, facts)?;
+/// What keeps CLONE from being used, before anything is written; then what keeps the clone from
+/// being complete.
+pub fn clone(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Seeded> {
+    let requirement = check_connection(primary, facts)?;
     let space = check_primary(primary, facts)?;
-    scratch.discard(supervisor)?;
-    check_room(scratch.root(), space + RECIPIENT, Place::Scratch)?;
-    scratch.make_data()?;
-    install(supervisor, setup, patience.start)?;
-    let mut setup = setup.clone();
-    setup.options.extend(OPTIONS.map(String::from));
+    seeding.make_empty(space + RECIPIENT)?;
+    seeding.setup.options.extend(OPTIONS.map(String::from));
 
-    let mut mysqld = Mysqld::spawn(&setup, true)?;
-    scratch.set_running(&mysqld, false)?;
-    wait_until_ready(supervisor, &mut mysqld, patience.start)?;
-    let ends = Recipient::new(&mut mysqld, primary, facts)
-        .receive(supervisor, requirement, patience)
-        .and_then(|()| wait_for_restart(supervisor, &mut mysqld, patience.shutdown));
-    ends.map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
+    let patience = seeding.patience;
+    let mut mysqld = seeding.start(true)?;
+    Recipient::new(&mut mysqld, primary, facts)
+        .receive(seeding.supervisor, requirement, patience.stall)
+        .and_then(|()| wait_for_restart(seeding.supervisor, &mut mysqld, patience.shutdown))
+        .map_err(|e| seeding.explain(&mut mysqld, e))?;
     drop(mysqld);
 
-    let mut mysqld = Mysqld::spawn(&setup, false)?;
-    scratch.set_running(&mysqld, false)?;
-    wait_until_ready(supervisor, &mut mysqld, patience.start)?;
+    let mut mysqld = seeding.start(false)?;
     let seeded = match accept(&mut mysqld, facts) {
         Ok(seeded) => seeded,
         Err(e @ Error::Configuration { .. }) => {
-            // Not to be gone on with, and as large as the primary.
+            // Nothing can be done with this clone, and it is as large as the primary.
             drop(mysqld);
-            scratch.discard(supervisor)?;
+            seeding.scratch.discard(seeding.supervisor)?;
             return Err(e);
         }
-        Err(e) => return Err(explain(supervisor, &mut mysqld, e, patience.shutdown)),
+        Err(e) => return Err(seeding.explain(&mut mysqld, e)),
     };
-    shut_down(supervisor, &mut mysqld, patience.shutdown)?;
-    scratch.set_clean()?;
-    let notes = scratch.data().join("#clone");
+    seeding.finish(mysqld)?;
+    let notes = seeding.scratch.data().join("#clone");
     match std::fs::remove_dir_all(&notes) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("remove", &notes, e));
-        }
-        _ => {}
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &notes, e)),
+        _ => Ok(seeded),
     }
-    forget_replication(&scratch.data())?;
-    Ok(seeded)
 }
 
-/// Can the primary be asked at all, and how is the way protected?
-fn check_way(primary: &Primary, facts: &Facts) -> Result<&'static str> {
+/// Checks that the primary can be asked at all. Returns what CLONE shall require of the connection.
+fn check_connection(primary: &Primary, facts: &Facts) -> Result<&'static str> {
     let address = &facts.address;
     if facts.flavor != Flavor::MySql {
         return Err(Error::config(format!(
@@ -139,31 +115,31 @@ fn check_way(primary: &Primary, facts: &Facts) -> Result<&'static str> {
     }
     if address.host.contains(':') {
         return Err(Error::config(format!(
-            "CLONE takes no IPv6 address as that of primary {address}: give its name"
+            "CLONE accepts no IPv6 address, and primary {address} is named by one: use its name"
         )));
     }
     protection(&primary.account.tls)
 }
 
-/// What CLONE is told of TLS. It can check who signed a certificate but not whom it names; and
-/// without TLS its client asks for the server's public key, whatever that is.
+/// The clause of CLONE that asks for TLS or not. CLONE can check who signed a certificate, but not
+/// the name in it; and without TLS its client asks for the server's public key and trusts it.
 fn protection(tls: &Tls) -> Result<&'static str> {
     match (&tls.mode, &tls.server_key) {
         (TlsMode::VerifyIdentity, _) => Err(Error::config(
-            "CLONE cannot do what ssl-mode=VERIFY_IDENTITY demands: it does not look whom the \
-             certificate names; take the first backup by dump, or set ssl-mode=REQUIRED for it",
+            "CLONE cannot check the name in a certificate, as ssl-mode=VERIFY_IDENTITY demands: \
+             take the first backup by dump, or set ssl-mode=REQUIRED for it",
         )),
         (TlsMode::Required, _) => Ok("REQUIRE SSL"),
         (TlsMode::Disabled, ServerKey::Asked) => Ok("REQUIRE NO SSL"),
         (TlsMode::Disabled, _) => Err(Error::config(
-            "without TLS CLONE sends the password under whatever public key the primary names: \
-             set ssl-mode=REQUIRED or, if that will do, get-server-public-key in [client]",
+            "without TLS, CLONE encrypts the password with whatever public key the primary sends: \
+             set ssl-mode=REQUIRED or, if that is acceptable, get-server-public-key in [client]",
         )),
     }
 }
 
-/// Has the primary what CLONE needs, and nothing that it leaves empty, as far as our account sees?
-/// Gives the bytes of the tables that it sees.
+/// Checks that the primary has what CLONE needs, and no table that CLONE leaves empty, as far as
+/// our account can see. Returns the bytes of the tables that it sees.
 fn check_primary(primary: &Primary, facts: &Facts) -> Result<u64> {
     let address = &facts.address;
     primary.check_privileges(address, privileges::CLONE)?;
@@ -184,7 +160,7 @@ fn check_primary(primary: &Primary, facts: &Facts) -> Result<u64> {
 fn check_engines(rows: &Rows) -> Result<()> {
     match rows.iter().next() {
         Some(row) => Err(Error::config(format!(
-            "table {} ({}) would be empty in a clone, which brings InnoDB only: change its \
+            "table {} ({}) would be empty in a clone, since CLONE copies only InnoDB: change its \
              engine, or take the first backup by dump",
             row[0], row[1]
         ))),
@@ -192,7 +168,7 @@ fn check_engines(rows: &Rows) -> Result<()> {
     }
 }
 
-/// Waits for the end that CLONE brings about.
+/// Waits for the exit that follows a clone.
 fn wait_for_restart(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
@@ -200,13 +176,13 @@ fn wait_for_restart(
 ) -> Result<()> {
     mysqld.close_sessions();
     if !wait_for_exit(supervisor, mysqld, patience)? {
-        let what = "end after the clone".into();
+        let what = "exit after the clone".into();
         return Err(Error::MysqldHung { what, after: Some(patience) });
     }
     if mysqld.wants_a_restart() { Ok(()) } else { mysqld.ended().map_or(Ok(()), Err) }
 }
 
-/// Is the clone complete, and is nothing missing in it? Reads its position.
+/// Checks that the clone is complete and nothing is missing from it, and reads its position.
 fn accept(mysqld: &mut Mysqld, facts: &Facts) -> Result<Seeded> {
     mysqld.close_the_door(facts.flavor)?;
     mysqld.control()?.set_timeout(LISTING);
@@ -225,8 +201,9 @@ fn accept(mysqld: &mut Mysqld, facts: &Facts) -> Result<Seeded> {
     let outside = query(OUTSIDE)?;
     if !outside.first().is_empty() {
         return Err(Error::config(format!(
-            "{} was cloned to where the primary has it, outside of the data directory, and would \
-             not be in the backup: move the tablespace there, or take the first backup by dump",
+            "{} was cloned to its path on the primary, outside the data directory, so no backup \
+             would have it: move the tablespace into the data directory, or take the first backup \
+             by dump",
             outside.first()
         )));
     }
@@ -243,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_goes_only_where_it_is_protected() {
+    fn an_unprotected_password_is_not_sent() {
         let way = |mode, server_key| {
             let tls = Tls { mode, server_key, ..Tls::default() };
             protection(&tls).map_err(|e| e.to_string())

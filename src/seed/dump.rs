@@ -1,38 +1,37 @@
 //! The first backup: a dump by the primary's own client, loaded into a fresh private server.
 //!
-//! A dump may end with status 0 and without the data, so nothing is taken on trust: privileges
-//! are checked before, every complaint is a failure, the tables are compared afterwards, those
-//! outside of InnoDB must not have been written. A table that was dropped meanwhile is missing:
-//! the dump is whole only when it has caught up with the primary of after it. The password
-//! reaches the client through a pipe.
+//! A client may exit with status 0 although data is missing, so nothing is taken on trust:
+//! privileges are checked before, every complaint is a failure, the tables are compared
+//! afterwards, and those outside InnoDB must not have been written meanwhile. A table that was
+//! dropped meanwhile is missing: the dump is consistent only once it has caught up to where the
+//! primary was after it. The password reaches the client through a pipe.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
-use crate::mysql::position::Position;
-use crate::mysql::session::Session;
 use crate::os::process::{Child, Exit, VitalSigns};
-use crate::os::space::check_room;
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::report::meter::Unit;
-use crate::scratch::working_directory::Scratch;
 use crate::seed::dump_client::{client_options, dump_command, dump_error, errno_of, load_command};
 use crate::seed::dump_progress::DumpProgress;
+use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::tables::{self, Tables};
 use crate::server::error_log::without_statement;
-use crate::server::initialize::install;
-use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
-use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::mysqld::Mysqld;
 use crate::server::setup::Setup;
 use crate::server::tools::{complaint, output, spawn};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
+
+/// What the clients print on standard error, in the scratch directory.
+const DUMP_REPORT: &str = "dump.err";
+const LOAD_REPORT: &str = "load.err";
 
 /// What takes the place of the restore when there is no backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +42,8 @@ pub enum First {
     Clone,
 }
 
-/// The position of what was dumped or cloned, and the version of the server that holds it.
-#[allow(missing_docs)]
-pub struct Seeded {
-    pub position: Position,
-    pub version: String,
-}
-
-/// A dump that failed while tables came, went or changed is made, all in all, so often; and so is
-/// one that what happened meanwhile cannot be applied to.
+/// How often a dump is made in all while tables come, go or change, or while what happened during
+/// it cannot be applied to it.
 pub const TRIES: u32 = 3;
 
 /// What a server without any tables takes, with its redo log.
@@ -62,64 +54,42 @@ const EMPTY_SERVER: u64 = 120 << 20;
 ///
 /// # Errors
 /// What keeps it from being complete and of one moment.
-pub fn dump(
-    supervisor: &mut Supervisor,
-    setup: &Setup,
-    scratch: &mut Scratch,
-    primary: &Primary,
-    facts: &Facts,
-    patience: Patience,
-) -> Result<Seeded> {
+pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Seeded> {
     primary.check_privileges(&facts.address, privileges::dump(facts.flavor))?;
     for tries in 1.. {
-        let mut session = primary.open(&facts.address)?;
-        let mut before = tables::list_primary(&mut session, facts)?;
-        tables::tell_binary(session, &mut before);
-        let space: u64 = before.values().map(|t| t.bytes + t.index_bytes).sum();
-        scratch.discard(supervisor)?;
-        check_room(scratch.root(), space + EMPTY_SERVER, Place::Scratch)?;
-        let dumped = dump_once(supervisor, setup, scratch, primary, facts, patience, &before);
+        let before = tables::list_primary(primary, facts)?;
+        let dumped = dump_once(seeding, primary, facts, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
         // "Table definition has changed" and "no such table" of the servers' error references.
         let changed = matches!(e, Error::ReplicationError { errno: 1412 | 1146, .. });
-        let mut session = primary.open(&facts.address)?;
-        let after = tables::list_primary(&mut session, facts)?;
+        let after = tables::list_primary(primary, facts)?;
         if tries == TRIES || (!changed && before.keys().eq(after.keys())) {
             return Err(e);
         }
-        log::warn!("{}: {e}; tables were changed meanwhile, dumping anew", e.cause());
+        log::warn!("{}: {e}; tables changed meanwhile, dumping again", e.cause());
     }
     unreachable!("the last try returns")
 }
 
 fn dump_once(
-    supervisor: &mut Supervisor,
-    setup: &Setup,
-    scratch: &mut Scratch,
+    seeding: &mut Seeding,
     primary: &Primary,
     facts: &Facts,
-    patience: Patience,
     before: &Tables,
 ) -> Result<Seeded> {
-    scratch.discard(supervisor)?;
-    scratch.make_data()?;
-    install(supervisor, setup, patience.start)?;
-    let mut mysqld = Mysqld::spawn(setup, true)?;
-    scratch.set_running(&mysqld, false)?;
-    wait_until_ready(supervisor, &mut mysqld, patience.start)?;
-    let pipe = Pipe::start(setup, &mut mysqld, primary, facts)?;
-    let progress = DumpProgress::new(before, setup.scratch.join("dump.err"), Instant::now());
-    pipe.run(supervisor, patience, progress)
-        .map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
-    let seeded = check(setup, &mut mysqld, primary, facts, before)
-        .map_err(|e| explain(supervisor, &mut mysqld, e, patience.shutdown))?;
-    shut_down(supervisor, &mut mysqld, patience.shutdown)?;
-    scratch.set_clean()?;
-    forget_replication(&scratch.data())?;
+    let space: u64 = before.values().map(|t| t.bytes).sum();
+    seeding.make_empty(space + EMPTY_SERVER)?;
+    let mut mysqld = seeding.start(true)?;
+    let pipe = Pipe::start(&seeding.setup, &mut mysqld, primary, facts)?;
+    let seeded = pipe
+        .run(seeding.supervisor, seeding.patience.stall, before)
+        .and_then(|()| check(&mut mysqld, primary, facts, before))
+        .map_err(|e| seeding.explain(&mut mysqld, e))?;
+    seeding.finish(mysqld)?;
     Ok(seeded)
 }
 
-/// The dump's client and the loader behind it, with the mysqld that is loaded.
+/// The dumping client, the loading client behind it, and the mysqld that is loaded.
 struct Pipe<'a> {
     dump: Child,
     load: Child,
@@ -127,7 +97,6 @@ struct Pipe<'a> {
     address: String,
     flavor: Flavor,
     scratch: PathBuf,
-    counts: bool,
 }
 
 impl<'a> Pipe<'a> {
@@ -137,92 +106,74 @@ impl<'a> Pipe<'a> {
         primary: &Primary,
         facts: &Facts,
     ) -> Result<Pipe<'a>> {
+        let (flavor, scratch) = (setup.flavor, setup.scratch.clone());
         let mut dump = dump_command(setup)?;
-        dump.stderr(output(&setup.scratch.join("dump.err"))?);
+        dump.stderr(output(&scratch.join(DUMP_REPORT))?);
         let mut dump = spawn(&mut dump)?;
         let options = client_options(&primary.account, &facts.address, facts.flavor);
         if let Some(mut stdin) = dump.pipes().stdin.take() {
-            // Smaller than a pipe holds; a client that died will say so itself.
+            // They fit into a pipe's buffer; a client that died reports that itself.
             let _ = stdin.write_all(options.as_bytes());
         }
         let mut command = load_command(setup)?;
-        command.stderr(output(&setup.scratch.join("load.err"))?);
+        command.stderr(output(&scratch.join(LOAD_REPORT))?);
         match dump.pipes().stdout.take() {
             Some(stdout) => command.stdin(Stdio::from(stdout)),
             None => command.stdin(Stdio::null()),
         };
         let load = spawn(&mut command)?;
-        let address = facts.address.to_string();
-        let (flavor, scratch) = (setup.flavor, setup.scratch.clone());
-        Ok(Pipe { dump, load, mysqld, address, flavor, scratch, counts: true })
-    }
-
-    /// Rows that were written since the server started; asks no more once it was not answered.
-    fn rows(&mut self) -> Option<u64> {
-        if !self.counts {
-            return None;
-        }
-        let answer = self.mysqld.control().ok()?.query("SHOW GLOBAL STATUS LIKE 'Handler_write'");
-        self.counts = answer.is_ok();
-        answer.ok()?.get("Value").parse().ok()
+        Ok(Pipe { dump, load, mysqld, address: facts.address.to_string(), flavor, scratch })
     }
 
     fn run(
         mut self,
         supervisor: &mut Supervisor,
-        patience: Patience,
-        mut progress: DumpProgress,
+        stall: Option<Duration>,
+        tables: &Tables,
     ) -> Result<()> {
-        let (before, mut written) = (self.rows().unwrap_or(0), 0);
-        let wait = Wait { every: Duration::from_secs(1), patience: patience.stall };
-        let ended = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
-            let rows = pipe.rows().map(|rows| rows.saturating_sub(before));
-            let (done, total, left) = progress.measure(rows, pipe.dump.written(), Instant::now());
+        let stalled = || Error::Stalled {
+            after: stall.unwrap_or_default(),
+            what: "the dump of the primary".into(),
+        };
+        let mut progress = DumpProgress::new(tables, self.scratch.join(DUMP_REPORT));
+        let wait = Wait { every: Duration::from_secs(1), patience: stall };
+        let load = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
+            let moved = progress.advance(pipe.dump.written());
+            let (done, total) = progress.done_of();
             checkpoint.measure("dump", Unit::Bytes, done, Some(total));
-            checkpoint.expect(left);
-            // The total is an estimate: past it, the bytes of the dump still show that it moves.
-            if std::mem::replace(&mut written, pipe.dump.written()) != written {
-                checkpoint.progressed();
-            }
-            // A loader that failed breaks the pipe: do not wait for the dump then.
-            let done = match (pipe.dump.try_wait(), pipe.load.try_wait()) {
-                (_, Some(load)) => Look::Done(load),
-                _ => Look::Still,
-            };
-            Ok(done)
+            // A loader that failed breaks the pipe: the dump need not be waited for.
+            Ok(match pipe.load.try_wait() {
+                Some(exit) => Look::Done(exit),
+                None if moved => Look::Moving,
+                None => Look::Still,
+            })
         })?;
         supervisor.checkpoint.measured();
-        let Some(load) = ended else {
-            let after = patience.stall.unwrap_or_default();
-            return Err(Error::Stalled { after, what: "the dump of the primary".into() });
-        };
-        let wait = Wait { every: Duration::from_millis(200), patience: patience.stall };
+        let load = load.ok_or_else(stalled)?;
+        let wait = Wait { every: Duration::from_millis(200), patience: stall };
         let dump = supervisor.wait_for(&mut self, wait, |pipe, _| {
             Ok(pipe.dump.try_wait().map_or(Look::Still, Look::Done))
         })?;
-        let loaded = complaint(&self.scratch.join("load.err"));
-        if load != Exit::Status(0) || !loaded.is_empty() {
-            let text = if loaded.is_empty() { load.to_string() } else { loaded };
+        let or_exit = |text: String, exit: Exit| match text.is_empty() {
+            true => exit.to_string(),
+            false => text,
+        };
+        let complained = complaint(&self.scratch.join(LOAD_REPORT));
+        if load != Exit::Status(0) || !complained.is_empty() {
+            let text = or_exit(complained, load);
             let errno = errno_of(&text);
             if matches!(errno, 1053 | 2002 | 2006 | 2013) {
-                let lost = Error::MysqldHung { what: "answer to the load".into(), after: None };
-                return Err(explain(supervisor, self.mysqld, lost, patience.shutdown));
+                return Err(Error::MysqldHung { what: "answer to the load".into(), after: None });
             }
             let text = format!("loading the dump: {}", without_statement(&text));
             return Err(Error::ReplicationError { errno, text });
         }
-        let complained = complaint(&self.scratch.join("dump.err"));
-        match dump {
-            Some(Exit::Status(0)) if complained.is_empty() => Ok(()),
-            Some(exit) => {
-                let text = if complained.is_empty() { exit.to_string() } else { complained };
-                Err(dump_error(&self.address, self.flavor, &text))
-            }
-            None => Err(Error::Stalled {
-                after: patience.stall.unwrap_or_default(),
-                what: "the dump of the primary".into(),
-            }),
+        let dump = dump.ok_or_else(stalled)?;
+        let complained = complaint(&self.scratch.join(DUMP_REPORT));
+        if dump != Exit::Status(0) || !complained.is_empty() {
+            return Err(dump_error(&self.address, self.flavor, &or_exit(complained, dump)));
         }
+        Ok(())
     }
 }
 
@@ -247,22 +198,15 @@ impl Watched for Pipe<'_> {
 }
 
 /// Compares what was loaded with the primary, and reads the position.
-fn check(
-    setup: &Setup,
-    mysqld: &mut Mysqld,
-    primary: &Primary,
-    facts: &Facts,
-    before: &Tables,
-) -> Result<Seeded> {
-    let mut session: Session = primary.open(&facts.address)?;
-    let after = tables::list_primary(&mut session, facts)?;
-    let loaded = tables::list_private(mysqld, setup.flavor)?;
+fn check(mysqld: &mut Mysqld, primary: &Primary, facts: &Facts, before: &Tables) -> Result<Seeded> {
+    let after = tables::list_primary(primary, facts)?;
+    let loaded = tables::list_private(mysqld, facts.flavor)?;
     tables::compare(before, &after, &loaded)?;
-    if setup.flavor == Flavor::MariaDb {
+    if facts.flavor == Flavor::MariaDb {
         // The dump holds a CHANGE MASTER.
         mysqld.run("RESET SLAVE ALL")?;
     }
-    let position = replica::position(mysqld, setup.flavor)?;
+    let position = replica::position(mysqld, facts.flavor)?;
     if position.is_empty() {
         return Err(Error::ReplicationError { errno: 0, text: "the dump has no position".into() });
     }

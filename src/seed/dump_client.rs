@@ -1,5 +1,5 @@
-//! The clients that dump the primary and load that into the private server: what they are told,
-//! how they log in, what their complaints mean.
+//! The clients that dump the primary and load the private server: their options, how they log in,
+//! what their complaints mean.
 
 use std::process::{Command, Stdio};
 
@@ -11,7 +11,7 @@ use crate::server::error_log::without_statement;
 use crate::server::setup::Setup;
 use crate::server::tools::tool;
 
-/// The option file of a client that logs in to the primary; it holds the password.
+/// The option file for a client that logs in to the primary. It holds the password.
 pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> String {
     let quote = |text: &str| {
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -52,7 +52,7 @@ pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> S
     text
 }
 
-/// What a complaint of the dump's client means.
+/// The error that a complaint of the dumping client stands for.
 pub fn dump_error(address: &str, flavor: Flavor, text: &str) -> Error {
     let (errno, text) = (errno_of(text), without_statement(text));
     match errno {
@@ -69,7 +69,7 @@ pub fn dump_error(address: &str, flavor: Flavor, text: &str) -> Error {
 /// The number in a client's complaint, as in `Got error: 1045:`, `ERROR 1062 (23000)` or
 /// `Error 1412:`.
 pub fn errno_of(text: &str) -> u16 {
-    // Names of tables may hold numbers, too: what stands where the clients put theirs comes first.
+    // Names of tables may hold numbers, too: the places where clients put theirs come first.
     let after = |mark: &str| {
         let (_, rest) = text.split_once(mark)?;
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -78,7 +78,7 @@ pub fn errno_of(text: &str) -> u16 {
     ["rror: ", "ERROR ", "Error ", "("].iter().find_map(|m| after(m)).unwrap_or(0)
 }
 
-/// What dumps a server of `flavor`, and what loads that.
+/// The names of the dumping and the loading client.
 fn programs(flavor: Flavor) -> (&'static str, &'static str) {
     match flavor {
         Flavor::MariaDb => ("mariadb-dump", "mariadb"),
@@ -86,15 +86,15 @@ fn programs(flavor: Flavor) -> (&'static str, &'static str) {
     }
 }
 
-/// The client that dumps everything, of one moment and with its position. It reads its options
-/// from its standard input: the password is in no file and no argument.
+/// The client that dumps everything, as of one moment and with its position. It reads its options
+/// from standard input, so that the password is in no file and no argument.
 pub fn dump_command(setup: &Setup) -> Result<Command> {
     let mut command = Command::new(tool(&setup.program, programs(setup.flavor).0)?);
     command
         .arg("--defaults-file=/dev/stdin")
         .args(["--all-databases", "--single-transaction", "--max-allowed-packet=1G"])
         .args(["--routines", "--triggers", "--events"])
-        // Tells which table it is at.
+        // Reports which table it is at.
         .arg("--verbose")
         .args(match setup.flavor {
             Flavor::MariaDb => ["--gtid", "--master-data=1"].as_slice(),
@@ -116,7 +116,7 @@ pub fn load_command(setup: &Setup) -> Result<Command> {
         .env_remove("MYSQL_PWD")
         .stdout(Stdio::null());
     if setup.flavor == Flavor::MariaDb {
-        // That of MariaDB 11 would have TLS even on a socket, and the private server has none.
+        // MariaDB 11's client wants TLS even on a socket, and the private server has none.
         command.arg("--skip-ssl");
     }
     Ok(command)
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_is_found_where_each_client_puts_it() {
+    fn each_clients_error_number_is_found() {
         for (text, errno) in [
             ("mariadb-dump: Got error: 1045: Access denied for user x(1)", 1045),
             ("ERROR 1062 (23000) at line 7: Duplicate entry", 1062),

@@ -2,9 +2,8 @@
 
 pub mod adopt;
 pub mod clone;
-pub mod course;
 pub mod dump;
 pub mod dump_client;
 pub mod dump_progress;
-pub mod pace;
+pub mod seeding;
 pub mod tables;

@@ -1,4 +1,4 @@
-//! The private server while it receives a clone: the statement that takes hours, how far it is,
+//! The private server while it receives a clone: the statement that takes hours, its progress,
 //! and what its failure means.
 
 use std::net::Shutdown;
@@ -14,43 +14,43 @@ use crate::replication::primary::{Facts, Primary, TLS_FAILED, denies_access};
 use crate::report::checkpoint::Checkpoint;
 use crate::report::meter::Unit;
 use crate::server::error_log::without_statement;
-use crate::server::lifecycle::Patience;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 use crate::text::bytes;
 
-/// Nothing came for so long: is the primary there at all? Asked so often, too.
+/// After so long without data the primary is asked whether it is there, and again after as long.
 const QUIET: Duration = Duration::from_secs(5);
-/// It was not, for so long. CLONE by itself would try to reconnect for five minutes; but a server
-/// that was started anew knows nothing of the clone that it was giving.
+/// After so long without an answer the clone has failed. CLONE by itself would try to reconnect for
+/// five minutes, but a restarted primary cannot continue a clone.
 const GONE: Duration = Duration::from_secs(20);
 
 // Numbers of MySQL's error reference.
-/// The planned end where nobody is there to start it again.
+/// The planned exit without a process that would start the server again.
 const RESTART_FAILED: u16 = 3707;
-/// What the primary says, its own number in the text.
+/// An error of the primary, whose own number is in the text.
 const DONOR: u16 = 3862;
 const PLUGIN_NOT_LOADED: u16 = 1524;
 const UNKNOWN_VARIABLE: u16 = 1193;
 const SYNTAX: u16 = 1064;
 const NO_ROOM: u16 = 3873;
-/// Another clone or a DDL that it does not go together with: over some time later.
+/// Another clone or a DDL statement is in the way: it ends some time later.
 const BUSY: [u16; 3] = [3633, 3634, 3874];
 
-/// The private server while it receives, with what is known of the way.
+/// The private server while it receives.
 pub(super) struct Recipient<'a> {
     mysqld: &'a mut Mysqld,
     primary: &'a Primary,
     facts: &'a Facts,
-    /// Bytes that came, and what it thinks there are.
+    /// Bytes received, and the server's estimate of all.
     done: u64,
     total: u64,
-    /// Since when nothing came; since when, and how often, the primary was not there.
+    /// When data last came, and when the primary was last asked whether it is there.
     quiet: Instant,
     asked: Instant,
+    /// Since when the primary has not answered.
     gone: Option<Instant>,
-    /// It is shutting down, and answers no more.
+    /// The private server is shutting down and answers no more.
     silent: bool,
 }
 
@@ -74,18 +74,18 @@ impl<'a> Recipient<'a> {
         }
     }
 
-    /// Asks for the clone and waits until it is there.
+    /// Asks for the clone and waits until it is complete.
     pub(super) fn receive(
         mut self,
         supervisor: &mut Supervisor,
         requirement: &str,
-        patience: Patience,
+        stall: Option<Duration>,
     ) -> Result<()> {
         self.prepare()?;
         let mut session = self.mysqld.lend()?;
         let lost = || Error::MysqldHung { what: "session to it is left".into(), after: None };
         let line = session.line().ok_or_else(lost)?;
-        // It takes hours; the loop watches, and cuts the line.
+        // It takes hours: the loop watches, and closes the connection if need be.
         session.set_timeout(Duration::ZERO);
         let (account, address) = (&self.primary.account, &self.facts.address);
         let statement = format!(
@@ -97,7 +97,7 @@ impl<'a> Recipient<'a> {
         );
         let waker = supervisor.waker();
         let mut crew = Crew::new(1, waker, |gauge| {
-            let watched = self.watch(supervisor, gauge, patience.stall);
+            let watched = self.watch(supervisor, gauge, stall);
             if watched.is_err() {
                 let _ = line.shutdown(Shutdown::Both);
             }
@@ -127,8 +127,8 @@ impl<'a> Recipient<'a> {
             let set = self.mysqld.run(&format!("SET GLOBAL {name} = {}", quoted(&value)));
             set.map_err(|e| match e {
                 Error::ReplicationError { errno: UNKNOWN_VARIABLE, .. } => Error::config(
-                    "the private server could not load its plugin clone, mysql_clone.so: install \
-                     it, or name another server with --mysqld",
+                    "the private server could not load its plugin mysql_clone.so: install it, or \
+                     use another server with --mysqld",
                 ),
                 e => e,
             })?;
@@ -136,7 +136,7 @@ impl<'a> Recipient<'a> {
         Ok(())
     }
 
-    /// Waits until the statement was answered.
+    /// Waits until the statement is answered.
     fn watch(
         &mut self,
         supervisor: &mut Supervisor,
@@ -158,7 +158,7 @@ impl<'a> Recipient<'a> {
 
     fn look(&mut self, checkpoint: &mut Checkpoint) -> Result<Look<()>> {
         let before = self.done;
-        self.ask_how_far();
+        self.read_progress();
         if self.total > 0 {
             checkpoint.measure("clone", Unit::Bytes, self.done, Some(self.total.max(self.done)));
         }
@@ -172,14 +172,14 @@ impl<'a> Recipient<'a> {
         Ok(Look::Still)
     }
 
-    fn ask_how_far(&mut self) {
-        const HOW_FAR: &str = "SELECT COALESCE(SUM(data), 0) AS done, \
-                               COALESCE(SUM(estimate), 0) AS total \
-                               FROM performance_schema.clone_progress";
+    fn read_progress(&mut self) {
+        const PROGRESS: &str = "SELECT COALESCE(SUM(data), 0) AS done, \
+                                COALESCE(SUM(estimate), 0) AS total \
+                                FROM performance_schema.clone_progress";
         if self.silent {
             return;
         }
-        let Ok(rows) = self.mysqld.control().map(|s| s.query(HOW_FAR)) else {
+        let Ok(rows) = self.mysqld.control().map(|s| s.query(PROGRESS)) else {
             self.silent = true;
             return;
         };
@@ -188,12 +188,13 @@ impl<'a> Recipient<'a> {
                 let number = |column: &str| rows.get(column).parse().unwrap_or(0);
                 (self.done, self.total) = (number("done"), number("total"));
             }
-            // Its end shows elsewhere, and so does a hang.
+            // Its exit shows elsewhere, and so does a hang.
             Err(_) => self.silent = true,
         }
     }
 
-    /// Is the primary still there? The loss of a line shows to nobody else for minutes.
+    /// Checks that the primary is still there. The server itself notices a lost connection only
+    /// after minutes.
     fn ask_primary(&mut self) -> Result<()> {
         let answer = self.primary.open(&self.facts.address);
         self.asked = Instant::now();
@@ -209,10 +210,10 @@ impl<'a> Recipient<'a> {
         }
     }
 
-    /// What a failed clone means.
+    /// The error that the server's answer stands for.
     fn meaning(&mut self, trouble: Trouble) -> Error {
         let Trouble::Server { errno, text } = trouble else {
-            return self.mysqld.lost("end of the clone", trouble);
+            return self.mysqld.lost("answer to CLONE", trouble);
         };
         let primary = || self.facts.address.to_string();
         let text = without_statement(&text);
@@ -224,19 +225,19 @@ impl<'a> Recipient<'a> {
             e if denies_access(e) || e == TLS_FAILED => {
                 Error::AccessDenied { primary: primary(), text }
             }
-            // A session of ours was killed: it is being shut down.
+            // A session of ours was killed: the private server is being shut down.
             1053 | 1317 | 3169 if errno != DONOR => {
-                Error::MysqldHung { what: "end of the clone".into(), after: None }
+                Error::MysqldHung { what: "answer to CLONE".into(), after: None }
             }
             1040 | 1053 | 1158..=1161 | 1317 | 2000..=2013 => {
                 Error::PrimaryUnreachable { primary: primary(), text }
             }
             e if BUSY.contains(&e) => Error::PrimaryUnreachable { primary: primary(), text },
-            // Versions, platforms, settings and plugins that do not go together.
+            // Versions, platforms, settings and plugins that differ.
             3863..=3872 | 3957 => Error::config(format!(
-                "primary {} and the private server do not go together for CLONE (error {errno}: \
-                 {text}): make them alike with --mysqld or --mysqld-option, or take the first \
-                 backup by dump",
+                "primary {} and the private server are too different for CLONE (error {errno}: \
+                 {text}): align them with --mysqld or --mysqld-option, or take the first backup \
+                 by dump",
                 primary()
             )),
             _ => self.mysqld.shortage_or(Error::ReplicationError { errno, text }),
@@ -253,8 +254,7 @@ fn donors_errno(text: &str) -> u16 {
     digits.parse().unwrap_or(0)
 }
 
-/// The bytes that MySQL names in `Clone estimated database size is 1.50 GiB. Available ...`; 0 if
-/// it names none.
+/// The bytes in `Clone estimated database size is 1.50 GiB. Available ...`; 0 if there are none.
 fn estimated(text: &str) -> u64 {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut words = text.split_once("size is ").map_or("", |(_, rest)| rest).split_whitespace();
@@ -266,12 +266,12 @@ fn estimated(text: &str) -> u64 {
 
 impl Watched for Recipient<'_> {
     fn ended(&mut self) -> Option<Error> {
-        // Its planned end; the thread that waits for the answer is told at the same moment.
+        // The planned exit; the thread that waits for the answer gets it at the same moment.
         if self.mysqld.wants_a_restart() { None } else { self.mysqld.ended() }
     }
     fn ping(&mut self) -> Result<()> {
         match self.mysqld.ping() {
-            // It closes all sessions for its planned end.
+            // It closes all sessions before its planned exit.
             Err(Error::MysqldHung { after: None, .. }) => Ok(()),
             answer => answer,
         }
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_primarys_own_number_is_read() {
+    fn the_primarys_error_number_is_read() {
         for (text, errno) in [
             ("Clone Donor Error: 1227 : Access denied; you need BACKUP_ADMIN", 1227),
             ("Clone Donor Error: Connect failed: 2003 : Can't connect to MySQL server on", 2003),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_that_is_needed_is_read() {
+    fn the_estimated_size_is_read() {
         let text =
             "Clone estimated database size is 1.50 GiB. Available space 9.00 MiB is not enough.";
         assert_eq!(estimated(text), 3 << 29);
