@@ -1,12 +1,12 @@
 //! Keeps a fresh, proven backup of a MySQL or MariaDB primary without touching its disks.
 //!
-//! This file is the table of contents: parse, start the logger, call the command, turn the
-//! result into an exit status. What each room holds stands at the top of its file.
+//! Parses the command line, starts the log, runs the command, and exits with its status.
 
 use std::process::ExitCode;
 
+use rollforward::cli::commands::{self, Command};
 use rollforward::cli::options::{self, Request};
-use rollforward::cli::{commands, logger, status};
+use rollforward::cli::{logger, status};
 use rollforward::error::Error;
 use rollforward::os::sys;
 
@@ -17,8 +17,9 @@ fn main() -> ExitCode {
         Ok(Request::Print(text)) => commands::print(&text),
         Ok(Request::Command(options)) => {
             // Before the log: a usage error goes to standard error and makes no file.
-            match commands::check(&options).and_then(|()| logger::start(&options)) {
-                Ok(()) => commands::dispatch(&options),
+            let command = Command::new(&options);
+            match command.and_then(|command| logger::start(&options).map(|()| command)) {
+                Ok(command) => command.run(),
                 Err(e) => usage_error(&e),
             }
         }
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn usage_error(error: &Error) -> u8 {
-    logger::last_words(&format!("rollforward: {error}"));
+    logger::print_error(&format!("rollforward: {error}"));
     if options::asks_for_status() {
         status::Verdict::Unknown.exit_status()
     } else {

@@ -1,8 +1,10 @@
-//! Is the time left that a terminal is shown the true one? Each step is slowed down until it
-//! lasts a minute or more, and what was drawn in its second half is held against what it took.
+//! The time left that a terminal shows is close to the truth. Each step that reads or writes
+//! blocks is slowed down until it lasts a minute or more, and what was drawn in its second half is
+//! compared with what it took. A dump's total is an estimate by the primary's statistics, so a dump
+//! is not measured here.
 //!
-//! Long, and by hand: `make estimates`. `ROLLFORWARD_MB` says how much data, `ROLLFORWARD_CORE`
-//! how many thousandths of a core the program gets.
+//! It takes long and is run by hand: `make estimates`. `ROLLFORWARD_MB` is the size of the data,
+//! `ROLLFORWARD_CORE` the thousandths of a core that the program gets.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +12,9 @@ use std::time::Duration;
 use crate::support::limits::Cgroup;
 use crate::support::{Rollforward, Scene, wait_until};
 
-/// For a step of some minutes.
+/// For a step that takes minutes.
 const PATIENCE: Duration = Duration::from_secs(1800);
-/// So far from the truth a number may be.
+/// The largest relative error.
 const WITHIN: f64 = 0.25;
 
 fn number(key: &str, default: u32) -> u32 {
@@ -22,11 +24,11 @@ fn number(key: &str, default: u32) -> u32 {
 /// Seconds since the start, and the line that was drawn then.
 type Drawn = Vec<(f64, String)>;
 
-/// What the program drew on a terminal, as `script` noted it down at `at`.
+/// What the program drew on a terminal, as `script` recorded it in `at`.
 fn drawn(at: &Path) -> Drawn {
     let (timing, text) = (fs::read_to_string(at.join("timing")), fs::read(at.join("text")));
     let text = text.unwrap();
-    // A line of its own says when it began.
+    // The first line is a header of `script`.
     let mut from = text.iter().position(|b| *b == b'\n').map_or(0, |n| n + 1);
     let (mut now, mut all) = (0.0, Drawn::new());
     for line in timing.unwrap().lines() {
@@ -51,7 +53,8 @@ fn seconds(text: &str) -> Option<f64> {
     Some(all)
 }
 
-/// Holds what was drawn of a step against the truth, and says it; how many were too far off.
+/// Compares what was drawn of a step with the truth and prints that. Returns how many lines were
+/// too far off.
 fn judge(step: &str, all: &Drawn) -> usize {
     let start = format!("{step}: ");
     let of_it: Vec<(f64, &str)> =
@@ -100,7 +103,7 @@ fn watch(scene: &Scene, name: &str, command: Rollforward, slow: impl Fn() -> boo
     );
     let mut running = command.under(["sh", "-c", &line, "sh"]).spawn();
     let mut is_slow = false;
-    wait_until("its end", PATIENCE, || {
+    wait_until("its exit", PATIENCE, || {
         if !is_slow && slow() {
             cpu.allow(number("ROLLFORWARD_CORE", 10));
             is_slow = true;

@@ -1,11 +1,11 @@
-//! The line on a terminal that tells how far a long step is; elsewhere there is none of it.
+//! The progress line on a terminal, which is drawn nowhere else.
 use std::time::Duration;
 
 use crate::support::{Proxy, Rollforward, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a terminal is shown of `step`, drawing by drawing.
+/// The lines that a terminal is shown of each of `steps`.
 fn drawn(command: Rollforward, steps: &[&str]) -> Vec<Vec<String>> {
     let shown = command
         .under(["sh", "-c", r#"exec script -qec "$*" /dev/null"#, "sh"])
@@ -31,10 +31,10 @@ fn each_long_step_shows_its_progress_on_a_terminal() {
     need_server!();
     let scene = Scene::new("progress");
     scene.primary.fill("shop", 3, 40_000);
-    // Some 17 MB of rows in seconds, however quick the machine is.
-    let line = Proxy::start(&scene.primary);
-    line.slow_down(4 << 20);
-    let seed = scene.command("seed").args(["--from", "dump", "--primary", &line.address()]);
+    // About 17 MB of rows take seconds, however fast the machine is.
+    let proxy = Proxy::start(&scene.primary);
+    proxy.slow_down(4 << 20);
+    let seed = scene.command("seed").args(["--from", "dump", "--primary", &proxy.address()]);
     let dump = drawn(seed, &["dump", "store"]).swap_remove(0);
     let whole = |l: &String| l.contains("/s, ") && l.ends_with(" left");
     assert!(dump.iter().any(whole), "no rate and time left in {dump:?}");

@@ -1,14 +1,14 @@
-//! The log: one fact a line, one write a line, and never a reason to die.
+//! The log: one fact a line, one write a line, and never a reason to fail.
 //!
-//! Lines go to standard error or to `--log-file`, with the time in front unless the journal
-//! reads them: then with the priority that it understands. simplelog writes in pieces; the
-//! [`Lines`] behind it puts them together. A closed pipe or a full disk does not stop a pass.
+//! Lines go to standard error or to `--log-file`, with the time in front, or with the priority that
+//! the journal understands if it reads them. simplelog filters and writes; [`Logger`] hands it each
+//! line complete. A closed pipe or a full disk does not stop a pass.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use log::LevelFilter;
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use crate::cli::options::Options;
@@ -28,7 +28,9 @@ pub fn start(options: &Options) -> Result<()> {
         (false, 1) => LevelFilter::Debug,
         (false, _) => LevelFilter::Trace,
     };
-    let to: Box<dyn Write + Send> = match options.path("log-file") {
+    let log_file = options.path("log-file");
+    let journal = log_file.is_none() && is_read_by_journal();
+    let to: Box<dyn Write + Send> = match log_file {
         Some(path) => {
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
             Box::new(file.map_err(|e| {
@@ -41,77 +43,84 @@ pub fn start(options: &Options) -> Result<()> {
     if !options.switch("quiet") {
         terminal::draw_if_terminal();
     }
-    let journal = options.path("log-file").is_none() && is_the_journals();
     let off = LevelFilter::Off;
     let config = ConfigBuilder::new()
+        .set_max_level(off)
         .set_time_level(off)
         .set_thread_level(off)
         .set_target_level(off)
         .set_location_level(off)
-        // Only our own words: the crates' debug lines name hosts and packets.
+        // Debug lines of other crates name hosts and packets.
         .add_filter_allow_str("rollforward")
         .build();
-    let lines = Lines { to, journal, line: Vec::new() };
-    // Fails only when a logger was set before.
-    let _ = WriteLogger::init(level, config, lines);
+    let lines = Lines { to, line: Vec::new() };
+    let logger = Logger { writer: WriteLogger::new(level, config, lines), journal };
+    log::set_max_level(level);
+    // Fails only if a logger was set before.
+    let _ = log::set_boxed_logger(Box::new(logger));
     Ok(())
 }
 
-/// A line on standard error where there is no log yet.
-pub fn last_words(text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    let _ = writeln!(io::stderr(), "{line}");
+/// Prints an error where there is no log.
+pub fn print_error(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", one_line(text));
 }
 
-/// Does the journal read our standard error? It says so by device and inode; systemd.exec(5).
-fn is_the_journals() -> bool {
+/// Control characters would split the line, or change the terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// True if standard error is a stream of the journal, which names it by device and inode; see
+/// systemd.exec(5).
+fn is_read_by_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    let Ok(meta) = File::open("/proc/self/fd/2").and_then(|f| f.metadata()) else {
-        // A socket cannot be opened by that path, but it can be looked at.
-        return std::fs::metadata("/proc/self/fd/2")
-            .is_ok_and(|m| stream == format!("{}:{}", m.dev(), m.ino()));
-    };
-    stream == format!("{}:{}", meta.dev(), meta.ino())
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|m| stream == format!("{}:{}", m.dev(), m.ino()))
 }
 
-/// Puts the pieces of a line together and writes it at once.
+/// Turns each record into a line, which simplelog prints as it is.
+struct Logger {
+    writer: Box<WriteLogger<Lines>>,
+    journal: bool,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.writer.enabled(metadata)
+    }
+    fn log(&self, record: &Record<'_>) {
+        let (word, priority) = match record.level() {
+            Level::Error => ("error", 3),
+            Level::Warn => ("warning", 4),
+            Level::Info => ("info", 6),
+            Level::Debug | Level::Trace => ("debug", 7),
+        };
+        let start = match self.journal {
+            true => format!("<{priority}>"),
+            false => format!("{} ", Timestamp::now().rfc3339()),
+        };
+        let line = format!("{start}{word}: {}", one_line(&record.args().to_string()));
+        let metadata = record.metadata().clone();
+        self.writer.log(&Record::builder().metadata(metadata).args(format_args!("{line}")).build());
+    }
+    fn flush(&self) {
+        self.writer.flush();
+    }
+}
+
+/// Collects the pieces that formatting writes, and passes on whole lines.
 struct Lines {
     to: Box<dyn Write + Send>,
-    journal: bool,
     line: Vec<u8>,
-}
-
-impl Lines {
-    fn finish(&mut self) {
-        let line = String::from_utf8_lossy(&self.line).into_owned();
-        self.line.clear();
-        let (level, text) =
-            line.strip_prefix('[').and_then(|l| l.split_once("] ")).unwrap_or(("INFO", &line));
-        let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        let (word, priority) = match level {
-            "ERROR" => ("error", 3),
-            "WARN" => ("warning", 4),
-            "INFO" => ("info", 6),
-            _ => ("debug", 7),
-        };
-        let whole = if self.journal {
-            format!("<{priority}>{word}: {text}\n")
-        } else {
-            format!("{} {word}: {text}\n", Timestamp::now().rfc3339())
-        };
-        terminal::clear();
-        let _ = self.to.write_all(whole.as_bytes());
-    }
 }
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for byte in bytes {
-            if *byte == b'\n' {
-                self.finish();
-            } else {
-                self.line.push(*byte);
-            }
+        self.line.extend_from_slice(bytes);
+        if bytes.ends_with(b"\n") {
+            terminal::clear();
+            let _ = self.to.write_all(&self.line);
+            self.line.clear();
         }
         Ok(bytes.len())
     }

@@ -6,6 +6,7 @@ pub mod next_steps;
 pub mod option_file;
 pub mod options;
 pub mod output;
+pub mod pass_options;
 pub mod restore_dir;
 pub mod shell_words;
 pub mod status;

@@ -1,4 +1,4 @@
-//! What a pass is to do: the options as plain values, made in one place and read in few.
+//! What a pass is to do: the options of `run` and `seed` as plain values.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::seed::adopt::Source;
 use crate::seed::dump::First;
 use crate::server::lifecycle::Patience;
 
-/// What a pass is to do: the options as plain values.
+/// What a pass is to do.
 pub struct Plan {
     /// `--repo`.
     pub repo: PathBuf,
@@ -21,7 +21,7 @@ pub struct Plan {
     pub checkpoint: PathBuf,
     /// `--metrics-file`.
     pub metrics: Option<PathBuf>,
-    /// Other files of ours that may lie in the scratch directory.
+    /// Other files of ours that may be in the scratch directory.
     pub others: Vec<PathBuf>,
     /// Where to replicate from.
     pub primary: Primary,
@@ -31,9 +31,9 @@ pub struct Plan {
     pub mysqld_user: Option<String>,
     /// `--mysqld-option`s.
     pub mysqld_options: Vec<String>,
-    /// What takes the place of the restore when there is no backup, or when a new chain begins.
+    /// How to make a first backup, where there is none or a new chain begins.
     pub first: Option<First>,
-    /// `--from dir:PATH`.
+    /// `--from dir:PATH`: the directory to adopt.
     pub source: Option<Source>,
     /// `--max-failures`.
     pub max_failures: u32,
@@ -61,7 +61,7 @@ pub struct Plan {
     pub hooks: Hooks,
 }
 
-/// Neither directory may lie in the other.
+/// Checks that neither directory contains the other.
 ///
 /// # Errors
 /// [`Error::Configuration`].
@@ -69,7 +69,7 @@ pub fn check_apart(repo: &Path, scratch: &Path) -> Result<()> {
     let (r, s) = (real(repo), real(scratch));
     if r == s || r.starts_with(&s) || s.starts_with(&r) {
         return Err(Error::config(format!(
-            "repository {} and scratch directory {} must not lie in each other",
+            "repository {} and scratch directory {} must not contain one another",
             repo.display(),
             scratch.display()
         )));
@@ -77,7 +77,7 @@ pub fn check_apart(repo: &Path, scratch: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The path with its symbolic links resolved as far as it exists.
+/// `path` with symbolic links resolved, as far as it exists.
 fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     for ancestor in path.ancestors() {
