@@ -194,7 +194,7 @@ fn a_clone_refuses_certificates_it_cannot_check_by_name() {
     let ca = certificates.path("ca.pem");
     fs::write(options(&scene), format!("{file}ssl-ca={}\n", ca.display())).unwrap();
     let ended = seed(&scene).run_to_end(COMMAND_PATIENCE).expect(2);
-    let ended = ended.says("error: configuration: CLONE cannot do what ssl-mode=VERIFY_IDENTITY");
+    let ended = ended.says("error: configuration: CLONE cannot check the name in a certificate");
     assert_nothing_written(&scene, &ended);
     // With TLS and without the password is not readable, nor under TLS is the data.
     for (tls, lines) in [(false, ""), (true, "ssl-mode=REQUIRED\n")] {

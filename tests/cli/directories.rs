@@ -46,10 +46,10 @@ fn repository_and_scratch_may_not_lie_in_each_other() {
         ("other", "link/scratch"),
     ] {
         let run = place.run().args([place.arg("repo", repo), place.arg("scratch", scratch)]);
-        place.refuses(&run, &["repository", "scratch", "each other"]);
+        place.refuses(&run, &["repository", "scratch", "one another"]);
         let seed = program(["seed", "--from=dump", &place.arg("defaults-file", "db.cnf")])
             .args([place.arg("repo", repo), place.arg("scratch", scratch)]);
-        place.refuses(&seed, &["each other"]);
+        place.refuses(&seed, &["one another"]);
     }
     // A common beginning of the name is no nesting.
     let run = place.run().args([place.arg("repo", "x"), place.arg("scratch", "x1")]);
