@@ -176,7 +176,7 @@ fn obstacles_to_a_clone_are_named_before_writing() {
     let public_key = scene.primary.datadir().join("public_key.pem");
     let by_key = format!("{file}server-public-key-path={}\n", public_key.display());
     fs::write(options(&scene), by_key).unwrap();
-    both(2, &["error: configuration: ", "without TLS CLONE", "ssl-mode=REQUIRED"]);
+    both(2, &["error: configuration: ", "without TLS, CLONE", "ssl-mode=REQUIRED"]);
     fs::write(options(&scene), format!("{file}ssl-mode=REQUIRED\n")).unwrap();
     seed(&scene).run_to_end(COMMAND_PATIENCE).expect(0);
     assert_eq!(scene.backups().len(), 1);

@@ -33,7 +33,7 @@ use crate::supervisor::watched::Watched;
 const DUMP_REPORT: &str = "dump.err";
 const LOAD_REPORT: &str = "load.err";
 
-/// What takes the place of the restore when there is no backup.
+/// How the first backup is taken from the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
     /// A logical dump.
