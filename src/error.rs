@@ -1,8 +1,7 @@
 //! What can go wrong, by cause.
 //!
-//! One variant for each word of the contract's list of causes. The data a message needs is in
-//! the fields; the words are made here and nowhere else. Nothing in the program decides on a
-//! message's text: it decides on the variant.
+//! One variant for each cause of the documented list. The fields hold the data, and the message is
+//! made only here. The program branches on the variant, never on a message.
 
 mod cause;
 pub mod remedy;
@@ -16,81 +15,82 @@ use std::time::Duration;
 
 use crate::text::{bytes, short, system_text};
 
-/// The result of nearly everything here.
+/// The result of nearly every function.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure, named by its cause.
 #[derive(Debug)]
-// `replication-error` is a word of the contract.
+// replication-error is the documented name of a cause.
 #[allow(clippy::enum_variant_names)]
 pub enum Error {
-    /// The private mysqld ended, and we did not ask it to.
+    /// The private mysqld exited without being asked to.
     MysqldDied {
         /// How it ended, as `killed by signal 9`.
         how: String,
-        /// Its last error lines, joined; empty if it said nothing.
+        /// Its last error lines, joined; empty if there are none.
         log: String,
     },
-    /// The private mysqld lives and does not answer, or does not move on to start or end.
+    /// The private mysqld is running but does not answer, or makes no progress starting or
+    /// stopping.
     MysqldHung {
-        /// What it was asked for, as `answer to a ping`.
+        /// What it was asked for, such as `answer to a ping`.
         what: String,
-        /// For how long it was waited for; `None` if it closed the session instead.
+        /// How long we waited; `None` if it closed the session instead.
         after: Option<Duration>,
     },
     /// The private mysqld refused to start.
     MysqldStart {
-        /// How it ended, or what could not be executed.
+        /// How it exited, or what could not be executed.
         how: String,
         /// Its last error lines, joined.
         log: String,
     },
-    /// The kernel killed the private mysqld for its memory, or memory could not be had.
+    /// The kernel killed the private mysqld for its memory use, or an allocation failed.
     OutOfMemory {
-        /// How it ended, or what it could not do.
+        /// How it exited, or what it could not do.
         how: String,
-        /// Its last error lines, joined; empty if it said nothing.
+        /// Its last error lines, joined; empty if there are none.
         log: String,
-        /// The limit that was met, where it is known.
+        /// The limit that was hit, where known.
         limit: Option<Limit>,
     },
-    /// No space left where it is needed.
+    /// A file system has no space left.
     DiskFull {
         /// A directory on that file system.
         path: PathBuf,
         /// Bytes free there now, if known.
         free: Option<u64>,
-        /// Bytes that were needed, if known.
+        /// Bytes needed, if known.
         needed: Option<u64>,
-        /// What it is to us.
+        /// What we use the directory for.
         place: Place,
     },
     /// No candidate answers, or replication lost its connection.
     PrimaryUnreachable {
-        /// Whom we tried, as `db1:3306, db2:3306`.
+        /// The candidates tried, such as `db1:3306, db2:3306`.
         primary: String,
-        /// The client's or server's text.
+        /// The client's or server's message.
         text: String,
     },
-    /// Nothing moves.
+    /// There is no progress of any kind.
     Stalled {
-        /// For how long.
+        /// How long there was none.
         after: Duration,
-        /// What stands still, with its position.
+        /// What makes no progress, with its position.
         what: String,
     },
-    /// The primary refuses the account or lacks a privilege for it.
+    /// The primary refuses the account, or the account lacks a privilege.
     AccessDenied {
-        /// Whom we asked.
+        /// The server that refused.
         primary: String,
-        /// What is refused, and what is missing.
+        /// What was refused, and which privilege is missing.
         text: String,
     },
     /// The primary no longer has the binary logs the base needs.
     Purged {
         /// The position of the base.
         position: String,
-        /// What the primary says or has.
+        /// What the primary reports or has.
         primary: String,
     },
     /// The base has transactions that the primary lacks.
@@ -102,44 +102,44 @@ pub enum Error {
     },
     /// A statement of the primary could not be applied, or a dump could not be made.
     ReplicationError {
-        /// The server's error number, 0 if there is none.
+        /// The server's error number, or 0 if there is none.
         errno: u16,
-        /// Its text without statements.
+        /// Its message without statements.
         text: String,
     },
-    /// A backup does not hold what it should.
+    /// A backup does not hold what its manifest says.
     BackupDamaged {
         /// Its name.
         backup: String,
         /// What is wrong, and where.
         what: String,
     },
-    /// There is no backup, or not the one that was named.
+    /// The repository has no backup, or not the requested one.
     NoBackup {
-        /// Where we looked, or for what, and what to do.
+        /// What was looked for and where, and what to do.
         what: String,
     },
     /// A system call failed.
     Io {
-        /// What was done, with the path, as `write REPO/tmp/x`.
+        /// The operation with its path, such as `write REPO/tmp/x`.
         doing: String,
-        /// What the system said.
+        /// The error from the system.
         source: io::Error,
     },
-    /// Somebody else holds a lock.
+    /// Another process holds a lock.
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// What the holder wrote into it.
+        /// What the holder wrote into the lock file.
         holder: String,
     },
-    /// A signal told us to stop.
+    /// A signal asked us to stop.
     Interrupted {
         /// Its number.
         signal: i32,
     },
-    /// An error on data that was resumed or whose mysqld died: the data may be to blame, so it is
-    /// counted like a temporary one.
+    /// An error on data that was resumed or whose mysqld died. The data may be at fault, so the
+    /// error counts as temporary.
     OnSuspectData(Box<Error>),
     /// Wrong usage, or a configuration that cannot work.
     Configuration {
@@ -148,16 +148,16 @@ pub enum Error {
     },
 }
 
-/// A limit on memory that a process met, bytes.
+/// A memory limit of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Of the memory of its cgroup.
+    /// On the memory of its cgroup.
     Cgroup(u64),
-    /// Of its address space.
+    /// On its address space.
     AddressSpace(u64),
 }
 
-/// What a directory is to us: which option names it, and so what helps when it is full.
+/// What a directory is used for. This decides which advice helps when it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// `--scratch`.
@@ -166,19 +166,19 @@ pub enum Place {
     Repository,
     /// `--to`.
     Target,
-    /// Something else, or not known yet.
+    /// Anything else, or not known yet.
     Other,
 }
 
 impl Place {
     fn advice(self) -> &'static str {
         match self {
-            Place::Scratch => "make room there, or name another --scratch",
+            Place::Scratch => "free some space there, or use another --scratch",
             Place::Repository => {
-                "make room there, as with rollforward prune, or name another --repo"
+                "free some space there, for example with rollforward prune, or use another --repo"
             }
-            Place::Target => "make room there, or name another --to",
-            Place::Other => "make room there",
+            Place::Target => "free some space there, or use another --to",
+            Place::Other => "free some space there",
         }
     }
 }
@@ -189,7 +189,7 @@ impl Error {
         Error::Configuration { text: text.into() }
     }
 
-    /// Turns the error of a system call on `path` into ours: a full disk is its own cause.
+    /// Converts the error of a system call on `path`; a full disk has a cause of its own.
     pub fn io(doing: &str, path: &Path, source: io::Error) -> Error {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Error::DiskFull {
@@ -202,7 +202,7 @@ impl Error {
         }
     }
 
-    /// Its one-word cause.
+    /// The documented word for this cause.
     pub fn cause(&self) -> Cause {
         match self {
             Error::MysqldDied { .. } => Cause::MysqldDied,
@@ -226,7 +226,7 @@ impl Error {
         }
     }
 
-    /// Is it one that the breaker counts, because another attempt may go well?
+    /// True if the breaker counts this error, because another attempt may succeed.
     pub fn is_temporary(&self) -> bool {
         self.blames_primary()
             || matches!(
@@ -238,12 +238,12 @@ impl Error {
             )
     }
 
-    /// Is it the primary's doing, so that what was reached before it is worth storing?
+    /// True if the primary is to blame, so that the data reached before it is worth storing.
     pub fn blames_primary(&self) -> bool {
         matches!(self, Error::PrimaryUnreachable { .. } | Error::Stalled { .. })
     }
 
-    /// May the scratch data be to blame, if it was resumed or its mysqld died on it?
+    /// True if the scratch data may be at fault, once it was resumed or its mysqld died on it.
     pub fn may_blame_data(&self) -> bool {
         matches!(
             self,
@@ -251,7 +251,7 @@ impl Error {
         )
     }
 
-    /// The status to exit with, when this ends the command.
+    /// The exit status when this error ends the command.
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::Configuration { .. } => 2,
@@ -274,7 +274,7 @@ impl fmt::Display for Error {
                 };
                 write!(f, "{what}: {how}")?;
                 if !log.is_empty() {
-                    write!(f, "; its log says: {log}")?;
+                    write!(f, "; its log: {log}")?;
                 }
                 Ok(())
             }
@@ -282,25 +282,25 @@ impl fmt::Display for Error {
                 write!(f, "the private mysqld is hung: no {what} for {}", short(*after))
             }
             Error::MysqldHung { what, after: None } => {
-                write!(f, "the private mysqld closed its session and lives on: no {what}")
+                write!(f, "the private mysqld closed the session but is still running: no {what}")
             }
             Error::OutOfMemory { how, log, limit } => {
                 write!(f, "the private mysqld ran out of memory: {how}")?;
                 if !log.is_empty() {
-                    write!(f, "; its log says: {log}")?;
+                    write!(f, "; its log: {log}")?;
                 }
                 match limit {
                     Some(Limit::Cgroup(n)) => {
-                        write!(f, "; the limit of its cgroup is {}", bytes(*n))?;
+                        write!(f, "; its cgroup limit is {}", bytes(*n))?;
                     }
                     Some(Limit::AddressSpace(n)) => {
-                        write!(f, "; the limit of its address space is {}", bytes(*n))?;
+                        write!(f, "; its address space limit is {}", bytes(*n))?;
                     }
-                    None => write!(f, "; no limit is set for it, so the machine's was met")?,
+                    None => write!(f, "; it has no limit of its own, so the machine ran out")?,
                 }
                 write!(
                     f,
-                    "; raise it or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
+                    "; raise the limit or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
                 )
             }
             Error::DiskFull { path, free, needed, place } => {
@@ -317,7 +317,7 @@ impl fmt::Display for Error {
                 write!(f, "primary {primary} does not answer: {text}")
             }
             Error::Stalled { after, what } => {
-                write!(f, "nothing moved for {}: {what}", short(*after))
+                write!(f, "no progress for {}: {what}", short(*after))
             }
             Error::AccessDenied { primary, text } => {
                 write!(f, "primary {primary} denies access: {text}")
@@ -329,9 +329,9 @@ impl fmt::Display for Error {
             ),
             Error::Diverged { errant, primary } => write!(
                 f,
-                "the base holds {errant}, which the primary lacks (it has {primary}): it was \
-                 reset or replaced (then take a new first backup with rollforward seed --from dump), \
-                 or it is a replica that lags behind (then wait, or name another candidate)"
+                "the base has {errant}, which the primary lacks (it has {primary}): if the primary was \
+                 reset or replaced, start a new chain with rollforward seed --from dump; if it is a \
+                 lagging replica, wait or use another candidate"
             ),
             Error::ReplicationError { errno: 0, text } => write!(f, "replication failed: {text}"),
             Error::ReplicationError { errno, text } => {
@@ -345,8 +345,8 @@ impl fmt::Display for Error {
                 write!(f, "cannot {doing}: {}", system_text(source))?;
                 if source.raw_os_error() == Some(libc::EFBIG) {
                     f.write_str(
-                        "; raise the limit on the size of files (ulimit -f, LimitFSIZE=), or use \
-                         a file system that takes larger ones",
+                        "; raise the file size limit (ulimit -f, LimitFSIZE=), or use a file system \
+                         that allows larger files",
                     )?;
                 }
                 Ok(())

@@ -1,11 +1,11 @@
-//! Words for people: sizes, durations, quoting, and what others say in our manner.
+//! Text for people: sizes, durations, counts, quoting, and other programs' messages in our style.
 //!
-//! Pure. Nothing here knows what the words are about.
+//! Pure functions that know nothing of backups or servers.
 
 use std::io;
 use std::time::Duration;
 
-/// A number of bytes for people: `17 B`, `4.0 MiB`, `1.5 GiB`.
+/// A number of bytes: `17 B`, `4.0 MiB`, `1.5 GiB`.
 pub fn bytes(n: u64) -> String {
     let mut value = n as f64;
     let mut unit = 0;
@@ -17,7 +17,7 @@ pub fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A duration for people: `0.4s`, `12s`, `1m30s`, `2h5m`, `3d4h`.
+/// A duration: `0.4s`, `12s`, `1m30s`, `2h5m`, `3d4h`.
 pub fn short(d: Duration) -> String {
     let two = |a: u64, a_unit: &str, b: u64, b_unit: &str| {
         if b == 0 { format!("{a}{a_unit}") } else { format!("{a}{a_unit}{b}{b_unit}") }
@@ -42,12 +42,12 @@ pub fn count(n: impl TryInto<u64>, noun: &str) -> String {
     }
 }
 
-/// The system's words without std's `(os error 13)`, in lower case as all of ours.
+/// The text of a system error without std's `(os error 13)`, in lower case.
 pub fn system_text(e: &io::Error) -> String {
     plain(&e.to_string())
 }
 
-/// A library's words in the manner of ours: no error number, no quotes, lower case at the start.
+/// A library's message in our style: no error number, no quotes, lower case at the start.
 pub fn plain(text: &str) -> String {
     let text = text.strip_prefix("IO error: ").unwrap_or(text);
     let text = text.split(" (os error").next().unwrap_or_default().replace(['`', '\''], "");
@@ -58,7 +58,7 @@ pub fn plain(text: &str) -> String {
     }
 }
 
-/// One word of a shell command.
+/// A word quoted for the shell where it needs quoting.
 pub fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

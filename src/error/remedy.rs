@@ -1,11 +1,11 @@
-//! What to do next, for the last line of a command that failed.
+//! What to do next, appended to the last line of a command that failed.
 //!
-//! Many errors say it themselves, since it depends on their data; the others get it here, once,
-//! and not at each attempt.
+//! Many errors include advice that depends on their data. The others get theirs here, once per
+//! command instead of once per attempt.
 
 use crate::error::Error;
 
-/// The error and what to do about it, in one line.
+/// The error and what to do about it, on one line.
 pub fn with(error: &Error) -> String {
     match next(error) {
         Some(next) => format!("{error}; {next}"),
@@ -16,44 +16,46 @@ pub fn with(error: &Error) -> String {
 fn next(error: &Error) -> Option<&'static str> {
     let next = match error {
         Error::MysqldDied { .. } | Error::MysqldStart { .. } => {
-            "all that it said is in mysqld.log in the scratch directory"
+            "see mysqld.log in the scratch directory"
         }
         Error::MysqldHung { .. } => {
-            "see mysqld.log in the scratch directory, and whether its disk is slow: then raise \
-             --ping-timeout, --start-timeout or --shutdown-timeout"
+            "see mysqld.log in the scratch directory; if the disk is slow, raise --ping-timeout, \
+             --start-timeout or --shutdown-timeout"
         }
         Error::PrimaryUnreachable { .. } => {
-            "see that it runs and can be reached from here, then run again"
+            "check that it is running and reachable from here, then run again"
         }
         Error::Stalled { .. } => {
-            "see whether the primary still sends; where it may be silent for longer, raise \
+            "check that the primary is still sending; if longer silences are normal, raise \
              --stall-timeout"
         }
-        // MySQL's for a primary that refuses to send: neither purged nor diverged, if it comes here.
+        // MySQL's number for a source that refuses to send; purged and diverged were ruled out.
         Error::ReplicationError { errno: 13114, .. } => {
-            "if another replica goes by its server uuid, run again: it takes a new one each time; \
-             else start a new chain with rollforward seed --from dump"
+            "if another replica has the same server uuid, run again, since each run uses a new one; \
+             otherwise start a new chain with rollforward seed --from dump"
         }
         Error::ReplicationError { .. } => {
-            "if the data is not as on the primary, start a new chain with rollforward seed --from \
+            "if the data differs from the primary, start a new chain with rollforward seed --from \
              dump"
         }
         Error::BackupDamaged { .. } => {
-            "rollforward verify tells all that is damaged; restore another backup of rollforward \
-             list, or start a new chain with rollforward seed --from dump"
+            "rollforward verify lists all damage; restore another backup from rollforward list, or \
+             start a new chain with rollforward seed --from dump"
         }
         Error::Io { source, .. } => match source.raw_os_error()? {
-            libc::EIO => "the disk may be failing: see the kernel's log",
-            libc::EROFS => "mount it writable: after an error the kernel may have changed that",
-            libc::EACCES | libc::EPERM => "give it to the user that runs rollforward",
-            libc::ELOOP => "a symbolic link stands there: remove it",
+            libc::EIO => "the disk may be failing: see the kernel log",
+            libc::EROFS => {
+                "remount it writable: the kernel may have made it read-only after an error"
+            }
+            libc::EACCES | libc::EPERM => "make it accessible to the user that runs rollforward",
+            libc::ELOOP => "remove the symbolic link in its place",
             libc::EMFILE | libc::ENFILE => "raise the limit of open files",
             _ => return None,
         },
-        Error::Locked { .. } => "wait for it to end, then run again",
-        Error::Interrupted { .. } => "run again to go on",
+        Error::Locked { .. } => "wait for it to finish, then run again",
+        Error::Interrupted { .. } => "run again to resume",
         Error::OnSuspectData(error) => return next(error),
-        // These name what is missing, and the command or option that helps.
+        // These messages already name the command or option that helps.
         Error::OutOfMemory { .. }
         | Error::DiskFull { .. }
         | Error::AccessDenied { .. }

@@ -1,23 +1,23 @@
-//! How much memory the private mysqld may really use, and whether the kernel killed for it.
+//! How much memory the private mysqld may use, and how often the kernel killed for it.
 //!
-//! A container's limit is the cgroup's, version 1 or 2, ours or any above us; a limit on the
-//! address space counts too; without any it is the machine's memory. Files and their meaning: the
-//! kernel's cgroup-v1/memory and cgroup-v2 documentation and proc(5). Unreadable files mean "no
-//! limit known", never an error.
+//! Limits come from the cgroups (version 1 or 2, our own and all its ancestors) and from the
+//! address space; without any, the machine's memory counts. See the kernel's cgroup-v1/memory and
+//! cgroup-v2 documentation and proc(5). An unreadable file means "no limit known" and is never an
+//! error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Limit;
 
-/// One memory cgroup and the names that its version gives to things.
+/// A memory cgroup with the file names of its version.
 struct Cgroup {
     dir: PathBuf,
-    /// Limits that kill, then those that only slow down.
+    /// The limit that kills, then one that only throttles.
     limits: &'static [&'static str],
     usage: &'static str,
     kills: &'static str,
-    /// Lines of `memory.stat` about what can be dropped at any time.
+    /// Keys of `memory.stat` for memory that can be reclaimed at any time.
     caches: [&'static str; 2],
 }
 
@@ -43,12 +43,12 @@ impl Cgroup {
         }
     }
 
-    /// The limit that kills. Version 1 says "none" with a number near 2^63, version 2 with a word.
+    /// The limit that kills. Without one, version 1 has a number near 2^63 and version 2 a word.
     fn limit(&self) -> Option<u64> {
         self.number(self.limits[0])
     }
 
-    /// Bytes that can be had below all limits: what processes hold is gone, caches are not.
+    /// Bytes still available below all limits. Reclaimable caches count as available.
     fn room(&self) -> Option<u64> {
         let limit = self.limits.iter().filter_map(|l| self.number(l)).min()?;
         let stat = fs::read_to_string(self.dir.join("memory.stat")).unwrap_or_default();
@@ -68,8 +68,8 @@ impl Cgroup {
     }
 }
 
-/// The memory cgroups from our own up to the root of the hierarchy. `text` is that of
-/// `/proc/self/cgroup`, `mount` where cgroup file systems are.
+/// The memory cgroups from our own up to the root of the hierarchy. `text` is the content of
+/// `/proc/self/cgroup`, `mount` the directory where cgroup file systems are mounted.
 fn cgroups(text: &str, mount: &Path) -> Vec<Cgroup> {
     let mut found = Vec::new();
     for line in text.lines() {
@@ -86,7 +86,8 @@ fn cgroups(text: &str, mount: &Path) -> Vec<Cgroup> {
         } else {
             continue;
         };
-        // In a container the path may be the host's, and only the root of the mount is ours.
+        // In a container the path may be that of the host, where only the root of the mount is
+        // ours.
         let own = root.join(path.trim_start_matches('/'));
         let levels = own.ancestors().take_while(|a| a.starts_with(&root));
         found.extend(levels.map(|dir| Cgroup::new(dir, version)));
@@ -106,7 +107,7 @@ fn line_number(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
 }
 
-/// The soft limits on address space and data in the text of `/proc/self/limits`: the tighter one.
+/// The tighter of the soft limits on address space and data in the text of `/proc/self/limits`.
 fn limit_of_space(text: &str) -> Option<u64> {
     let names = ["Max address space", "Max data size"];
     let soft = |l: &str| {
@@ -116,39 +117,38 @@ fn limit_of_space(text: &str) -> Option<u64> {
     text.lines().filter_map(soft).min()
 }
 
-/// The tightest cgroup limit over us: what a process was killed for.
+/// The tightest of our cgroup limits: the one a killed process exceeded.
 pub fn limit() -> Option<Limit> {
     own_cgroups().iter().filter_map(Cgroup::limit).min().map(Limit::Cgroup)
 }
 
-/// The limit for whose sake process `pid`, a child of ours, was refused memory: cgroups never
-/// refuse, they kill. A child that was reaped had our limit.
+/// The limit that made process `pid`, our child, fail to allocate. A cgroup kills instead of
+/// refusing, so this is an rlimit; a reaped child had ours.
 pub fn limit_of_refusals(pid: u32) -> Option<Limit> {
     let own = || read("/proc/self/limits");
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_else(|_| own());
     limit_of_space(&text).map(Limit::AddressSpace)
 }
 
-/// The limit on our own address space or data: one that refuses memory. Then address space is not
-/// to be wasted.
+/// Our own limit on address space or data. Where there is one, address space must not be wasted.
 pub fn space_limit() -> Option<u64> {
     limit_of_space(&read("/proc/self/limits"))
 }
 
-/// Bytes that can still be had below the limits of all of our cgroups.
+/// Bytes still available below the limits of all our cgroups.
 pub fn room() -> Option<u64> {
     own_cgroups().iter().filter_map(Cgroup::room).min()
 }
 
-/// How often the kernel has killed a process of our cgroups for want of memory, so far; on a
-/// machine whose cgroups cannot be read, a process of the machine.
+/// How many processes of our cgroups the kernel has killed for memory so far; those of the whole
+/// machine where cgroups cannot be read.
 pub fn kills() -> u64 {
     count_kills(&own_cgroups(), &read("/proc/vmstat"))
 }
 
 fn count_kills(cgroups: &[Cgroup], vmstat: &str) -> u64 {
     let counts: Vec<u64> = cgroups.iter().filter_map(Cgroup::kills).collect();
-    // The sum: the count of one level may rise where that of another is higher anyway.
+    // Summed, because one level can rise while another stays higher.
     if counts.is_empty() {
         line_number(vmstat, "oom_kill ").unwrap_or(0)
     } else {

@@ -1,13 +1,13 @@
-//! Dates and durations as text: RFC 3339 in UTC, names of backups, `1m30s`. Pure.
+//! Dates and durations as text: RFC 3339 in UTC, backup names, `1m30s`. Pure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970 in UTC; all the precision that a backup needs.
+/// Seconds since 1970 in UTC, which is precise enough for a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The system's clock now.
+    /// The current time.
     pub fn now() -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(since.as_secs() as i64)
@@ -19,13 +19,13 @@ impl Timestamp {
         format!("{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}Z")
     }
 
-    /// `20261122T153000Z`, the first part of a backup's name.
+    /// `20261122T153000Z`, the first part of a backup name.
     pub fn compact(self) -> String {
         let (y, mo, d, h, mi, s) = self.parts();
         format!("{y:04}{mo:02}{d:02}T{h:02}{mi:02}{s:02}Z")
     }
 
-    /// Reads what [`Timestamp::rfc3339`] writes.
+    /// Parses the output of [`Timestamp::rfc3339`].
     pub fn parse(text: &str) -> Option<Timestamp> {
         let b = text.as_bytes();
         let shape = b"0000-00-00T00:00:00Z";
@@ -42,7 +42,7 @@ impl Timestamp {
         Timestamp::from_parts(n(0, 4)?, n(5, 7)?, n(8, 10)?, n(11, 13)?, n(14, 16)?, n(17, 19)?)
     }
 
-    /// Reads what [`Timestamp::compact`] writes.
+    /// Parses the output of [`Timestamp::compact`].
     pub fn parse_compact(text: &str) -> Option<Timestamp> {
         if text.len() != 16 || !text.is_ascii() {
             return None;
@@ -60,7 +60,7 @@ impl Timestamp {
         Timestamp::parse(&spread)
     }
 
-    /// How long ago, seen from `now`; zero for the future.
+    /// The age at `now`; zero for a time in the future.
     pub fn age(self, now: Timestamp) -> Duration {
         Duration::from_secs(now.0.saturating_sub(self.0).max(0) as u64)
     }
@@ -69,7 +69,7 @@ impl Timestamp {
         if !(1..=12).contains(&mo) || !(1..=31).contains(&d) || h > 23 || mi > 59 || s > 60 {
             return None;
         }
-        // Days from civil, Howard Hinnant's well known algorithm (proleptic Gregorian).
+        // Howard Hinnant's days_from_civil (proleptic Gregorian calendar).
         let year = if mo <= 2 { y - 1 } else { y };
         let era = year.div_euclid(400);
         let yoe = year - era * 400;
@@ -94,8 +94,8 @@ impl Timestamp {
     }
 }
 
-/// Reads a duration of the command line: a number with `ms`, `s`, `m`, `h` or `d`; `0` alone is
-/// zero. A fraction is fine (`1.5h`). `None` for anything else, and for more than 100 years.
+/// Parses a duration of the command line: a number with `ms`, `s`, `m`, `h` or `d`. `0` alone is
+/// zero, and fractions are allowed (`1.5h`). `None` for anything else or more than 100 years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);

@@ -1,8 +1,8 @@
-//! A lock file that says who holds it.
+//! A lock file that names its holder.
 //!
-//! The lock is the kernel's flock on the open file, so it goes with the process however that
-//! ends, and a file left behind holds nobody up. The text in it is for people only: nothing is
-//! decided on it. The file is never removed, since a second process might lock the removed one.
+//! The lock is the kernel's flock on the open file: it ends with the process, however that ends,
+//! and a leftover file blocks nothing. The text in it is only for people. The file is never
+//! removed, since another process might lock the removed one.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -12,13 +12,13 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 
-/// A lock that is held until this is dropped.
+/// A lock, released on drop.
 #[derive(Debug)]
 pub struct LockFile {
     _file: File,
 }
 
-/// Locks the file `path` for `command`, as `rollforward run`, or says at once who holds it.
+/// Locks the file `path` for `command`, such as `rollforward run`, or fails naming the holder.
 pub fn lock_file(path: &Path, command: &str) -> Result<LockFile> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -41,7 +41,7 @@ pub fn lock_file(path: &Path, command: &str) -> Result<LockFile> {
     }
     let since = Timestamp::now().rfc3339();
     let text = format!("pid {} ({command} since {since})\n", std::process::id());
-    // A full disk must not keep a prune from making room: the text is only for people.
+    // A full disk must not keep a prune from freeing space, and the text is only for people.
     let _ = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
     Ok(LockFile { _file: file })
 }
@@ -51,7 +51,7 @@ fn holder(file: &File) -> String {
     let _ = file.take(200).read_to_end(&mut text);
     let line = text.split(|&b| b == b'\n').next().unwrap_or_default();
     if line.is_empty() {
-        // It was locked a moment ago, or on a disk too full for the text.
+        // The holder has just locked it and not written yet, or had no space to write.
         return "another process".into();
     }
     line.iter().map(|&b| if matches!(b, b' '..=b'~') { char::from(b) } else { '?' }).collect()

@@ -1,8 +1,8 @@
-//! A child process: started in a group of its own, asked whether it ended, signalled, reaped.
+//! Child processes: started in their own group, polled, signalled, reaped.
 //!
-//! Every child dies with us. A [`Child`] that is dropped while it runs is killed and reaped, so
-//! that no way out of a function leaves a process behind. Spawn from the main thread only.
-//! Children that we never started, as PID 1 gets them, are reaped by [`reap_orphans`].
+//! Every child dies with us. Dropping a running [`Child`] kills and reaps it, so an early return
+//! leaves no process behind. Spawn from the main thread only. [`reap_orphans`] reaps children that
+//! PID 1 inherits.
 
 use std::fmt;
 use std::fs;
@@ -15,18 +15,18 @@ use std::time::{Duration, Instant};
 use crate::os::sys;
 use crate::text::short;
 
-/// How long a killed process may take to end. The kernel frees some GiB of memory in a second.
+/// How long a killed process may take to exit. The kernel frees some GiB of memory per second.
 pub const DYING: Duration = Duration::from_secs(30);
 
-/// The children that somebody here waits for. Only the main thread starts and reaps.
+/// The children we wait for ourselves. Only the main thread starts and reaps.
 static OURS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 fn ours() -> MutexGuard<'static, Vec<u32>> {
     OURS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reaps whoever became a child of ours because its own parent died, so that a container whose
-/// PID 1 we are does not fill with zombies. The status of a [`Child`] is never taken from it.
+/// Reaps processes we inherited when their parents died, so that a container where we are PID 1
+/// does not fill with zombies. Never takes the exit status of a [`Child`].
 pub fn reap_orphans() {
     let ours = ours();
     sys::reap_orphans(|pid| ours.contains(&(pid as u32)));
@@ -53,7 +53,7 @@ impl From<ExitStatus> for Exit {
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Exit::Status(code) => write!(f, "it ended with status {code}"),
+            Exit::Status(code) => write!(f, "it exited with status {code}"),
             Exit::Signal(signal) => write!(f, "it was killed by signal {signal}{}", name(*signal)),
         }
     }
@@ -73,33 +73,33 @@ fn name(signal: i32) -> &'static str {
     }
 }
 
-/// Signs that a process does something: they only ever grow.
+/// Counters that only grow while a process does something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VitalSigns {
     /// CPU time used, milliseconds.
     pub cpu_ms: u64,
     /// Bytes read from and written to disks.
     pub io_bytes: u64,
-    /// Bytes it has written to its log, where somebody keeps count.
+    /// Bytes written to its log, where they are counted.
     pub log_bytes: u64,
 }
 
-/// A running child, or one that has ended and was reaped.
+/// A running child, or one that has exited and been reaped.
 pub struct Child {
     child: process::Child,
     exit: Option<Exit>,
-    /// Not even a kill ends it.
+    /// Not even SIGKILL ended it.
     undying: bool,
 }
 
 impl Child {
-    /// Starts `command` in its own process group, tied to our life.
+    /// Starts `command` in its own process group, to be killed when we die.
     ///
     /// # Errors
-    /// What fork or exec said.
+    /// Those of fork or exec.
     pub fn spawn(command: &mut Command) -> io::Result<Child> {
         command.process_group(0);
-        // Both servers know this protocol, and would speak for us.
+        // Both servers know this protocol and would notify in our name.
         for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
             command.env_remove(variable);
         }
@@ -115,39 +115,39 @@ impl Child {
         self.child.id()
     }
 
-    /// The pipes that the command asked for.
+    /// The child with the pipes that the command requested.
     pub fn pipes(&mut self) -> &mut process::Child {
         &mut self.child
     }
 
-    /// Has it ended? Never blocks.
+    /// Its exit, if it has ended. Never blocks.
     pub fn try_wait(&mut self) -> Option<Exit> {
         if self.exit.is_none() {
             self.exit = match self.child.try_wait() {
                 Ok(status) => status.map(Exit::from),
-                // Nobody else reaps our children, so this cannot happen; a process that
-                // cannot be waited for is as good as gone.
+                // Only we reap our children, so this cannot happen; a process that cannot be waited
+                // for counts as ended.
                 Err(_) => Some(Exit::Signal(0)),
             };
         }
         self.exit
     }
 
-    /// Sends a signal to it, unless it has ended.
+    /// Sends it a signal, unless it has ended.
     pub fn signal(&mut self, signal: i32) {
         if self.try_wait().is_none() {
             let _ = sys::kill(self.pid() as i32, signal);
         }
     }
 
-    /// Sends a signal to all of its group, which may outlive it for a moment.
+    /// Sends a signal to its whole group, which may outlive it for a moment.
     pub fn signal_group(&self, signal: i32) {
         let _ = sys::kill(-(self.pid() as i32), signal);
     }
 
-    /// Kills it and all of its group, and reaps it. The kernel may need a moment to free its
-    /// memory; what waits in there, for a disk that does not answer or in a frozen cgroup, does
-    /// not end at all: after [`DYING`] it is left alone, once and for all, and `None` comes back.
+    /// Kills and reaps it with its whole group. The kernel may need a moment to free its memory. A
+    /// process that is stuck in the kernel (on a dead disk, in a frozen cgroup) does not end: after
+    /// [`DYING`] it is abandoned for good and the result is `None`.
     pub fn kill(&mut self) -> Option<Exit> {
         self.kill_within(DYING)
     }
@@ -164,18 +164,18 @@ impl Child {
             }
             if self.try_wait().is_none() {
                 self.undying = true;
-                log::warn!("pid {pid} was killed and has not ended for {}", short(patience));
+                log::warn!("pid {pid} was killed but has not exited for {}", short(patience));
             }
         }
         self.exit
     }
 
-    /// Bytes it has written so far, to files and pipes alike; 0 when that cannot be read.
+    /// Bytes it has written to files and pipes; 0 if unknown.
     pub fn written(&self) -> u64 {
         counter(self.pid(), "wchar:")
     }
 
-    /// Its vital signs; zeros when they cannot be read.
+    /// Its activity counters; zeros if they cannot be read.
     pub fn vital_signs(&self) -> VitalSigns {
         vital_signs(self.pid())
     }
@@ -185,14 +185,14 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
         let pid = self.pid();
-        // One that not even a kill ended is an orphan from here on.
+        // A process that even SIGKILL could not end is an orphan from here on.
         ours().retain(|ours| *ours != pid);
     }
 }
 
 fn vital_signs(pid: u32) -> VitalSigns {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Fields after the name, which may hold spaces: proc(5), utime and stime are 14 and 15.
+    // Fields after the name, which may contain spaces; see proc(5): utime is 14 and stime 15.
     let fields: Vec<&str> =
         stat.rsplit_once(')').map_or(vec![], |(_, rest)| rest.split_whitespace().collect());
     let field = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
@@ -208,26 +208,25 @@ fn counter(pid: u32, key: &str) -> u64 {
     io.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Does the process hold a flock? `None` where the system does not tell.
+/// True if the process holds a flock; `None` if the system does not tell.
 pub fn holds_a_lock(pid: u32) -> Option<bool> {
     let text = fs::read_to_string("/proc/locks").ok()?;
     let pid = pid.to_string();
-    // `3: FLOCK  ADVISORY  WRITE 4711 08:02:131 0 EOF`; who only waits has an arrow there.
+    // `3: FLOCK  ADVISORY  WRITE 4711 08:02:131 0 EOF`; a waiting process has an arrow there.
     Some(text.lines().any(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         words.get(1) == Some(&"FLOCK") && words.get(4) == Some(&pid.as_str())
     }))
 }
 
-/// When a process started, in clock ticks since boot: with its pid, an identity that is never
-/// used again. `None` when there is no such process.
+/// When a process started, in clock ticks since boot. With the pid this is a unique identity.
+/// `None` if there is no such process.
 pub fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Has the process that started at `start` ended, all of its threads? One that nobody has reaped
-/// yet has.
+/// True if the process that started at `start` and all its threads have ended. A zombie has ended.
 pub fn is_gone(pid: u32, start: u64) -> bool {
     if start_time(pid) != Some(start) {
         return true;
@@ -278,7 +277,7 @@ mod tests {
 
     #[test]
     fn waiting_for_an_unkillable_process_has_a_limit() {
-        // Without a group of its own the kill, which goes to the group, does not reach it.
+        // The kill goes to the group, so without one of its own the child does not receive it.
         let mut ours = ours();
         let started = Command::new("sleep").arg("60").spawn().unwrap();
         ours.push(started.id());
@@ -289,7 +288,7 @@ mod tests {
         let since = Instant::now();
         assert_eq!(child.kill_within(Duration::from_millis(200)), None);
         assert!(since.elapsed() >= Duration::from_millis(200));
-        // Once and for all.
+        // It is not waited for a second time.
         let since = Instant::now();
         assert_eq!(child.kill(), None);
         assert!(since.elapsed() < Duration::from_secs(5));

@@ -1,8 +1,8 @@
-//! Signals as bytes on one pipe, and a note of which one told us to stop.
+//! Signals as bytes on one pipe, and a record of the one that asked us to stop.
 //!
-//! TERM and INT ask for a stop, CHLD only wakes, HUP is swallowed so that the end of a login
-//! session does not end a nightly run. The only user of signal-hook. [`Signals::wait`] is the
-//! one blocking call of the program.
+//! TERM and INT request a stop, CHLD only wakes us, and HUP is ignored so that logging out does not
+//! stop a nightly run. Only this file uses signal-hook. [`Signals::wait`] is the program's one
+//! blocking call.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ pub struct Signals {
     wake: UnixStream,
     waker: UnixStream,
     pending: Arc<AtomicUsize>,
-    /// The first signal that asked for a stop, and how many did.
+    /// The first signal that requested a stop, and how many did.
     stop: Option<(i32, u32)>,
 }
 
@@ -32,7 +32,7 @@ impl Signals {
         waker.set_nonblocking(true)?;
         let pending = Arc::new(AtomicUsize::new(0));
         for signal in [SIGTERM, SIGINT] {
-            // The flag first: handlers run in order, and whoever the byte wakes must see it.
+            // The flag first: handlers run in order, and the code woken by the byte must see it.
             flag::register_usize(signal, Arc::clone(&pending), signal as usize)?;
             pipe::register(signal, waker.try_clone()?)?;
         }
@@ -41,12 +41,12 @@ impl Signals {
         Ok(Signals { wake, waker, pending, stop: None })
     }
 
-    /// A writer whose every byte ends a [`Signals::wait`], for worker threads that are done.
+    /// A writer whose bytes end a [`Signals::wait`], for worker threads.
     pub fn waker(&self) -> Option<UnixStream> {
         self.waker.try_clone().ok()
     }
 
-    /// The signal that asks us to stop, if one came.
+    /// The signal that asked us to stop, if any.
     pub fn stop(&mut self) -> Option<i32> {
         let signal = self.pending.swap(0, Ordering::SeqCst) as i32;
         if signal != 0 {
@@ -56,22 +56,22 @@ impl Signals {
         self.stop.map(|(first, _)| first)
     }
 
-    /// How many came that ask for a stop: a second one means that patience is over.
+    /// The number of stop requests so far; a second one means stop now.
     pub fn stops(&mut self) -> u32 {
         self.stop();
         self.stop.map_or(0, |(_, count)| count)
     }
 
-    /// Blocks until a signal or a waker's byte arrives or `timeout` is over, and forgets what
-    /// arrived: the caller asks for the facts afterwards. Says whether anything woke it.
+    /// Blocks until a signal or a waker's byte arrives or `timeout` passes. Returns true if
+    /// something arrived; what it was, the caller asks afterwards.
     pub fn wait(&mut self, timeout: Duration) -> bool {
-        // A time-out of zero would mean for ever.
+        // A time-out of zero would block forever.
         let timeout = timeout.max(Duration::from_micros(100));
         if self.wake.set_read_timeout(Some(timeout)).is_err() {
             return true;
         }
-        // One read is enough: what is left over ends the next wait at once. An interrupted
-        // read is a wake-up like any other.
+        // One read is enough: leftover bytes end the next wait at once. An interrupted read counts
+        // as a wake-up.
         let mut bytes = [0; 256];
         match self.wake.read(&mut bytes) {
             Ok(_woken) => true,

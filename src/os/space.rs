@@ -1,12 +1,12 @@
-//! Room on file systems: whether there is enough, and what is left where it ran out.
+//! Free space on file systems: checks before writing, and facts for a disk that is full.
 
 use std::path::Path;
 
 use crate::error::{Error, Place, Result};
 use crate::os::sys;
 
-/// Is there room for `needed` bytes on the file system of `path`? Where that cannot be told, the
-/// write will tell.
+/// Checks that the file system of `path` has `needed` bytes free. Passes if that is unknown, since
+/// the write will tell.
 ///
 /// # Errors
 /// [`Error::DiskFull`] with the numbers.
@@ -20,8 +20,8 @@ pub fn check_room(path: &Path, needed: u64, place: Place) -> Result<()> {
     }
 }
 
-/// Adds to a full disk what is not known where a write fails: what is free there now, and which of
-/// the directories in `known` it is.
+/// Completes the error of a full disk with the free space, and with the directory in `known` that
+/// it is about.
 pub fn placed(mut error: Error, known: &[(&Path, Place)]) -> Error {
     if let Error::DiskFull { path, free, place, .. } = &mut error {
         *free = free.or_else(|| sys::free_bytes(path).ok());

@@ -1,6 +1,6 @@
 //! The system calls that std does not wrap, each behind a safe function.
 //!
-//! The only file with `unsafe` in it. Nothing here keeps state or decides anything.
+//! The only file with `unsafe` code. It keeps no state and makes no decisions.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr};
@@ -22,10 +22,9 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Lets the kernel kill the command's process when ours ends, however it ends, and lets what it
-/// makes be private. The signal is
-/// tied to the thread that spawns: call `spawn` from the main thread only. It is set after the
-/// change of uid, since that clears it.
+/// Makes the kernel kill the command's process when we die, however we die, and makes its files
+/// private. The signal is tied to the spawning thread, so call `spawn` from the main thread only.
+/// It is set after the change of uid, which would clear it.
 pub fn die_with_parent(command: &mut Command) {
     // SAFETY: getpid cannot fail.
     let parent = unsafe { libc::getpid() };
@@ -34,7 +33,7 @@ pub fn die_with_parent(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            // The parent may have died before prctl: then nobody would ever send the signal.
+            // The parent may have died before prctl, and then the signal would never be sent.
             if libc::getppid() != parent {
                 libc::_exit(127);
             }
@@ -50,15 +49,15 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Reaps children that have ended and are not `ours`: processes whose parents died, which come to
-/// us where we are PID 1 or were made the reaper. Never blocks. One of `ours` at the head of the
-/// queue is left to who waits for it, and those behind it for the next call.
+/// Reaps exited children that are not `ours`: orphans inherited as PID 1 or subreaper. Never
+/// blocks. A child in `ours` at the head of the queue stays for its own waiter, and those behind it
+/// for the next call.
 pub fn reap_orphans(ours: impl Fn(i32) -> bool) {
     loop {
         // SAFETY: siginfo_t is plain data for which all zeros is a value.
         let mut ended: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        // SAFETY: the pointer is valid for the call, which only looks.
+        // SAFETY: the pointer is valid for the call, which does not reap.
         if unsafe { libc::waitid(libc::P_ALL, 0, &mut ended, look) } != 0 {
             return;
         }
@@ -74,8 +73,8 @@ pub fn reap_orphans(ours: impl Fn(i32) -> bool) {
     }
 }
 
-/// Waits until process `pid`, a child of ours, has ended, `patience` at most; where the kernel
-/// cannot tell, only for a moment.
+/// Waits at most `patience` for process `pid`, a child of ours, to end; only a moment where the
+/// kernel cannot tell.
 pub fn wait_for_process(pid: u32, patience: Duration) {
     let moment = Duration::from_millis(20);
     // SAFETY: the call takes plain numbers and gives a descriptor or -1.
@@ -89,16 +88,16 @@ pub fn wait_for_process(pid: u32, patience: Duration) {
     };
     let ended = wait(fd, patience) > 0;
     if fd >= 0 {
-        // SAFETY: the descriptor is ours, and nobody else has seen it.
+        // SAFETY: the descriptor is ours and was not shared.
         drop(unsafe { File::from_raw_fd(fd) });
     }
     if ended {
-        // It can be reaped now, unless somebody traces it: then this must not spin.
+        // It can be reaped now, unless a tracer holds it: then the caller must not spin.
         wait(-1, Duration::from_millis(1));
     }
 }
 
-/// Sets how long a read and a write on the socket `fd` may block; zero means for ever.
+/// Sets how long a read and a write on the socket `fd` may block; zero means forever.
 pub fn set_socket_timeout(fd: RawFd, timeout: Duration) -> io::Result<()> {
     let value = libc::timeval {
         tv_sec: timeout.as_secs() as libc::time_t,
@@ -119,16 +118,16 @@ pub fn set_socket_timeout(fd: RawFd, timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// A second handle on the socket `fd`, to end what another thread waits for on the first.
+/// Duplicates the socket `fd`, so that one thread can shut down what another one waits for.
 pub fn second_handle(fd: RawFd) -> io::Result<UnixStream> {
-    // SAFETY: it takes numbers.
+    // SAFETY: dup takes plain numbers.
     let second = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     check(second)?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and ours alone.
     Ok(unsafe { UnixStream::from_raw_fd(second) })
 }
 
-/// Lets reads of `file`, a pipe, never wait.
+/// Makes reads of the pipe `file` nonblocking.
 pub fn set_nonblocking(file: &File) -> io::Result<()> {
     // SAFETY: fcntl takes plain numbers.
     let flags = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
@@ -137,7 +136,7 @@ pub fn set_nonblocking(file: &File) -> io::Result<()> {
         .map(drop)
 }
 
-/// Waits until a read of `file` would say something, its end included; `false` after `patience`.
+/// Waits until a read of `file` would return, also at its end; `false` after `patience`.
 pub fn wait_readable(file: &File, patience: Duration) -> io::Result<bool> {
     let mut asked = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
@@ -148,8 +147,8 @@ pub fn wait_readable(file: &File, patience: Duration) -> io::Result<bool> {
     }
 }
 
-/// Writes one byte into the socket without ever waiting, to wake who reads at its other end. A
-/// full socket will wake it anyway: errors do not matter.
+/// Writes one byte into the socket without blocking, to wake its reader. A full socket wakes it
+/// anyway, so errors do not matter.
 pub fn wake(socket: &UnixStream) {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the pointer is to one readable byte; the descriptor is open during the call.
@@ -158,33 +157,33 @@ pub fn wake(socket: &UnixStream) {
     }
 }
 
-/// Lets freed memory go back to the system at once. glibc otherwise learns from the first large
-/// buffer that is freed to keep such in the heaps of the threads, where they stay when the
-/// threads have ended: megabytes for each. Other C libraries do it right by themselves.
+/// Makes freed memory go back to the system at once. Otherwise glibc learns from the first large
+/// buffer freed to keep such buffers in the heaps of threads, where they stay after the threads
+/// exit: megabytes for each. Other C libraries need no such setting.
 pub fn keep_no_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes plain numbers; called before there are other threads.
+    // SAFETY: mallopt takes plain numbers and is called before there are other threads.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
     }
 }
 
-/// Lets a write beyond the limit on the size of files be an error like any other, here and in
-/// all children, in place of a signal that kills.
+/// Makes a write beyond the file size limit fail with an error, here and in all children, instead
+/// of a fatal signal.
 pub fn ignore_file_size_signal() {
-    // SAFETY: signal takes plain numbers; nobody else handles this one.
+    // SAFETY: signal takes plain numbers, and no handler is installed for this signal.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 
-/// Waits until everything written to the file system of `file` is on the disk.
+/// Flushes the file system of `file` to disk.
 pub fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
     check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
 }
 
-/// Bytes that a process like ours may still write on the file system of `path`.
+/// Bytes an unprivileged process may still write on the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let path = c_string(path.as_os_str())?;
     // SAFETY: statvfs is plain data for which all zeros is a value.
@@ -194,8 +193,8 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(answer.f_bavail * answer.f_frsize)
 }
 
-/// Starts the write-out of what was written to `file` so far, without waiting for it, so that
-/// the fsync at the end finds little to do. A hint: errors do not matter.
+/// Starts writing back what was written to `file` so far without waiting, so that the final fsync
+/// finds little to do. A hint: errors do not matter.
 pub fn start_writeback(file: &File, offset: u64, length: u64) {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
     unsafe {
@@ -208,8 +207,8 @@ pub fn start_writeback(file: &File, offset: u64, length: u64) {
     }
 }
 
-/// The first byte at or after `offset` that is not in a hole; `None` when only a hole follows.
-/// File systems without holes answer `offset` itself.
+/// The first byte at or after `offset` outside a hole; `None` if only a hole follows. File systems
+/// without holes return `offset`.
 pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
     let at = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, libc::SEEK_DATA) };
@@ -223,8 +222,8 @@ pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Makes `length` bytes from `offset` read as zeros and gives their space back. The file must
-/// be at least that long. Fails with `EOPNOTSUPP` where the file system cannot.
+/// Punches a hole of `length` bytes at `offset`, inside the file. Fails with `EOPNOTSUPP` where the
+/// file system does not support it.
 pub fn punch_hole(file: &File, offset: u64, length: u64) -> io::Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
@@ -232,8 +231,8 @@ pub fn punch_hole(file: &File, offset: u64, length: u64) -> io::Result<()> {
         .map(drop)
 }
 
-/// Opens `path`, relative and of normal components only, below the open directory `dir`,
-/// following no symbolic link at any step. `flags` are open(2)'s; `mode` that of a new file.
+/// Opens `path`, relative and made of normal components, below the open directory `dir`, following
+/// no symbolic link. `flags` are those of open(2), `mode` that of a new file.
 pub fn open_below(dir: &File, path: &Path, flags: i32, mode: u32) -> io::Result<File> {
     let mut at: Option<File> = None;
     let mut components = path.components().peekable();
@@ -255,12 +254,12 @@ fn open_at(dir: &File, name: &OsStr, flags: i32, mode: u32) -> io::Result<File> 
     let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     // SAFETY: the name is a valid C string and the directory is open during the call.
     let fd = check(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags, mode) })?;
-    // SAFETY: the descriptor was just opened and belongs to nobody else.
+    // SAFETY: the descriptor was just opened and has no other owner.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// Makes the directory `path`, relative and of normal components, below `dir`. Its parent must
-/// exist and be reached through no symbolic link.
+/// Creates the directory `path`, relative and made of normal components, below `dir`. Its parent
+/// must exist and be reachable without symbolic links.
 pub fn mkdir_below(dir: &File, path: &Path, mode: u32) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let parent = match path.parent() {
@@ -275,19 +274,19 @@ pub fn mkdir_below(dir: &File, path: &Path, mode: u32) -> io::Result<()> {
     check(unsafe { libc::mkdirat(at, name.as_ptr(), mode) }).map(drop)
 }
 
-/// Are we root?
+/// True when running as root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Clock ticks in a second of `/proc/PID/stat`.
+/// Clock ticks per second, the unit of `/proc/PID/stat`.
 pub fn ticks_per_second() -> u64 {
     // SAFETY: sysconf takes a plain number.
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
 }
 
-/// The uid and gid of a user by name, from the system's user database.
+/// The uid and gid of a user, from the system's user database.
 pub fn user_by_name(name: &str) -> Option<(u32, u32)> {
     let name = CString::new(name).ok()?;
     // SAFETY: the name is a valid C string; the answer is read before any other call that may
@@ -309,20 +308,20 @@ pub fn user_name(uid: u32) -> Option<String> {
     }
 }
 
-/// When the system started, in seconds since 1970; `None` when the kernel does not say.
+/// When the system booted, in seconds since 1970; `None` if unknown.
 pub fn boot_time() -> Option<i64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// Does another process hold a write lock (fcntl, not flock) on the file, as servers do on the
-/// files they work on?
+/// True if another process holds a write lock (fcntl, not flock) on the file, as servers do on
+/// their data files.
 pub fn is_write_locked(file: &File) -> io::Result<bool> {
     // SAFETY: flock is plain data for which all zeros is a value: the whole file.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_RDLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
-    // SAFETY: the descriptor is open and the pointer valid for the call, which only asks.
+    // SAFETY: the descriptor is open and the pointer valid for the call, which only queries.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) })?;
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }

@@ -1,34 +1,34 @@
-//! The one line on a terminal that redraws itself, and makes way for the log.
+//! The status line on a terminal, which is redrawn in place and cleared for log lines.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// May lines be drawn at all?
+/// Whether lines are drawn at all.
 static DRAWN_ON: AtomicBool = AtomicBool::new(false);
-/// Is one there now?
+/// Whether a line is on screen now.
 static SHOWN: AtomicBool = AtomicBool::new(false);
-/// A narrow terminal must not wrap it.
+/// Short enough not to wrap on a narrow terminal.
 const COLUMNS: usize = 79;
 
-/// Lines are drawn from here on if standard error is a terminal that can.
+/// Enables drawing if standard error is a capable terminal.
 pub fn draw_if_terminal() {
     let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb" || t.is_empty());
     DRAWN_ON.store(!dumb && io::stderr().is_terminal(), Ordering::Relaxed);
 }
 
-/// Are lines drawn?
+/// True once drawing is enabled.
 pub fn is_drawn_on() -> bool {
     DRAWN_ON.load(Ordering::Relaxed)
 }
 
-/// Draws the line in place of the one before.
+/// Replaces the line on screen.
 pub fn draw(text: &str) {
     let text: String = text.chars().take(COLUMNS).collect();
     SHOWN.store(true, Ordering::Relaxed);
     let _ = io::stderr().write_all(format!("\r\x1b[K{text}").as_bytes());
 }
 
-/// Takes the line away, if there is one.
+/// Removes the line, if there is one.
 pub fn clear() {
     if SHOWN.swap(false, Ordering::Relaxed) {
         let _ = io::stderr().write_all(b"\r\x1b[K");

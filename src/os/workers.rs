@@ -1,9 +1,9 @@
-//! Worker threads, for the time of one store, restore or verify.
+//! Worker threads for one store, restore or verify.
 //!
-//! The main thread never works on blocks: it starts the workers and watches. They look at the
-//! gauge between blocks, so that a stop, or the first error of any of them, ends all of them
-//! soon; none outlives the call. They touch no process, no signal and no log. Who sleeps in the
-//! watch, and why it stops, is the caller's business: the last worker to end wakes it.
+//! The main thread does no block work: it starts the workers and watches. Workers check the gauge
+//! between blocks, so a stop or any worker's error ends all of them soon, and none outlives the
+//! call. They touch no process, signal or log. The last worker to finish wakes the watch, which is
+//! the caller's.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use std::thread;
 use crate::error::{Error, Result};
 use crate::os::sys;
 
-/// How far the workers are, shared between them and the watch.
+/// Progress, shared between the workers and the watch.
 #[derive(Debug)]
 pub struct Gauge {
     done: AtomicU64,
@@ -27,7 +27,7 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// A gauge at zero. A byte is written to `waker` when the last worker has ended.
+    /// A gauge at zero. The last worker to finish writes a byte to `waker`.
     pub fn new(waker: Option<UnixStream>) -> Gauge {
         Gauge {
             done: AtomicU64::new(0),
@@ -38,22 +38,22 @@ impl Gauge {
         }
     }
 
-    /// Bytes of content dealt with so far.
+    /// Bytes of content processed so far.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Bytes of content in all.
+    /// Bytes of content in total.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Have all workers ended?
+    /// True once all workers have finished.
     pub fn finished(&self) -> bool {
         self.running.load(Ordering::Acquire) == 0
     }
 
-    /// Is it over, for whatever reason? Workers ask this between blocks.
+    /// True once the work is to end, for any reason. Workers check this between blocks.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -71,7 +71,7 @@ impl Gauge {
     }
 }
 
-/// Counts a worker out, also when it panics or was never started.
+/// Counts a worker as finished, even if it panicked or never started.
 struct Presence<'a>(&'a Gauge);
 
 impl Drop for Presence<'_> {
@@ -87,11 +87,11 @@ impl Drop for Presence<'_> {
     }
 }
 
-/// What the main thread does meanwhile: returns when [`Gauge::finished`], or an error when the
-/// work is to be given up. It is called once for each phase of the work.
+/// What the main thread runs meanwhile: returns when [`Gauge::finished`], or an error to give up.
+/// Called once for each phase of the work.
 type Watch<'a> = Box<dyn FnMut(&Gauge) -> Result<()> + 'a>;
 
-/// The workers of one step, with the watch that the main thread keeps over them.
+/// The workers of one step, with the watch over them.
 pub struct Crew<'a> {
     jobs: usize,
     gauge: Arc<Gauge>,
@@ -99,8 +99,8 @@ pub struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
-    /// `jobs` workers at most. `watch` is called while they work, and `waker` gets a byte when the
-    /// last of them has ended.
+    /// At most `jobs` workers. `watch` runs while they work, and the last of them to finish writes
+    /// a byte to `waker`.
     pub fn new(
         jobs: usize,
         waker: Option<UnixStream>,
@@ -109,7 +109,7 @@ impl<'a> Crew<'a> {
         Crew { jobs: jobs.max(1), gauge: Arc::new(Gauge::new(waker)), watch: Box::new(watch) }
     }
 
-    /// A crew that nobody watches: it works until it is done.
+    /// A crew without a watch, which runs until the work is done.
     pub fn unwatched(jobs: usize) -> Crew<'static> {
         Crew::new(jobs, None, |_| Ok(()))
     }
@@ -119,16 +119,16 @@ impl<'a> Crew<'a> {
         self.jobs
     }
 
-    /// How far they are.
+    /// The shared progress.
     pub fn gauge(&self) -> Arc<Gauge> {
         self.gauge.clone()
     }
 
-    /// Runs `job` on one thread while the main thread watches, for what may take long and cannot
-    /// be shared out: the list of a large directory, the removal of many files.
+    /// Runs `job` on one thread while the main thread watches, for long work that cannot be split,
+    /// such as listing a large directory or removing many files.
     ///
     /// # Errors
-    /// Those of the watch, else of the job.
+    /// The watch's error, else the job's.
     pub fn alone<T: Send>(&mut self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let job = Mutex::new(Some(job));
         let done = self.run(1, || locked(&job).take().map(|job| job()).transpose())?;
@@ -138,11 +138,11 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Runs `worker` on all threads until each has ended, and gives their results. A worker that
-    /// returns early because the gauge was stopped may return anything.
+    /// Runs `worker` on all threads until each has finished, and returns their results. A worker
+    /// that stops early because of the gauge may return anything.
     ///
     /// # Errors
-    /// Those of the watch, else of the first worker to fail.
+    /// The watch's error, else that of the first worker to fail.
     pub fn work<T: Send>(&mut self, worker: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
         self.run(self.jobs, worker)
     }
@@ -195,7 +195,7 @@ fn thread_error(e: io::Error) -> Error {
     Error::io("start a thread of", Path::new("rollforward"), e)
 }
 
-/// Locks; a worker's panic reaches the main thread by itself and needs no second one here.
+/// Locks, ignoring poison: a worker's panic reaches the main thread on its own.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

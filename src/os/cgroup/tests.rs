@@ -1,8 +1,8 @@
-//! Stand-ins for the files of cgroups of both versions, and what is made of them.
+//! Fake cgroup files of both versions, and the numbers read from them.
 
 use super::*;
 
-/// A directory that plays the part of `/sys/fs/cgroup`.
+/// A stand-in for `/sys/fs/cgroup`.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -62,10 +62,10 @@ fn version_1_tells_limit_room_and_kills() {
     assert_eq!(mount.limit(text), Some(220 * MIB));
     assert_eq!(mount.room(text), Some(170 * MIB));
     let before = mount.kills(text);
-    // A higher count above us does not hide ours.
+    // A higher count in an ancestor does not hide ours.
     mount.write("memory/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
     assert_eq!(mount.kills(text), before + 1);
-    // In a container the path is often the host's, and only the root of the mount is there.
+    // In a container the path is often that of the host, and only the root of the mount exists.
     mount.write("memory/memory.limit_in_bytes", "1048576\n");
     assert_eq!(mount.limit("4:memory:/docker/0123\n"), Some(MIB));
 }
@@ -89,7 +89,7 @@ fn version_2_tells_limit_room_and_kills() {
     assert_eq!(
         mount.room(text),
         Some(512 * MIB),
-        "the soft limit slows down before the other kills"
+        "the soft limit throttles before the other kills"
     );
     let before = mount.kills(text);
     mount.write("s/u/memory.events", "low 0\noom 1\noom_kill 1\n");
