@@ -1,8 +1,8 @@
-//! What a data directory consists of, and what of it belongs into a backup.
+//! What a data directory consists of, and which parts of it are backed up.
 //!
-//! Left out is what a server makes anew and what must not be shared: its identity, its logs,
-//! its replication settings with their password. That goes by names at the top level only:
-//! below it are databases, which may have any name. What a copy could not hold, as a link out
+//! Left out are files that a server recreates or that must not be shared: its identity, its logs,
+//! and its replication settings with their password. Names decide, at the top level only, because
+//! below it are databases, which can have any name. What a copy could not hold, such as a link out
 //! of the directory, is refused by name rather than lost.
 
 use std::fs::{File, Metadata};
@@ -15,10 +15,10 @@ use crate::os::files;
 use crate::os::sys::open_below;
 use crate::repository::manifest::DirEntry;
 
-/// A manifest takes no longer one.
+/// The longest path a manifest allows.
 const LONGEST_PATH: usize = 4095;
 
-/// A file as it was found.
+/// A file found in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Relative to the data directory.
@@ -27,9 +27,9 @@ pub struct Found {
     pub mode: u32,
     /// Bytes.
     pub size: u64,
-    /// Has it less space than bytes, so that holes are worth looking for?
+    /// True if it occupies less space than its size, so it may have holes.
     pub sparse: bool,
-    /// Bytes that its content takes on a disk.
+    /// Bytes it occupies on disk.
     pub space: u64,
     /// When it was last written: seconds and nanoseconds.
     pub mtime: (i64, i64),
@@ -47,13 +47,13 @@ impl Found {
         }
     }
 
-    /// Is this what `m` says now?
+    /// True if `m` shows the same file, unchanged.
     pub fn is_unchanged(&self, m: &Metadata) -> bool {
         m.is_file() && m.len() == self.size && (m.mtime(), m.mtime_nsec()) == self.mtime
     }
 }
 
-/// Everything below a data directory that belongs into a backup.
+/// Everything in a data directory that is backed up.
 #[derive(Debug, Default)]
 pub struct Tree {
     /// Directories, parents first.
@@ -62,7 +62,7 @@ pub struct Tree {
     pub files: Vec<Found>,
 }
 
-/// Walks the data directory `root`, called `data`, following no symbolic link below it.
+/// Walks the data directory `root`, whose path is `data`, following no symbolic link below it.
 pub fn walk(root: &File, data: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     let mut todo = vec![PathBuf::new()];
@@ -95,7 +95,7 @@ pub fn walk(root: &File, data: &Path) -> Result<Tree> {
         }
         todo.extend(subdirs);
     }
-    // A parent is shorter than what is in it, so it sorts before it.
+    // A parent is shorter than its children, so it sorts before them.
     tree.dirs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     tree.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(tree)
@@ -113,20 +113,20 @@ fn check_kind(path: &Path, m: &Metadata) -> Result<()> {
     }
     if path.extension().is_some_and(|e| e == "isl") {
         return Err(Error::config(format!(
-            "{shown} stands for a table with DATA DIRECTORY: it would not be in the backup"
+            "{shown} is a table with DATA DIRECTORY, which would not be in the backup"
         )));
     }
     Ok(())
 }
 
-/// Is the file or directory `path`, relative to the data directory, left out of a backup?
+/// True if `path`, relative to the data directory, is not backed up.
 pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
     if path.components().count() != 1 {
         return false;
     }
     let name = path.as_os_str().as_bytes();
     if is_dir {
-        // No database is called so: its '#' and '+' would be written as @0023 and @002b.
+        // Not names of databases, whose '#' and '+' would be written as @0023 and @002b.
         return matches!(name, b"#innodb_temp" | b"#clone" | b"lost+found");
     }
     let starts = |s: &str| name.starts_with(s.as_bytes());
@@ -144,8 +144,8 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
         || is_log(name)
 }
 
-/// Binary and relay logs with what goes with them, whatever the server calls them: their names
-/// end in a number of six digits or more. Aria's log does too, and is needed.
+/// Binary and relay logs and their companion files, whatever their base name: they end in a number
+/// of at least six digits. So does Aria's log, which is needed.
 fn is_log(name: &[u8]) -> bool {
     if [".index", ".state", ".index_crash_safe", ".~rec~"]
         .iter()

@@ -1,9 +1,8 @@
-//! The repository of backups: a directory, its lock, and the list of what is in it.
+//! The repository: a directory of backups and its lock.
 //!
-//! A backup exists exactly when its manifest is in `backups/`; nothing else is an index, so
-//! nothing can disagree with it. Readers need no lock but a shared one on the manifest they
-//! use, which keeps a prune from taking it away under them. Making a backup is in `partial`,
-//! removing one in `prune`; what a manifest says is `manifest`'s.
+//! A backup exists exactly when its manifest is in `backups/`. There is no other index to disagree
+//! with. Readers need only a shared lock on the manifest they use, which keeps prune from removing
+//! it. Backups are made in [`super::pending`] and removed in [`super::prune`].
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
@@ -25,18 +24,18 @@ use crate::repository::packs::{self, write::sync_dir};
 const FORMAT: &str = "rollforward repository 1";
 const DIRS: [&str; 3] = ["backups", "packs", "tmp"];
 
-/// A longer manifest is not read: nobody has made one, and memory has an end.
+/// A longer manifest is not read, to bound memory.
 const MAX_MANIFEST: u64 = 1 << 30;
 
-/// A repository that was found to be one.
+/// An open repository.
 #[derive(Debug)]
 pub struct Repository {
     root: PathBuf,
-    /// Does this process hold the lock?
+    /// True while this process holds the lock.
     locked: Arc<AtomicBool>,
 }
 
-/// The repository's lock, held until this is dropped. What changes the repository asks for it.
+/// The repository lock, released on drop. Functions that change the repository require it.
 #[derive(Debug)]
 pub struct RepoLock {
     _file: LockFile,
@@ -49,7 +48,7 @@ impl Drop for RepoLock {
     }
 }
 
-/// A backup that no prune removes as long as this lives.
+/// A backup that cannot be pruned while this exists.
 #[derive(Debug)]
 pub struct Held {
     /// Its name.
@@ -60,7 +59,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// The manifest, and what alone keeps the backup from being removed.
+    /// The manifest, and the open file whose lock protects the backup.
     pub(crate) fn into_parts(self) -> (Manifest, File) {
         (self.manifest, self.file)
     }
@@ -85,7 +84,7 @@ impl Repository {
                 )));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::config(format!("there is no repository {shown}")));
+                return Err(Error::config(format!("no repository at {shown}")));
             }
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {}
             Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
@@ -101,12 +100,12 @@ impl Repository {
             Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
                 format!("{shown} is a repository of the later format {n}; this program knows 1")
             }
-            _ => format!("{shown} is not a repository: its file 'format' says something else"),
+            _ => format!("{shown} is not a repository: unexpected text in its file 'format'"),
         }))
     }
 
-    /// Opens the repository at `path`, making it where nothing is. What an interrupted call
-    /// left is completed; a directory with anything else in it is refused.
+    /// Opens the repository at `path`, creating it in an absent or empty directory. Completes what
+    /// an interrupted call left; refuses a directory that contains anything else.
     pub fn open_or_create(path: &Path) -> Result<Repository> {
         let fail = |e| Error::io("make", path, e);
         if path.join("format").symlink_metadata().is_ok() {
@@ -114,17 +113,17 @@ impl Repository {
         }
         if path.symlink_metadata().is_ok() {
             if !path.is_dir() {
-                let text = format!("{} cannot be a repository: not a directory", path.display());
+                let text = format!("cannot create repository {}: not a directory", path.display());
                 return Err(Error::config(text));
             }
             refuse_strangers(path)?;
-            // Only our own directories will be in it, and those are private in any case.
+            // It will hold only our own directories, which are private in any case.
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
         } else {
-            // Only the last part: a file system that is not mounted must not be filled below.
+            // Create only the last component: an unmounted file system must not be filled below.
             DirBuilder::new().mode(0o700).create(path).map_err(|e| match e.kind() {
                 io::ErrorKind::NotFound => Error::config(format!(
-                    "repository {} cannot be made: the directory it would lie in does not exist",
+                    "cannot create repository {}: its parent directory does not exist",
                     path.display()
                 )),
                 _ => fail(e),
@@ -140,7 +139,7 @@ impl Repository {
             }
         }
         sync_dir(path)?;
-        // Last of all: with it in place the rest is there too.
+        // Last: once this file exists, everything else does too.
         write_durably(&path.join("tmp/format"), format!("{FORMAT}\n").as_bytes())?;
         fs::rename(path.join("tmp/format"), path.join("format")).map_err(fail)?;
         sync_dir(path)?;
@@ -160,13 +159,13 @@ impl Repository {
         self.root.join("tmp")
     }
 
-    /// Takes the lock for `command`, as `rollforward run`, or says at once who has it.
+    /// Takes the lock for `command`, such as `rollforward run`, or fails naming the holder.
     pub fn lock(&self, command: &str) -> Result<RepoLock> {
         for dir in DIRS.map(|d| self.root.join(d)) {
-            // What is removed, and where packs are put, must not be behind a symbolic link.
+            // Directories that we remove from and write to must not be symbolic links.
             if dir.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
                 let dir = dir.display();
-                let text = format!("{dir} is not a directory: put back what belongs there");
+                let text = format!("{dir} is not a directory: put the original directory back");
                 return Err(Error::config(text));
             }
         }
@@ -175,14 +174,14 @@ impl Repository {
         Ok(RepoLock { _file: file, locked: Arc::clone(&self.locked) })
     }
 
-    /// Removes what an interrupted pass left half written.
+    /// Removes the leftovers of an interrupted pass.
     pub fn sweep_tmp(&self, _lock: &RepoLock) -> Result<()> {
         let tmp = self.tmp();
         let swept = files::open_dir(&tmp).and_then(|dir| files::empty(&dir));
         swept.map_err(|e| Error::io("sweep", &tmp, e))
     }
 
-    /// The names of all backups, oldest first. What has no backup's name is not ours.
+    /// The names of all backups, oldest first. Other files are ignored.
     pub fn names(&self) -> Result<Vec<String>> {
         let dir = self.backups();
         let fail = |e| Error::io("list", &dir, e);
@@ -195,7 +194,7 @@ impl Repository {
         Ok(names)
     }
 
-    /// A name that sorts behind all others, also when the clock was set back.
+    /// A name that sorts after all others, even if the clock was set back.
     pub(crate) fn new_name(&self) -> Result<String> {
         let newest = self.names()?.pop();
         let newest = newest.and_then(|n| Timestamp::parse_compact(n.get(..16)?));
@@ -250,16 +249,16 @@ impl Repository {
         }
     }
 
-    /// What is missing of a backup at a cheap look: all its packs with their sizes.
+    /// What a quick check finds missing: all packs must be there with their sizes.
     pub fn state(&self, manifest: &Manifest) -> Option<String> {
         manifest.packs.iter().find_map(|pack| packs::look(&self.root, pack).err())
     }
 
-    /// Reads the backup `name` and keeps it from being removed meanwhile.
+    /// Reads the backup `name` and protects it from removal.
     pub fn hold(&self, name: &str) -> Result<Held> {
         let file = self.open_manifest(name, false)?;
         let path = self.backups().join(name);
-        // Who holds it exclusively is about to unlink it, which takes no time.
+        // A process with the exclusive lock is about to unlink it, which takes no time.
         while let Err(e) = file.lock_shared() {
             if e.kind() != io::ErrorKind::Interrupted {
                 return Err(Error::io("lock", &path, e));
@@ -275,21 +274,22 @@ impl Repository {
         Ok(Held { name: name.into(), manifest, file })
     }
 
-    /// Renames a pack that is proven damaged, so that its content is stored anew by the next
-    /// pass. `false` if that was not possible, as on a read-only repository.
+    /// Renames a pack that is proven damaged, so that the next pass stores its content again.
+    /// `false` if that failed, for example on a read-only repository.
     pub(crate) fn set_aside(&self, pack: &Hash) -> bool {
         let from = packs::pack_path(&self.root, pack);
         let to = packs::damaged_path(&self.root, pack);
         let moved = fs::rename(from, &to).is_ok();
         if let (true, Some(dir)) = (moved, to.parent()) {
-            // If it comes back after a power loss, the next one to read it finds it again.
+            // If the rename is lost with the power, the next reader finds the damage again.
             let _ = sync_dir(dir);
         }
         moved
     }
 
-    /// As a reader that met a bad block: sets the pack aside if it is damaged and we are the
-    /// pass, which would use its other blocks again. A false manifest is not the pack's fault.
+    /// Called for a pack with a bad block. If we are the pass, which would otherwise reuse its
+    /// other blocks, and the pack really is damaged, sets it aside. A false manifest is not the
+    /// pack's fault.
     pub(crate) fn suspect(&self, pack: &PackRef) {
         let gauge = crate::os::workers::Gauge::new(None);
         if self.locked.load(Ordering::Relaxed)
@@ -301,7 +301,7 @@ impl Repository {
     }
 }
 
-/// Is that what opening something else than a file says?
+/// True for the errors of opening something other than a file.
 fn not_a_file(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::InvalidInput
         || matches!(e.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::ELOOP))
@@ -312,9 +312,9 @@ pub(crate) fn damaged(name: &str, what: String) -> Error {
     Error::BackupDamaged { backup: name.into(), what }
 }
 
-/// Writes a new file and waits until it is on the disk.
+/// Writes a new file and syncs it.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> Result<()> {
-    // Never into what is there already: it may be a link.
+    // Never write into an existing file, which may be a link.
     let _ = fs::remove_file(path);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut f| {
@@ -324,7 +324,7 @@ pub(crate) fn write_durably(path: &Path, content: &[u8]) -> Result<()> {
     .map_err(|e| Error::io("write", path, e))
 }
 
-/// Refuses a directory that holds more than a half made repository.
+/// Refuses a directory that holds more than a partly created repository.
 fn refuse_strangers(path: &Path) -> Result<()> {
     let fail = |e| Error::io("list", path, e);
     let empty = |p: &Path| fs::read_dir(p).map(|mut d| d.next().is_none());
@@ -332,9 +332,9 @@ fn refuse_strangers(path: &Path) -> Result<()> {
         let name = entry.map_err(fail)?.file_name();
         let harmless = match name.to_str() {
             Some("backups" | "packs") => empty(&path.join(&name)).map_err(fail)?,
-            // The root of a file system of its own has the latter.
+            // A file system's root has lost+found.
             Some("lock" | "lost+found") => true,
-            // Only what we put there first ourselves.
+            // Only what we create there first ourselves.
             Some("tmp") => fs::read_dir(path.join("tmp"))
                 .map_err(fail)?
                 .all(|e| e.is_ok_and(|e| e.file_name() == "format")),
@@ -342,7 +342,7 @@ fn refuse_strangers(path: &Path) -> Result<()> {
         };
         if !harmless {
             let (path, name) = (path.display(), name.to_string_lossy());
-            let text = format!("{path} is not a repository and not empty: it holds '{name}'");
+            let text = format!("{path} is not a repository and not empty: it contains '{name}'");
             return Err(Error::config(text));
         }
     }

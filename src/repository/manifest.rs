@@ -1,10 +1,10 @@
-//! What one backup holds, as lines of text.
+//! The manifest of a backup, as lines of text.
 //!
-//! The text is made to be read by people and by a few lines of shell; the format is in the
-//! contract. A manifest that parses is safe to act on: its paths are relative, normal, listed
-//! once and below listed directories; every block lies inside its pack; the blocks of each
-//! file add up to its size. [`parse::parse`] is the only way from bytes to a [`Manifest`] and checks
-//! all of it. Whether the packs are really there is the repository's question.
+//! The text is meant for people and for a few lines of shell; the format is documented. A parsed
+//! manifest is safe to act on: paths are relative, normal, unique and below listed directories;
+//! every block lies inside its pack; the blocks of each file add up to its size. Only
+//! [`parse::parse`] turns bytes into a [`Manifest`], and it checks all of this. Whether the packs
+//! exist is for the repository to check.
 
 pub mod parse;
 #[cfg(test)]
@@ -18,38 +18,38 @@ use sha2::{Digest, Sha256};
 
 use crate::os::clock::Timestamp;
 
-/// The size of a block in new backups; older ones say theirs.
+/// The block size of new backups. A manifest records its own.
 pub const BLOCK_SIZE: u64 = 4 << 20;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
 
-/// All that is known of one backup.
+/// Everything known about one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// `mariadb` or `mysql`.
     pub flavor: String,
-    /// The server's version, as it says it.
+    /// The server's version string.
     pub version: String,
-    /// Up to where the data goes, in the flavor's own words; no spaces.
+    /// The position of the data, in the flavor's notation, without spaces.
     pub position: String,
-    /// When the primary was where the data is.
+    /// When the primary was at that position.
     pub data_as_of: Timestamp,
-    /// When the pass began.
+    /// When the pass started.
     pub started: Timestamp,
     /// When the last block was stored.
     pub finished: Timestamp,
-    /// The backup this one grew from.
+    /// The backup that this one grew from.
     pub base: Option<String>,
-    /// Where files are cut.
+    /// The size of a block.
     pub block_size: u64,
     /// Bytes of all files.
     pub size: u64,
-    /// Bytes of the packs that came with this backup.
+    /// Bytes of the packs added by this backup.
     pub stored: u64,
-    /// Server settings that the data needs, in the order they were given.
+    /// Server settings that the data needs, in the given order.
     pub settings: Vec<(String, String)>,
-    /// The packs that hold its blocks.
+    /// The packs that contain its blocks.
     pub packs: Vec<PackRef>,
     /// Directories, parents first.
     pub dirs: Vec<DirEntry>,
@@ -57,7 +57,7 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-/// A pack by its name.
+/// A pack, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackRef {
     /// The SHA-256 of the whole pack.
@@ -66,7 +66,7 @@ pub struct PackRef {
     pub size: u64,
 }
 
-/// A directory, so that empty databases survive.
+/// A directory, listed so that empty databases survive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
     /// Relative to the data directory.
@@ -102,31 +102,31 @@ pub enum Block {
         /// The frame's bytes.
         length: u32,
     },
-    /// Blocks of zeros in a row, so that a sparse file costs one line.
+    /// A run of zero blocks, so that a sparse file costs one line.
     Zeros {
-        /// How many; the last of a file may be a short one.
+        /// How many blocks; the last block of a file may be short.
         count: u64,
     },
 }
 
-/// A block with its place in the file, as [`FileEntry::pieces`] gives it.
+/// A block and its place in the file, from [`FileEntry::pieces`].
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
     /// Where it begins in the file.
     pub offset: u64,
-    /// Bytes of content; more than a block only for zeros.
+    /// Bytes of content; more than one block only for zeros.
     pub length: u64,
-    /// Where the content comes from.
+    /// The source of the content.
     pub block: Block,
 }
 
 impl FileEntry {
-    /// Its blocks with their places.
+    /// The blocks with their places.
     pub fn pieces(&self, block_size: u64) -> impl Iterator<Item = Piece> + '_ {
         self.pieces_from(0, 0, block_size)
     }
 
-    /// The same from the block with the index `first` on, which is at `offset` in the file.
+    /// The same, starting at the block with index `first` and offset `offset`.
     pub fn pieces_from(
         &self,
         first: usize,
@@ -147,7 +147,7 @@ impl FileEntry {
 }
 
 impl Manifest {
-    /// The text, last line included.
+    /// The whole text, including the last line.
     pub fn to_text(&self) -> String {
         let mut out = String::with_capacity(1024 + 128 * self.files.len());
         self.write_header(&mut out);
@@ -201,7 +201,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.push('\n');
 }
 
-/// A path as one readable word.
+/// Escapes a path into one readable word.
 fn escape(path: &Path) -> String {
     let mut out = String::new();
     for &byte in path.as_os_str().as_bytes() {
@@ -224,7 +224,7 @@ pub fn hex(hash: &Hash) -> String {
         .collect()
 }
 
-/// Reads 64 lower-case digits.
+/// Parses 64 lower-case digits.
 pub fn from_hex(text: &str) -> Option<Hash> {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),
@@ -242,7 +242,7 @@ pub fn from_hex(text: &str) -> Option<Hash> {
     Some(hash)
 }
 
-/// Is it the name of a backup: `20261122T153000Z-8f3a`?
+/// True for a backup name such as `20261122T153000Z-8f3a`.
 pub fn is_backup_name(name: &str) -> bool {
     let Some((time, suffix)) = name.split_once('-') else { return false };
     Timestamp::parse_compact(time).is_some()

@@ -1,9 +1,8 @@
-//! Packs: where they are, and how a block is read back.
+//! Packs: where they are, and how a block is read from one.
 //!
-//! A pack is zstd frames one after the other, named by the SHA-256 of the whole. What
-//! [`Fetcher::fetch`] returns has been checked against the hash of its content; memory is that
-//! of one frame and one block, whatever a pack claims. Writing is in [`write`]. With it, this
-//! is the only user of zstd. Which backup wants which block is not known here.
+//! A pack is a sequence of zstd frames, named by the SHA-256 of the whole. [`Fetcher::fetch`]
+//! returns only content that matches its hash, and needs memory for one frame and one block
+//! whatever the pack claims. Writing is in [`write`]. Only these two files use zstd.
 
 pub mod write;
 
@@ -19,15 +18,15 @@ use crate::error::{Error, Result};
 use crate::os::workers::Gauge;
 use crate::repository::manifest::{Hash, PackRef, hex};
 
-/// Open packs a worker keeps, so that blocks from a few packs in turn cost no open each.
+/// Open packs per worker, so that blocks from a few alternating packs need no reopening.
 const KEPT_OPEN: usize = 16;
 
-/// Why a block or a pack could not be had.
+/// Why a block or a pack could not be read.
 #[derive(Debug)]
 pub enum Fault {
-    /// It is not what it should be.
+    /// The content is wrong.
     Damaged(String),
-    /// The system refused, which says nothing about the pack.
+    /// The system failed, which says nothing about the pack.
     Failed(Error),
 }
 
@@ -37,12 +36,12 @@ pub fn pack_path(root: &Path, hash: &Hash) -> PathBuf {
     root.join("packs").join(&name[..2]).join(name)
 }
 
-/// Where a pack goes that is found damaged.
+/// The new path of a pack found damaged.
 pub fn damaged_path(root: &Path, hash: &Hash) -> PathBuf {
     pack_path(root, hash).with_extension("damaged")
 }
 
-/// Is the pack there with its size? A cheap look; the text says what is wrong.
+/// A quick check that the pack exists with its size; the error says what is wrong.
 pub fn look(root: &Path, pack: &PackRef) -> Result<(), String> {
     let name = hex(&pack.hash);
     match pack_path(root, &pack.hash).symlink_metadata() {
@@ -60,7 +59,7 @@ pub fn look(root: &Path, pack: &PackRef) -> Result<(), String> {
     }
 }
 
-/// As [`look`], content with a pack that was set aside: single blocks of it may be good.
+/// Like [`look`], but accepts a pack that was set aside, since some of its blocks may be good.
 pub fn look_for_reading(root: &Path, pack: &PackRef) -> Result<(), String> {
     let aside = damaged_path(root, &pack.hash).symlink_metadata();
     let usable = aside.is_ok_and(|m| m.is_file() && m.len() == pack.size);
@@ -83,25 +82,25 @@ fn open(root: &Path, pack: &PackRef, path: &Path) -> Result<File, Fault> {
         }
         _ => Err(Fault::Damaged(look(root, pack).err().unwrap_or_else(|| {
             let name = hex(&pack.hash);
-            format!("pack {name} was exchanged while it was looked at")
+            format!("pack {name} was replaced while it was being opened")
         }))),
     }
 }
 
-/// A medium that cannot be read is damage; a missing permission or memory is not.
+/// An unreadable medium is damage; a missing permission or lack of memory is not.
 fn fault(path: &Path, pack: &PackRef, e: io::Error) -> Fault {
     match e.raw_os_error() {
         Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => {
             Fault::Damaged(format!("pack {} cannot be read: {e}", hex(&pack.hash)))
         }
         None if e.kind() == io::ErrorKind::UnexpectedEof => {
-            Fault::Damaged(format!("pack {} is cut short", hex(&pack.hash)))
+            Fault::Damaged(format!("pack {} is truncated", hex(&pack.hash)))
         }
         _ => Fault::Failed(Error::io("read", path, e)),
     }
 }
 
-/// Reads a whole pack and compares it with its name. Returns early when the gauge is stopped.
+/// Reads a whole pack and compares it with its name. Returns early if the gauge is stopped.
 pub fn check_pack(root: &Path, pack: &PackRef, gauge: &Gauge) -> Result<(), Fault> {
     let path = pack_path(root, &pack.hash);
     let mut file = open(root, pack, &path)?;
@@ -121,12 +120,12 @@ pub fn check_pack(root: &Path, pack: &PackRef, gauge: &Gauge) -> Result<(), Faul
         }
     }
     if Hash::from(sum.finalize()) != pack.hash {
-        return Err(Fault::Damaged(format!("pack {} has other content", hex(&pack.hash))));
+        return Err(Fault::Damaged(format!("pack {} does not match its name", hex(&pack.hash))));
     }
     Ok(())
 }
 
-/// Reads blocks; one for each worker.
+/// Reads blocks. Each worker has its own.
 pub struct Fetcher<'a> {
     root: &'a Path,
     open: Vec<(Hash, File)>,
@@ -136,13 +135,13 @@ pub struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
-    /// A reader of the packs of the repository `root`.
+    /// A reader for the repository `root`.
     pub fn new(root: &'a Path) -> Result<Fetcher<'a>> {
         let zstd = Decompressor::new().map_err(|e| Error::io("decompress from", root, e))?;
         Ok(Fetcher { root, open: Vec::new(), zstd, frame: Vec::new(), content: Vec::new() })
     }
 
-    /// The block of `size` bytes named `hash`, from its frame.
+    /// The block of `size` bytes with this `hash`, from its frame.
     pub fn fetch(
         &mut self,
         pack: &PackRef,
@@ -164,14 +163,14 @@ impl<'a> Fetcher<'a> {
         self.frame.resize(length as usize, 0);
         file.read_exact_at(&mut self.frame, offset)
             .map_err(|e| fault(&pack_path(self.root, &pack.hash), pack, e))?;
-        // The buffer is the limit: a frame that would grow beyond it is an error.
+        // The buffer is the limit: a frame that would exceed it is an error.
         self.content.resize(size, 0);
         let got = self.zstd.decompress_to_buffer(&self.frame[..], &mut self.content[..]);
         let good =
             got.is_ok_and(|n| n == size) && Hash::from(Sha256::digest(&self.content)) == *hash;
         if !good {
             let pack = hex(&pack.hash);
-            let text = format!("the block at {offset} of pack {pack} does not match its sum");
+            let text = format!("the block at {offset} of pack {pack} does not match its checksum");
             return Err(Fault::Damaged(text));
         }
         Ok(&self.content)
@@ -180,7 +179,7 @@ impl<'a> Fetcher<'a> {
     fn open(&self, pack: &PackRef) -> Result<File, Fault> {
         let first = open(self.root, pack, &pack_path(self.root, &pack.hash));
         if let Err(Fault::Damaged(_)) = first {
-            // Each block is checked by itself, so one set aside is still good for the others.
+            // Every block is checked on its own, so a pack set aside still serves its good ones.
             let aside = damaged_path(self.root, &pack.hash);
             return open(self.root, pack, &aside).or(first);
         }

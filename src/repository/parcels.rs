@@ -1,25 +1,24 @@
-//! The order in which the parcels of a long step are dealt out.
+//! The order in which the parcels of a long step are processed.
 //!
-//! Not one after the other: what a step costs is not evenly spread over the data (new rows lie at
-//! the ends of tables, one table packs better than the next), and a time left that is reckoned
-//! from the first half is then wrong for the second. In this order each stretch is a sample of
-//! the whole. A parcel is large enough that reading goes forward for a while.
+//! The cost of a step is not evenly spread over the data: new rows are at the ends of tables, and
+//! tables compress differently. In sequential order, an estimate from the first half is wrong for
+//! the second. In this order every stretch is a sample of the whole. A parcel is large enough for
+//! sequential reading to pay.
 
-/// A parcel has at most so many bytes: half a second of a disk, or more.
+/// The largest parcel, in bytes: half a second of disk time or more.
 const LARGEST: u64 = 64 << 20;
 
-/// Each worker gets at least so many parcels, so that all end at about the same time.
+/// The minimum number of parcels per worker, so that all finish at about the same time.
 const EACH: u64 = 64;
 
-/// How many bytes a parcel should have where `total` bytes are shared by `jobs` workers and dealt
-/// out in blocks of `block` bytes: a number of whole blocks.
+/// The size of a parcel, in whole blocks of `block` bytes, when `jobs` workers share `total` bytes.
 pub fn parcel_size(total: u64, jobs: usize, block: u64) -> u64 {
     let share = total / (EACH * jobs.max(1) as u64);
     share.min(LARGEST).max(block) / block * block
 }
 
-/// All of `parcels`, each with its like far away. The step is the golden section of the whole:
-/// of all steps the one that leaves the most even gaps, wherever one stops.
+/// Reorders `parcels` so that neighbours end up far apart. The step is the golden section of the
+/// whole, which leaves the most even gaps after any number of steps.
 pub fn spread<T>(parcels: Vec<T>) -> Vec<T> {
     let count = parcels.len();
     let mut step = (count as f64 * 0.618_034) as usize;
@@ -55,7 +54,7 @@ mod tests {
 
     #[test]
     fn each_stretch_is_like_the_whole() {
-        // The last tenth costs ten times as much, as where a table has grown.
+        // The last tenth costs ten times as much, as in a table that has grown.
         for count in [256, 1000, 16_384] {
             let dealt = spread((0..count).collect());
             let cost = |n: &usize| if *n >= count * 9 / 10 { 10.0 } else { 1.0 };

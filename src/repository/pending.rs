@@ -1,9 +1,8 @@
-//! A backup in the making.
+//! A backup that is being made.
 //!
-//! The order makes it safe to die at any moment: packs are durable under their names, then
-//! their directories, then the manifest appears by rename, then that is made durable. Until the
-//! rename there is no backup, and dropping a [`PartialBackup`] takes away what it had written.
-//! Reading the data directory is `backup`'s part.
+//! The order makes a crash safe at any moment: packs are durable under their names, then their
+//! directories, then the manifest appears by rename, and then that is synced. There is no backup
+//! until the rename, and dropping a [`PartialBackup`] removes what it wrote.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -20,7 +19,7 @@ use crate::repository::manifest::{
 use crate::repository::packs;
 use crate::repository::packs::write::{Location, Packer, Table, sync_dir};
 
-/// What is known of the data from elsewhere than the data.
+/// Facts that do not come from the data itself.
 #[derive(Clone, Debug)]
 pub struct Header {
     /// `mariadb` or `mysql`.
@@ -31,9 +30,9 @@ pub struct Header {
     pub position: String,
     /// When the goal was read.
     pub data_as_of: Timestamp,
-    /// When the pass began.
+    /// When the pass started.
     pub started: Timestamp,
-    /// The backup it grew from.
+    /// The backup that this one grew from.
     pub base: Option<String>,
     /// Server settings that the data needs.
     pub settings: Vec<(String, String)>,
@@ -48,11 +47,11 @@ pub struct StoredFile {
     pub mode: u32,
     /// Bytes.
     pub size: u64,
-    /// Its blocks by number, in order; those that are not there are zeros.
+    /// Its blocks by number, in order; missing ones are zeros.
     pub blocks: Vec<(u64, Hash, Location)>,
 }
 
-/// A complete backup, as it was just stored.
+/// A complete backup, just stored.
 #[derive(Debug)]
 pub struct Backup {
     /// Its name.
@@ -62,7 +61,8 @@ pub struct Backup {
 }
 
 impl Header {
-    /// Could it be read again? After hours of storing it would be late to find it wanting.
+    /// Checks that the manifest would parse. Finding a mistake after hours of storing would be
+    /// late.
     pub fn check(&self) -> Result<()> {
         let empty = assemble(self.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
         let read = parse(empty.to_text().as_bytes());
@@ -70,7 +70,7 @@ impl Header {
     }
 }
 
-/// Packs that belong to no backup yet.
+/// Packs that do not belong to a backup yet.
 pub struct PartialBackup<'a> {
     repo: &'a Repository,
     lock: &'a RepoLock,
@@ -79,7 +79,7 @@ pub struct PartialBackup<'a> {
 }
 
 impl<'a> PartialBackup<'a> {
-    /// Sweeps what an earlier one left, and finds out what is stored already.
+    /// Sweeps the leftovers of an earlier backup, and finds blocks that can be reused.
     pub fn begin(
         repo: &'a Repository,
         lock: &'a RepoLock,
@@ -91,12 +91,12 @@ impl<'a> PartialBackup<'a> {
         Ok(PartialBackup { repo, lock, packer, named: false })
     }
 
-    /// Where the workers put blocks.
+    /// The packer that workers store blocks with.
     pub fn packer(&self) -> &Packer<'a> {
         &self.packer
     }
 
-    /// Makes it a backup.
+    /// Completes the backup.
     pub fn finish(
         mut self,
         header: Header,
@@ -109,13 +109,13 @@ impl<'a> PartialBackup<'a> {
             packs::look(self.repo.root(), pack).map_err(|what| vanished(&what))?;
         }
         let text = manifest.to_text();
-        // What we would refuse to read must never be called a backup.
+        // Never publish a manifest that we would refuse to read.
         if let Err(what) = parse(text.as_bytes()) {
-            return Err(vanished(&format!("its manifest would be false: {what}")));
+            return Err(vanished(&format!("its manifest would be invalid: {what}")));
         }
         let name = self.repo.new_name()?;
         if !is_backup_name(&name) {
-            return Err(vanished(&format!("{name} would be no name of a backup")));
+            return Err(vanished(&format!("{name} is not a valid backup name")));
         }
         let draft = self.repo.tmp().join("manifest");
         let place = self.repo.backups().join(&name);
@@ -123,7 +123,7 @@ impl<'a> PartialBackup<'a> {
         fs::rename(&draft, &place).map_err(|e| Error::io("rename to", &place, e))?;
         self.named = true;
         if let Err(e) = sync_dir(&self.repo.backups()) {
-            // It may be there after a power loss or not; better it is not, and its packs stay.
+            // Undo: it may not survive a power loss, and its packs are kept.
             let _ = fs::remove_file(&place);
             return Err(e);
         }
@@ -194,10 +194,10 @@ fn assemble(
     }
 }
 
-/// The blocks that need not be stored again: those of the backup `base`, in packs that are there
-/// and of which it uses half or more. What is left of the other packs is stored anew, so they
-/// empty out and a prune can remove them. The base was restored, so its blocks were read. A new
-/// chain has no base: it uses the newest backup's blocks, each checked before.
+/// The blocks that need not be stored again: those of the backup `base` in packs of which it uses
+/// at least half. The rest of the other packs is stored again, so they empty out and prune can
+/// remove them. The base was restored, so its blocks were read. A new chain has no base and uses
+/// the newest backup's blocks, each checked before reuse.
 fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
     let mut table = Table::default();
     let newest = match base {

@@ -1,9 +1,9 @@
-//! Removing backups, and the packs that nobody names any more.
+//! Removes backups, and packs that no backup names.
 //!
-//! A manifest is gone for good before any pack goes, and a pack goes only when every manifest
-//! that is left was read whole and does not name it: one that cannot be read may name any pack,
-//! so it stops the sweep. A backup that somebody is reading stays. Which backups may go is
-//! `retention`'s question.
+//! A manifest is durably gone before any of its packs. A pack is removed only when every remaining
+//! manifest was read in full and does not name it. A manifest that cannot be read might name any
+//! pack, so it stops the sweep. A backup that is being read stays. [`super::retention`] decides
+//! which backups expire.
 
 use std::collections::HashSet;
 use std::fs::{self, TryLockError};
@@ -17,20 +17,20 @@ use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Hash, from_hex};
 use crate::repository::packs::write::sync_dir;
 use crate::repository::retention::{Candidate, Policy, expired};
-use crate::text::bytes;
+use crate::text::{bytes, count};
 
-/// What a prune did, or would do.
+/// What a prune did or, in a dry run, would do.
 #[derive(Debug, Default)]
 pub struct Pruned {
-    /// Backups that went.
+    /// Backups removed.
     pub removed: Vec<String>,
-    /// Backups that should go and are in use.
+    /// Expired backups that are in use.
     pub in_use: Vec<String>,
-    /// Number of packs that went.
+    /// Number of packs removed.
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Backups whose manifest cannot be read: as long as they are there, no pack goes.
+    /// Backups with an unreadable manifest. While they exist, no pack is removed.
     pub unreadable: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ pub struct Pruned {
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// Number of packs that went.
+    /// Number of packs removed.
     pub removed: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -46,20 +46,20 @@ pub struct Sweep {
     pub stopped_by: Vec<String>,
 }
 
-/// What became of a backup that was to be removed.
+/// The result of removing a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone, for good.
+    /// It is durably gone.
     Removed,
-    /// Somebody reads it.
+    /// A reader holds it.
     InUse,
 }
 
-/// Applies the policy. With `dry_run` nothing is changed. When the watch gives up it ends between
-/// two steps: what is left is the next prune's.
+/// Applies the policy; with `dry_run`, changes nothing. If the watch gives up, it stops between two
+/// steps, and the next prune does the rest.
 ///
 /// # Errors
-/// What keeps it from reading or removing; the watch's own.
+/// Those of reading or removing; the watch's own.
 pub fn prune(
     repo: &Repository,
     _lock: &RepoLock,
@@ -68,7 +68,7 @@ pub fn prune(
     crew: &mut Crew<'_>,
 ) -> Result<Pruned> {
     let gauge = crew.gauge();
-    // Thousands of packs may take minutes to remove.
+    // Removing thousands of packs may take minutes.
     crew.alone(|| apply(repo, policy, dry_run, &gauge))
 }
 
@@ -118,7 +118,7 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
 
 #[cfg(test)]
 impl Repository {
-    /// Removes the backup `name`, unless somebody reads it. Its packs stay until a sweep.
+    /// Removes the backup `name`, unless it is being read. Its packs stay until a sweep.
     pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {
         remove_unless(self, name, false)
     }
@@ -138,7 +138,7 @@ impl Repository {
 
 fn remove_unless(repo: &Repository, name: &str, dry_run: bool) -> Result<Removal> {
     let path = repo.backups().join(name);
-    // Opened for writing: where flock is emulated over a network, an exclusive one needs it.
+    // Opened for writing, as an exclusive lock requires where flock is emulated over a network.
     let file = repo.open_manifest(name, true)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -157,13 +157,13 @@ struct Plan {
     unreadable: Vec<String>,
 }
 
-/// The packs that nobody names, once the backups `without` are gone.
+/// The packs that no manifest names once the backups `without` are gone.
 fn plan(repo: &Repository, without: &[String], gauge: &Gauge) -> Result<Plan> {
     let mut named: HashSet<Hash> = HashSet::new();
     let mut unreadable = Vec::new();
     for name in repo.names()? {
         if gauge.stopped() {
-            // Not all manifests were read: no pack may go.
+            // Stopped before reading all manifests: remove no pack.
             return Ok(Plan { packs: Vec::new(), unreadable });
         }
         if without.contains(&name) {
@@ -192,7 +192,7 @@ fn unnamed(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf, u64
             let entry = entry.map_err(fail)?;
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
-            // What is not called like a pack is not ours to remove.
+            // Not named like a pack, so not ours to remove.
             let hash = from_hex(name.strip_suffix(".damaged").unwrap_or(name));
             if hash.is_none_or(|h| named.contains(&h)) {
                 continue;
@@ -213,26 +213,26 @@ fn unlink(path: &PathBuf) -> Result<()> {
     }
 }
 
-/// Logs what a prune did, or would do.
+/// Logs what a prune did or would do.
 pub fn report(pruned: &Pruned, dry_run: bool) {
     let verb = if dry_run { "would remove" } else { "removed" };
     if !pruned.removed.is_empty() || pruned.packs > 0 {
         log::info!(
-            "{verb} {} backups ({}), {} packs, {}",
-            pruned.removed.len(),
+            "{verb} {} ({}), {}, {}",
+            count(pruned.removed.len(), "backup"),
             pruned.removed.join(", "),
-            pruned.packs,
+            count(pruned.packs as u64, "pack"),
             bytes(pruned.bytes)
         );
     } else if dry_run {
-        log::info!("would remove nothing");
+        log::info!("nothing to remove");
     }
     for name in &pruned.in_use {
-        log::info!("{name} is in use: it stays until the next prune");
+        log::info!("keeping {name} until the next prune: it is in use");
     }
     if !pruned.unreadable.is_empty() {
         log::warn!(
-            "backup-damaged: no pack was removed, since these manifests cannot be read: {}",
+            "backup-damaged: no pack was removed, because these manifests cannot be read: {}",
             pruned.unreadable.join(", ")
         );
     }

@@ -1,9 +1,9 @@
-//! A backup becomes a directory.
+//! Restores a backup into a directory.
 //!
-//! Nothing outside the target is touched: every file is opened below it through no symbolic
-//! link, and no content is written that was not checked first. Into a directory with older data
-//! only the blocks that differ are written. A restore that fails leaves a directory that is not
-//! to be used, and says so by failing; marking it is the caller's business.
+//! Nothing outside the target is touched: every file is opened below it without following symbolic
+//! links, and no content is written unchecked. Into a directory with older data, only the blocks
+//! that differ are written. A failed restore leaves an unusable directory and returns an error;
+//! marking the directory is up to the caller.
 
 mod destination;
 
@@ -21,7 +21,7 @@ use crate::repository::parcels::{parcel_size, spread};
 pub use destination::Into;
 use destination::{Target, TargetFile};
 
-/// Small files are dealt out in lots of at most so many, or so many bytes.
+/// The most small files in a batch, and the most bytes.
 const LOT: usize = 256;
 const LOT_BYTES: u64 = 4 << 20;
 
@@ -39,13 +39,13 @@ pub struct Restored {
 /// Where a backup is restored to, and how.
 #[derive(Clone, Copy)]
 pub struct Destination<'a> {
-    /// The directory; made when absent.
+    /// The directory; created if absent.
     pub path: &'a Path,
-    /// Who gets all of it, uid and gid; `None`: whoever we are.
+    /// uid and gid for everything; `None` for our own.
     pub owner: Option<(u32, u32)>,
-    /// What it may hold already.
+    /// What it may contain already.
     pub into: Into,
-    /// Wait until all of it is on the disk.
+    /// Whether to sync it.
     pub durable: bool,
 }
 
@@ -71,7 +71,7 @@ pub fn restore(
         Block::Zeros { .. } => 0,
     };
     gauge.set_total(pieces.map(cost).sum());
-    // Removing what is surplus, and making many directories, may take long.
+    // Removing extra files and creating many directories may take long.
     let target = crew.alone(|| Target::prepare(to.path, to.into, to.owner, manifest))?;
 
     let written = AtomicU64::new(0);
@@ -90,7 +90,7 @@ pub fn restore(
     })?;
     crew.alone(|| {
         target.finish_dirs(manifest)?;
-        // The small files and all directories at once; the workers saw to the large ones.
+        // Small files and all directories are synced at once here; the workers sync large files.
         if durable { target.sync() } else { Ok(()) }
     })?;
     Ok(Restored {
@@ -100,9 +100,9 @@ pub fn restore(
     })
 }
 
-/// What a block costs, in bytes: those that are written, and twice those that are read, since to
-/// unpack them takes longer (a block of long equal rows was restored at 29 MiB/s where one that is
-/// packed to two fifths was at 17).
+/// The cost of a block, in bytes: what is written plus twice what is read, because decompression
+/// dominates (blocks of long runs of equal rows restored at 29 MiB/s, blocks compressed to two
+/// fifths at 17).
 fn cost_of(written: u64, read: u32) -> u64 {
     written + 2 * u64::from(read)
 }
@@ -122,13 +122,13 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// A large file that several workers write. It is opened for each parcel anew: in the order in
-/// which they are dealt out, all large files are in work at once.
+/// A large file, written by several workers. It is reopened for every parcel, because in the order
+/// of parcels all large files are in progress at once.
 struct Large<'a> {
     entry: &'a FileEntry,
-    /// Parcels that are not written yet.
+    /// Parcels still to be written.
     left: AtomicU64,
-    /// Was it made, or was it there? Nothing before the first parcel.
+    /// Whether it was created or existed; unset before the first parcel.
     new: Mutex<Option<bool>>,
 }
 
@@ -144,16 +144,16 @@ impl Large<'_> {
     }
 }
 
-/// What a worker is given at a time.
+/// A unit of work for one worker.
 enum Parcel<'a> {
     /// Small files, whole.
     Lot(Range<usize>),
-    /// A run of blocks of a large file, of which the first is at this offset.
+    /// A run of blocks of a large file, with the offset of the first.
     Run(Arc<Large<'a>>, Range<usize>, u64),
 }
 
 impl<'a> Pass<'a> {
-    /// Cuts all files into parcels.
+    /// Splits all files into parcels.
     fn cut(&self, jobs: usize) -> Vec<Parcel<'a>> {
         let manifest = self.manifest();
         let run = parcel_size(manifest.size, jobs, manifest.block_size);
@@ -176,7 +176,7 @@ impl<'a> Pass<'a> {
         spread(parcels)
     }
 
-    /// Small files from `first` on that make a handful.
+    /// A batch of small files starting at `first`.
     fn lot(&self, first: usize) -> Range<usize> {
         let mut bytes = 0;
         let more = self.manifest().files[first + 1..].iter().take(LOT - 1).take_while(|entry| {
@@ -187,7 +187,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Runs of blocks of about `size` bytes of content, and where they begin.
+/// Runs of blocks of about `size` bytes of content, with their offsets.
 fn runs(entry: &FileEntry, size: u64, block_size: u64) -> Vec<(Range<usize>, u64)> {
     let mut runs: Vec<(Range<usize>, u64)> = Vec::new();
     let mut filled = size;
@@ -226,7 +226,7 @@ impl Worker<'_> {
                 if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     target.finish_file(&file, entry)?;
                 }
-                // Now, not at the end, when all files would be due at once.
+                // Now rather than at the end, when all files would need syncing at once.
                 if self.pass.durable {
                     target.sync_file(&file, entry)?;
                 }
@@ -250,7 +250,7 @@ impl Worker<'_> {
     fn piece(&mut self, entry: &FileEntry, file: &TargetFile, piece: Piece) -> Result<()> {
         let fail = |e| Error::io("write", &self.pass.target.path(entry), e);
         match piece.block {
-            // Not measured: zeros cost next to nothing, and would spoil the estimate.
+            // Not counted: zeros cost next to nothing and would distort the estimate.
             Block::Zeros { .. } => file.zero(&piece).map_err(fail)?,
             Block::Stored { hash, pack, offset, length } => {
                 let same = file.has(&piece, &hash, &mut self.old).map_err(fail)?;

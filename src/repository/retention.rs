@@ -1,18 +1,17 @@
-//! Which backups may go. Pure.
+//! Decides which backups expire. Pure.
 //!
-//! Only complete backups count: a damaged one neither fills the count nor keeps anything alive.
-//! The newest complete one and the one that the newest grew from are kept whatever the policy
-//! says, and no policy at all removes nothing.
+//! Only complete backups count: a damaged one neither fills the count nor keeps others. The newest
+//! complete backup and its base are kept under any policy, and without a policy nothing expires.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::os::clock::Timestamp;
 
-/// What to keep; both: the union.
+/// What to keep. With both set, the union.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Policy {
-    /// The newest so many.
+    /// The newest N.
     pub keep_count: Option<usize>,
     /// Those younger than this.
     pub keep_within: Option<Duration>,
@@ -23,15 +22,15 @@ pub struct Policy {
 pub struct Candidate {
     /// Its name.
     pub name: String,
-    /// Its age counts from here.
+    /// Its age counts from this time.
     pub data_as_of: Timestamp,
-    /// The one it grew from.
+    /// The backup it grew from.
     pub base: Option<String>,
-    /// Are all its packs there?
+    /// True if all its packs exist.
     pub complete: bool,
 }
 
-/// The names of those that may go, oldest first, out of `backups`, oldest first.
+/// The names of the expired `backups`, oldest first, which must be given oldest first.
 pub fn expired(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<String> {
     if policy.keep_count.is_none() && policy.keep_within.is_none() {
         return Vec::new();
@@ -51,7 +50,7 @@ pub fn expired(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<Str
         .collect();
     kept.insert(&newest.name);
     kept.extend(newest.base.as_deref());
-    // A damaged one tells what was lost, until nothing older than it is wanted any more.
+    // A damaged backup documents a loss until everything older than it has expired.
     let oldest_kept = backups.iter().position(|b| b.complete && kept.contains(b.name.as_str()));
     let gone = backups.iter().enumerate().filter(|(at, b)| {
         !kept.contains(b.name.as_str()) && (b.complete || oldest_kept.is_some_and(|o| *at < o))
@@ -66,7 +65,7 @@ mod tests {
     const DAY: i64 = 86_400;
     const NOW: Timestamp = Timestamp(100 * DAY);
 
-    /// Backups named by their age in days; `!` behind it is damaged, `<N` grew from N.
+    /// Backups named by their age in days; `!` marks a damaged one, `<N` its base.
     fn backups(text: &str) -> Vec<Candidate> {
         let one = |word: &str| {
             let (word, base) = word.split_once('<').map_or((word, None), |(w, b)| (w, Some(b)));
@@ -97,12 +96,12 @@ mod tests {
             // The union of both.
             (Some(3), Some(8), "9 8 7", ""),
             (Some(1), Some(9), "9 8 7", "9"),
-            // The newest is kept, however old and whatever the count.
+            // The newest is kept at any age and with any count.
             (Some(0), None, "9 8 7", "9 8"),
             (None, Some(1), "9 8 7", "9 8"),
-            // So is the one it grew from.
+            // So is its base.
             (Some(1), None, "9 8 7<9", "8"),
-            // Damaged ones do not count, and go once nothing older is kept.
+            // Damaged ones do not count, and expire once nothing older is kept.
             (Some(2), None, "9 8 7! 6", "9"),
             (Some(2), None, "9! 8 7! 6", "9!"),
             (Some(1), None, "9 8 7!", "9"),

@@ -1,9 +1,9 @@
-//! A data directory becomes a backup.
+//! Stores a data directory as a backup.
 //!
-//! The files are cut into blocks. Runs of them are dealt out, so that a single large file keeps
-//! all workers busy, and small files in handfuls. The data must stand still: a file that is not
-//! at its end what it was at the walk ends the backup, by name. Files are opened below the data
-//! directory through no symbolic link.
+//! Files are split into blocks. Runs of blocks are shared out, so that a single large file keeps
+//! all workers busy; small files come in batches. The data must not change: a file that differs
+//! from the initial walk fails the backup, by name. Files are opened below the data directory
+//! without following symbolic links.
 
 use std::fs::File;
 use std::io;
@@ -27,10 +27,10 @@ use crate::repository::pending::{PartialBackup, StoredFile};
 
 pub use crate::repository::pending::Header;
 
-/// Small files are dealt out in lots of at most so many.
+/// The most small files in a batch.
 const LOT: usize = 256;
 
-/// Bytes of a line of a manifest, about.
+/// Approximate bytes of a manifest line.
 const LINE: u64 = 80;
 
 /// What was stored.
@@ -40,7 +40,7 @@ pub struct Stored {
     pub name: String,
     /// Bytes of all its files.
     pub size: u64,
-    /// Bytes that it added to the repository.
+    /// Bytes added to the repository.
     pub stored: u64,
     /// Number of its files.
     pub files: u64,
@@ -61,7 +61,7 @@ pub fn store(
     header.check()?;
     let gauge = crew.gauge();
     let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
-    // A large manifest takes seconds to read, a million files minutes to find.
+    // Reading a large manifest takes seconds, finding a million files minutes.
     let (partial, tree) =
         crew.alone(|| Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?)))?;
     let size = tree.files.iter().map(|f| f.size).sum();
@@ -71,7 +71,7 @@ pub fn store(
     let total = parcels.iter().map(|parcel| source.bytes(parcel)).sum();
     gauge.set_total(total);
 
-    // What is new is not known before it is read; what is said of it must fit in any case.
+    // How much is new is unknown before reading, but the manifest must fit in any case.
     let free = free_bytes(repo.root()).unwrap_or(0);
     let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
     check_room(repo.root(), lines * LINE, Place::Repository)?;
@@ -90,7 +90,7 @@ pub fn store(
             Ok(worker.found)
         })
         .map_err(|e| with_need(e, repo, partial.packer().added(), free, &gauge))?;
-    // A block that is in no list counts as zeros, so be sure that none was forgotten.
+    // A missing block counts as zeros, so make sure that none was forgotten.
     assert_eq!(gauge.done(), total, "every byte was looked at");
 
     let stored = Mutex::new(None);
@@ -99,7 +99,7 @@ pub fn store(
         *locked(&stored) = Some(backup);
         Ok(())
     });
-    // A stop that comes while it gets its name comes too late for it.
+    // A stop that arrives during the final rename is too late for this backup.
     let backup = match locked(&stored).take() {
         Some(backup) => backup,
         None => return watched.and(Err(Error::config("there is nothing to store"))),
@@ -112,8 +112,8 @@ pub fn store(
     })
 }
 
-/// A full disk with the numbers: what was `free` before this partial backup and will be again when
-/// it is swept, and what a whole one would have taken at this rate.
+/// Completes the error of a full disk: what was `free` before this partial backup, and will be
+/// again once it is swept, and what the whole backup would have taken at this rate.
 fn with_need(error: Error, repo: &Repository, added: u64, free: u64, gauge: &Gauge) -> Error {
     match error {
         Error::DiskFull { path, needed: None, .. } if path.starts_with(repo.root()) => {
@@ -127,10 +127,10 @@ fn with_need(error: Error, repo: &Repository, added: u64, free: u64, gauge: &Gau
     }
 }
 
-/// A stored block: file, number, content, place.
+/// A stored block: file, number, content, location.
 type Item = (usize, u64, Hash, Location);
 
-/// Puts together what the workers stored.
+/// Merges what the workers stored.
 fn join(files: &[Found], found: Vec<Vec<Item>>) -> Vec<StoredFile> {
     let mut all: Vec<Item> = found.into_iter().flatten().collect();
     all.sort_unstable_by_key(|(file, number, ..)| (*file, *number));
@@ -153,7 +153,7 @@ struct Source<'a> {
     gauge: &'a Gauge,
 }
 
-/// What a worker is given at a time.
+/// A unit of work for one worker.
 enum Parcel {
     /// Small files, whole.
     Lot(Range<usize>),
@@ -162,7 +162,7 @@ enum Parcel {
 }
 
 impl Source<'_> {
-    /// Cuts all files into parcels, passing over holes however long they are.
+    /// Splits all files into parcels, skipping holes.
     fn cut(&self, jobs: usize) -> Result<Vec<Parcel>> {
         let space = self.files.iter().map(|f| f.space).sum();
         let run = parcel_size(space, jobs, BLOCK_SIZE) / BLOCK_SIZE;
@@ -196,7 +196,7 @@ impl Source<'_> {
         Ok(spread(parcels))
     }
 
-    /// Small files from `first` on that make a handful.
+    /// A batch of small files starting at `first`.
     fn lot(&self, first: usize) -> Range<usize> {
         let mut bytes = 0;
         let more = self.files[first..].iter().take(LOT).take_while(|found| {
@@ -207,7 +207,7 @@ impl Source<'_> {
         first..first + more.count()
     }
 
-    /// The block `at`, or the first one after it that holds data.
+    /// The block at `at`, or the first one after it with data.
     fn after_hole(&self, index: usize, file: &File, at: u64) -> Result<u64> {
         let size = self.files[index].size;
         let data = next_data(file, at * BLOCK_SIZE).map_err(|e| self.fail(index, e))?;
@@ -217,7 +217,7 @@ impl Source<'_> {
         })
     }
 
-    /// Bytes of a parcel.
+    /// The size of a parcel in bytes.
     fn bytes(&self, parcel: &Parcel) -> u64 {
         match parcel {
             Parcel::Lot(files) => self.files[files.clone()].iter().map(|f| f.size).sum(),
@@ -237,13 +237,13 @@ impl Source<'_> {
         Ok(file)
     }
 
-    /// Fails if the file is not what it was.
+    /// Fails if the file has changed since the walk.
     fn check(&self, index: usize, file: &File) -> Result<()> {
         let now = file.metadata().map_err(|e| self.fail(index, e))?;
         if self.files[index].is_unchanged(&now) {
             return Ok(());
         }
-        Err(self.fail(index, io::Error::other("it changed while it was read")))
+        Err(self.fail(index, io::Error::other("it changed while being read")))
     }
 
     fn fail(&self, index: usize, e: io::Error) -> Error {
@@ -276,7 +276,7 @@ impl Worker<'_> {
                         at += 1;
                     }
                 }
-                // Also when it was zeros to its end.
+                // Also after trailing zeros.
                 self.source.check(*index, &file)
             }
             Parcel::Lot(lot) => {

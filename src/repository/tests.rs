@@ -1,4 +1,4 @@
-//! The repository as a whole, on real directories: what goes in comes out, and damage is named.
+//! The repository on real directories: content survives the round trip, and damage is named.
 
 mod damage;
 mod lifecycle;

@@ -1,9 +1,9 @@
-//! Do the backups hold what they say?
+//! Checks that backups hold what their manifests say.
 //!
-//! Each pack is read once, however many backups use it: as a whole against its name, then each
-//! block that the backups want from it against the block's own sum. A damaged pack is named
-//! with the backups and files it spoils, and set aside, so that the next pass stores its
-//! content again. A false manifest spoils its backup and no pack.
+//! Each pack is read once, however many backups use it: first as a whole against its name, then
+//! every needed block against its own hash. A damaged pack is reported with the backups and files
+//! it affects, and set aside, so that the next pass stores its content again. A false manifest
+//! affects its backup but no pack.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use crate::repository::directory::Repository;
 use crate::repository::manifest::{Block, Hash, Manifest, PackRef};
 use crate::repository::packs::{self, Fault, Fetcher, check_pack};
 
-/// What was found.
+/// The result of a verify.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Every backup that was looked at, in the order of the names given.
+    /// The checked backups, in the order given.
     pub backups: Vec<BackupReport>,
     /// Number of packs that could be read.
     pub packs_read: u64,
@@ -28,18 +28,18 @@ pub struct Report {
     pub damaged: Vec<Damage>,
 }
 
-/// One backup.
+/// The result for one backup.
 #[derive(Debug)]
 pub struct BackupReport {
     /// Its name.
     pub name: String,
-    /// Is all of it good?
+    /// True if all of it is good.
     pub ok: bool,
-    /// What is wrong first of all; empty if nothing is.
+    /// The first problem; empty if none.
     pub what: String,
 }
 
-/// A pack that is not what it should be, or is wanted for what it has not.
+/// A pack that is damaged, or lacks something a manifest expects in it.
 #[derive(Debug)]
 pub struct Damage {
     /// Its name.
@@ -48,17 +48,17 @@ pub struct Damage {
     pub what: String,
     /// The backups that use it.
     pub backups: Vec<String>,
-    /// The files that cannot be had, of any of these backups.
+    /// The affected files of these backups.
     pub files: Vec<PathBuf>,
 }
 
-/// A block as a manifest wants it: offset, length of the frame, size, content.
+/// A block as a manifest describes it: offset, frame length, size, content.
 type Wanted = (u64, u32, u32, Hash);
 
 struct Outcome {
     pack: PackRef,
     what: String,
-    /// Is it the pack's fault?
+    /// Whether the pack itself is bad.
     pack_is_bad: bool,
     bad: BTreeSet<Wanted>,
 }
@@ -66,10 +66,10 @@ struct Outcome {
 /// Checks the backups `names`.
 ///
 /// # Errors
-/// What keeps it from reading; the watch's own. Damage is in the report.
+/// Those of reading; the watch's own. Damage is in the report, not an error.
 pub fn verify(repo: &Repository, names: &[String], crew: &mut Crew<'_>) -> Result<Report> {
     let mut report = Report::default();
-    // A prune that runs meanwhile leaves these backups alone.
+    // Held, so that a concurrent prune leaves these backups alone.
     let mut guards = Vec::with_capacity(names.len());
     let mut wanted: BTreeMap<PackRef, BTreeSet<Wanted>> = BTreeMap::new();
     for name in names {
@@ -92,7 +92,7 @@ pub fn verify(repo: &Repository, names: &[String], crew: &mut Crew<'_>) -> Resul
     }
     let wanted: Vec<(PackRef, BTreeSet<Wanted>)> = wanted.into_iter().collect();
     let gauge = crew.gauge();
-    // A pack is read once whole, and then each block of it by itself.
+    // A pack is read once as a whole, and then block by block.
     let content = |blocks: &BTreeSet<Wanted>| blocks.iter().map(|b| u64::from(b.2)).sum::<u64>();
     gauge.set_total(wanted.iter().map(|(pack, blocks)| pack.size + content(blocks)).sum());
     let next = AtomicUsize::new(0);
@@ -173,8 +173,8 @@ fn check(
     Ok(what.map(|what| Outcome { pack: *pack, what, pack_is_bad, bad }))
 }
 
-/// Finds out whom the damage concerns, and sets damaged packs aside. Each manifest is read once
-/// more, however much is damaged.
+/// Finds the backups and files affected by damage, and sets damaged packs aside. Each manifest is
+/// reread once, however much is damaged.
 fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, gauge: &Gauge) {
     type Concerned = (Vec<String>, BTreeSet<PathBuf>);
     let mut concerned: Vec<Concerned> = found.iter().map(|_| Concerned::default()).collect();
@@ -183,7 +183,7 @@ fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, ga
         if gauge.stopped() {
             return;
         }
-        // They were all read before; one that went away meanwhile needs no report.
+        // All were readable before; one that has gone meanwhile needs no report.
         let Ok(manifest) = repo.load(&backup.name) else { continue };
         let mut hit = BTreeSet::new();
         for pack in &manifest.packs {

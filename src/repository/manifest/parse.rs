@@ -1,8 +1,8 @@
-//! Reads a manifest with suspicion.
+//! Parses a manifest without trusting it.
 //!
-//! The file may have been cut short, written by a later version, or made by somebody who wants
-//! a restore to write outside its directory or to eat all memory. Every number is checked
-//! before it is used, and memory is bounded by the size of the text. Errors say the line.
+//! The file may be truncated, from a later version, or crafted to make a restore write outside its
+//! directory or exhaust memory. Every number is checked before use, and memory is bounded by the
+//! length of the text. Errors name the line.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -14,14 +14,14 @@ use sha2::{Digest, Sha256};
 use super::{Block, DirEntry, FileEntry, Hash, Manifest, PackRef, from_hex, is_backup_name};
 use crate::os::clock::Timestamp;
 
-/// More words in a header, or settings, are nobody's: each costs more memory than its text.
+/// Limits header lines and settings, since each costs more memory than its text.
 const MOST_WORDS: usize = 1000;
 
-/// The longest path, all of its bytes escaped, and what else is in its line. A position may have
-/// any number of gaps.
+/// The longest path with every byte escaped, plus the rest of its line. A position is exempt: it
+/// may have any number of gaps.
 const LONGEST_LINE: usize = 4 * 4095 + 100;
 
-/// Reads a manifest; the error says what is wrong with it and in which line.
+/// Parses a manifest; an error names the line and the problem.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     let body = checked_body(bytes)?;
     let mut parser = Parser::default();
@@ -31,24 +31,24 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     parser.finish()
 }
 
-/// Everything before the last line, once format and sum are found right.
+/// Everything before the last line, once format and checksum are verified.
 fn checked_body(bytes: &[u8]) -> Result<&str, String> {
     let first = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
     match first.strip_prefix(b"format ") {
         Some(b"1") => {}
         Some(n) if !n.is_empty() && n.len() < 10 && n.iter().all(u8::is_ascii_digit) => {
-            return Err(format!("it is of a later format {}", String::from_utf8_lossy(n)));
+            return Err(format!("later format {}", String::from_utf8_lossy(n)));
         }
-        _ => return Err("line 1: it is not a manifest".into()),
+        _ => return Err("line 1: not a manifest".into()),
     }
     let text = str::from_utf8(bytes).ok().filter(|t| t.is_ascii());
-    let text = text.ok_or("it holds bytes outside ASCII")?;
-    let cut_short = "it is cut short: the last line is missing";
+    let text = text.ok_or("it contains bytes outside ASCII")?;
+    let cut_short = "it is truncated: the last line is missing";
     let text = text.strip_suffix('\n').ok_or(cut_short)?;
     let (body, last) = text.split_at(text.rfind('\n').ok_or(cut_short)? + 1);
     let sum = last.strip_prefix("end ").and_then(from_hex).ok_or(cut_short)?;
     if sum != Hash::from(Sha256::digest(body)) {
-        return Err("its content does not match the sum in its last line".into());
+        return Err("its content does not match the checksum in its last line".into());
     }
     Ok(body)
 }
@@ -64,7 +64,7 @@ struct Parser {
     dir_paths: HashSet<PathBuf>,
     files: Vec<FileEntry>,
     file_paths: HashSet<PathBuf>,
-    /// Bytes of the last file that its blocks do not cover yet.
+    /// Bytes of the last file that are not covered by blocks yet.
     missing: u64,
     size: u64,
 }
@@ -72,11 +72,11 @@ struct Parser {
 impl Parser {
     fn line(&mut self, line: &str) -> Result<(), String> {
         if line.bytes().any(|b| b.is_ascii_control()) {
-            return Err("it holds control characters".into());
+            return Err("it contains control characters".into());
         }
         let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
         if line.len() > LONGEST_LINE && key != "position" {
-            return Err(format!("it has {} bytes, more than any line needs", line.len()));
+            return Err(format!("too long: {} bytes", line.len()));
         }
         match key {
             "pack" => self.pack(rest),
@@ -87,12 +87,12 @@ impl Parser {
             _ if self.in_body() => Err(format!("unknown word {key:?}")),
             "setting" => self.setting(rest),
             _ if self.header.len() == MOST_WORDS => {
-                Err(format!("more than {MOST_WORDS} lines of a header"))
+                Err(format!("more than {MOST_WORDS} header lines"))
             }
-            // Unknown keys are kept out of the way: a later version may add some.
+            // Keep unknown keys: a later version may add some.
             _ => match self.header.insert(key.into(), rest.into()) {
                 None => Ok(()),
-                Some(_) => Err(format!("{key} is there twice")),
+                Some(_) => Err(format!("duplicate {key}")),
             },
         }
     }
@@ -107,13 +107,13 @@ impl Parser {
             !key.is_empty() && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-".contains(&b);
         if !key_fits || !value.bytes().all(fits) {
-            return Err("a setting of this form is not allowed".into());
+            return Err("malformed setting".into());
         }
         if self.settings.len() == MOST_WORDS {
             return Err(format!("more than {MOST_WORDS} settings"));
         }
         if self.settings.iter().any(|(k, _)| k == key) {
-            return Err(format!("setting {key} is there twice"));
+            return Err(format!("duplicate setting {key}"));
         }
         self.settings.push((key.into(), value.into()));
         Ok(())
@@ -123,7 +123,7 @@ impl Parser {
         let [name, size] = words(rest)?;
         let hash = from_hex(name).ok_or("the pack's name is not a SHA-256")?;
         if !self.pack_names.insert(hash) {
-            return Err("the pack is there twice".into());
+            return Err("duplicate pack".into());
         }
         self.packs.push(PackRef { hash, size: number(size)? });
         Ok(())
@@ -144,7 +144,7 @@ impl Parser {
             if !self.block_size.is_multiple_of(4096)
                 || !(4096..=64 << 20).contains(&self.block_size)
             {
-                return Err(format!("a block size of {} is not sane", self.block_size));
+                return Err(format!("unreasonable block size {}", self.block_size));
             }
         }
         let [path, mode, size] = words(rest)?;
@@ -169,9 +169,9 @@ impl Parser {
         let (offset, length) = (number(offset)?, number(length)?);
         let content = self.missing.min(self.block_size);
         if offset.checked_add(length).is_none_or(|end| end > pack.size) {
-            return Err("the block is not inside its pack".into());
+            return Err("the block lies outside its pack".into());
         }
-        // What does not compress grows by less than this.
+        // Incompressible content grows by less than this.
         if length == 0 || length > content + content / 128 + 1024 {
             return Err(format!("a frame of {length} bytes for a block of {content}"));
         }
@@ -185,7 +185,7 @@ impl Parser {
         self.cover(count, Block::Zeros { count })
     }
 
-    /// Adds `count` blocks to the last file.
+    /// Appends `count` blocks to the last file.
     fn cover(&mut self, count: u64, block: Block) -> Result<(), String> {
         let file = self.files.last_mut().ok_or("a block before the first file")?;
         if count == 0 || count > self.missing.div_ceil(self.block_size) {
@@ -209,17 +209,17 @@ impl Parser {
         }
     }
 
-    /// A path that may be written to: relative, normal, new, and below a known directory.
+    /// A path that is safe to write: relative, normal, new, and below a listed directory.
     fn new_path(&self, word: &str) -> Result<PathBuf, String> {
-        let bytes = unescape(word).ok_or("the path is not well escaped")?;
+        let bytes = unescape(word).ok_or("the path is badly escaped")?;
         let normal =
             |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b"..";
         if bytes.contains(&0) || bytes.len() > 4095 || !bytes.split(|&b| b == b'/').all(normal) {
-            return Err(format!("the path {word} is not a normal relative one"));
+            return Err(format!("the path {word} is not relative and normal"));
         }
         let path = PathBuf::from(OsString::from_vec(bytes));
         if self.dir_paths.contains(&path) || self.file_paths.contains(&path) {
-            return Err(format!("the path {word} is there twice"));
+            return Err(format!("duplicate path {word}"));
         }
         match path.parent() {
             Some(p) if !p.as_os_str().is_empty() && !self.dir_paths.contains(p) => {
@@ -232,22 +232,22 @@ impl Parser {
     fn finish(mut self) -> Result<Manifest, String> {
         self.end_of_file()?;
         if self.number_of("files")? != self.files.len() as u64 {
-            return Err("the number of files is not that of its header".into());
+            return Err("the number of files differs from the header".into());
         }
         if self.number_of("size")? != self.size {
-            return Err("the sizes of the files do not add up to that of its header".into());
+            return Err("the file sizes do not add up to the size in the header".into());
         }
         let flavor = self.text_of("flavor")?;
         if flavor != "mariadb" && flavor != "mysql" {
-            return Err(format!("the flavor {flavor:?} is unknown"));
+            return Err(format!("unknown flavor {flavor:?}"));
         }
         let position = self.text_of("position")?;
         if position.contains(' ') {
-            return Err("the position holds spaces".into());
+            return Err("the position contains spaces".into());
         }
         let base = self.header.get("base").cloned();
         if base.as_ref().is_some_and(|b| !is_backup_name(b)) {
-            return Err("the base is not the name of a backup".into());
+            return Err("the base is not a backup name".into());
         }
         Ok(Manifest {
             flavor,
@@ -286,12 +286,12 @@ fn words<const N: usize>(rest: &str) -> Result<[&str; N], String> {
     let mut words = rest.split(' ');
     let mut out = [""; N];
     for slot in &mut out {
-        *slot = words.next().filter(|w| !w.is_empty()).ok_or("a word is missing")?;
+        *slot = words.next().filter(|w| !w.is_empty()).ok_or("missing word")?;
     }
-    if words.next().is_some() { Err("a word too many".into()) } else { Ok(out) }
+    if words.next().is_some() { Err("extra word".into()) } else { Ok(out) }
 }
 
-/// Plain decimal digits; `parse` alone would take a sign too.
+/// Plain decimal digits; `parse` alone would accept a sign.
 fn number(text: &str) -> Result<u64, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let value = if digits { text.parse().ok() } else { None };

@@ -1,4 +1,4 @@
-//! Manifests: what is written can be read, and hostile ones are refused.
+//! Manifests: written text parses, and hostile text is refused.
 
 use super::parse::parse;
 use super::*;
@@ -36,7 +36,7 @@ fn sample() -> Manifest {
     }
 }
 
-/// The sample with a change to its text, and a true sum.
+/// The sample text with a change and a valid checksum.
 fn changed(from: &str, to: &str) -> String {
     let text = sample().to_text();
     let body = &text[..text.find("end ").unwrap()];
@@ -86,32 +86,32 @@ fn a_lying_manifest_is_refused_by_name() {
         ("format 1", "#!/bin/sh", "not a manifest"),
         ("flavor mariadb", "flavor oracle", "flavor"),
         ("flavor mariadb\n", "", "flavor is missing"),
-        ("flavor mariadb", "flavor mariadb\nflavor mysql", "flavor is there twice"),
+        ("flavor mariadb", "flavor mariadb\nflavor mysql", "duplicate flavor"),
         ("position 0-1-119", "position 0-1-119 x", "position"),
         ("base 2026", "base ../2026", "base"),
         ("setting sql_mode ", "setting sql_mode a b", "setting"),
         ("setting sql_mode ", "setting sql_mode $(x)", "setting"),
         ("setting sql_mode ", "setting SQL --x", "setting"),
-        ("setting sql_mode ", "setting lower_case_table_names 1", "twice"),
+        ("setting sql_mode ", "setting lower_case_table_names 1", "duplicate"),
         ("block_size 4194304", "block_size 0", "block size"),
         ("block_size 4194304", "block_size 1099511627776", "block size"),
         ("size 12582934", "size 12582935", "add up"),
         ("files 3", "files 4", "number of files"),
         ("files 3", "files +3", "not a number"),
-        ("dir shop", "dir /shop", "normal relative"),
-        ("dir shop", "dir ../shop", "normal relative"),
-        ("dir shop", "dir .", "normal relative"),
-        ("dir shop", "dir shop/", "normal relative"),
-        ("dir shop", "dir a/../../shop", "normal relative"),
-        ("dir shop", "dir shop\\x00", "normal relative"),
-        ("dir shop", "dir \\x2e\\x2e", "normal relative"),
-        ("dir shop", "dir shop\\x2f", "normal relative"),
+        ("dir shop", "dir /shop", "relative and normal"),
+        ("dir shop", "dir ../shop", "relative and normal"),
+        ("dir shop", "dir .", "relative and normal"),
+        ("dir shop", "dir shop/", "relative and normal"),
+        ("dir shop", "dir a/../../shop", "relative and normal"),
+        ("dir shop", "dir shop\\x00", "relative and normal"),
+        ("dir shop", "dir \\x2e\\x2e", "relative and normal"),
+        ("dir shop", "dir shop\\x2f", "relative and normal"),
         ("dir shop", "dir shop\\x+1", "escaped"),
         ("dir shop", "dir shop\\", "escaped"),
         ("dir shop 700", "dir shop 4755", "mode"),
         ("dir shop", "dir shap", "not listed"),
-        ("file x", "file shop/empty", "twice"),
-        ("file x", "file shop", "twice"),
+        ("file x", "file shop/empty", "duplicate"),
+        ("file x", "file shop", "duplicate"),
         ("file x", "file shop/empty/x", "not listed"),
         ("shop/empty 660 0", "shop/empty 660 1", "too few blocks"),
         ("shop/empty 660 0", &format!("shop/empty 660 {max}"), "more than a disk"),
@@ -120,10 +120,10 @@ fn a_lying_manifest_is_refused_by_name() {
         ("zeros 2", &format!("zeros {max}"), "more blocks"),
         ("zeros 2\n", "zeros 1\n", "too few blocks"),
         ("zeros 2\n", "zero 2\n", "unknown word"),
-        (&format!("pack {hash} 300"), &format!("pack {hash} 299"), "inside its pack"),
-        (&format!("pack {hash} 300"), &format!("pack {hash} 3\npack {hash} 3"), "twice"),
+        (&format!("pack {hash} 300"), &format!("pack {hash} 299"), "outside its pack"),
+        (&format!("pack {hash} 300"), &format!("pack {hash} 3\npack {hash} 3"), "duplicate"),
         (&format!("block {two} 0 100 100"), &format!("block {two} 1 100 100"), "no such pack"),
-        (&format!("block {two} 0 100 100"), &format!("block {two} 0 {max} 100"), "inside"),
+        (&format!("block {two} 0 100 100"), &format!("block {two} 0 {max} 100"), "outside"),
         (&format!("block {two} 0 100 100"), &format!("block {two} 0 100 0"), "frame"),
         ("dir shop", "block aa 0 1 1\ndir shop", "not a SHA-256"),
     ] {

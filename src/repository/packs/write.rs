@@ -1,10 +1,9 @@
-//! Stores blocks into new packs, each content once.
+//! Writes blocks into new packs, storing each content once.
 //!
-//! Every worker fills a pack of its own under `tmp/`; at its size it is made durable and gets
-//! its name by rename, so a name in `packs/` always has its whole content behind it. Blocks
-//! that an earlier pack or this run already holds are not stored again, zeros never. Two
-//! workers may store the same new content at the same moment; that costs space and nothing
-//! else. Nothing here decides which old packs are good enough to be used again.
+//! Every worker fills a pack of its own under `tmp/`. A full pack is synced and then renamed, so a
+//! name in `packs/` always has its whole content. Blocks in an earlier pack or in this run are not
+//! stored again, nor are zeros. Two workers may store the same new content at the same moment,
+//! which only costs space. The caller decides which old packs to reuse.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -23,13 +22,13 @@ use crate::os::sys;
 use crate::os::workers::locked;
 use crate::repository::manifest::{Hash, PackRef};
 
-/// A pack is closed once it has this size.
+/// A pack is closed at this size.
 const PACK_SIZE: u64 = 64 << 20;
 
-/// Write-out is started each time so much was added.
+/// Writeback starts after this many new bytes.
 const WRITEBACK: u64 = 4 << 20;
 
-/// Where a block is: an index into the table of packs, and its frame.
+/// Where a block is: an index into the pack table, and its frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Location {
     /// Index into the table of packs.
@@ -40,26 +39,26 @@ pub struct Location {
     pub length: u32,
 }
 
-/// What can be used again, and at the end what there is.
+/// The blocks that can be reused and, in the end, all that exist.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// Old packs, then those of this run; `None` while one is being filled.
+    /// Old packs, then those of this run; `None` while one is being written.
     pub packs: Vec<Option<PackRef>>,
-    /// Contents and where they are.
+    /// Locations by content.
     pub blocks: HashMap<Hash, Location>,
-    /// Packs below this index are used again only for blocks that were read and checked first:
-    /// nobody has restored them in this pass.
+    /// Packs below this index were not restored in this pass, so their blocks are read and checked
+    /// before reuse.
     pub doubted: u32,
 }
 
-/// What the workers share while they store.
+/// State shared by the workers of one store.
 #[derive(Debug)]
 pub struct Packer<'a> {
     root: &'a Path,
     level: i32,
     table: Mutex<Table>,
     fresh: Mutex<Fresh>,
-    /// Bytes put into packs, finished or not.
+    /// Bytes written to packs, finished or not.
     added: AtomicU64,
 }
 
@@ -75,7 +74,7 @@ struct Fresh {
 }
 
 impl<'a> Packer<'a> {
-    /// Stores into the repository `root`, using again what `known` holds.
+    /// Stores into the repository `root`, reusing the blocks in `known`.
     pub fn new(root: &'a Path, level: i32, known: Table) -> Packer<'a> {
         Packer {
             root,
@@ -86,7 +85,7 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Bytes put into packs so far.
+    /// Bytes written to packs so far.
     pub fn added(&self) -> u64 {
         self.added.load(Ordering::Relaxed)
     }
@@ -99,7 +98,7 @@ impl<'a> Packer<'a> {
         Ok(PackWriter { packer: self, zstd, frame: Vec::new(), pack: None, fetcher })
     }
 
-    /// Makes the names of all new packs durable, and gives the table and the bytes added.
+    /// Syncs the names of all new packs, and returns the table and the bytes added.
     pub fn finish(&self) -> Result<(Table, u64)> {
         let fresh = locked(&self.fresh);
         for dir in &fresh.dirs {
@@ -108,15 +107,15 @@ impl<'a> Packer<'a> {
         Ok((std::mem::take(&mut *locked(&self.table)), fresh.bytes))
     }
 
-    /// Removes the packs this run added, as far as that goes, so that attempts that fail for
-    /// want of space do not fill the disk with what nobody names.
+    /// Removes the packs this run added, as far as possible, so that attempts that fail for lack of
+    /// space do not fill the disk.
     pub fn abandon(&self) {
         for path in locked(&self.fresh).paths.drain(..) {
             let _ = fs::remove_file(path);
         }
     }
 
-    /// Gives a finished pack its name.
+    /// Moves a finished pack to its name.
     fn publish(&self, pack: OpenPack) -> Result<()> {
         let path = &pack.path;
         pack.file.sync_all().map_err(|e| Error::io("write", path, e))?;
@@ -134,8 +133,8 @@ impl<'a> Packer<'a> {
             }
             _ => {}
         }
-        // One that is there already has the same content by its name, unless it is damaged:
-        // then this heals it. It may be another backup's, so a failure must not remove it.
+        // An existing pack with this name has the same content unless it is damaged, and then this
+        // repairs it. It may belong to another backup, so a failure must not remove it.
         let new = name.symlink_metadata().is_err();
         fs::rename(path, &name).map_err(|e| Error::io("rename to", &name, e))?;
         let mut fresh = locked(&self.fresh);
@@ -149,7 +148,7 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// Makes the entries of a directory durable.
+/// Syncs a directory, making its entries durable.
 pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", path, e))
 }
@@ -169,12 +168,12 @@ struct OpenPack {
     index: usize,
     sum: Sha256,
     size: u64,
-    /// How much of it is on its way to the disk.
+    /// How much of it is being written back.
     written_back: u64,
 }
 
 impl PackWriter<'_> {
-    /// Stores a block and says what it is called and where it is; `None` for zeros.
+    /// Stores a block and returns its hash and location; `None` for zeros.
     pub fn put(&mut self, content: &[u8]) -> Result<Option<(Hash, Location)>> {
         if is_zero(content) {
             return Ok(None);
@@ -197,7 +196,7 @@ impl PackWriter<'_> {
         Ok(Some((hash, place)))
     }
 
-    /// Where the content is already, if it is there and good.
+    /// The location of content that is stored already, if it is good.
     fn known(&mut self, hash: &Hash, size: usize) -> Option<Location> {
         let (place, pack) = {
             let table = locked(&self.packer.table);
@@ -241,14 +240,14 @@ impl PackWriter<'_> {
         Ok(OpenPack { file, path, index, sum: Sha256::new(), size: 0, written_back: 0 })
     }
 
-    /// Gives the pack in work its name; the next block begins another one.
+    /// Finishes the open pack; the next block starts another one.
     pub fn close(&mut self) -> Result<()> {
         self.pack.take().map_or(Ok(()), |pack| self.packer.publish(pack))
     }
 }
 
 fn is_zero(content: &[u8]) -> bool {
-    // By the C library's memcmp, which is wide whatever this was built with.
+    // Compares with the C library's memcmp, which is vectorized in any build.
     static ZEROS: [u8; 4096] = [0; 4096];
     content.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }

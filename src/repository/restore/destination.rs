@@ -1,9 +1,9 @@
 //! The directory that a backup is restored into.
 //!
-//! Made ready first: directories are there, what is surplus or of the wrong kind is gone, and
-//! there is room. After that, files are opened below it and nothing but a file of its own is
-//! ever written to: no link, symbolic or hard, leads out. Modes and owners come last, since a
-//! directory may be recorded as one that cannot be written to.
+//! It is prepared first: directories are created, extra entries and entries of the wrong kind are
+//! removed, and free space is checked. Then files are opened below it, and only regular files with
+//! a single link are written. Modes and owners come last, since a directory may be recorded as
+//! read-only.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -19,34 +19,34 @@ use crate::os::space::check_room;
 use crate::os::sys;
 use crate::repository::manifest::{Block, FileEntry, Hash, Manifest, Piece};
 
-/// What the target is.
+/// The expected state of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Into {
     /// Absent or empty; anything else is refused.
     Empty,
-    /// Ours, with older data: what is surplus goes, what is the same stays.
+    /// Ours, with older data: extra files are removed and equal ones kept.
     Existing,
 }
 
-/// The target, open.
+/// The open target.
 pub struct Target {
     /// For messages.
     path: PathBuf,
-    /// Everything is opened below it.
+    /// Everything is opened below this.
     root: File,
     into: Into,
     owner: Option<(u32, u32)>,
 }
 
-/// One of its files, with its size.
+/// An open file of the target and its size.
 pub struct TargetFile {
     file: File,
-    /// It was made by this restore, so it is all zeros where nothing was written since.
+    /// Created by this restore, so unwritten parts are zeros.
     pub new: bool,
 }
 
 impl Target {
-    /// Makes the directory ready for the files of `manifest`.
+    /// Prepares the directory for the files of `manifest`.
     pub fn prepare(
         path: &Path,
         into: Into,
@@ -77,7 +77,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Where the file is, for messages.
+    /// The path of a file, for messages.
     pub fn path(&self, entry: &FileEntry) -> PathBuf {
         self.path.join(&entry.path)
     }
@@ -86,17 +86,17 @@ impl Target {
         let fail = |e| Error::io("list", &self.path, e);
         for entry in fs::read_dir(&self.path).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name();
-            // The root of a file system of its own has it; servers pass over it too.
+            // A file system's root has lost+found, and servers ignore it too.
             if name != "lost+found" {
                 let (path, name) = (self.path.display(), name.to_string_lossy());
-                return Err(Error::config(format!("{path} is not empty: it holds '{name}'")));
+                return Err(Error::config(format!("{path} is not empty: it contains '{name}'")));
             }
         }
         Ok(())
     }
 
-    /// Removes what the backup has not, or has as something else, and says how many bytes of
-    /// disk what is left has.
+    /// Removes entries that the backup lacks or has as another kind, and returns the bytes that the
+    /// remaining ones occupy on disk.
     fn clear_surplus(&self, manifest: &Manifest) -> Result<u64> {
         let dirs: HashSet<&Path> = manifest.dirs.iter().map(|d| d.path.as_path()).collect();
         let sizes: HashMap<&Path, u64> =
@@ -128,7 +128,7 @@ impl Target {
         Ok(kept)
     }
 
-    /// One of its directories; itself for the empty path.
+    /// A directory below the target; the target itself for the empty path.
     fn open_dir(&self, path: &Path) -> io::Result<File> {
         if path.as_os_str().is_empty() {
             return self.root.try_clone();
@@ -143,29 +143,29 @@ impl Target {
         check_room(&self.path, needed, Place::Other)
     }
 
-    /// Opens or makes a file and gives it its size.
+    /// Opens or creates a file and sets its size.
     pub fn open(&self, entry: &FileEntry) -> Result<TargetFile> {
         let fail = |e| Error::io("write", &self.path(entry), e);
         let (file, new) = self.open_or_make(&entry.path).map_err(fail)?;
-        // An older file is cut or grown; what grows is a hole until it is written.
+        // An existing file is truncated or extended; the extension is a hole until written.
         file.set_len(entry.size).map_err(fail)?;
         Ok(TargetFile { file, new })
     }
 
-    /// Opens a file once more that [`Target::open`] has opened; `new` is what it said.
+    /// Reopens a file that [`Target::open`] opened; `new` is what that returned.
     pub fn reopen(&self, entry: &FileEntry, new: bool) -> Result<TargetFile> {
         let file = self.open_own(&entry.path);
         let file = file.map_err(|e| Error::io("write", &self.path(entry), e))?;
         Ok(TargetFile { file, new })
     }
 
-    /// Opens what is there, if it is a file of its own: it may have been exchanged for a link
-    /// since it was looked at.
+    /// Opens an existing regular file with a single link. It may have been replaced by a link since
+    /// it was checked.
     fn open_own(&self, path: &Path) -> io::Result<File> {
         let file = sys::open_below(&self.root, path, libc::O_RDWR | libc::O_NONBLOCK, 0)?;
         let m = file.metadata()?;
         if !m.is_file() || m.nlink() != 1 {
-            return Err(io::Error::other("it is not a file of its own"));
+            return Err(io::Error::other("not a regular file with a single link"));
         }
         Ok(file)
     }
@@ -181,22 +181,22 @@ impl Target {
         Ok((sys::open_below(&self.root, path, flags, 0o600)?, true))
     }
 
-    /// Gives a file its mode and owner.
+    /// Sets the mode and owner of a file.
     pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
         self.adorn(&file.file, entry.mode).map_err(|e| Error::io("write", &self.path(entry), e))
     }
 
-    /// Waits until one file is on the disk.
+    /// Syncs one file.
     pub fn sync_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
         file.file.sync_all().map_err(|e| Error::io("write", &self.path(entry), e))
     }
 
-    /// Waits until all of it is on the disk, with all else on that file system.
+    /// Syncs everything, with the whole file system.
     pub fn sync(&self) -> Result<()> {
         sys::sync_file_system(&self.root).map_err(|e| Error::io("write", &self.path, e))
     }
 
-    /// Gives the directories their modes and owners, the innermost first.
+    /// Sets the modes and owners of the directories, innermost first.
     pub fn finish_dirs(&self, manifest: &Manifest) -> Result<()> {
         for dir in manifest.dirs.iter().rev() {
             self.open_dir(&dir.path)
@@ -225,7 +225,7 @@ impl Target {
 }
 
 impl TargetFile {
-    /// Does it have the content named `hash` there already?
+    /// True if this place already has the content with this `hash`.
     pub fn has(&self, piece: &Piece, hash: &Hash, buffer: &mut Vec<u8>) -> io::Result<bool> {
         if self.new {
             return Ok(false);
@@ -242,7 +242,7 @@ impl TargetFile {
         Ok(())
     }
 
-    /// Makes a run of blocks zeros, if anything is there.
+    /// Zeros a run of blocks, unless they already are.
     pub fn zero(&self, piece: &Piece) -> io::Result<()> {
         let end = piece.offset + piece.length;
         if self.new || sys::next_data(&self.file, piece.offset)?.is_none_or(|at| at >= end) {

@@ -1,4 +1,4 @@
-//! Damage of every kind, at every place: it is named, and nothing outside is touched.
+//! Damage of every kind in every place is named, and nothing outside is touched.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::repository::manifest::{BLOCK_SIZE, Block, DirEntry, hex};
 use crate::repository::restore::Into;
 
-/// A repository with one backup of two files, whose packs are one each.
+/// A repository with one backup of two files, with one pack each.
 fn two_files() -> (Space, String) {
     let s = Space::new();
     s.file("shop/a.ibd", 1, 100_000);
@@ -63,7 +63,7 @@ fn good_blocks_of_a_pack_set_aside_remain_readable() {
     s.file("b", 2, 100_000);
     let both = s.try_store(1).unwrap().name;
     let old = s.repo.load(&both).unwrap().packs[0];
-    // Only a frame header's unused space would do; so spoil the pack behind its frames instead.
+    // Only a frame header's unused space would do, so corrupt the pack behind its frames instead.
     s.falsify(&both, |m| m.packs[0].size += 1);
     fs::write(s.pack(&old), [fs::read(s.pack(&old)).unwrap(), vec![0]].concat()).unwrap();
     let report = s.verify();
@@ -168,7 +168,7 @@ fn truncated_or_newer_manifests_are_damaged_backups() {
     let path = s.repo.backups().join(&name);
     let text = fs::read_to_string(&path).unwrap();
     for (bad, says) in [
-        (text[..text.len() / 2].to_owned(), "cut short"),
+        (text[..text.len() / 2].to_owned(), "truncated"),
         (text.replacen("format 1", "format 2", 1), "later format 2"),
         (String::new(), "not a manifest"),
     ] {

@@ -1,4 +1,4 @@
-//! A repository from its making to its pruning, with readers and locks in the way.
+//! A repository from creation to pruning, with readers and locks in the way.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ const KEEP_ONE: Policy = Policy { keep_count: Some(1), keep_within: None };
 fn repositories_are_private_and_half_made_ones_are_completed() {
     let s = Space::new();
     let path = s.dir.join("deep/new");
-    // A missing parent may be a disk that is not mounted.
+    // A missing parent may be an unmounted disk.
     assert!(Repository::open_or_create(&path).is_err());
     fs::create_dir(s.dir.join("deep")).unwrap();
     Repository::open_or_create(&path).unwrap();
@@ -53,7 +53,7 @@ fn what_is_not_a_repository_is_refused_and_not_touched() {
     assert!(says(Repository::open_or_create(&path)).contains("something else"));
     fs::write(s.dir.join("plain"), "").unwrap();
     assert!(says(Repository::open(&s.dir.join("plain"))).contains("not a directory"));
-    // A repository that lost its format file is not one to begin again.
+    // A repository that lost its format file must not be started over.
     s.file("a", 1, 10);
     s.store();
     fs::remove_file(s.repo.root().join("format")).unwrap();
@@ -81,7 +81,7 @@ fn a_stop_while_storing_leaves_nothing_behind() {
     s.file("big.ibd", 1, 200 << 20);
     let lock = s.lock();
     let stop = |gauge: &Gauge| {
-        // Until a pack is finished, so that there is something to take away.
+        // Until a pack is finished, so that there is something to remove.
         while s.packs().is_empty() && !gauge.finished() {
             std::thread::yield_now();
         }
@@ -114,14 +114,15 @@ fn packs_less_than_half_used_empty_out() {
     for n in 0..4 {
         s.file(&format!("t{n}"), n + 100, 100_000);
     }
-    // Six of ten are left: used again by this one and, since it was half or more, the next.
+    // Six of ten are left: this backup reuses them and, since that is half or more, so does the
+    // next.
     let second = s.try_store(1).unwrap();
     assert!((400_000..450_000).contains(&second.stored), "{}", second.stored);
     for n in 4..6 {
         s.file(&format!("t{n}"), n + 100, 100_000);
     }
     s.try_store(1).unwrap();
-    // The newest one uses four of ten: they are stored anew, and the old pack can go.
+    // The newest uses four of ten: they are stored again, and the old pack can go.
     let fourth = s.try_store(1).unwrap();
     assert!((400_000..450_000).contains(&fourth.stored), "{}", fourth.stored);
     let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &mut Crew::unwatched(1)).unwrap();

@@ -1,4 +1,4 @@
-//! What is stored comes back byte by byte, once, and nothing is written that is there already.
+//! Stored content comes back byte by byte and is stored once; existing content is not rewritten.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -61,7 +61,7 @@ fn unchanged_data_adds_nothing_and_a_change_adds_itself() {
     s.file("shop/a.ibd", 1, 5 * BLOCK);
     fs::copy(s.data.join("shop/a.ibd"), s.data.join("shop/copy.ibd")).unwrap();
     let first = s.store();
-    // The copy is found as it comes, or stored once more by the other worker at the same moment.
+    // The copy is deduplicated, or stored once more by the other worker at the same moment.
     assert!(first.stored >= 5 * BLOCK_SIZE && first.stored < 11 * BLOCK_SIZE);
     assert_eq!(s.store().stored, 0);
     let file = File::options().write(true).open(s.data.join("shop/a.ibd")).unwrap();
@@ -174,7 +174,7 @@ fn a_file_changed_while_read_fails_the_backup_by_name() {
     s.file("a.ibd", 1, 40 * BLOCK);
     s.file("z.ibd", 2, 100);
     let lock = s.lock();
-    // The small file is dealt out last; the walk is over once the watch is called.
+    // The small file is processed last; the walk is over once the watch is called.
     let grow = |_: &Gauge| {
         fs::write(s.data.join("z.ibd"), "another size").unwrap();
         Ok(())
@@ -191,7 +191,7 @@ fn an_owner_gets_all_of_a_restored_directory() {
     s.file("shop/a.ibd", 1, BLOCK + 1);
     s.file("b", 2, 10);
     let held = s.repo.hold(&s.store().name).unwrap();
-    // Only root can give files away; to others the owner is who they are anyway.
+    // Only root can give files away; other users keep their own.
     let me = s.dir.metadata().unwrap();
     let owner = if crate::os::sys::is_root() { (4242, 4343) } else { (me.uid(), me.gid()) };
     let to = s.dir.join("to");

@@ -1,4 +1,4 @@
-//! A place to work in that goes away, data to store, and short calls with usual arguments.
+//! A temporary workspace, data to store, and short calls with the usual arguments.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -44,7 +44,7 @@ impl Space {
         self.repo.lock("test").unwrap()
     }
 
-    /// Writes `length` bytes that do not compress, always the same for a `seed`.
+    /// Writes `length` incompressible bytes, always the same for a `seed`.
     pub fn file(&self, name: &str, seed: u64, length: usize) {
         let path = self.data.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -83,7 +83,7 @@ impl Space {
         pack_path(self.repo.root(), &pack.hash)
     }
 
-    /// Replaces a manifest by a changed one with a true sum.
+    /// Replaces a manifest by a changed one with a valid checksum.
     pub fn falsify(&self, name: &str, change: impl FnOnce(&mut Manifest)) {
         let mut manifest = self.repo.load(name).unwrap();
         change(&mut manifest);
