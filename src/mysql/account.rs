@@ -1,9 +1,9 @@
-//! Who we are to a server, and what protects the way there.
+//! The account on a server, and what protects the connection to it.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A password. It shows itself to nobody who does not ask for it by name.
+/// A password, which Debug does not print.
 #[derive(Clone, Default)]
 pub struct Secret(pub String);
 
@@ -13,15 +13,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How a connection to the primary is protected, by the words of the MySQL client.
+/// How a connection to the primary is protected, in the terms of the MySQL client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TlsMode {
     /// `ssl-mode=DISABLED`, and the default without `ssl-ca`.
     #[default]
     Disabled,
-    /// Encrypted, whoever answers.
+    /// Encrypted, but the server is not authenticated.
     Required,
-    /// Encrypted, and the certificate is of a trusted authority and names the host.
+    /// Encrypted, with a certificate from a trusted authority that names the host.
     VerifyIdentity,
 }
 
@@ -36,30 +36,30 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// `ssl-key`.
     pub key: Option<PathBuf>,
-    /// Whose public key hides the password where TLS does not.
+    /// The public key that encrypts the password where TLS does not.
     pub server_key: ServerKey,
 }
 
-/// The public key of a MySQL primary: without TLS its default login sends the password under it.
+/// The public key of a MySQL primary, which encrypts the password when there is no TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ServerKey {
-    /// None: such a login is refused.
+    /// None: refuse such a login.
     #[default]
     Unknown,
-    /// `get-server-public-key`: whatever key the server sends.
+    /// `get-server-public-key`: accept any key the server sends.
     Asked,
     /// `server-public-key-path`.
     File(PathBuf),
 }
 
 impl Tls {
-    /// The authority that a certificate must come from: REQUIRED asks for none.
+    /// The authority that must have signed the certificate; REQUIRED checks none.
     pub fn verified_by(&self) -> Option<&PathBuf> {
         self.ca.as_ref().filter(|_| self.mode == TlsMode::VerifyIdentity)
     }
 }
 
-/// Who we are to the primary.
+/// The account on the primary.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// `user`.

@@ -1,6 +1,6 @@
-//! Whose words a server speaks: MariaDB or MySQL.
+//! The two kinds of servers: MariaDB and MySQL.
 
-/// Whose words a server speaks.
+/// The kind of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavor {
     /// MariaDB 10.5 and later.
@@ -18,7 +18,7 @@ impl Flavor {
         }
     }
 
-    /// Reads what [`Flavor::name`] gives.
+    /// Parses the result of [`Flavor::name`].
     pub fn from_name(name: &str) -> Option<Flavor> {
         [Flavor::MariaDb, Flavor::MySql].into_iter().find(|f| f.name() == name)
     }

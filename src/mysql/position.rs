@@ -1,36 +1,36 @@
-//! Positions of both flavors: read, contain, subtract, print. Pure.
+//! Replication positions of both flavors: parse, compare, subtract, print. Pure.
 //!
-//! A MariaDB position is the last transaction of each replication domain (`0-1-100,5-2-7`); a
-//! MySQL position is the set of all transactions (`uuid:1-5:8,uuid:tag:1-3`). They are compared
-//! by what they contain and never as text: servers print the parts in any order. Grammar: the
-//! servers' documentation of `gtid_slave_pos` and of "GTID sets".
+//! A MariaDB position is the last transaction of each replication domain (`0-1-100,5-2-7`); a MySQL
+//! position is the set of all transactions (`uuid:1-5:8,uuid:tag:1-3`). Positions are compared by
+//! content, never as text, because servers print the parts in any order. See the servers'
+//! documentation of `gtid_slave_pos` and of "GTID sets".
 
 use crate::mysql::flavor::Flavor;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// So long is a uuid in text.
+/// The length of a uuid in text.
 const UUID: usize = 36;
 
 /// Server and sequence number of the last transaction in a domain.
 type Last = (u32, u64);
-/// First and last of a run of transaction numbers, both included.
+/// First and last of a run of transaction numbers, inclusive.
 type Interval = (u64, u64);
 
-/// What a server has executed.
+/// The transactions a server has executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// By domain, the last transaction.
+    /// The last transaction of each domain.
     MariaDb(BTreeMap<u32, Last>),
     /// By source (`uuid` or `uuid:tag`), sorted runs that neither touch nor overlap.
     MySql(BTreeMap<String, Vec<Interval>>),
 }
 
 impl Position {
-    /// Reads a position as a server of `flavor` prints it. An empty text is an empty position.
+    /// Parses a position as printed by a server of `flavor`. An empty text is an empty position.
     ///
     /// # Errors
-    /// Says which part cannot be read.
+    /// Names the part that cannot be parsed.
     pub fn parse(flavor: Flavor, text: &str) -> Result<Position, String> {
         let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
         match flavor {
@@ -40,7 +40,7 @@ impl Position {
                     let gtid = Gtid::parse(part)?;
                     if domains.insert(gtid.domain, (gtid.server, gtid.sequence)).is_some() {
                         return Err(format!(
-                            "domain {} twice in position '{}'",
+                            "duplicate domain {} in position '{}'",
                             gtid.domain,
                             shown(text)
                         ));
@@ -63,7 +63,7 @@ impl Position {
         }
     }
 
-    /// Whose it is.
+    /// The kind of server it belongs to.
     pub fn flavor(&self) -> Flavor {
         match self {
             Position::MariaDb(_) => Flavor::MariaDb,
@@ -71,7 +71,7 @@ impl Position {
         }
     }
 
-    /// Is nothing in it?
+    /// True if it has no transactions.
     pub fn is_empty(&self) -> bool {
         match self {
             Position::MariaDb(p) => p.is_empty(),
@@ -79,8 +79,8 @@ impl Position {
         }
     }
 
-    /// Is every transaction of `other` in this one? Positions of two flavors contain nothing of
-    /// each other.
+    /// True if this position includes every transaction of `other`. Positions of different flavors
+    /// never do.
     pub fn contains(&self, other: &Position) -> bool {
         match (self, other) {
             (Position::MariaDb(a), Position::MariaDb(b)) => {
@@ -91,8 +91,8 @@ impl Position {
         }
     }
 
-    /// What this one has and `other` lacks. For MariaDB that is the last transaction of each
-    /// domain in which this one is ahead.
+    /// The transactions that `other` lacks. For MariaDB, the last transaction of each domain where
+    /// this position is ahead.
     pub fn minus(&self, other: &Position) -> Position {
         match (self, other) {
             (Position::MariaDb(a), Position::MariaDb(b)) => {
@@ -114,8 +114,8 @@ impl Position {
         }
     }
 
-    /// How many transactions `goal` has that this one lacks; a domain that this one has never
-    /// seen counts from its beginning.
+    /// How many transactions of `goal` are missing here. A domain that is missing here counts from
+    /// its beginning.
     pub fn distance_to(&self, goal: &Position) -> u64 {
         match (self, goal) {
             (Position::MariaDb(a), Position::MariaDb(b)) => b
@@ -149,7 +149,7 @@ impl fmt::Display for Position {
                 let mut before = "";
                 for (source, intervals) in sources {
                     let (uuid, tag) = source.split_at(UUID.min(source.len()));
-                    // As servers print it: what has a tag follows what has none of that uuid.
+                    // Like the servers, print tagged sets after the untagged one of the same uuid.
                     if uuid == before {
                         f.write_str(tag)?;
                     } else {
@@ -183,7 +183,8 @@ pub struct Gtid {
 
 impl Gtid {
     fn parse(text: &str) -> Result<Gtid, String> {
-        let wrong = || format!("'{}' is no GTID of the form domain-server-sequence", shown(text));
+        let wrong =
+            || format!("'{}' is not a GTID of the form domain-server-sequence", shown(text));
         let mut parts = text.split('-');
         let mut next = || parts.next().filter(|p| digits(p)).ok_or_else(wrong);
         let (domain, server, sequence) = (next()?, next()?, next()?);
@@ -198,22 +199,22 @@ impl Gtid {
     }
 }
 
-/// MariaDB's `gtid_binlog_state`: for each domain and server, the last transaction of that
-/// server in that domain. It tells what a primary has, also after changes of primary.
+/// MariaDB's `gtid_binlog_state`: the last transaction of every server in every domain. It shows
+/// what a primary has, even after failovers.
 #[derive(Clone, Debug, Default)]
 pub struct BinlogState(Vec<Gtid>);
 
 impl BinlogState {
-    /// Reads the value of the server variable.
+    /// Parses the value of the server variable.
     ///
     /// # Errors
-    /// Says which part cannot be read.
+    /// Names the part that cannot be parsed.
     pub fn parse(text: &str) -> Result<BinlogState, String> {
         let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
         parts.map(Gtid::parse).collect::<Result<_, _>>().map(BinlogState)
     }
 
-    /// The position of a primary with this state: of each domain the highest transaction.
+    /// The position of a primary in this state: the highest transaction of each domain.
     pub fn newest(&self) -> Position {
         let mut domains: BTreeMap<u32, Last> = BTreeMap::new();
         for gtid in &self.0 {
@@ -225,7 +226,7 @@ impl BinlogState {
         Position::MariaDb(domains)
     }
 
-    /// The transactions of a MariaDB `position` that a server with this state never had.
+    /// The transactions of a MariaDB `position` that a server in this state never had.
     pub fn lacks(&self, position: &Position) -> Position {
         let Position::MariaDb(domains) = position else { return position.clone() };
         let has = |domain: u32, server: u32, sequence: u64| {
@@ -238,7 +239,7 @@ impl BinlogState {
     }
 }
 
-/// As much of a text as a message should hold.
+/// As much of a text as belongs in a message.
 fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }
@@ -247,9 +248,9 @@ fn digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// `uuid:1-5:7`, `uuid:tag:1:tag2:3-4`: a tag holds for the intervals after it.
+/// Parses `uuid:1-5:7` or `uuid:tag:1:tag2:3-4`, where a tag applies to the intervals after it.
 fn mysql_part(part: &str) -> Result<Vec<(String, Interval)>, String> {
-    let wrong = || format!("'{}' is no GTID set of the form uuid:first-last", shown(part));
+    let wrong = || format!("'{}' is not a GTID set of the form uuid:first-last", shown(part));
     let mut pieces = part.split(':').map(str::trim);
     let uuid = pieces.next().unwrap_or_default().to_ascii_lowercase();
     let uuid_like = uuid.len() == UUID
@@ -302,7 +303,7 @@ fn subtract(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
     let mut left = Vec::new();
     let mut cuts = b;
     for &(mut first, last) in a {
-        // What ends before this run ends before all later ones too: sets may have many runs.
+        // What ends before this run ends before all later ones too. Sets may have many runs.
         let passed = cuts.iter().take_while(|cut| cut.1 < first).count();
         cuts = &cuts[passed..];
         for &(cut_first, cut_last) in cuts {

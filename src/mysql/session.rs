@@ -1,9 +1,9 @@
-//! One session with a server, that its first I/O error uses up.
+//! A session with a server, unusable after its first I/O error.
 //!
-//! The `mysql` crate hands out the previous answer after a read that timed out. A [`Session`]
-//! therefore drops its connection at the first trouble that is not the server's own answer, and
-//! says [`Trouble::Lost`] from then on. Every call is bounded by the session's time-out. The only
-//! user of the `mysql` crate; all values pass as text.
+//! After a read that timed out, the `mysql` crate would return the previous answer. So a
+//! [`Session`] drops its connection at the first [`Trouble`] that is not the server's own answer,
+//! and returns [`Trouble::Lost`] from then on. Every call is bounded by the session's time-out.
+//! Only this file uses the `mysql` crate; all values are exchanged as text.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -28,25 +28,25 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The value of `column` in the first row; empty when it is NULL, absent or there is no row.
+    /// The value of `column` in the first row; empty if it is NULL, absent or there is no row.
     pub fn get(&self, column: &str) -> &str {
         let at = self.columns.iter().position(|c| c == column);
         let value = at.and_then(|i| self.rows.first()?.get(i)?.as_deref());
         value.unwrap_or_default()
     }
 
-    /// The values of row after row; NULL as an empty text.
+    /// The values of each row, with NULL as an empty text.
     pub fn iter(&self) -> impl Iterator<Item = Vec<&str>> {
         self.rows.iter().map(|r| r.iter().map(|v| v.as_deref().unwrap_or_default()).collect())
     }
 
-    /// The first value of the first row; empty when there is none.
+    /// The first value of the first row; empty if there is none.
     pub fn first(&self) -> &str {
         self.rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default()
     }
 }
 
-/// A session, held until its first trouble.
+/// A session, usable until its first trouble.
 pub struct Session {
     conn: Option<Conn>,
 }
@@ -55,7 +55,7 @@ impl Session {
     /// Logs in over the Unix socket at `path`.
     ///
     /// # Errors
-    /// [`Trouble::Lost`] while nobody listens there yet, else what the server says.
+    /// [`Trouble::Lost`] while nothing listens there yet, else the server's error.
     pub fn over_socket(
         path: &str,
         user: &str,
@@ -64,7 +64,7 @@ impl Session {
     ) -> Result<Session, Trouble> {
         let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
         let mut session = Session::open(opts)?;
-        // Text goes through unchanged, and a quoted password needs no guess at the sql_mode.
+        // Text passes unchanged, and a quoted password does not depend on the sql_mode.
         session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;
         Ok(session)
     }
@@ -106,13 +106,13 @@ impl Session {
     /// Runs a query and returns all of its rows.
     ///
     /// # Errors
-    /// See [`Trouble`]; anything but the server's own answer uses the session up.
+    /// See [`Trouble`]; anything but the server's own answer makes the session unusable.
     pub fn query(&mut self, sql: &str) -> Result<Rows, Trouble> {
         let Some(conn) = self.conn.as_mut() else {
-            return Err(Trouble::Lost("the session was lost before".into()));
+            return Err(Trouble::Lost("the session was already lost".into()));
         };
         let answer = collect(conn, sql).map_err(|e| match trouble(e) {
-            // What was let in once broke.
+            // It was accepted before, so the connection broke.
             Trouble::Refused(why) => Trouble::Lost(why),
             t => t,
         });
@@ -130,17 +130,17 @@ impl Session {
         self.query(sql).map(drop)
     }
 
-    /// A second handle on its connection, which another thread can shut down.
+    /// A second handle on the connection, so that another thread can shut it down.
     pub fn line(&self) -> Option<UnixStream> {
         sys::second_handle(self.conn.as_ref()?.as_raw_fd()).ok()
     }
 
-    /// Is it still of use?
+    /// True while it can be used.
     pub fn is_alive(&self) -> bool {
         self.conn.is_some()
     }
 
-    /// Bounds the calls from now on. For statements that are known to take their time.
+    /// Changes the time-out, for statements that are known to take long.
     pub fn set_timeout(&mut self, timeout: Duration) {
         let set = |c: &Conn| sys::set_socket_timeout(c.as_raw_fd(), timeout).is_ok();
         if !self.conn.as_ref().is_some_and(set) {
@@ -150,7 +150,7 @@ impl Session {
 }
 
 fn common(timeout: Duration) -> OptsBuilder {
-    // Each of these spares a query or a second connection that nobody asked for.
+    // Each of these avoids an unwanted query or second connection.
     OptsBuilder::new()
         .prefer_socket(false)
         .max_allowed_packet(Some(16 << 20))
@@ -174,7 +174,7 @@ fn text(value: Value) -> Option<String> {
     match value {
         Value::NULL => None,
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        // The text protocol sends nothing else; for completeness.
+        // The text protocol sends nothing else.
         other => Some(other.as_sql(true).trim_matches('\'').to_string()),
     }
 }
@@ -190,7 +190,7 @@ fn trouble(error: mysql::Error) -> Trouble {
             let cause = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());
             match cause.map(std::io::Error::kind) {
                 Some(ErrorKind::WouldBlock) => Trouble::TimedOut,
-                // The kind that the TLS library gives each of its own errors.
+                // The TLS library gives all its errors this kind.
                 Some(ErrorKind::InvalidData) => {
                     Trouble::Refused(format!("TLS failed: {}", plain(&e.to_string())))
                 }
@@ -209,13 +209,13 @@ fn trouble(error: mysql::Error) -> Trouble {
 fn driver_trouble(error: &DriverError) -> Trouble {
     match error {
         DriverError::TlsNotSupported => Trouble::Refused(
-            "it offers no TLS, and ssl-mode in [client] demands it; give the primary a \
+            "it offers no TLS, but ssl-mode in [client] requires it; give the primary a \
              certificate, or set ssl-mode=DISABLED"
                 .into(),
         ),
         DriverError::UnknownAuthPlugin(plugin) if plugin == "sha256_password" => Trouble::Refused(
-            "it asks for sha256_password, which is not known here; MySQL asks so at random \
-                 for an account that does not exist: look at user in [client]"
+            "it asks for sha256_password, which is not supported; MySQL also does so at random \
+             for an account that does not exist: check user in [client]"
                 .into(),
         ),
         DriverError::UnknownAuthPlugin(_)
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(quoted(r"a'b\c"), r"'a\'b\\c'");
     }
 
-    /// A server that greets, accepts any login and answers nothing after it.
+    /// A server that greets, accepts any login and then never answers.
     #[test]
     fn a_session_that_timed_out_is_used_up() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -268,7 +268,7 @@ mod tests {
             let mut buffer = [0; 1024];
             assert!(peer.read(&mut buffer).unwrap() > 0);
             peer.write_all(&[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]).unwrap();
-            // Until the client has gone.
+            // Until the client disconnects.
             while peer.read(&mut buffer).is_ok_and(|n| n > 0) {}
         });
         let timeout = Duration::from_millis(200);

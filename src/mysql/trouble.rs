@@ -5,21 +5,21 @@ use std::fmt;
 /// Why a statement has no result.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The server answered with an error; the session goes on.
+    /// The server answered with an error; the session is still usable.
     Server {
         /// Its number.
         errno: u16,
-        /// Its text. It may quote the statement: do not pass it on where that matters.
+        /// Its text. It may quote the statement, so it must not be logged as it is.
         text: String,
     },
-    /// No answer within the time-out; the session is used up.
+    /// No answer within the time-out; the session is unusable.
     TimedOut,
-    /// The connection could not be made, or broke; the session is used up.
+    /// The connection could not be made, or broke; the session is unusable.
     Lost(String),
-    /// One side would not have the other, before the login: no TLS, a certificate, a way to log
-    /// in. Another try would end alike.
+    /// One side rejected the other before the login: no TLS, a certificate, a login method.
+    /// Retrying would not help.
     Refused(String),
-    /// Our own `ssl-*` files, or this build, cannot be used.
+    /// Our own `ssl-*` files cannot be used, or this build has no TLS.
     Unusable(String),
 }
 

@@ -1,10 +1,10 @@
-//! Versions of servers, and which of them are of one series.
+//! Server versions, and the series they belong to.
 
 use std::fmt;
 
 use crate::mysql::flavor::Flavor;
 
-/// What a server is.
+/// The version of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     flavor: Flavor,
@@ -13,7 +13,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// From the text of `SELECT VERSION()`, as `10.11.19-MariaDB` or `8.4.3`.
+    /// Parses the result of `SELECT VERSION()`, such as `10.11.19-MariaDB` or `8.4.3`.
     pub fn parse(text: &str) -> Option<Version> {
         let first = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
         let numbers: Vec<u32> = first.split('.').map_while(|n| n.parse().ok()).collect();
@@ -21,38 +21,38 @@ impl Version {
         (numbers.len() >= 2).then(|| Version { flavor, numbers, text: text.into() })
     }
 
-    /// From what a server program says of itself, as `mysqld  Ver 8.4.3 for Linux on x86_64`.
+    /// Parses the output of a server program, such as `mysqld  Ver 8.4.3 for Linux on x86_64`.
     pub fn of_program(text: &str) -> Option<Version> {
         Version::parse(text.split_once("Ver ")?.1.split_whitespace().next()?)
     }
 
-    /// Does it refuse event definitions when it was started without its grant tables? MariaDB
-    /// 10.11 does not, 11.8 does; of those between, all do without harm what 11.8 needs.
+    /// True if it rejects event definitions when started without its grant tables. MariaDB 10.11
+    /// does not, 11.8 does; the versions between tolerate what 11.8 needs.
     pub fn needs_grant_tables(&self) -> bool {
         self.flavor == Flavor::MariaDb && self.numbers[0] >= 11
     }
 
-    /// Whose it is.
+    /// The kind of server.
     pub fn flavor(&self) -> Flavor {
         self.flavor
     }
 
-    /// As the server says it: what [`Version::parse`] takes.
+    /// The original text, which [`Version::parse`] accepts.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Is it of a later series of the same flavor?
+    /// True if it is of a later series of the same flavor.
     pub fn is_newer_than(&self, other: &Version) -> bool {
         self.flavor == other.flavor && self.series() > other.series()
     }
 
-    /// Is it of the same series?
+    /// True if it is of the same series.
     pub fn is_of_series(&self, other: &Version) -> bool {
         self.flavor == other.flavor && self.series() == other.series()
     }
 
-    /// The numbers that name its series, as 10 and 11.
+    /// The numbers that identify its series, such as 10 and 11.
     pub fn series(&self) -> &[u32] {
         &self.numbers[..2]
     }

@@ -1,8 +1,8 @@
-//! The primary as we ask it: who answers, what it has, and whether our base can follow it.
+//! The primary: which candidate answers, what it has, and whether our base can follow it.
 //!
-//! Candidates are tried in order, looked up afresh at every attempt. All questions need no
-//! privilege at all. A base is judged by positions, never by time: too old, or with transactions
-//! that the primary lacks.
+//! Candidates are tried in order and resolved again at every attempt. The queries need no
+//! privilege. A base is judged by its position, never by its age: it may be too old, or have
+//! transactions that the primary lacks.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::mysql::trouble::Trouble;
 use crate::os::clock::Timestamp;
 use crate::replication::privileges;
 
-/// No call to the primary lasts longer.
+/// The time-out of every call to the primary.
 const CALL: Duration = Duration::from_secs(5);
 
-/// Server settings that the data needs, or that decide what a replicated statement means.
+/// Server settings that the data needs, or that affect replicated statements.
 pub const SETTINGS: [&str; 7] = [
     "lower_case_table_names",
     "innodb_page_size",
@@ -30,7 +30,7 @@ pub const SETTINGS: [&str; 7] = [
     "max_allowed_packet",
 ];
 
-/// Where a primary may be.
+/// The address of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Name or address, without brackets.
@@ -49,33 +49,33 @@ impl fmt::Display for Address {
     }
 }
 
-/// All the places where the primary may be, and who we are to it.
+/// All addresses of the primary, and the account there.
 #[derive(Clone, Debug)]
 pub struct Primary {
-    /// In the order in which they are tried.
+    /// In the order of trying.
     pub candidates: Vec<Address>,
     /// The account.
     pub account: Account,
 }
 
-/// What a primary said of itself.
+/// What a primary reported.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Who answered.
+    /// The address that answered.
     pub address: Address,
-    /// Whose words it speaks.
+    /// Its kind.
     pub flavor: Flavor,
-    /// Its version, as it says it.
+    /// Its version string.
     pub version: String,
     /// What it has executed: the goal, if this pass needs one now.
     pub position: Position,
     /// When the position was read.
     pub asked: Timestamp,
-    /// Never to be used by another server.
+    /// Its server id, which no other server may use.
     pub server_id: u32,
-    /// Settings to be shared with it.
+    /// Settings that the private server must share.
     pub settings: Vec<(String, String)>,
-    /// For how long it keeps its binary logs; `None` for ever, or when it does not say.
+    /// How long it keeps its binary logs; `None` for forever or unknown.
     pub keeps: Option<Duration>,
     history: History,
 }
@@ -87,26 +87,25 @@ enum History {
 }
 
 impl Facts {
-    /// Is there a position at all?
+    /// Checks that there is a position at all.
     ///
     /// # Errors
-    /// [`Error::Configuration`]: "at least nothing" would be reached at once.
+    /// [`Error::Configuration`]: an empty goal would be reached at once.
     pub fn check_position(&self) -> Result<()> {
         if self.position.is_empty() {
             return Err(Error::config(format!(
-                "primary {} has no position: nothing was written to its binary log yet",
+                "primary {} has no position: its binary log is empty",
                 self.address
             )));
         }
         Ok(())
     }
 
-    /// Can a replica go on from `position` here?
+    /// Checks that a replica at `position` can follow this primary.
     ///
     /// # Errors
     /// [`Error::Configuration`] for another flavor, [`Error::Diverged`] or [`Error::Purged`].
-    /// MariaDB tells the latter only once replication
-    /// starts: see [`Facts::judge_refused`].
+    /// MariaDB reports the latter only once replication starts: see [`Facts::judge_refused`].
     pub fn judge(&self, position: &Position) -> Result<()> {
         if position.flavor() != self.flavor {
             return Err(Error::config(format!(
@@ -117,7 +116,7 @@ impl Facts {
             )));
         }
         let errant = match &self.history {
-            // A replica that keeps no binary log of what it applied has it all the same.
+            // Even a replica without a binary log of its own has applied it.
             History::MariaDb { state, applied } => state.lacks(position).minus(applied),
             History::MySql { .. } => position.minus(&self.position),
         };
@@ -136,9 +135,9 @@ impl Facts {
         }
     }
 
-    /// The verdict on `position` after the primary refused to send what follows it.
+    /// The error for `position` after the primary refused to send what follows it.
     pub fn judge_refused(&self, position: &Position) -> Error {
-        let at = format!("it is at {} and refuses to go back so far", shown(&self.position));
+        let at = format!("it is at {} and refuses to go back that far", shown(&self.position));
         self.judge(position).err().unwrap_or_else(|| self.purged(position, &at))
     }
 
@@ -155,7 +154,7 @@ fn shown(position: &Position) -> String {
 }
 
 impl Primary {
-    /// A session with one candidate.
+    /// Opens a session with one candidate.
     ///
     /// # Errors
     /// [`Error::AccessDenied`], or [`Error::PrimaryUnreachable`].
@@ -165,11 +164,10 @@ impl Primary {
     }
 
     /// The facts of the first candidate that answers and that a replica at `base` can follow.
-    /// `go_on` is asked before each of them, since a dead one takes its time.
+    /// `go_on` is called before each of them, because a dead candidate takes a while.
     ///
     /// # Errors
-    /// The verdict of the last candidate, unless another one may do better later: then that
-    /// nobody can be reached.
+    /// The last candidate's error; unreachable if any candidate may recover.
     pub fn choose(
         &self,
         base: Option<&Position>,
@@ -199,7 +197,7 @@ impl Primary {
     /// Checks that the account has the privileges `wanted` (see [`privileges`]) at `address`.
     ///
     /// # Errors
-    /// [`Error::AccessDenied`] naming what is missing, and the statement that grants it.
+    /// [`Error::AccessDenied`], with the missing privileges and the statement that grants them.
     pub fn check_privileges(&self, address: &Address, wanted: &[&str]) -> Result<()> {
         let mut session = self.open(address)?;
         let rows = session.query("SHOW GRANTS").map_err(|t| refused(address, t))?;
@@ -240,7 +238,7 @@ impl Primary {
         let position = |column: &str| {
             Position::parse(flavor, rows.get(column)).map_err(|text| Error::ReplicationError {
                 errno: 0,
-                text: format!("{address} gave an unreadable {column}: {text}"),
+                text: format!("cannot parse {column} of {address}: {text}"),
             })
         };
         let history = match flavor {
@@ -270,8 +268,8 @@ impl Primary {
     }
 }
 
-/// What the variables say of how long binary logs are kept. The newer one, in seconds, wins
-/// where it is set; 0 is for ever.
+/// How long binary logs are kept according to the variables. The newer one, in seconds, wins where
+/// it is set; 0 means forever.
 fn kept(variables: &[Vec<&str>]) -> Option<Duration> {
     let value = |name: &str| {
         let row = variables.iter().find(|r| r.first() == Some(&name))?;
@@ -297,7 +295,7 @@ fn check_logs(address: &Address, flavor: Flavor, rows: &Rows) -> Result<()> {
     Ok(())
 }
 
-/// What a primary's refusal means.
+/// Converts a primary's refusal.
 pub fn refused(address: &Address, trouble: Trouble) -> Error {
     match trouble {
         Trouble::Server { errno, text } if denies_access(errno) => Error::AccessDenied {
@@ -312,18 +310,19 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
     }
 }
 
-/// A login that is refused for want of TLS, or of a certificate, looks like a wrong password.
+/// Adds advice to a rejected login: one rejected for lack of TLS or of a certificate looks like a
+/// wrong password.
 fn hinted(trouble: Trouble, tls: &Tls) -> Trouble {
     let hint = if tls.mode == TlsMode::Disabled {
-        "check user and password; TLS is off: if the primary demands it, set ssl-mode in [client]"
+        "check user and password; TLS is off: if the primary requires it, set ssl-mode in [client]"
     } else if tls.cert.is_none() {
-        "check user and password; if the primary demands a client certificate, set ssl-cert and \
+        "check user and password; if the primary requires a client certificate, set ssl-cert and \
          ssl-key in [client]"
     } else {
         "check user, password and the client certificate in [client]"
     };
     match trouble {
-        // 3159 is the servers' "insecure transport is prohibited".
+        // 3159: insecure transport is prohibited.
         Trouble::Server { errno: errno @ (1045 | 3159), text } => {
             Trouble::Server { errno, text: format!("{text}; {hint}") }
         }
@@ -331,13 +330,13 @@ fn hinted(trouble: Trouble, tls: &Tls) -> Trouble {
     }
 }
 
-/// The client libraries' number for whatever goes wrong with TLS. A line that was cut says so
-/// once; a certificate that is refused says so at each look.
+/// The client libraries' number for all TLS failures. A broken connection reports it once, a
+/// rejected certificate at every attempt.
 pub const TLS_FAILED: u16 = 2026;
 
-/// Error numbers that waiting does not cure: the account, its password, its privileges or the
-/// way it must connect. From the error references of both servers; 1597 and 13120 are the
-/// replica's "registering was refused".
+/// Error numbers that waiting does not cure: the account, its password, its privileges or the way
+/// it must connect. From the error references of both servers; 1597 and 13120 are a replica's
+/// rejected registration.
 pub fn denies_access(errno: u16) -> bool {
     const NUMBERS: [u16; 20] = [
         1044, 1045, 1130, 1142, 1143, 1227, 1251, 1275, 1370, 1597, 1698, 1820, 1862, 2059, 2061,

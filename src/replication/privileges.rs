@@ -1,8 +1,8 @@
-//! What an account may do on the primary, and what it lacks for a job. Pure.
+//! Privileges on the primary: what a job needs and what an account lacks. Pure.
 //!
-//! A dump whose account lacks a privilege ends with status 0 and without the data, and a replica
-//! that may not register retries for ever: both are found out before hours of work. `SHOW
-//! GRANTS` needs no privilege and lists the enabled role's grants, too.
+//! With a missing privilege, a dump may succeed without the data, and a replica that may not
+//! register retries forever. Checking first saves hours of work. `SHOW GRANTS` needs no privilege
+//! and includes the enabled role's grants.
 
 use crate::mysql::flavor::Flavor;
 
@@ -15,7 +15,7 @@ const MYSQL_DUMP: &[&str] =
     &["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS", "RELOAD", "REPLICATION SLAVE"];
 /// What a clone of a MySQL primary, and the catch-up after it, need on `*.*`.
 pub const CLONE: &[&str] = &["BACKUP_ADMIN", "REPLICATION SLAVE"];
-/// Where the first one is wanted, the second one is enough, too.
+/// Where the first one is missing, the second one will do.
 const INSTEAD: &[(&str, &str)] = &[("RELOAD", "FLUSH_TABLES")];
 
 /// What a dump of a primary, and the catch-up after it, need on `*.*`.
@@ -26,7 +26,7 @@ pub fn dump(flavor: Flavor) -> &'static [&'static str] {
     }
 }
 
-/// Which of `wanted` are not among the global privileges in the lines of `SHOW GRANTS`.
+/// The privileges in `wanted` that are not granted globally in the lines of `SHOW GRANTS`.
 pub fn missing<'a>(grants: &[String], wanted: &[&'a str]) -> Vec<&'a str> {
     let has = |privilege: &str| {
         grants.iter().any(|line| {

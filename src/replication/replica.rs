@@ -1,6 +1,6 @@
-//! The private server as a replica: its words in both flavors, its status, what an error means.
+//! The private server as a replica: statements in both dialects, status, and errors.
 //!
-//! Everything is decided on the numbers and words of columns, never on an error's text.
+//! Decisions depend on error numbers and column values, never on the text of an error.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use crate::replication::primary::{Address, Facts, TLS_FAILED, denies_access};
 use crate::server::error_log::without_statement;
 use crate::server::mysqld::Mysqld;
 
-/// For so long MySQL keeps who stops its applier in the middle of a transaction waiting, before it
-/// says that it goes on stopping: as `rpl_stop_replica_timeout` has it, the least there is.
+/// The least value of `rpl_stop_replica_timeout`. MySQL blocks for so long when its applier is
+/// stopped in the middle of a transaction, then answers while the stop continues.
 const STOPPING: Duration = Duration::from_secs(2);
 
-/// Points replication at the primary of `facts` and starts it, whatever it did before. It stops
-/// by itself at `until`: what the primary writes behind that, be it an hour's ALTER, must not be
-/// under way when replication is stopped. Without `until` only the receiver is started, to see
-/// that it gets connected. An applier that is at work on what came from the same address is left
-/// alone: to stop it would be to wait for its statement.
+/// Points replication at the primary of `facts` and starts it, whatever it did before. It stops by
+/// itself at `until`, so that a later statement, perhaps an hour's ALTER, is not running when
+/// replication is to stop. Without `until` only the receiver starts, to test the connection. An
+/// applier that is working on data from the same address is left alone, because stopping it means
+/// waiting for its statement.
 ///
 /// # Errors
-/// What the private server says; [`Error::MysqldHung`] when it says nothing.
+/// The private server's error; [`Error::MysqldHung`] if it does not answer.
 pub fn start(
     mysqld: &mut Mysqld,
     facts: &Facts,
@@ -52,8 +52,8 @@ pub fn start(
             }
         }
         Flavor::MySql => {
-            // What was received to the middle of a transaction keeps the applier busy, and a stop
-            // of it waiting, until the rest comes: so only the receiver is pointed elsewhere.
+            // A partly received transaction keeps the applier busy, and stopping it blocks, until
+            // the rest arrives. So only the receiver is redirected.
             let goes_on =
                 until.is_some() && ReplicaStatus::read(mysqld, facts.flavor)?.applier_runs;
             let (threads, position) = match until {
@@ -72,13 +72,13 @@ pub fn start(
                 Some(goal) if !goes_on => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
                 _ => "IO_THREAD".into(),
             };
-            // Not in CHANGE: there MySQL would keep the password in its tables.
+            // Not in CHANGE, where MySQL would store the password in its tables.
             mysqld.run(&format!("START REPLICA {what} USER = {user} PASSWORD = {password}"))
         }
     }
 }
 
-/// Does the applier run, and is replication pointed at the primary of `facts` already?
+/// True if the applier is running and replication already points at the primary of `facts`.
 ///
 /// # Errors
 /// As [`start`].
@@ -88,7 +88,7 @@ pub fn is_at_work_for(mysqld: &mut Mysqld, facts: &Facts) -> Result<bool> {
     Ok(status.applier_runs && status.from == (host.clone(), port.to_string()))
 }
 
-/// Stops the thread that receives, which waits for nobody.
+/// Stops the receiver thread, which never blocks.
 ///
 /// # Errors
 /// As [`start`].
@@ -114,7 +114,7 @@ fn tls_words(tls: &Tls, side: &str) -> String {
     words
 }
 
-/// Under which public key MySQL may send the password where there is no TLS.
+/// The public key under which MySQL may send the password without TLS.
 fn key_words(tls: &Tls) -> String {
     let asked = u8::from(tls.server_key == ServerKey::Asked);
     let path = match &tls.server_key {
@@ -124,10 +124,10 @@ fn key_words(tls: &Tls) -> String {
     format!(", GET_SOURCE_PUBLIC_KEY={asked}, SOURCE_PUBLIC_KEY_PATH={path}")
 }
 
-/// Stops the applier, before the receiver, which brings the rest of what it is at. `false` when
-/// it is not through with its transaction yet: MySQL says so and goes on stopping it, MariaDB does
-/// not answer meanwhile. To be asked again: nothing else makes an applier of MySQL that lacks the
-/// rest of a transaction see that it has waited long enough.
+/// Stops the applier before the receiver, which delivers the rest of its transaction. `false` while
+/// it has not finished that transaction: MySQL answers so and keeps stopping, MariaDB does not
+/// answer meanwhile. Call it again: only that makes an applier of MySQL that lacks the rest of a
+/// transaction notice that it has waited long enough.
 ///
 /// # Errors
 /// As [`start`].
@@ -142,7 +142,7 @@ pub fn stop_applier(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
     }
 }
 
-/// Stops what still runs of replication and forgets the primary, so that no login stays behind.
+/// Stops the rest of replication and forgets the primary, so that no login is left behind.
 ///
 /// # Errors
 /// As [`start`].
@@ -155,7 +155,7 @@ pub fn forget(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
     mysqld.run(reset)
 }
 
-/// What the private server has executed.
+/// The executed position.
 ///
 /// # Errors
 /// As [`start`].
@@ -169,8 +169,8 @@ pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
     Position::parse(flavor, rows.first()).map_err(|text| Error::ReplicationError { errno: 0, text })
 }
 
-/// Tells a fresh server from where to go on, where its data does not know. (That of MySQL does
-/// after a clean shutdown.)
+/// Sets the position of a fresh server whose data does not contain it. (MySQL's does after a clean
+/// shutdown.)
 ///
 /// # Errors
 /// As [`start`].
@@ -178,9 +178,9 @@ pub fn set_position(mysqld: &mut Mysqld, position: &Position) -> Result<()> {
     match position.flavor() {
         Flavor::MariaDb => mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'")),
         Flavor::MySql => {
-            // Nothing can be taken away from it otherwise.
+            // The set can only be emptied this way.
             let reset = mysqld.run("RESET BINARY LOGS AND GTIDS");
-            // 8.0 knows the older words only; a syntax error is 1064.
+            // 8.0 knows only the older statement; a syntax error is 1064.
             match reset {
                 Err(Error::ReplicationError { errno: 1064, .. }) => mysqld.run("RESET MASTER")?,
                 reset => reset?,
@@ -190,36 +190,36 @@ pub fn set_position(mysqld: &mut Mysqld, position: &Position) -> Result<()> {
     }
 }
 
-/// Is the receiver connected?
+/// The state of the receiver thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receiver {
-    /// Yes.
+    /// Connected.
     Connected,
-    /// It is trying to.
+    /// Trying to connect.
     Connecting,
-    /// Its thread has stopped.
+    /// Stopped.
     Stopped,
 }
 
-/// One look at the replica.
+/// A snapshot of the replica's status.
 #[derive(Debug)]
 pub struct ReplicaStatus {
-    /// The thread that receives.
+    /// The receiver thread.
     pub receiver: Receiver,
-    /// Does the thread that applies run?
+    /// True if the applier thread is running.
     pub applier_runs: bool,
-    /// What was received so far, for comparing only.
+    /// What was received so far, only for comparison.
     pub received: String,
-    /// The transactions that were received whole.
+    /// The transactions that were received completely.
     pub whole: Position,
-    /// Host and port that replication is pointed at.
+    /// Host and port of the configured primary.
     from: (String, String),
     receiver_error: (u16, String),
     applier_error: (u16, String),
 }
 
 impl ReplicaStatus {
-    /// Reads it.
+    /// Queries the status.
     ///
     /// # Errors
     /// As [`start`].
@@ -250,7 +250,7 @@ impl ReplicaStatus {
             (errno, without_statement(row.get(&format!("Last_{side}_Error"))))
         };
         let mut applier_error = error("SQL");
-        // The coordinator, woken by the end of its worker, complains of its relay log.
+        // The coordinator, woken when its worker ends, blames its relay log.
         if applier_error.0 == 13121
             && let Some(error) = mysqld.worker_error()
         {
@@ -271,7 +271,7 @@ impl ReplicaStatus {
         })
     }
 
-    /// Is the receiver connected, or has it got all that it was started for?
+    /// True if the receiver is connected, or has all that it was started for.
     pub fn has_connected(&self) -> bool {
         match self.receiver {
             Receiver::Connected => true,
@@ -280,8 +280,8 @@ impl ReplicaStatus {
         }
     }
 
-    /// The failure that this status is, unless it is a connection that may still come about.
-    /// `facts` are of the primary that it follows, `at` is the executed position.
+    /// The failure in this status, unless it is a connection that may still succeed. `facts`
+    /// describe the primary it follows, `at` is the executed position.
     pub fn failure(&self, facts: &Facts, at: &Position) -> Option<Error> {
         let (errno, text) = &self.applier_error;
         if *errno != 0 && !self.applier_runs {
@@ -299,8 +299,8 @@ impl ReplicaStatus {
         if self.receiver == Receiver::Stopped && *errno != 0 && !is_connection_error(*errno) {
             return Some(match errno {
                 1236 => facts.judge_refused(at),
-                // MySQL has one number for logs that are purged, a base that is ahead, and another
-                // replica of our name: the first two show in the positions.
+                // MySQL uses one number for purged logs, a base that is ahead, and another replica
+                // with our uuid. The positions reveal the first two.
                 13114 => facts.judge(at).err().unwrap_or_else(|| Error::ReplicationError {
                     errno: *errno,
                     text: text.clone(),
@@ -309,13 +309,13 @@ impl ReplicaStatus {
             });
         }
         if !self.applier_runs && self.receiver == Receiver::Connected {
-            let text = "the applier has stopped without an error".into();
+            let text = "the applier stopped without an error".into();
             return Some(Error::ReplicationError { errno: 0, text });
         }
         None
     }
 
-    /// The failure that a receiver is that did not get connected.
+    /// The failure of a receiver that did not connect.
     pub fn not_connected(&self, address: &Address) -> Error {
         let (errno, text) = &self.receiver_error;
         let text = match errno {
@@ -330,8 +330,8 @@ impl ReplicaStatus {
     }
 }
 
-/// Error numbers of a connection that is not there, or of a server that takes none just now.
-/// From the client error reference (2xxx) and the servers' (1xxx).
+/// Error numbers of a missing connection, or of a server that accepts none right now. From the
+/// client error reference (2xxx) and the servers' (1xxx).
 fn is_connection_error(errno: u16) -> bool {
     matches!(errno, 1040 | 1053 | 1129 | 1152..=1161 | 1184 | 1203 | 1226 | 2002..=2006 | 2012 | 2013 | TLS_FAILED | 2055)
 }

@@ -1,4 +1,4 @@
-//! Does data survive a killed mysqld?
+//! Whether data survives a killed mysqld.
 
 use std::fs;
 use std::io;
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use crate::mysql::flavor::Flavor;
 
-/// File name endings of InnoDB tables and of definitions in a database's directory.
+/// File name extensions of InnoDB tables and of definitions in a database directory.
 const SAFE_ENDINGS: &[&str] = &["ibd", "frm", "opt", "par", "TRG", "TRN", "cfg"];
-/// Databases of the server's own, whose tables survive a crash or are made anew.
+/// The server's own databases, whose tables survive a crash or are recreated.
 const SYSTEM: &[&str] =
     &["mysql", "sys", "performance_schema", "#innodb_redo", "#innodb_temp", "#rocksdb"];
 
-/// Does all data, and the position with it?
+/// Checks that all data and the position survive.
 ///
 /// # Errors
 /// Names the first file that does not.
@@ -40,5 +40,5 @@ pub(super) fn check(data: &Path, flavor: Flavor) -> Result<(), String> {
 }
 
 pub(super) fn unsure(e: io::Error) -> String {
-    format!("it cannot be looked through: {e}")
+    format!("it cannot be inspected: {e}")
 }

@@ -1,4 +1,4 @@
-//! What may lie in a scratch directory, and what makes it somebody else's. Changes nothing.
+//! What a scratch directory may contain, and what shows that it is not one. Changes nothing.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -27,8 +27,8 @@ const OURS: &[&str] = &[
     "load.err",
     "lost+found",
 ];
-/// Could [`super::Scratch::open`] take `root`? Changes nothing, so that a directory that is refused
-/// leaves no new repository behind.
+/// Checks whether [`super::Scratch::open`] could use `root`. Changes nothing, so that a refused
+/// directory leaves no new repository behind.
 ///
 /// # Errors
 /// [`Error::Configuration`], as there.
@@ -40,7 +40,7 @@ pub fn check(root: &Path, others: &[PathBuf]) -> Result<()> {
         Ok(_) => Err(cannot_be(root, "it is not a directory")),
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot_be(root, &system_text(&e))),
         Err(_) if root.parent().is_some_and(Path::is_dir) => Ok(()),
-        Err(_) => Err(cannot_be(root, "the directory it would lie in does not exist")),
+        Err(_) => Err(cannot_be(root, "its parent directory does not exist")),
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn cannot_be(root: &Path, why: &str) -> Error {
     Error::config(format!("{} cannot be the scratch directory: {why}", root.display()))
 }
 
-/// What there may be before the first state file.
+/// Files that may exist before the first state file.
 fn is_early(root: &Path, name: &OsStr) -> bool {
     let early = ["lock", "checkpoint", "checkpoint.new", "state.new", "lost+found"];
     let is_empty = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
@@ -62,7 +62,7 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
         .filter(|o| o.parent().and_then(|p| p.canonicalize().ok()).as_deref() == Some(root))
         .filter_map(|o| o.file_name())
         .collect();
-    // The state file is what makes a directory ours. It begins with its format, whatever follows.
+    // The state file identifies a scratch directory. It starts with its format, whatever follows.
     let mut first = [0; 7];
     let has_state = files::open_no_link(&root.join("state"))
         .is_ok_and(|mut f| f.read_exact(&mut first).is_ok() && first == *b"format=");
@@ -76,10 +76,10 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
             let what = if root.join("ibdata1").exists() {
                 "it looks like the data directory of a server"
             } else {
-                "a scratch directory holds nothing else"
+                "a scratch directory contains nothing else"
             };
             return Err(Error::config(format!(
-                "scratch directory {} holds '{}', which is not ours: {what}",
+                "scratch directory {} contains '{}', which is not ours: {what}",
                 root.display(),
                 name.display()
             )));
@@ -88,12 +88,12 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The data must be below the scratch directory itself: through a link we would empty, or start
-/// a server on, what is somebody else's.
+/// The data must be in the scratch directory itself: through a link we would empty a foreign
+/// directory, or start a server on it.
 fn refuse_link(data: &Path) -> Result<()> {
     match data.symlink_metadata() {
         Ok(m) if !m.is_dir() => Err(Error::config(format!(
-            "{} is not a directory: remove it, and name another --scratch if the data shall be \
+            "{} is not a directory: remove it, and use another --scratch if the data should be \
              elsewhere",
             data.display()
         ))),

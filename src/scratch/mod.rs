@@ -1,4 +1,4 @@
-//! The working directory of a pass, and what its data is worth after a death.
+//! The working directory of a pass, and whether its data can be trusted after a crash.
 
 pub mod crash_safety;
 pub mod foreign;

@@ -1,4 +1,4 @@
-//! Whose the scratch directory is.
+//! The user that the private mysqld runs as.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::os::sys;
 
-/// Who the private mysqld runs as: `None` for ourselves.
+/// The uid and gid for the private mysqld; `None` for our own.
 pub(super) fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32)>> {
     let meta = fs::metadata(root).map_err(|e| Error::io("open", root, e))?;
     let private = || fs::set_permissions(root, fs::Permissions::from_mode(0o700));
@@ -16,7 +16,7 @@ pub(super) fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32
             private().map_err(|e| Error::io("make private", root, e))?;
         }
         return match name {
-            Some(_) => Err(Error::config("--mysqld-user works as root only")),
+            Some(_) => Err(Error::config("--mysqld-user works only as root")),
             None => Ok(None),
         };
     }
@@ -27,7 +27,7 @@ pub(super) fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32
         None => (meta.uid(), meta.gid()),
     };
     if uid == 0 {
-        log::warn!("the private mysqld runs as root: better name a user with --mysqld-user");
+        log::warn!("the private mysqld runs as root: set another user with --mysqld-user");
         return Ok(None);
     }
     chown(root, Some(uid), Some(gid)).map_err(|e| Error::io("chown", root, e))?;

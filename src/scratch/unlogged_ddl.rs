@@ -1,11 +1,12 @@
-//! Was a definition changed so shortly before mysqld was killed that the position may not know?
+//! Finds definitions that changed so shortly before mysqld was killed that the position may miss
+//! them.
 //!
-//! Rows and position are in one log and go back together. Tables, views and triggers have files
-//! of their own, accounts and routines are in Aria tables: these stay, and the statement that
-//! made them is applied again. Most such statements fail then, and the error brings a fresh
-//! restore. But a key without a name is added twice, and two names that were swapped are swapped
-//! back, without a word. So: did anything of the kind change just before, and if so, is such a
-//! statement among those that the killed mysqld had received and its data knows nothing of?
+//! Rows and position share a log and roll back together. Tables, views and triggers have files of
+//! their own, and accounts and routines are in Aria tables: these keep their changes, and the
+//! statements that made them are applied again. Most of those then fail, and the error leads to a
+//! fresh restore. But an unnamed key is silently added twice, and two swapped names are silently
+//! swapped back. So: if something of this kind changed just before the kill, the data is unusable
+//! if such a statement is among those that the killed mysqld had received beyond its position.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -15,31 +16,31 @@ use std::time::{Duration, SystemTime};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 
-/// From the change of a file to the position's place in the log, and of that on to the disk;
-/// mysqld writes its log once a second.
+/// The time from a file change to its position in the log and on disk; mysqld writes its log once
+/// per second.
 const MARGIN: Duration = Duration::from_secs(10);
-/// What a relay log begins with.
+/// The first bytes of a relay log.
 const MAGIC: &[u8; 4] = b"\xfebin";
 /// The common header of its events.
 const HEADER: usize = 19;
-/// The event that begins a transaction, and three of its flags.
+/// The event that starts a transaction, and three of its flags.
 const GTID: u8 = 162;
 const STANDALONE: u8 = 1;
 const TRANSACTIONAL: u8 = 4;
 const DDL: u8 = 32;
 
-/// What there is to be doubted until the position is known.
+/// What is in doubt until the position is known.
 pub struct Doubt {
     what: PathBuf,
-    /// The first transaction that is still in the relay logs, unless that is the very first one.
+    /// The first transaction still in the relay logs, unless that is the very first one.
     first: Option<Position>,
-    /// Those that are more than rows.
+    /// Those that do more than change rows.
     statements: Vec<Position>,
 }
 
 impl Doubt {
-    /// Looks at data whose mysqld was killed, with its relay logs, which replicated since
-    /// `since`: what changed before was no doing of the primary's.
+    /// Inspects the data and relay logs of a killed mysqld that replicated since `since`. Earlier
+    /// changes did not come from the primary.
     pub(super) fn look(data: &Path, since: SystemTime) -> io::Result<Option<Doubt>> {
         let Some(what) = changed_lately(data, since)? else { return Ok(None) };
         let mut logs = Vec::new();
@@ -54,12 +55,12 @@ impl Doubt {
         }
         logs.sort();
         let mut doubt = Doubt { what, first: None, statements: Vec::new() };
-        // The first one holds nothing but its own beginning.
+        // The first log contains nothing but its own header.
         let purged = logs.first().is_none_or(|(number, _): &(u32, _)| *number > 2);
         for (_, path) in logs {
             doubt.read(BufReader::new(File::open(path)?), purged)?;
         }
-        // Not a single one: then nothing says that there was none.
+        // No log at all does not prove that nothing was received.
         if purged && doubt.first.is_none() {
             doubt.first = Position::parse(Flavor::MariaDb, "").ok();
         }
@@ -72,7 +73,7 @@ impl Doubt {
             return Ok(());
         }
         let mut header = [0; HEADER];
-        // The last event may be half there.
+        // The last event may be incomplete.
         while fill(&mut log, &mut header)? {
             let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
             let (server, length) = (number(5), number(9) as usize);
@@ -99,7 +100,7 @@ impl Doubt {
         Ok(())
     }
 
-    /// Why data that is at `at` cannot be trusted; `None` if it can.
+    /// Why data at position `at` cannot be trusted; `None` if it can.
     pub fn about(&self, at: &Position) -> Option<String> {
         let missing = |p: &Position| p.is_empty() || !at.contains(p);
         let gap = self.first.as_ref().is_some_and(missing);
@@ -122,7 +123,7 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-/// The first thing that changed when the log may not have known of it.
+/// The first item that changed when the log may have missed it.
 fn changed_lately(data: &Path, since: SystemTime) -> io::Result<Option<PathBuf>> {
     let logged = fs::metadata(data.join("ib_logfile0"))?.modified()?;
     let from = since.max(logged.checked_sub(MARGIN).unwrap_or(since));
@@ -131,7 +132,7 @@ fn changed_lately(data: &Path, since: SystemTime) -> io::Result<Option<PathBuf>>
         let meta = entry.metadata()?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        // A definition that is new, gone, renamed or replaced changes its directory.
+        // A definition that is created, dropped, renamed or replaced changes its directory.
         let tells =
             if meta.is_dir() { !name.starts_with('#') } else { name.starts_with("aria_log.") };
         if tells && meta.modified()? >= from {
@@ -172,7 +173,7 @@ mod tests {
         touch("shop", 300);
         touch("aria_log.00000001", 90);
         assert_eq!(look(600), Some(PathBuf::from("aria_log.00000001")));
-        // No relay log tells what was received.
+        // There is no relay log to show what was received.
         let doubt = Doubt::look(&data, now - Duration::from_secs(600)).unwrap().unwrap();
         assert!(doubt.about(&position("0-1-5")).unwrap().contains("aria_log.00000001"));
         fs::remove_dir_all(&data).unwrap();
@@ -196,7 +197,7 @@ mod tests {
             log.extend(gtid(sequence, flags));
             log.extend(event(2, &[GTID; 40]));
         }
-        // Cut off in the middle of an event.
+        // Truncated in the middle of an event.
         log.extend(&gtid(8, DDL)[..25]);
         let read = |purged| {
             let mut doubt = Doubt { what: "shop".into(), first: None, statements: Vec::new() };
@@ -207,7 +208,7 @@ mod tests {
         assert!(read(false).about(&position("3-9-5")).unwrap().contains("3-9-5"));
         assert!(read(false).about(&position("0-1-100")).is_some());
         assert_eq!(read(false).about(&position("3-9-6")), None);
-        // What came before is not there any more, and may not be in the data.
+        // Earlier ones are no longer there, and may not be in the data.
         assert!(read(true).about(&position("3-9-4")).is_some());
         assert_eq!(read(true).about(&position("3-9-7")), None);
     }

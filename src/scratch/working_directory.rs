@@ -1,8 +1,8 @@
-//! The scratch directory: ours and nobody else's, locked, and with a note of what its data is.
+//! The scratch directory: exclusively ours, locked, with a record of what its data is.
 //!
-//! `state` says which backup the data came from, in which boot, and which mysqld runs on it. It
-//! is written before the data changes its nature, so that data of unknown nature is never used:
-//! a half restored directory says so, and so does one whose mysqld was not shut down.
+//! `state` records which backup the data came from, in which boot, and which mysqld runs on it. It
+//! is written before the data changes its nature, so that data of unknown nature is never used: it
+//! marks a partial restore, and data whose mysqld was not shut down.
 
 use std::fs;
 use std::io;
@@ -27,17 +27,17 @@ use crate::scratch::run_as::run_as;
 use crate::scratch::unlogged_ddl::Doubt;
 use crate::supervisor::watched::Nothing;
 
-/// Data on its way out.
+/// Data that is being removed.
 const OLD_DATA: &str = "data.old";
 
-/// What the data in the scratch directory is.
+/// The state of the data in the scratch directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Being restored or dumped into: of no use but for its equal blocks.
+    /// Being restored or dumped into; useful only for its equal blocks.
     Partial,
-    /// Restored, and perhaps caught up a way: can be gone on with.
+    /// Restored and perhaps partly caught up; can be resumed.
     Ready,
-    /// Left over from a pass that ended well.
+    /// Kept by a pass that succeeded.
     Kept,
 }
 
@@ -60,11 +60,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Opens or makes the scratch directory at `root` and locks it. `others` are files of ours
+    /// Opens or creates the scratch directory at `root` and locks it. `others` are files of ours
     /// that the user may have put there; `user` is `--mysqld-user`.
     ///
     /// # Errors
-    /// [`Error::Configuration`] when somebody else's files are in it, [`Error::Locked`].
+    /// [`Error::Configuration`] if it contains foreign files, [`Error::Locked`].
     pub fn open(
         root: &Path,
         others: &[PathBuf],
@@ -81,7 +81,7 @@ impl Scratch {
         let state = match checkpoint::read(&root.join("state")) {
             Ok(state) => state.unwrap_or_default(),
             Err(why) => {
-                log::warn!("the scratch data is not used: its state file is unreadable: {why}");
+                log::warn!("ignoring the scratch data: cannot read its state file: {why}");
                 Facts::new()
             }
         };
@@ -96,20 +96,20 @@ impl Scratch {
         &self.root
     }
 
-    /// Where the data is.
+    /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.root.join("data")
     }
 
-    /// Who the private mysqld runs as, when that is not us.
+    /// The user of the private mysqld, if not our own.
     pub fn user(&self) -> Option<(u32, u32)> {
         self.user
     }
 
-    /// Notes what the data is from here on, and which backup it came from.
+    /// Records the state of the data and the backup it came from.
     ///
     /// # Errors
-    /// When the state file cannot be written: then nothing may be done with the data.
+    /// When the state file cannot be written; then the data must not be touched.
     pub fn set_stage(&mut self, stage: Stage, base: Option<&str>) -> Result<()> {
         self.state.insert("stage".into(), stage.name().into());
         self.state.insert("boot".into(), boot_id());
@@ -122,7 +122,7 @@ impl Scratch {
         self.save()
     }
 
-    /// Notes that the data was upgraded to `version`, which its base does not have.
+    /// Records that the data was upgraded to `version`, unlike its base.
     ///
     /// # Errors
     /// As [`Scratch::set_stage`].
@@ -131,12 +131,12 @@ impl Scratch {
         self.save()
     }
 
-    /// The version that the data was upgraded to, if it was.
+    /// The version that the data was upgraded to, if any.
     pub fn upgraded(&self) -> Option<&str> {
         self.state.get("upgraded").map(String::as_str)
     }
 
-    /// Notes that `mysqld` runs on the data, and whether the data is in doubt until its position
+    /// Records that `mysqld` runs on the data, and whether the data is in doubt until its position
     /// is known.
     ///
     /// # Errors
@@ -151,8 +151,8 @@ impl Scratch {
         self.save()
     }
 
-    /// Notes that replication begins, on data that is in doubt no more: what changes from now on
-    /// is the primary's doing.
+    /// Records that replication starts on data that is no longer in doubt: changes from now on come
+    /// from the primary.
     ///
     /// # Errors
     /// As [`Scratch::set_stage`].
@@ -166,14 +166,14 @@ impl Scratch {
         self.save()
     }
 
-    /// What is to be doubted about data whose mysqld was killed; asked before its relay logs go.
+    /// What is in doubt about data whose mysqld was killed. Call it before the relay logs go.
     ///
     /// # Errors
-    /// Says why nothing can be known.
+    /// Says why that is unknown.
     pub fn doubt(&self, flavor: Flavor) -> Result<Option<Doubt>, String> {
         let since = self.state.get("replicating").and_then(|s| s.parse().ok());
         match since {
-            // What MySQL defines is in its log, too.
+            // MySQL's definitions are in its log, too.
             Some(since) if flavor == Flavor::MariaDb => {
                 let since = UNIX_EPOCH + Duration::from_millis(since);
                 Doubt::look(&self.data(), since).map_err(crash_safety::unsure)
@@ -182,7 +182,7 @@ impl Scratch {
         }
     }
 
-    /// Notes that mysqld was shut down cleanly.
+    /// Records that mysqld was shut down cleanly.
     ///
     /// # Errors
     /// As [`Scratch::set_stage`].
@@ -202,23 +202,23 @@ impl Scratch {
         files::replace(&path, &text, 0o600, true).map_err(|e| Error::io("write", &path, e))
     }
 
-    /// Is there any data?
+    /// True if there is any data.
     pub fn has_data(&self) -> bool {
         self.data().exists()
     }
 
-    /// Is the data left over from a pass that ended well, so that nobody expects more of it than
-    /// a faster restore?
+    /// True if the data was kept by a pass that succeeded, so that it only serves to speed up a
+    /// restore.
     pub fn is_kept(&self) -> bool {
         self.state.get("stage").map(String::as_str) == Some(Stage::Kept.name())
     }
 
-    /// Was the mysqld on the data not shut down?
+    /// True if the last mysqld was not shut down.
     fn is_unclean(&self) -> bool {
         self.state.contains_key("mysqld_pid")
     }
 
-    /// May the data that came from `base` be gone on with?
+    /// Checks that the data that came from `base` can be resumed.
     ///
     /// # Errors
     /// Says why not.
@@ -227,13 +227,13 @@ impl Scratch {
             return Err("there is none".into());
         }
         if self.state.get("stage").map(String::as_str) != Some(Stage::Ready.name()) {
-            return Err("it is not complete or was left by a finished pass".into());
+            return Err("it is incomplete or was left by a finished pass".into());
         }
         if self.state.get("base").map(String::as_str) != base {
             return Err("it came from another backup".into());
         }
         if self.state.contains_key("doubtful") {
-            return Err("its mysqld was killed before it was known to be right".into());
+            return Err("its mysqld was killed before the data was verified".into());
         }
         if self.state.get("boot") != Some(&boot_id()) {
             return Err("the machine was restarted since".into());
@@ -241,7 +241,7 @@ impl Scratch {
         if self.is_unclean() { self.check_crash_safe(flavor) } else { Ok(()) }
     }
 
-    /// Does all data, and the position with it, survive a killed mysqld?
+    /// Checks that all data and the position survive a killed mysqld.
     ///
     /// # Errors
     /// Names the first file that does not.
@@ -249,8 +249,8 @@ impl Scratch {
         crash_safety::check(&self.data(), flavor)
     }
 
-    /// Removes the data. It goes out of the way first, which needs no space on a full disk: then
-    /// nobody takes half of it for the whole, whatever the state file says.
+    /// Removes the data. It is first renamed, which needs no space on a full disk, so that a partly
+    /// removed directory is never taken for the whole, whatever the state file says.
     ///
     /// # Errors
     /// When something cannot be removed.
@@ -258,7 +258,7 @@ impl Scratch {
         let (data, old) = (self.data(), self.root.join(OLD_DATA));
         if self.has_data() || old.exists() {
             let has_data = self.has_data();
-            // A large one takes minutes.
+            // A large directory takes minutes.
             supervisor.crew("remove", 1).alone(|| {
                 remove_all(&old)?;
                 if has_data {
@@ -267,14 +267,14 @@ impl Scratch {
                 remove_all(&old)
             })?;
         }
-        // Also when somebody else removed it: what comes next must not be taken for what was.
+        // Even if something else removed it: new data must not be taken for the old.
         self.set_stage(Stage::Partial, None)?;
-        // Who does not end has files that are no longer there, and is still to be known.
+        // A process that does not end works on removed files, and must stay on record.
         if self.check_gone().is_ok() { self.set_clean() } else { Ok(()) }
     }
 
-    /// Has the last mysqld on the data ended? One that not even a kill ends keeps a second one
-    /// from being started.
+    /// Checks that the last mysqld on the data has ended. One that even SIGKILL cannot end blocks
+    /// the start of another.
     ///
     /// # Errors
     /// [`Error::MysqldHung`], naming its process.
@@ -290,10 +290,10 @@ impl Scratch {
         Some((number("mysqld_pid")? as u32, number("mysqld_start")?))
     }
 
-    /// Makes an empty data directory of the right owner.
+    /// Creates an empty data directory with the right owner.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn make_data(&self) -> Result<()> {
         self.make_dir("data")
     }
@@ -317,7 +317,7 @@ impl Scratch {
             }
             _ => {}
         }
-        // By its descriptor: the private mysqld's user could put a link in its place.
+        // Through its descriptor: the private mysqld's user could put a link in its place.
         let dir = files::open_dir(&path).map_err(|e| Error::io("open", &path, e))?;
         match self.user {
             Some((uid, gid)) => {
@@ -327,10 +327,10 @@ impl Scratch {
         }
     }
 
-    /// Ends a mysqld that an earlier pass left behind, and removes its socket and the like.
+    /// Ends a mysqld that an earlier pass left behind, and removes its socket and other leftovers.
     ///
     /// # Errors
-    /// When it will not go, or a stop.
+    /// When it does not end, or a stop.
     pub fn sweep(&mut self, supervisor: &mut Supervisor) -> Result<()> {
         if let Some((pid, start)) = self.last_mysqld() {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -357,7 +357,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Removes sockets and other temporary things, and the login that a killed pass left.
+    /// Removes sockets, other temporary files, and the login that a killed pass left.
     pub fn tidy(&self) {
         let files =
             ["mysqld.sock", "mysqld.sock.lock", "mysqld.pid", "state.new", "dump.err", "load.err"];
@@ -368,13 +368,13 @@ impl Scratch {
         if self.check_gone().is_ok()
             && let Err(e) = forget_login(&self.data())
         {
-            log::warn!("the login in {} is not removed: {e}", self.data().display());
+            log::warn!("cannot remove the login in {}: {e}", self.data().display());
         }
     }
 }
 
 fn undying(pid: u32) -> Error {
-    let what = format!("end of its process {pid}, which was killed and waits in the kernel,");
+    let what = format!("exit of its process {pid}, which was killed but is stuck in the kernel,");
     Error::MysqldHung { what, after: Some(DYING) }
 }
 

@@ -1,4 +1,4 @@
-//! Positions of both flavors, against what the servers answer and against counting.
+//! Positions of both flavors, checked against the servers' answers and by counting.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn my(text: &str) -> Position {
 
 #[test]
 fn mariadb_contains_by_domain_and_sequence() {
-    // As MASTER_GTID_WAIT of MariaDB 10.11 answers at 0-1-100,5-2-7.
+    // The answers of MASTER_GTID_WAIT in MariaDB 10.11 at 0-1-100,5-2-7.
     let here = ma("0-1-100,5-2-7");
     for (goal, reached) in [
         ("0-1-99", true),
@@ -66,7 +66,7 @@ fn what_is_no_position_is_refused() {
 
 #[test]
 fn subtraction_and_containment_agree_with_counting() {
-    // Every pair of subsets of 1..=6, against the plain definition.
+    // Every pair of subsets of 1..=6, checked against the definition.
     let set = |bits: u32| {
         let runs: Vec<String> =
             (1..=6).filter(|n| bits >> n & 1 == 1).map(|n| n.to_string()).collect();

@@ -1,4 +1,4 @@
-//! What protects a login to the primary: TLS, or the server's public key, or neither.
+//! How a login to the primary is protected: by TLS, by the server's public key, or not at all.
 
 use std::io::ErrorKind;
 
@@ -11,13 +11,12 @@ use crate::mysql::trouble::Trouble;
 #[cfg(feature = "tls")]
 use crate::text::plain;
 
-/// The error that [`NOWHERE`] gives. No socket ever does.
+/// The error for [`NOWHERE`], which no socket returns.
 pub(super) const NO_KEY: ErrorKind = ErrorKind::NotADirectory;
-/// A path at which there cannot be a file. The library asks the server for its key unless it is
-/// told where one is; this keeps it from that.
+/// A path where no file can exist. Without a path, the library would ask the server for its key.
 const NOWHERE: &str = "/dev/null/no-key";
 
-/// Says under which key a password may be sent where there is no TLS.
+/// Sets the key that may encrypt a password where there is no TLS.
 pub(super) fn with_server_key(opts: OptsBuilder, tls: &Tls) -> OptsBuilder {
     opts.server_key_path(match &tls.server_key {
         ServerKey::Unknown => Some(NOWHERE.into()),
@@ -26,10 +25,10 @@ pub(super) fn with_server_key(opts: OptsBuilder, tls: &Tls) -> OptsBuilder {
     })
 }
 
-/// The primary wants the password under its public key, and nobody allowed that.
+/// The primary requires its public key for the password, which the options do not allow.
 pub(super) fn key_wanted() -> Trouble {
     Trouble::Refused(
-        "without TLS the account logs in under the public key of the primary: set ssl-mode, \
+        "without TLS the account needs the public key of the primary: set ssl-mode, \
          server-public-key-path or get-server-public-key in [client]"
             .into(),
     )
