@@ -1,12 +1,13 @@
-//! How we get in to a private server whose passwords are unknown, and nobody else does.
+//! How we log in to a private server whose passwords are unknown, and keep others out.
 //!
-//! Where that will do, it starts without its grant tables: until they are loaded, anybody who
-//! reaches the socket gets in. MariaDB 11 takes no event definition then, not even by replication
-//! and not even later (its MDEV-29827). There the server starts with its grant tables and runs a
-//! few statements before it listens: an account of a random name and password is put into a table
-//! in memory, which stands in for the table of accounts for as long as it takes to load that. So
-//! the account is known to the server and written nowhere; loading the grant tables again is its
-//! end. Should the server be killed just then, its table of accounts has another name: nobody gets
+//! Where possible, it starts without its grant tables: until they are loaded, anyone who reaches
+//! the socket gets in. MariaDB 11 then rejects event definitions, even from replication and even
+//! after loading them (its MDEV-29827). There the server starts with its grant tables and runs a
+//! few statements before it listens: an account with a random name and password goes into an
+//! in-memory table, which stands in for the table of accounts while that is loaded. So the server
+//! knows the account, but it is stored nowhere, and loading the grant tables again removes it. If
+//! the server is killed at that moment, its table of accounts has another name: nobody can log in,
+//! and the data is restored again.
 //! in any more, and the data is restored anew.
 
 use std::fs::File;
@@ -21,10 +22,10 @@ use crate::os::sys;
 
 use crate::server::setup::Setup;
 
-/// What the statements are in, in the directory for temporary files.
+/// The name of the file of statements, in the directory for temporary files.
 const FILE: &str = "login.sql";
 
-/// An account that only a running server knows. Its file goes with it, at the latest.
+/// An account that only a running server knows. Dropping this removes its file.
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
@@ -32,7 +33,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Thinks one up and writes what makes it known to a server that starts.
+    /// Generates an account and writes the statements that create it at the server's start.
     pub(super) fn make(setup: &Setup) -> Result<Login> {
         let tmp = setup.scratch.join("tmp");
         let path = tmp.join(FILE);
@@ -40,7 +41,7 @@ impl Login {
             let (user, password) = (format!("rollforward-{}", random_name()?), random_name()?);
             let login = Login { user, password, tmp };
             login.forget()?;
-            // By its descriptor: the private mysqld's user could put a link in its place.
+            // Through its descriptor: the private mysqld's user could put a link in its place.
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
             let mut file = sys::open_below(&login.dir()?, Path::new(FILE), flags, 0o600)?;
             if let Some((uid, gid)) = setup.user {
@@ -52,7 +53,7 @@ impl Login {
         write().map_err(|e| Error::io("write", &path, e))
     }
 
-    /// Where the statements are.
+    /// The path of the statements.
     pub(super) fn file(&self) -> PathBuf {
         self.tmp.join(FILE)
     }
@@ -68,7 +69,7 @@ impl Login {
         }
     }
 
-    /// One statement a line. MEMORY takes no TEXT, which the column is in the real table.
+    /// One statement per line. MEMORY does not support TEXT, the column's type in the real table.
     fn statements(&self) -> String {
         let Login { user, password, .. } = self;
         format!(
@@ -91,7 +92,7 @@ impl Login {
 
 impl Drop for Login {
     fn drop(&mut self) {
-        // The directory is emptied at the end of the pass, too.
+        // The directory is also emptied when the pass ends.
         let _ = self.forget();
     }
 }

@@ -1,21 +1,21 @@
-//! The sizes of the private mysqld's buffers, from the memory that it may really use.
+//! The sizes of the private mysqld's buffers, from the memory that it may use.
 
 use std::fs;
 
 use crate::os::cgroup;
 
-/// Bytes of the buffer pool: a quarter of what may be used, within these bounds.
+/// Bounds of the buffer pool, in bytes; in between, a quarter of the available memory.
 const SMALLEST_POOL: u64 = 32 << 20;
 const LARGEST_POOL: u64 = 4 << 30;
-/// Bytes of the pool that little data is given all the same.
+/// The least limit on the pool for little data, in bytes.
 const ENOUGH_POOL: u64 = 128 << 20;
-/// Bytes of each of the buffers for tables of other engines, within these bounds.
+/// Bounds of each buffer for tables of other engines, in bytes.
 const SMALLEST_BUFFER: u64 = 1 << 20;
 const LARGEST_BUFFER: u64 = 128 << 20;
-/// Address space that a server with few heaps takes besides its buffers: libraries, stacks, heaps.
+/// Address space that a server with few heaps needs besides its buffers: libraries, stacks, heaps.
 const BESIDES: u64 = 448 << 20;
 
-/// The buffers of the private mysqld, bytes.
+/// The buffers of the private mysqld, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
     /// InnoDB's buffer pool.
@@ -25,8 +25,8 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// A pool larger than all data costs at each start what a server does for each page of it.
-    /// Data that doubles in one catch-up still fits.
+    /// Limits the pool to twice the data, so that data that doubles in one catch-up still fits.
+    /// Each page of a larger pool would only cost time at every start.
     fn for_data(mut self, data: Option<u64>) -> Buffers {
         if let Some(data) = data {
             self.pool = self.pool.min(data.saturating_mul(2).max(ENOUGH_POOL));
@@ -35,14 +35,14 @@ impl Buffers {
     }
 }
 
-/// The sizes of the private mysqld's buffers, for `data` bytes of files if that is known.
+/// The buffer sizes, for `data` bytes of files if known.
 pub fn buffers(data: Option<u64>) -> Buffers {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     sizes(&meminfo, cgroup::room(), cgroup::space_limit()).for_data(data)
 }
 
-/// A quarter of the room in our cgroups or of the machine's available memory for the pool, a 32nd
-/// for each of the others; and never more than half of the address space that is left.
+/// A quarter of the memory available in our cgroups or on the machine for the pool, a 32nd for each
+/// of the others, and never more than half of the remaining address space.
 fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
     let available = meminfo
         .lines()

@@ -1,9 +1,9 @@
 //! Which server program may run on which data and follow which primary.
 //!
-//! Data of another flavor does not start at all, newer data not on an older server, and a newer
-//! server changes older data for good. So all three must be of one flavor and one series; that is
-//! found out before a byte is written. Whoever allows the upgrade of the data may follow a primary
-//! of an older series from there on, as any replica may.
+//! Data of another flavor does not start, an older server cannot run newer data, and a newer server
+//! changes older data for good. So all three must be of the same flavor and series, which is
+//! checked before anything is written. A pass that may upgrade the data may then follow a primary
+//! of an older series, like any replica.
 
 use std::fmt;
 use std::io::Read;
@@ -18,17 +18,17 @@ use crate::os::process::{Child, Exit};
 use crate::server::initialize::Tool;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 
-/// A program that does not say its version for so long is let go: its start will tell.
+/// How long a program may take to print its version. If it does not, its start will tell.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The settings that must be the same for as long as data lives.
+/// Settings that data keeps for life.
 const FOR_LIFE: [&str; 2] = ["lower_case_table_names", "innodb_page_size"];
 
-/// What is asked whether a private server goes with it, as messages name it.
+/// What a private server is checked against, as named in messages.
 pub enum With<'a> {
-    /// A backup, which may be upgraded if that is allowed.
+    /// A backup; true if it may be upgraded.
     Backup(&'a str, bool),
-    /// A primary; is there data of the private server's series to follow it with?
+    /// A primary; true if there is data of the private server's series.
     Primary(&'a str, bool),
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for With<'_> {
     }
 }
 
-/// Asks the server program for its version; `None` when it does not say.
+/// Asks the server program for its version; `None` if it does not print one.
 ///
 /// # Errors
 /// A stop.
@@ -49,14 +49,14 @@ pub fn ask(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version
     let mut command = Command::new(program);
     command.args(["--no-defaults", "--version"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    // What cannot be executed shows, and is reported, when it is started in earnest.
+    // A program that cannot be executed is reported when it is started for real.
     let Ok(child) = Child::spawn(&mut command) else { return Ok(None) };
     let mut tool = Tool(child);
     let wait = Wait { every: Duration::from_millis(10), patience: Some(PATIENCE) };
     let exit = supervisor
         .wait_for(&mut tool, wait, |tool, _| Ok(tool.0.try_wait().map_or(Look::Still, Look::Done)));
     let mut said = String::new();
-    // A few words, which the pipe holds; a child of it that lives on would keep that open.
+    // A few words, which fit into the pipe. A child that outlives it would keep the pipe open.
     if exit? == Some(Exit::Status(0))
         && let Some(stdout) = tool.0.pipes().stdout.take()
     {
@@ -66,22 +66,22 @@ pub fn ask(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version
     }
     let version = Version::of_program(&said);
     if version.is_none() {
-        log::debug!("{} does not say its version", program.display());
+        log::debug!("{} does not print its version", program.display());
     }
     Ok(version)
 }
 
-/// May the server `program`, of version `its`, run on what `what` describes, of version `theirs`?
+/// Checks that the server `program`, of version `its`, may run with `what`, of version `theirs`.
 ///
 /// # Errors
-/// [`Error::Configuration`] naming both, and what would help.
+/// [`Error::Configuration`], naming both and the remedy.
 pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Result<()> {
     let (a, b) = (its, theirs);
     let program = program.display();
     if its.flavor() != theirs.flavor() {
         return Err(Error::config(format!(
-            "{what} is {b}, and the private server {program} is {a}: name one of its kind with \
-             --mysqld"
+            "{what} is {b}, but the private server {program} is {a}: set one of the same kind \
+             with --mysqld"
         )));
     }
     let newer = its.is_newer_than(theirs);
@@ -91,28 +91,29 @@ pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Re
     }
     let instead = match what {
         With::Backup(..) if newer => {
-            ", or let this pass upgrade the data for good with --allow-upgrade"
+            ", or let this pass upgrade the data permanently with --allow-upgrade"
         }
         _ => "",
     };
     let why = if its.series() < theirs.series() { "an older" } else { "a newer" };
     let series = theirs.series().iter().map(u32::to_string).collect::<Vec<_>>().join(".");
     Err(Error::config(format!(
-        "{what} is {b}, and the private server {program} is {a}, of {why} series: name one of \
+        "{what} is {b}, but the private server {program} is {a}, of {why} series: set one of \
          {series} with --mysqld{instead}"
     )))
 }
 
-/// May the server `program`, of version `its`, run on the data of `flavor` in `data`?
+/// Checks that the server `program`, of version `its`, matches the `flavor` of `data`.
 ///
 /// # Errors
-/// [`Error::Configuration`], as [`check`].
+/// [`Error::Configuration`], as in [`check`].
 pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) -> Result<()> {
     if its.flavor() == flavor {
         return Ok(());
     }
     Err(Error::config(format!(
-        "{} holds data of {}, and the private server {} is {}: name one of its kind with --mysqld",
+        "{} contains data of {}, but the private server {} is {}: set one of the same kind with \
+         --mysqld",
         data.display(),
         flavor.name(),
         program.display(),
@@ -120,10 +121,10 @@ pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) ->
     )))
 }
 
-/// Are those settings of a backup and of its primary alike that data keeps for life?
+/// Checks that a backup and its primary agree on the settings that data keeps for life.
 ///
 /// # Errors
-/// [`Error::Configuration`] naming the first that is not.
+/// [`Error::Configuration`], naming the first difference.
 pub fn check_settings(
     backup: &str,
     its: &[(String, String)],
@@ -161,11 +162,15 @@ mod tests {
         assert_eq!(try_it("10.11.4-MariaDB", "10.11.19-MariaDB-log"), "");
         assert_eq!(try_it("8.4.1", "8.4.3"), "");
         for (program, data, says) in [
-            ("8.4.3", "10.11.19-MariaDB", "one of its kind"),
-            ("10.11.19-MariaDB", "8.4.3", "backup b is MySQL 8.4.3, and the private server /m is"),
-            ("10.11.19-MariaDB", "11.8.1-MariaDB", "of an older series: name one of 11.8"),
-            ("11.8.1-MariaDB", "10.11.19-MariaDB", "of a newer series: name one of 10.11"),
-            ("9.7.4", "8.0.40", "with --mysqld, or let this pass upgrade the data for good with"),
+            ("8.4.3", "10.11.19-MariaDB", "one of the same kind"),
+            ("10.11.19-MariaDB", "8.4.3", "backup b is MySQL 8.4.3, but the private server /m is"),
+            ("10.11.19-MariaDB", "11.8.1-MariaDB", "of an older series: set one of 11.8"),
+            ("11.8.1-MariaDB", "10.11.19-MariaDB", "of a newer series: set one of 10.11"),
+            (
+                "9.7.4",
+                "8.0.40",
+                "with --mysqld, or let this pass upgrade the data permanently with",
+            ),
         ] {
             let said = try_it(program, data);
             assert!(said.contains(says), "{program} {data}: {said}");

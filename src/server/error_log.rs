@@ -1,5 +1,5 @@
-//! The log of the private mysqld: kept short, its last error lines quoted without statements, and
-//! what it says that the server lacks.
+//! The private mysqld's log: its length is limited, its last error lines are quoted without
+//! statements, and it shows which resource the server lacks.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -8,24 +8,24 @@ use std::path::{Path, PathBuf};
 
 use crate::os::files;
 
-/// Longer than this, it is emptied: a server on a full disk writes hundreds of lines a second.
+/// A longer log is emptied: a server on a full disk writes hundreds of lines per second.
 pub const LONGEST: u64 = 16 << 20;
-/// The same where space is short.
+/// The same where space is scarce.
 pub const SHORT: u64 = 1 << 20;
 /// How much of its end is read for quotes.
 const TAIL: u64 = 64 << 10;
-/// How many lines are quoted, and how much of each.
+/// How many lines are quoted, and how many characters of each.
 const LINES: usize = 3;
 const LINE_CHARS: usize = 200;
 
-/// What a server was refused by the system.
+/// A resource that the system refused to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
     /// `ENOMEM`.
     Memory,
     /// `ENOSPC` or `EDQUOT`.
     Space,
-    /// `EFBIG`: a larger file, by a limit or by the file system.
+    /// `EFBIG`: a file size limit of the process or the file system.
     FileSize,
 }
 
@@ -33,25 +33,26 @@ pub enum Shortage {
 pub struct LogTail {
     path: PathBuf,
     from: u64,
-    /// A shortage is looked for from here on: what it lacked at its start it can do without.
+    /// Shortages count from here on: a running server has survived those of its start.
     mark: u64,
-    /// The last errors of what was emptied.
+    /// The last errors of a log that was emptied.
     before: String,
 }
 
 impl LogTail {
-    /// What will be written after what is there now.
+    /// What will be appended from now on.
     pub fn from_end(path: &Path) -> LogTail {
         let from = fs::metadata(path).map_or(0, |m| m.len());
         LogTail { path: path.to_path_buf(), from, mark: from, before: String::new() }
     }
 
-    /// Bytes in the file.
+    /// The size of the file.
     pub fn written(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |m| m.len())
     }
 
-    /// Empties it when it is longer than `longest`. The server appends, so it goes on at the new end.
+    /// Empties it if it is longer than `longest`. The server appends, so it continues at the new
+    /// end.
     pub fn keep_short(&mut self, longest: u64) {
         if self.written() > longest {
             let said = quote(&self.tail(self.from));
@@ -69,23 +70,23 @@ impl LogTail {
         }
     }
 
-    /// The last error lines in one, without times and without statements; empty if none.
+    /// The last error lines joined, without times and statements; empty if there are none.
     pub fn last_errors(&self) -> String {
         let now = quote(&self.tail(self.from));
         if now.is_empty() { self.before.clone() } else { now }
     }
 
-    /// The server is up: what it lacked so far it can do without.
+    /// Marks the server as up: it has survived any shortage so far.
     pub fn mark(&mut self) {
         self.mark = self.written();
     }
 
-    /// What it says that it lacks, since it is up or, if it is not, since its start.
+    /// The resource it reports as lacking since it was up, or else since its start.
     pub fn shortage(&self) -> Option<(Shortage, String)> {
         shortage(&self.tail(self.mark))
     }
 
-    /// The last error that a worker of MySQL's applier logged: its number and text.
+    /// The number and text of the last error that a worker of MySQL's applier logged.
     pub fn worker_error(&self) -> Option<(u16, String)> {
         worker_error(&self.tail(self.from))
     }
@@ -107,8 +108,8 @@ impl LogTail {
     }
 }
 
-/// The first and the last error lines of a server's log, in one. What a server could not read
-/// comes first, and who could not go on for that afterwards.
+/// The first and the last error lines of a server's log, joined. The first names what failed, the
+/// last its consequences.
 pub fn quote(log: &str) -> String {
     let errors: Vec<String> = log.lines().filter_map(error_line).collect();
     let mut distinct: Vec<&String> = Vec::new();
@@ -124,8 +125,8 @@ pub fn quote(log: &str) -> String {
     distinct.into_iter().map(String::as_str).collect::<Vec<_>>().join(" | ")
 }
 
-/// The text of an error line: after `[ERROR]`, without MySQL's further brackets, or the line of
-/// a crash handler (`mysqld got signal 11 ;`).
+/// The text of an error line: what follows `[ERROR]` and MySQL's further brackets, or the line of a
+/// crash handler (`mysqld got signal 11 ;`).
 fn error_line(line: &str) -> Option<String> {
     let mut text = match line.split_once("[ERROR]") {
         Some((_, text)) => text.trim(),
@@ -140,7 +141,7 @@ fn error_line(line: &str) -> Option<String> {
     Some(text.chars().take(LINE_CHARS).collect())
 }
 
-/// A line's text without MySQL's `[MY-010095] [Server]` before it.
+/// The text of a line without MySQL's leading `[MY-010095] [Server]`.
 fn without_brackets(mut text: &str) -> &str {
     while let Some((_, rest)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) {
         text = rest.trim();
@@ -148,17 +149,17 @@ fn without_brackets(mut text: &str) -> &str {
     text
 }
 
-/// What the last line about it says that the server lacks, and that line. Servers give the system's error number
-/// in several ways; some lines have words only.
+/// The resource that the last line about one reports as lacking, and that line. Servers print the
+/// system's error number in several ways; some lines have only words.
 pub fn shortage(log: &str) -> Option<(Shortage, String)> {
     let words = [
         ("Out of memory", Shortage::Memory),
         ("Cannot allocate memory", Shortage::Memory),
-        // MySQL 9.7, before it ends with status 2.
+        // MySQL 9.7, before it exits with status 2.
         ("Unable to allocate memory", Shortage::Memory),
         ("Cannot map innodb_buffer_pool", Shortage::Memory),
         ("std::bad_alloc", Shortage::Memory),
-        // A thread for whose stack there was no memory.
+        // A thread whose stack could not be allocated.
         ("std::system_error", Shortage::Memory),
         ("No space left on device", Shortage::Space),
         ("Disk quota exceeded", Shortage::Space),
@@ -200,9 +201,9 @@ fn worker_error(log: &str) -> Option<(u16, String)> {
     Some((digits.parse().ok()?, error_line(line)?))
 }
 
-/// A server's error text up to where it begins to quote the statement, which may hold a
-/// password. MariaDB: `Error '...' on query. Default database: ... Query: '...'`; a syntax
-/// error quotes after `near`; MySQL's `Query:`.
+/// A server's error text up to where it quotes the statement, which may contain a password.
+/// MariaDB: `Error '...' on query. Default database: ... Query: '...'`; a syntax error quotes after
+/// `near`; MySQL: `Query:`.
 pub fn without_statement(text: &str) -> String {
     let ends = [" on query", "Query:", " near '", "Statement:"];
     let end = ends.iter().filter_map(|e| text.find(e)).min().unwrap_or(text.len());

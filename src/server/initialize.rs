@@ -1,4 +1,4 @@
-//! The system tables of an empty server, made by the server's own means.
+//! Creates the system tables of an empty server with the server's own tools.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,10 +12,10 @@ use crate::server::tools::{lacked_space, last_errors, output, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 
-/// Makes the system tables of an empty server, with a root that needs no password.
+/// Creates the system tables of an empty server, with a root account without a password.
 ///
 /// # Errors
-/// [`Error::MysqldStart`] with what the program said, or [`Error::MysqldHung`].
+/// [`Error::MysqldStart`] with the program's output, or [`Error::MysqldHung`].
 pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -> Result<()> {
     let (mut command, name) = match setup.flavor {
         Flavor::MariaDb => (mariadb(setup)?, "mariadb-install-db"),
@@ -27,7 +27,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
         .arg(format!("--tmpdir={}", setup.scratch.join("tmp").display()))
         .current_dir(&setup.scratch)
         .stdin(Stdio::null());
-    // What cannot be changed once the tables are there.
+    // Settings that are fixed once the tables exist.
     for (name, value) in &setup.settings {
         if matches!(name.as_str(), "innodb_page_size" | "lower_case_table_names") {
             command.arg(format!("--{}={value}", name.replace('_', "-")));
@@ -48,7 +48,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
     })?;
     match exit {
         Some(Exit::Status(0)) => {
-            // The loader's complaints go there next, and MySQL says more here than errors.
+            // The loader's messages go here next, and MySQL prints more than errors.
             output(&errors).map(drop)
         }
         Some(_) if lacked_space(&errors) => Err(Error::DiskFull {
@@ -61,7 +61,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
             how: format!("{name} failed: {exit}"),
             log: last_errors(&errors),
         }),
-        None => Err(Error::MysqldHung { what: format!("end of {name}"), after: Some(patience) }),
+        None => Err(Error::MysqldHung { what: format!("exit of {name}"), after: Some(patience) }),
     }
 }
 
@@ -69,7 +69,7 @@ fn mariadb(setup: &Setup) -> Result<Command> {
     let program = tool(&setup.program, "mariadb-install-db")?;
     let mut command = Command::new(&program);
     command.arg("--no-defaults");
-    // Otherwise it would take the server and the files of the system's package.
+    // Otherwise it would use the server and files of the system package.
     let real = program.canonicalize().unwrap_or(program);
     if let Some(base) = real.parent().and_then(Path::parent) {
         command.arg(format!("--basedir={}", base.display()));
@@ -83,16 +83,16 @@ fn mariadb(setup: &Setup) -> Result<Command> {
 fn mysql(setup: &Setup) -> Command {
     let mut command = Command::new(&setup.program);
     command.args(["--no-defaults", "--initialize-insecure", "--mysqlx=OFF"]);
-    // The default of some packages is a directory that is not there.
+    // The default of some packages is a directory that does not exist.
     command.args(["--secure-file-priv=NULL", "--skip-log-bin"]);
-    // Whoever starts a server with a network on a restored copy gets keys of its own.
+    // A server with networking on a restored copy creates keys of its own.
     command.arg("--auto-generate-certs=OFF");
     command.arg("--loose-caching-sha2-password-auto-generate-rsa-keys=OFF");
     command.arg("--loose-sha256-password-auto-generate-rsa-keys=OFF");
     command
 }
 
-/// A child that is waited for by itself.
+/// A child process that is waited for on its own.
 pub struct Tool(pub Child);
 
 impl Watched for Tool {

@@ -1,5 +1,5 @@
-//! The life of a private mysqld around the loop: waiting until it is ready, shutting it down,
-//! and what an error met on the way really means.
+//! Starting and stopping a private mysqld: waiting until it is ready, shutting it down, and
+//! explaining errors met on the way.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Telling, Wait};
 use crate::supervisor::watched::Watched;
 
-/// How long a killed mysqld may take to vanish before it is called hung.
+/// How long a killed mysqld may take to exit before it counts as hung.
 const DYING: Duration = Duration::from_secs(5);
 
-/// How patient the steps are.
+/// The time-outs of the steps.
 #[derive(Clone, Copy)]
 pub struct Patience {
     /// `--start-timeout`.
     pub start: Duration,
     /// `--shutdown-timeout`.
     pub shutdown: Duration,
-    /// `--stall-timeout`, if it is not off.
+    /// `--stall-timeout`, unless it is off.
     pub stall: Option<Duration>,
 }
 
-/// Waits until all of our sessions with a starting mysqld are open.
+/// Waits until all our sessions with a starting mysqld are open.
 ///
 /// # Errors
-/// [`Error::MysqldStart`], its death, or [`Error::MysqldHung`] after `patience` without life;
-/// [`Error::Configuration`] when it is up and cannot read its data.
+/// [`Error::MysqldStart`], [`Error::MysqldDied`], or [`Error::MysqldHung`] after `patience` without
+/// activity; [`Error::Configuration`] if it is up but cannot read its data.
 pub fn wait_until_ready(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
@@ -43,7 +43,7 @@ pub fn wait_until_ready(
             Ok(if mysqld.connect()? { Look::Done(()) } else { Look::Still })
         })?
         .ok_or_else(|| {
-            let hung = Error::MysqldHung { what: "end of its start".into(), after: Some(patience) };
+            let hung = Error::MysqldHung { what: "completed start".into(), after: Some(patience) };
             mysqld.shortage_or(hung)
         })?;
     mysqld.check_components()
@@ -55,8 +55,8 @@ pub struct CleanShutdown(());
 /// Shuts mysqld down cleanly.
 ///
 /// # Errors
-/// Its death by anything else, or [`Error::MysqldHung`] after `patience` without life; then it
-/// is killed.
+/// [`Error::MysqldDied`], or [`Error::MysqldHung`] after `patience` without activity, when it is
+/// killed.
 pub fn shut_down(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
@@ -66,7 +66,7 @@ pub fn shut_down(
     let mut stop = None;
     let mut ended = wait_for_exit(supervisor, mysqld, patience);
     if let Err(e @ Error::Interrupted { .. }) = ended {
-        // It is on its way already: let it end well, and report the stop then.
+        // It is already shutting down: let it finish, and report the stop then.
         supervisor.begin_ending();
         stop = Some(e);
         ended = wait_for_exit(supervisor, mysqld, patience);
@@ -77,7 +77,7 @@ pub fn shut_down(
             return Err(stop);
         }
         ended?;
-        return Err(Error::MysqldHung { what: "clean end".into(), after: Some(patience) });
+        return Err(Error::MysqldHung { what: "clean exit".into(), after: Some(patience) });
     }
     if let Some(stop) = stop {
         return Err(stop);
@@ -88,18 +88,18 @@ pub fn shut_down(
     }
 }
 
-/// What `error`, met while asking `mysqld` something, really means: a session that was
-/// closed is mysqld's end, for which the kernel may need a moment, or its shutdown by
-/// somebody else, which is waited for with `patience` as long as it shows signs of life. Memory
-/// or space that it was refused may show as an error of replication or as a hang.
+/// Finds the real reason for `error`, met while querying `mysqld`. A closed session means that
+/// mysqld has exited, for which the kernel may need a moment, or is being shut down by another
+/// process, which is waited for with `patience` while it is active. A lack of memory or space may
+/// show as a replication error or a hang.
 pub fn explain(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
     error: Error,
     patience: Duration,
 ) -> Error {
-    // A server that goes down refuses statements with errors that look like anybody's fault:
-    // MySQL lacks a table of its own then.
+    // During its shutdown a server rejects statements with misleading errors; MySQL then misses one
+    // of its own tables.
     let pinged = match error {
         Error::ReplicationError { .. } => mysqld.ping(),
         _ => Ok(()),
@@ -121,11 +121,11 @@ pub fn explain(
     }
 }
 
-/// Waits until `mysqld` has ended; `false` if it has not and shows no sign of life for
-/// `patience`, or a second signal came.
+/// Waits until `mysqld` has exited. `false` if it shows no activity for `patience`, or a second
+/// signal arrived.
 ///
 /// # Errors
-/// A stop, unless one is under way.
+/// A stop, unless one is already in progress.
 pub fn wait_for_exit(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
@@ -140,7 +140,7 @@ pub fn wait_for_exit(
     Ok(ended.is_some())
 }
 
-/// A mysqld whose end is what we wait for.
+/// A mysqld that is expected to exit.
 struct Dying<'a>(&'a mut Mysqld);
 
 impl Watched for Dying<'_> {

@@ -1,4 +1,4 @@
-//! The private server: how it is started, entered, watched, explained and shut down.
+//! The private server: how it is started, entered, watched, diagnosed and shut down.
 
 pub mod access;
 pub mod buffers;

@@ -1,9 +1,9 @@
-//! The private mysqld: how it is started, how we get in and nobody else does, why it died.
+//! The private mysqld: how it is started, how we log in and keep others out, why it died.
 //!
-//! Its passwords are unknown to us and no account of ours may stay behind. So it starts on a socket
-//! in a private directory in a way that lets us in; we open every session that the attempt will
-//! need, then load the grant tables, and from there on nobody gets in: a session that is lost
-//! cannot be had again. It is started directly, never through a wrapper that would restart it.
+//! Its passwords are unknown to us, and no account of ours may remain. So it starts on a socket in
+//! a private directory in a way that lets us in. We open every session that the attempt will need,
+//! then load the grant tables, and after that nobody can log in: a lost session cannot be replaced.
+//! It is started directly, never by a wrapper that would restart it.
 
 mod clone_session;
 mod components;
@@ -28,7 +28,7 @@ use crate::server::error_log::{self, LogTail};
 use crate::server::setup::Setup;
 use crate::supervisor::watched::Watched;
 
-/// A private mysqld that was started, with our sessions.
+/// A running private mysqld with our sessions.
 pub struct Mysqld {
     child: Child,
     scratch: File,
@@ -46,11 +46,11 @@ pub struct Mysqld {
 }
 
 impl Mysqld {
-    /// Starts it. `fresh` says that it is an empty server, to load a dump into, with a root that
-    /// needs no password.
+    /// Starts it. `fresh` means an empty server to load a dump into, with a root account without a
+    /// password.
     ///
     /// # Errors
-    /// [`Error::MysqldStart`] when the program cannot be executed.
+    /// [`Error::MysqldStart`] if the program cannot be executed.
     pub fn spawn(setup: &Setup, fresh: bool) -> Result<Mysqld> {
         let log_path = setup.log();
         let log = OpenOptions::new()
@@ -66,7 +66,7 @@ impl Mysqld {
         setup.run_as(&mut command);
         command.stdout(again()?).stderr(again()?);
         let tail = LogTail::from_end(&log_path);
-        // MySQL would not start beside the lock of one that was killed and is not reaped yet.
+        // MySQL would not start beside the lock file of a killed server that is not reaped yet.
         let _ = std::fs::remove_file(setup.scratch.join("mysqld.sock.lock"));
         let kills_before = cgroup::kills();
         let child = Child::spawn(&mut command).map_err(|e| Error::MysqldStart {
@@ -92,10 +92,10 @@ impl Mysqld {
         })
     }
 
-    /// Tries to open all the sessions: `false` while it is still starting.
+    /// Tries to open all the sessions; `false` while it is still starting.
     ///
     /// # Errors
-    /// When it answers, and with an error.
+    /// If it answers with an error.
     pub fn connect(&mut self) -> Result<bool> {
         while self.spare.is_none() {
             match self.open(self.call_timeout) {
@@ -112,29 +112,28 @@ impl Mysqld {
         Ok(true)
     }
 
-    /// The session that status and replication statements go through; the spare one when the
-    /// first is used up.
+    /// The session for status and replication statements; the spare one once the first is unusable.
     ///
     /// # Errors
-    /// When none is left.
+    /// If none is left.
     pub fn control(&mut self) -> Result<&mut Session> {
         if !self.control.as_ref().is_some_and(Session::is_alive) {
             self.control = self.spare.take();
         }
         self.control
             .as_mut()
-            .ok_or(Error::MysqldHung { what: "session to it is left".into(), after: None })
+            .ok_or(Error::MysqldHung { what: "remaining session with it".into(), after: None })
     }
 
     /// Runs a statement on the control session.
     ///
     /// # Errors
-    /// [`Error::MysqldHung`] if the session is lost; else what the server says.
+    /// [`Error::MysqldHung`] if the session is lost, else the server's error.
     pub fn run(&mut self, sql: &str) -> Result<()> {
         self.run_for(sql, Duration::ZERO)
     }
 
-    /// The same for a statement that may take so much longer than it takes to answer.
+    /// The same for a statement that may take `longer` than the usual time-out.
     ///
     /// # Errors
     /// As [`Mysqld::run`].
@@ -152,7 +151,7 @@ impl Mysqld {
         self.call_timeout
     }
 
-    /// What a `trouble` with a session of ours means.
+    /// Converts `trouble` with one of our sessions.
     pub fn lost(&self, what: &str, trouble: Trouble) -> Error {
         match trouble {
             // 1053 and 3169: it is being shut down, or killed our session for that.
@@ -167,7 +166,7 @@ impl Mysqld {
         }
     }
 
-    /// Why a worker of its applier stopped, as its log tells.
+    /// Why a worker of its applier stopped, according to its log.
     pub fn worker_error(&self) -> Option<(u16, String)> {
         self.log.worker_error()
     }
@@ -182,36 +181,36 @@ impl Mysqld {
         start_time(self.pid()).unwrap_or(0)
     }
 
-    /// Are all of our sessions open, or were they?
+    /// True once all our sessions were opened.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Has the process ended, for whatever reason?
+    /// True if the process has exited, for any reason.
     pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().is_some()
     }
 
-    /// Asks it to shut down cleanly. Our sessions are closed first: it would wait for them.
+    /// Requests a clean shutdown. Closes our sessions first, because it would wait for them.
     pub fn ask_to_end(&mut self) {
         self.asked_to_end = true;
         (self.control, self.pinger, self.spare) = (None, None, None);
         self.child.signal(libc::SIGTERM);
     }
 
-    /// Did it end by itself with status 0, after it was asked to?
+    /// True if it exited with status 0 after we requested a shutdown.
     pub fn ended_cleanly(&mut self) -> bool {
         self.asked_to_end && self.child.try_wait() == Some(Exit::Status(0))
     }
 
-    /// Did it end with status 0, whoever asked it to? Then its data is clean.
+    /// True if it exited with status 0, whatever the reason. Then its data is clean.
     pub fn left_clean_data(&mut self) -> bool {
         self.ready && self.child.try_wait() == Some(Exit::Status(0))
     }
 
-    /// A session with it, as soon as it listens.
+    /// Opens a session, once it listens.
     pub(super) fn open(&self, timeout: Duration) -> Result<Session, Trouble> {
-        // Through the directory's descriptor, so that the path is short enough for a socket.
+        // Through the directory's descriptor, because a socket's path must be short.
         use std::os::fd::AsRawFd;
         let socket = format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd());
         match &self.login {
@@ -222,18 +221,19 @@ impl Mysqld {
         }
     }
 
-    /// Loads the grant tables: from here on nobody else gets in, and we stay.
+    /// Loads the grant tables: from now on nobody else can log in, while our sessions stay.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub fn close_the_door(&mut self, flavor: Flavor) -> Result<()> {
-        // LOCAL: without it MySQL may count this as a transaction of its own.
+        // LOCAL: otherwise MySQL may count this as a transaction of its own.
         self.run("FLUSH LOCAL PRIVILEGES")?;
         if flavor == Flavor::MariaDb {
-            // Where it was started without grant tables, this call is what lets replicated event
-            // definitions through.
+            // Where it was started without grant tables, this lets replicated event definitions
+            // through.
             match self.run("SET GLOBAL event_scheduler = OFF") {
-                // A newer one that did not say its version: it follows until an event comes.
+                // A newer server that did not print its version: it can follow until an event
+                // arrives.
                 Err(Error::ReplicationError { errno: 1290, .. }) => {}
                 done => done?,
             }

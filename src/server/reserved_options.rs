@@ -1,8 +1,8 @@
-//! Which options of the private mysqld are ours alone. Pure.
+//! Options of the private mysqld that only we may set. Pure.
 
 use crate::error::{Error, Result};
 
-/// What the pass itself depends on. A name here covers what begins with it where it ends in `-`.
+/// What the pass depends on. A name that ends in `-` covers everything that begins with it.
 const OURS: &[&str] = &[
     "defaults-file",
     "defaults-extra-file",
@@ -47,7 +47,7 @@ const OURS: &[&str] = &[
     "init-replica",
     "general-log",
     "general-log-",
-    // They would write the statement that holds the password.
+    // They would log the statement with the password.
     "slow-query-log",
     "slow-query-log-",
     "log-slow-",
@@ -76,10 +76,10 @@ const OURS: &[&str] = &[
     "log-isam",
 ];
 
-/// Refuses options that the pass depends on, under any of the names a server knows them by.
+/// Refuses options that the pass depends on, under any name a server accepts for them.
 ///
 /// # Errors
-/// [`Error::Configuration`] naming the option.
+/// [`Error::Configuration`], naming the option.
 pub fn check(options: &[String]) -> Result<()> {
     for option in options {
         let Some(body) = option.strip_prefix("--") else {
@@ -90,7 +90,7 @@ pub fn check(options: &[String]) -> Result<()> {
         let name =
             body.split('=').next().unwrap_or_default().to_ascii_lowercase().replace('_', "-");
         let mut bare = name.as_str();
-        // Servers take these in front of any option.
+        // Servers accept these prefixes on any option.
         while let Some(rest) = ["loose-", "skip-", "disable-", "enable-", "maximum-", "autoset-"]
             .iter()
             .find_map(|p| bare.strip_prefix(p))
@@ -98,7 +98,7 @@ pub fn check(options: &[String]) -> Result<()> {
             bare = rest;
         }
         let is_ours = |ours: &str| {
-            // Servers complete an unambiguous beginning of a name.
+            // Servers accept an unambiguous prefix of a name.
             ours == bare
                 || (ours.ends_with('-') && bare.starts_with(ours))
                 || (bare.len() >= 3 && ours.starts_with(bare))

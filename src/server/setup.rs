@@ -1,4 +1,4 @@
-//! How a private mysqld is started: its options and its environment.
+//! The options and environment of a private mysqld.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use crate::os::cgroup;
 use crate::os::sys;
 use crate::server::buffers;
 
-/// How one private mysqld differs from another.
+/// What distinguishes one private mysqld from another.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The server program.
     pub program: PathBuf,
-    /// Whose words it speaks.
+    /// Its kind.
     pub flavor: Flavor,
-    /// The scratch directory, absolute: it holds `data`, the socket, the log.
+    /// The absolute scratch directory: it contains `data`, the socket and the log.
     pub scratch: PathBuf,
-    /// uid and gid to run as, when we are root and it is somebody else.
+    /// uid and gid to run as, if we are root and it is another user.
     pub user: Option<(u32, u32)>,
     /// The user's `--mysqld-option`s.
     pub options: Vec<String>,
-    /// Server settings that the data needs: name and value.
+    /// Settings that the data needs: name and value.
     pub settings: Vec<(String, String)>,
     /// Never the primary's.
     pub server_id: u32,
-    /// Time-out of every SQL call.
+    /// The time-out of every SQL call.
     pub call_timeout: Duration,
-    /// Without its grant tables it would not do all that may come by replication.
+    /// Needs its grant tables from the start, to apply everything that may be replicated.
     pub needs_grant_tables: bool,
     /// Bytes of the data it is started on, if there is any yet.
     pub data_size: Option<u64>,
@@ -41,7 +41,7 @@ impl Setup {
         self.scratch.join("data")
     }
 
-    /// The socket's path as people and monitors see it.
+    /// The socket's path, for people and monitors.
     pub fn socket(&self) -> PathBuf {
         self.scratch.join("mysqld.sock")
     }
@@ -51,17 +51,17 @@ impl Setup {
         self.scratch.join("mysqld.log")
     }
 
-    /// Lets `command` run as the private mysqld's user, and what it makes be private.
+    /// Makes `command` run as the private mysqld's user, with private files.
     pub fn run_as(&self, command: &mut Command) {
-        // The umask is not enough, since mysqld sets its own: master.info holds a password.
+        // The umask is not enough, because mysqld sets its own: master.info contains a password.
         command.env("UMASK", "0600").env("UMASK_DIR", "0700");
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
     }
 
-    /// The command that starts it: `grant_tables` says that it is entered with its own accounts,
-    /// `init_file` holds statements that it runs before it listens.
+    /// The command that starts it. With `grant_tables` it is entered through its own accounts;
+    /// `init_file` contains statements that it runs before it listens.
     pub fn command(&self, grant_tables: bool, init_file: Option<&Path>) -> Command {
         let mut command = Command::new(&self.program);
         let path = |name: &str, at: PathBuf| {
@@ -73,7 +73,7 @@ impl Setup {
         command
             .arg("--no-defaults")
             .arg(path("--datadir=", self.data()))
-            // Relative to the data directory: a socket's whole path may have 107 bytes only.
+            // Relative to the data directory, because a socket's path is limited to 107 bytes.
             .arg("--socket=../mysqld.sock")
             .arg(path("--pid-file=", self.scratch.join("mysqld.pid")))
             .arg(path("--tmpdir=", self.scratch.join("tmp")))
@@ -85,22 +85,24 @@ impl Setup {
                 "--skip-log-bin",
                 "--relay-log=relay",
                 "--performance-schema=OFF",
-                // Position and data go back together after a kill, so a lost second costs time only.
+                // Position and data roll back together after a kill, so a lost second only costs
+                // time.
                 "--innodb-flush-log-at-trx-commit=0",
             ]);
         match self.flavor {
             Flavor::MariaDb => {
                 command.arg(format!("--aria-pagecache-buffer-size={}", buffers.other)).args([
-                    // No line for each look of a `status`: lines are signs of life.
+                    // No line for every look of status: log lines count as activity.
                     "--log-warnings=1",
                     "--skip-slave-start",
-                    // A silent primary is noticed after so many seconds; heartbeats come every two.
+                    // Seconds until a silent primary is noticed; heartbeats arrive every two.
                     "--slave-net-timeout=10",
                     "--skip-symbolic-links",
-                    // Nobody comes over a network, and MariaDB 11 makes a key at each start, which
-                    // takes up to two seconds. What we connect to has its own settings.
+                    // Nothing connects over a network, and MariaDB 11 creates a key at each start,
+                    // which takes up to two seconds. Our own connections have settings of their
+                    // own.
                     "--skip-ssl",
-                    // Not DISABLED: replicated events could then not be created.
+                    // Not DISABLED, which would reject replicated events.
                     "--event-scheduler=OFF",
                 ])
             }
@@ -109,19 +111,19 @@ impl Setup {
                 "--enforce-gtid-consistency=ON",
                 "--skip-replica-start",
                 "--replica-net-timeout=10",
-                // A stop in the middle of a transaction may take a minute: see replication.rs.
+                // A stop in the middle of a transaction may take a minute: see replica.rs.
                 "--loose-rpl-stop-replica-timeout=2",
                 "--mysqlx=OFF",
                 "--secure-file-priv=NULL",
                 "--relay-log-recovery=ON",
                 "--persisted-globals-load=OFF",
-                // Since 8.4 it is 64 MiB, all of them used from the start; there are few writers.
+                // Since 8.4 it is 64 MiB, all used from the start, and there are few writers.
                 "--innodb-log-buffer-size=16M",
-                // Not in a backup, and its absence is an error line.
+                // Not in a backup, and its absence logs an error.
                 "--innodb-buffer-pool-load-at-startup=OFF",
                 "--innodb-buffer-pool-dump-at-shutdown=OFF",
                 "--event-scheduler=OFF",
-                // Nobody comes over a network, so keys for that cost time only.
+                // Nothing connects over a network, so keys for that only cost time.
                 "--auto-generate-certs=OFF",
                 "--loose-caching-sha2-password-auto-generate-rsa-keys=OFF",
                 "--loose-sha256-password-auto-generate-rsa-keys=OFF",

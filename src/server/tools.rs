@@ -1,5 +1,5 @@
-//! The clients of the server's package: where they are, how they are started, what they complain
-//! of.
+//! The client programs of the server's package: where they are, how they are started, and what they
+//! print on errors.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -11,9 +11,9 @@ use crate::os::files;
 use crate::os::process::Child;
 use crate::server::error_log::{self};
 
-/// So much of what a child said is read.
+/// How much of a child's output is read.
 const SAID: u64 = 1 << 20;
-/// So much of its end: an error is a line.
+/// How much of its end is read: an error is one line.
 const END: u64 = 16 << 10;
 
 /// A client or script of the server's package: beside the server program, else from PATH.
@@ -33,15 +33,15 @@ pub fn spawn(command: &mut Command) -> Result<Child> {
         .map_err(|e| Error::io("execute", &PathBuf::from(command.get_program()), e))
 }
 
-/// An empty file for what a child says.
+/// An empty file for a child's output.
 pub fn output(path: &Path) -> Result<File> {
     let _ = fs::remove_file(path);
     File::options().append(true).create_new(true).open(path).map_err(|e| Error::io("open", path, e))
 }
 
-/// What a child complained of: its error, else its first lines. What `--verbose` makes it tell
-/// begins with two dashes. MariaDB's client shows the statement between lines of dashes before the
-/// error: it may be long, and may hold passwords.
+/// What a child complained of: its error, else its first lines. The lines that `--verbose` adds
+/// start with two dashes. MariaDB's client prints the statement between lines of dashes before the
+/// error; it may be long and contain passwords.
 pub fn complaint(path: &Path) -> String {
     if let Some(error) = end(path).lines().rfind(|l| l.starts_with("ERROR ")) {
         return error.trim().to_string();
@@ -56,17 +56,17 @@ pub fn complaint(path: &Path) -> String {
     lines.take(3).collect::<Vec<_>>().join(" | ")
 }
 
-/// The last error lines of what a child said.
+/// The last error lines of a child's output.
 pub fn last_errors(path: &Path) -> String {
     error_log::quote(&said(path))
 }
 
-/// Was it refused space, as its error lines say?
+/// True if its error lines report a lack of space.
 pub fn lacked_space(path: &Path) -> bool {
     matches!(error_log::shortage(&end(path)), Some((error_log::Shortage::Space, _)))
 }
 
-/// The end of what a child said.
+/// The end of a child's output.
 fn end(path: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(mut file) = files::open_no_link(path) {
@@ -77,7 +77,7 @@ fn end(path: &Path) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// What a child said; the beginning, if it is long.
+/// The beginning of a child's output.
 fn said(path: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(file) = files::open_no_link(path) {

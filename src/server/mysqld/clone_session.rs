@@ -1,5 +1,5 @@
-//! A session lent to another thread for a statement that takes hours, and the end of a server
-//! that such a statement brings about.
+//! A session handed to another thread for a statement that takes hours, and the server's exit that
+//! such a statement causes.
 
 use crate::error::{Error, Result};
 use crate::mysql::session::Session;
@@ -7,26 +7,26 @@ use crate::os::process::Exit;
 
 use super::Mysqld;
 
-/// What MySQL ends with when it wants to be started again by whoever watches it
-/// (`MYSQLD_RESTART_EXIT` of its source). Without a watcher it shuts down with 0 instead.
+/// The exit status of a MySQL server that expects its watcher to restart it (`MYSQLD_RESTART_EXIT`
+/// in its source). Without a watcher it shuts down with 0 instead.
 const RESTART: i32 = 16;
 
 impl Mysqld {
-    /// The control session, for good: the spare one takes its place.
+    /// Hands over the control session for good; the spare one replaces it.
     ///
     /// # Errors
-    /// When there are not two left.
+    /// If there are not two left.
     pub fn lend(&mut self) -> Result<Session> {
         let lent = self.control.take().filter(Session::is_alive);
-        lent.ok_or(Error::MysqldHung { what: "session to it is left".into(), after: None })
+        lent.ok_or(Error::MysqldHung { what: "remaining session with it".into(), after: None })
     }
 
-    /// Did it end to be started again?
+    /// True if it exited in order to be restarted.
     pub fn wants_a_restart(&mut self) -> bool {
         matches!(self.child.try_wait(), Some(Exit::Status(0 | RESTART)))
     }
 
-    /// Closes our sessions: a server that is shutting down would wait for them.
+    /// Closes our sessions, because a server that shuts down would wait for them.
     pub fn close_sessions(&mut self) {
         (self.control, self.pinger, self.spare) = (None, None, None);
     }

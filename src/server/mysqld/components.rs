@@ -1,9 +1,9 @@
-//! Keyrings and other components of MySQL's that the data needs and the private server lacks.
+//! Keyrings and other MySQL components that the data needs and the private server lacks.
 //!
-//! Measured on MySQL 9.7: without the keyring, a server whose dictionary, redo or undo log is
-//! encrypted ends with status 1; one with encrypted tables starts, logs an error for each and
-//! cannot open them. A component that the manifest `mysqld.my` names and that cannot be loaded
-//! ends it with status 1, one of the table `mysql.component` is an error in the log only.
+//! Measured with MySQL 9.7: without the keyring, a server with an encrypted dictionary, redo or
+//! undo log exits with status 1; one with encrypted tables starts, logs an error for each, and
+//! cannot open them. A component in the manifest `mysqld.my` that cannot be loaded makes it exit
+//! with status 1; one in the table `mysql.component` is only an error in the log.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,14 +11,14 @@ use std::path::Path;
 use super::Mysqld;
 use crate::error::{Error, Result};
 
-/// So many are named.
+/// How many are named in a message.
 const NAMED: usize = 3;
 
 impl Mysqld {
-    /// Is it up with all that it needs to read its data? Warns of a component that it lacks.
+    /// Checks that it can read all its data, and warns of a component that it lacks.
     ///
     /// # Errors
-    /// [`Error::Configuration`] when it cannot read some of it for want of a key.
+    /// [`Error::Configuration`] if it lacks a key for some of its data.
     pub fn check_components(&self) -> Result<()> {
         let log = self.log.text();
         if let Some(what) = without_key(&log) {
@@ -35,14 +35,14 @@ impl Mysqld {
         Ok(())
     }
 
-    /// Why it did not start, if it was a keyring or a component.
+    /// Why it did not start, if a keyring or component was the reason.
     pub(super) fn lacks_component(&self) -> Option<String> {
         let log = self.log.text();
         without_key(&log).or_else(|| refused_manifest(&log, &self.program, &self.data))
     }
 }
 
-/// What is encrypted and cannot be read, and what to do.
+/// What cannot be decrypted, and the remedy.
 fn without_key(log: &str) -> Option<String> {
     let mut files = BTreeSet::new();
     for line in log.lines().filter(|l| l.contains("[ERROR]")) {
@@ -58,18 +58,18 @@ fn without_key(log: &str) -> Option<String> {
     let files = list(&files.into_iter().collect::<Vec<_>>());
     (!files.is_empty()).then(|| {
         format!(
-            "{files} cannot be decrypted, the private mysqld has no keyring with the key: give it \
-             the keyring component of the server that the data is from, named in mysqld.my beside \
-             the program that --mysqld names and set up in its plugin directory"
+            "{files} cannot be decrypted, because the private mysqld has no keyring with the key: \
+             install the keyring component of the server that the data comes from, list it in \
+             mysqld.my next to the --mysqld program, and set it up in its plugin directory"
         )
     })
 }
 
-/// What the manifest names, since the server does not say which of it could not be loaded.
+/// The components in the manifest, since the server does not name the one that failed.
 fn refused_manifest(log: &str, program: &Path, data: &Path) -> Option<String> {
     let refused = "processing components from manifest file";
     log.lines().find(|l| l.contains("[ERROR]") && l.contains(refused))?;
-    // The one of the data counts only where the other one says so.
+    // The manifest in the data directory counts only if the other one says so.
     let beside = program.with_file_name("mysqld.my");
     let (manifest, components) = [data.join("mysqld.my"), beside].into_iter().find_map(|path| {
         let text = std::fs::read_to_string(&path).ok()?;
@@ -77,7 +77,7 @@ fn refused_manifest(log: &str, program: &Path, data: &Path) -> Option<String> {
         (!names.is_empty()).then_some((path, names))
     })?;
     Some(format!(
-        "it cannot load {}, which {} names: install it where --mysqld has its plugins",
+        "it cannot load {}, listed in {}: install it in the plugin directory of --mysqld",
         list(&components),
         manifest.display()
     ))
@@ -92,13 +92,13 @@ fn not_loaded(log: &str) -> Vec<String> {
     all.into_iter().collect()
 }
 
-/// `component_keyring_file` of `file://component_keyring_file`.
+/// Extracts `component_keyring_file` from `file://component_keyring_file`.
 fn urns(text: &str) -> Vec<String> {
     let end = |c: char| !(c.is_ascii_alphanumeric() || "_-./".contains(c));
     text.split("file://").skip(1).filter_map(|t| t.split(end).next()).map(String::from).collect()
 }
 
-/// The first few of them, and how many more.
+/// The first few, and how many more there are.
 fn list(all: &[String]) -> String {
     let more = all.len().saturating_sub(NAMED);
     let first = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -1,8 +1,8 @@
-//! Why the private mysqld ended, hangs or fails: out of memory, out of space, stopped by somebody,
-//! crashed, or refused to start.
+//! Why the private mysqld exited, hangs or fails: out of memory, out of space, shut down by another
+//! process, crashed, or refused to start.
 //!
-//! A kill by the kernel is told by the cgroup's count of kills; memory or space that was refused
-//! by the server's error numbers, or by its log where it has none to give.
+//! The cgroup's counter reveals a kill by the kernel. The server's error numbers, or else its log,
+//! reveal refused memory or space.
 
 use std::io;
 
@@ -14,22 +14,22 @@ use crate::server::error_log::Shortage;
 
 use super::Mysqld;
 
-/// Less than this free where mysqld works: it will wait for space and hang.
+/// With less free space than this, mysqld will wait for space and hang.
 const SPACE_TO_LIVE: u64 = 2 << 20;
 
-/// Error numbers of memory that was refused: `EE_OUTOFMEMORY`, `ER_OUTOFMEMORY`,
-/// `ER_OUT_OF_RESOURCES`. From the servers' error reference, as those below.
+/// Error numbers of refused memory: `EE_OUTOFMEMORY`, `ER_OUTOFMEMORY`, `ER_OUT_OF_RESOURCES`. From
+/// the servers' error reference, like those below.
 const NO_MEMORY: [u16; 3] = [5, 1037, 1041];
-/// Threads that could not be started, which under a limit means no memory for their stacks; the
-/// last is MySQL's for a replica that cannot start its workers.
+/// Threads that could not start, which under a limit means no memory for their stacks. The last is
+/// MySQL's for a replica that cannot start its workers.
 const NO_THREAD: [u16; 3] = [1135, 1202, 13117];
-/// A full disk, by name.
+/// A full disk, explicitly.
 const DISK_FULL: [u16; 2] = [20, 1021];
-/// What a full disk may also be reported as: an error on a write, in the engine, a full table.
+/// Possible symptoms of a full disk: an error on a write, in the engine, a full table.
 const MAY_BE_DISK_FULL: [u16; 7] = [3, 1005, 1026, 1030, 1114, 1180, 1969];
 
 impl Mysqld {
-    /// Why it ended.
+    /// Why it exited.
     pub(super) fn cause_of_death(&mut self, exit: Exit) -> Error {
         let (how, log) = (exit.to_string(), self.log.last_errors());
         if exit == Exit::Signal(libc::SIGKILL) && cgroup::kills() > self.kills_before {
@@ -48,27 +48,29 @@ impl Mysqld {
                 Some(lack) => Error::MysqldStart { how: format!("{how}: {lack}"), log },
                 None => Error::MysqldStart { how, log },
             },
-            Exit::Status(0) => Error::MysqldDied { how: "somebody shut it down".into(), log },
+            Exit::Status(0) => {
+                Error::MysqldDied { how: "another process shut it down".into(), log }
+            }
             _ => Error::MysqldDied { how, log },
         }
     }
 
-    /// The error that a full disk is, if it is full. Both servers wait for space then, answer
+    /// The error for a full disk, if it is full. Both servers then wait for space, still answer
     /// pings, and hang in everything else.
     pub fn disk_full(&self) -> Option<Error> {
         let free = sys::free_bytes(&self.data).ok()?;
         (free < SPACE_TO_LIVE).then(|| self.out_of_space(Some(free)))
     }
 
-    /// The error that a lack of room for `needed` bytes is, 0 if nobody knows how many.
+    /// The error for a lack of `needed` bytes of space; 0 if unknown.
     pub fn no_room_for(&self, needed: u64) -> Error {
         let needed = (needed > 0).then_some(needed);
         let (path, free) = (self.data.clone(), self.free());
         Error::DiskFull { path, free, needed, place: Place::Scratch }
     }
 
-    /// What lies behind an error that it reports or a hang: memory or space that it was refused,
-    /// else `error` itself.
+    /// The real reason for `error`, which it reported or which is a hang: memory or space that it
+    /// was refused, else `error` itself.
     pub fn shortage_or(&self, error: Error) -> Error {
         let found = match &error {
             Error::ReplicationError { errno, text } => {
@@ -87,7 +89,7 @@ impl Mysqld {
                         said.or_else(|| self.disk_full())
                     }
                     _ if cgroup::limit_of_refusals(self.pid()).is_some() => {
-                        // Anything may fail for want of memory, a table or a thread.
+                        // Anything may fail for lack of memory, a table or a thread.
                         self.shortage(&how()).filter(|e| matches!(e, Error::OutOfMemory { .. }))
                     }
                     _ => None,
@@ -99,7 +101,7 @@ impl Mysqld {
         found.unwrap_or(error)
     }
 
-    /// What its log says that it lacks.
+    /// The resource that its log reports as lacking.
     fn shortage(&self, how: &str) -> Option<Error> {
         let (what, line) = self.log.shortage()?;
         Some(match what {

@@ -1,4 +1,4 @@
-//! What a server leaves in its data directory that must not stay as it is.
+//! Files that a server leaves in its data directory and that must be removed or closed.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::os::files;
 use crate::os::sys::open_below;
 
-/// Removes what replication leaves beside the data: MariaDB's `master.info` holds a password,
-/// and after a power loss these files keep replication from being set up again. The position
-/// is in the tables. Directories are closed to others.
+/// Removes replication's files: MariaDB's `master.info` contains a password, and after a power loss
+/// these files keep replication from being set up again. The position is in the tables. Closes
+/// directories to other users.
 ///
 /// # Errors
-/// When a file cannot be removed.
+/// If a file cannot be removed.
 pub fn forget_replication(data: &Path) -> Result<()> {
     let dir = match files::open_dir(data) {
         Ok(dir) => dir,
@@ -38,11 +38,11 @@ pub fn forget_replication(data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the password alone, in MariaDB's `master.info`: from data of a killed pass, whose relay
-/// logs are still to be asked. Nothing happens where there is none.
+/// Removes only the password, in MariaDB's `master.info`, from data of a killed pass whose relay
+/// logs are still needed. Does nothing where there is none.
 ///
 /// # Errors
-/// When a file cannot be removed.
+/// If a file cannot be removed.
 pub fn forget_login(data: &Path) -> std::io::Result<()> {
     let dir = match files::open_dir(data) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -59,8 +59,8 @@ pub fn forget_login(data: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The directories of InnoDB's that MySQL makes, as `#innodb_redo`, have the group's x whatever
-/// the umask and `UMASK_DIR` say.
+/// InnoDB directories that MySQL creates, such as `#innodb_redo`, are searchable by the group
+/// whatever the umask and `UMASK_DIR` are.
 fn close(dir: &File, name: &OsStr) -> std::io::Result<()> {
     let inner = open_below(dir, Path::new(name), libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
     let mode = inner.metadata()?.mode();
