@@ -1,4 +1,4 @@
-//! Words in, words out: options, commands, and what they print.
+//! The command line: options, commands, and their output.
 
 pub mod commands;
 pub mod logger;

@@ -1,5 +1,5 @@
-//! What somebody needs to know who has just restored a backup, maybe at three in the morning:
-//! what the data is, what a server on it must be told, whose the files are, what to type next.
+//! What a user needs to know right after a restore, perhaps in an emergency: what the data is,
+//! which settings its server needs, who owns the files, and which command comes next.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,17 +8,17 @@ use crate::os::sys;
 use crate::repository::manifest::Manifest;
 use crate::text::shell;
 
-/// Settings without which a server does not start on the data, or does not find tables in it,
-/// and what they are unless they are set.
+/// Settings without which a server does not start on the data or does not find its tables, with
+/// their defaults.
 const NEEDED: [(&str, &str); 2] = [("lower_case_table_names", "0"), ("innodb_page_size", "16384")];
 
-/// Who the files of the directory belong to: the uid and, if there is one, the name.
+/// The owner of the directory's files: the uid and, if there is one, the name.
 pub fn owner(dir: &Path) -> (u32, Option<String>) {
     let uid = std::fs::metadata(dir).map_or(0, |m| m.uid());
     (uid, sys::user_name(uid))
 }
 
-/// The last lines of a restore, ending with what to type next.
+/// The last lines of a restore, ending with the next commands.
 pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)) -> Vec<String> {
     let Manifest { flavor, version, position, .. } = manifest;
     let mariadb = flavor == "mariadb";
@@ -51,7 +51,7 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
 
     let program = if mariadb { "mariadbd" } else { "mysqld" };
     let client = if mariadb { "mariadb" } else { "mysql" };
-    // The server goes to its data first, so the path of the socket cannot be too long.
+    // The server changes to its data directory first, so a relative socket path is never too long.
     let socket = "restored.sock";
     let run_as = match user {
         _ if !sys::is_root() => String::new(),
@@ -59,15 +59,15 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
         None => format!(" --user={uid}"),
     };
     let datadir = shell(&dir.display().to_string());
-    // MySQL: packages have a default of secure_file_priv that may not exist, and the other
-    // protocol has a socket of its own.
+    // MySQL: the default secure_file_priv of packages may not exist, and the other protocol has a
+    // socket of its own.
     let held_back = if mariadb {
         "--skip-slave-start"
     } else {
         "--skip-replica-start --mysqlx=OFF --secure-file-priv=NULL"
     };
     lines.push(format!(
-        "next, to look at it without network, events and replication: {program} --no-defaults \
+        "next, to inspect it without network, events and replication: {program} --no-defaults \
          --datadir={datadir}{run_as}{needed} --socket={socket} --skip-networking {held_back} \
          --event-scheduler=OFF"
     ));
@@ -75,13 +75,13 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
     lines.push(format!("and log in with: {client} --socket={path}"));
     lines.push(if mariadb {
         format!(
-            "to make it a replica, with a server_id of its own, from {position} on, which is in \
+            "to make it a replica, with a server_id of its own, starting at {position}, which is in \
              its gtid_slave_pos: CHANGE MASTER TO MASTER_HOST='...', MASTER_USER='...', \
              MASTER_PASSWORD='...', MASTER_USE_GTID=slave_pos; START SLAVE;"
         )
     } else {
         format!(
-            "to make it a replica, with a server_id of its own, from {position} on, which is in \
+            "to make it a replica, with a server_id of its own, starting at {position}, which is in \
              its gtid_executed: CHANGE REPLICATION SOURCE TO SOURCE_HOST='...', \
              SOURCE_USER='...', SOURCE_PASSWORD='...', SOURCE_AUTO_POSITION=1; START REPLICA;"
         )

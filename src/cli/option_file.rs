@@ -1,9 +1,9 @@
-//! Option files in MySQL's format, and the account and addresses they hold.
+//! Option files in MySQL's format, with the account and addresses in them.
 //!
-//! `[client]` is shared with other programs: unknown keys there are ignored. `[rollforward]` is
-//! ours: the caller refuses unknown keys. Grammar from the servers' documentation "Using option
-//! files": `#` and `;` begin comments, values may be quoted, `\s \t \n \r \b \\` are escapes,
-//! `!include` and `!includedir` are followed.
+//! `[client]` is shared with other programs, so unknown keys are ignored there. `[rollforward]` is
+//! ours: the caller refuses unknown keys. For the syntax see "Using option files" in the servers'
+//! documentation: `#` and `;` start comments, values may be quoted, `\s \t \n \r \b \\` are
+//! escapes, `!include` and `!includedir` are followed.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -18,27 +18,27 @@ use crate::os::files;
 use crate::replication::primary::{Address, Primary};
 use crate::text::system_text;
 
-/// How deep files may include others.
+/// How deeply files may include one another.
 const DEPTH: u32 = 10;
-/// Larger is no option file.
+/// Larger files are refused.
 const LARGEST: u64 = 1 << 20;
 
-/// What was read.
+/// The content of an option file.
 #[derive(Default)]
 pub struct OptionFile {
-    /// The file that the command line named.
+    /// The file named on the command line.
     pub path: PathBuf,
-    /// Keys of `[client]`, dashes for underscores; the last one counts.
+    /// Keys of `[client]` with dashes for underscores; the last one counts.
     client: BTreeMap<String, String>,
-    /// What `--password-file` holds, once it was read.
+    /// The content of `--password-file`, once read.
     password: OnceCell<Secret>,
-    /// Keys of `[rollforward]` in their order; `None` where no `=` follows.
+    /// Keys of `[rollforward]` in order; `None` without a `=`.
     pub rollforward: Vec<(String, Option<String>)>,
     /// The same by option, once the keys are known to be options.
     pub merged: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// Reads `path` and what it includes.
+/// Reads `path` and the files it includes.
 ///
 /// # Errors
 /// [`Error::Configuration`] naming file and line.
@@ -53,10 +53,10 @@ impl OptionFile {
         self.add_text(path, &load(path)?, depth)
     }
 
-    /// Reads the text of the file `path`, which may include others so deep.
+    /// Parses the text of the file `path`, at this include depth.
     ///
     /// # Errors
-    /// As [`read`].
+    /// As [`OptionFile::read`].
     pub fn add_text(&mut self, path: &Path, text: &str, depth: u32) -> Result<()> {
         let mut group = String::new();
         for (number, line) in text.lines().enumerate() {
@@ -69,14 +69,14 @@ impl OptionFile {
             }
             if let Some(directive) = line.strip_prefix('!') {
                 if depth == 0 {
-                    return Err(wrong("files include each other too deeply"));
+                    return Err(wrong("includes are nested too deeply"));
                 }
                 self.include(path, directive, depth - 1, &wrong)?;
             } else if let Some(rest) = line.strip_prefix('[') {
-                let (name, _) = rest.split_once(']').ok_or_else(|| wrong("']' is missing"))?;
+                let (name, _) = rest.split_once(']').ok_or_else(|| wrong("missing ']'"))?;
                 group = name.trim().to_ascii_lowercase();
             } else if group.is_empty() {
-                return Err(wrong("a key before the first [group]"));
+                return Err(wrong("key before the first [group]"));
             } else {
                 self.entry(&group, line);
             }
@@ -122,7 +122,8 @@ impl OptionFile {
         }
     }
 
-    /// The account of `[client]`, and the addresses of `given` (`--primary`) or of `[client]`.
+    /// The account of `[client]`, with the addresses in `given` (`--primary`) or else in
+    /// `[client]`.
     ///
     /// # Errors
     /// [`Error::Configuration`] naming what is missing or malformed.
@@ -142,7 +143,7 @@ impl OptionFile {
             .map(|a| address(a.trim(), port).ok_or_else(|| wrong(a)))
             .collect::<Result<_>>()?;
         let password = match password_file {
-            // Read once: it may be a pipe.
+            // Read once, because it may be a pipe.
             Some(path) => match self.password.get() {
                 Some(password) => password.0.clone(),
                 None => {
@@ -170,7 +171,7 @@ impl OptionFile {
     fn tls(&self) -> Result<Tls> {
         let path = |key: &str| {
             let value = self.client.get(key).filter(|v| !v.is_empty());
-            // The private server looks from a directory of its own.
+            // The private server runs in a directory of its own.
             value.map(|v| std::path::absolute(v).unwrap_or_else(|_| PathBuf::from(v)))
         };
         let (ca, cert, key) = (path("ssl-ca"), path("ssl-cert"), path("ssl-key"));
@@ -220,7 +221,7 @@ impl OptionFile {
                     read.map_err(|e| cannot_read(path, &e)).and_then(|b| text_of(path, b))?;
                 if !text.contains(what) || text.contains("ENCRYPTED") {
                     return Err(Error::config(format!(
-                        "{name} in [client]: {} holds no {} in PEM format without a pass phrase",
+                        "{name} in [client]: {} contains no {} in PEM format without a passphrase",
                         path.display(),
                         what.trim_end_matches('-').to_ascii_lowercase()
                     )));
@@ -230,7 +231,7 @@ impl OptionFile {
         let server_key = match path("server-public-key-path") {
             Some(path) if !load(&path)?.contains("PUBLIC KEY-----") => {
                 return Err(Error::config(format!(
-                    "server-public-key-path in [client]: {} holds no public key in PEM format",
+                    "server-public-key-path in [client]: {} contains no public key in PEM format",
                     path.display()
                 )));
             }
@@ -241,7 +242,7 @@ impl OptionFile {
         Ok(Tls { mode, ca, cert, key, server_key })
     }
 
-    /// A switch, as the servers read it: without a value it is on.
+    /// A switch as the servers read it: on without a value.
     fn is_on(&self, key: &str) -> bool {
         let value = self.client.get(key).map(|v| v.to_ascii_lowercase());
         value.is_some_and(|v| !matches!(v.as_str(), "0" | "off" | "false"))
@@ -255,21 +256,21 @@ fn load(path: &Path) -> Result<String> {
 }
 
 fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String> {
-    let wrong = |_| Error::config(format!("cannot read {}: it is not UTF-8 text", path.display()));
+    let wrong = |_| Error::config(format!("cannot read {}: not UTF-8 text", path.display()));
     String::from_utf8(bytes).map_err(wrong)
 }
 
 fn cannot_read(path: &Path, e: &io::Error) -> Error {
     let why = match e.kind() {
         io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
-            "it is no text file of at most 1 MiB".into()
+            "not a text file of at most 1 MiB".into()
         }
         _ => system_text(e),
     };
     Error::config(format!("cannot read {}: {why}", path.display()))
 }
 
-/// A `#` outside quotes begins a comment also behind a value.
+/// A `#` outside quotes starts a comment even after a value.
 fn without_comment(line: &str) -> &str {
     let mut quote = None;
     let mut escaped = false;
@@ -311,7 +312,7 @@ fn unquote(value: &str) -> String {
     text
 }
 
-/// `host`, `host:port`, `[::1]`, `[::1]:port`, `::1`.
+/// Parses `host`, `host:port`, `[::1]`, `[::1]:port` or `::1`.
 fn address(text: &str, default_port: u16) -> Option<Address> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
@@ -330,7 +331,7 @@ fn address(text: &str, default_port: u16) -> Option<Address> {
         return None;
     }
     let port = port.map_or(Some(default_port), parse_port)?;
-    // A server would take "localhost" for its Unix socket.
+    // A server would take localhost for its Unix socket.
     let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
     Some(Address { host: host.to_string(), port })
 }

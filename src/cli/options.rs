@@ -1,8 +1,8 @@
-//! The command line and the option file, turned into plain validated values.
+//! Parses the command line and the option file into validated values.
 //!
-//! The only user of getopts. Settings are accepted by every command, so that a script can keep
-//! one list of them; what says what a command shall do (`--to`, `--dry-run`, ...) only by the
-//! commands it means something to. The command line beats the option file's `[rollforward]`.
+//! Only this file uses getopts. Every command accepts every setting, so that scripts can share one
+//! list. An option that tells a command what to do (`--to`, `--dry-run`, ...) is accepted only by
+//! the commands it applies to. The command line overrides the option file's `[rollforward]`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use getopts::{Matches, ParsingStyle};
 
 use crate::cli::option_file::{self, OptionFile};
 use crate::cli::shell_words;
-use crate::cli::usage::{COMMANDS, OPTIONS, belongs, help, version};
+use crate::cli::usage::{COMMANDS, belongs, help, options, version};
 use crate::error::{Error, Result};
 use crate::os::clock::parse_duration;
 use crate::replication::primary::Primary;
 use crate::repository::retention::Policy;
 use crate::seed::dump::First;
 
-/// The options that name a command to run.
+/// The options whose value is a command to run.
 const HOOKS: [&str; 4] = ["before", "after", "after-success", "after-failure"];
 
 /// What the command line asks for.
@@ -41,7 +41,7 @@ pub struct Options {
     file: OptionFile,
 }
 
-/// Reads the command line of this process.
+/// Parses the command line of this process.
 ///
 /// # Errors
 /// As [`parse`]; an argument that is not UTF-8 is refused by name.
@@ -53,10 +53,10 @@ pub fn parse_arguments() -> Result<Request> {
     parse(args)
 }
 
-/// Reads the command line (without the program's name) and the option file it names.
+/// Parses the command line (without the program name) and the option file it names.
 ///
 /// # Errors
-/// [`Error::Configuration`], naming the word that is wrong.
+/// [`Error::Configuration`], naming the wrong word.
 pub fn parse(args: Vec<String>) -> Result<Request> {
     let leading = getopts(None, ParsingStyle::StopAtFirstFree, &args)?;
     let at = args.len() - leading.free.len();
@@ -74,7 +74,7 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     let Some((command, operands, _)) = COMMANDS.iter().find(|c| c.0 == word) else {
         return Err(Error::config(format!("unknown command '{word}'; see 'rollforward --help'")));
     };
-    // Options may stand before the command, too, as in other tools of this kind.
+    // Options may also precede the command, as in similar tools.
     let rest: Vec<String> = args[..at].iter().chain(&args[at + 1..]).cloned().collect();
     let matches = getopts(Some(command), ParsingStyle::FloatingFrees, &rest)?;
     if matches.opt_present("help") {
@@ -88,7 +88,7 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
         return Err(Error::config(format!("unexpected argument '{extra}' for {command}")));
     }
     if matches.free.first().is_some_and(String::is_empty) {
-        return Err(Error::config(format!("{command} needs the name of a backup, not ''")));
+        return Err(Error::config(format!("{command}: empty backup name")));
     }
     let values = collect(&matches);
     let file = match values.get("defaults-file").and_then(|v| v.last()) {
@@ -101,13 +101,13 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     Ok(Request::Command(Box::new(options)))
 }
 
-/// Is the command of this process `status`, whose exit statuses are a monitoring plugin's?
+/// True if this process runs `status`, which has the exit statuses of a monitoring plugin.
 pub fn asks_for_status() -> bool {
     let args: Vec<String> =
         std::env::args_os().skip(1).filter_map(|a| a.into_string().ok()).collect();
     let word = match getopts(None, ParsingStyle::StopAtFirstFree, &args) {
         Ok(matches) => matches.free.first().cloned(),
-        // An option before the command is wrong: then the first word that is a command's.
+        // An option before the command is wrong: use the first word that is a command.
         Err(_) => args.into_iter().find(|a| COMMANDS.iter().any(|c| c.0 == a)),
     };
     word.is_some_and(|word| word == "status")
@@ -116,7 +116,7 @@ pub fn asks_for_status() -> bool {
 fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Result<Matches> {
     let mut parser = getopts::Options::new();
     parser.parsing_style(style);
-    for spec in OPTIONS.iter().filter(|s| belongs(s, command)) {
+    for spec in options().filter(|s| belongs(s, command)) {
         if spec.value.is_empty() {
             parser.optflagmulti(spec.short, spec.long, spec.help);
         } else {
@@ -127,7 +127,7 @@ fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Resul
         use getopts::Fail::*;
         Error::config(match fail {
             ArgumentMissing(name) => format!("option {} needs a value", dashed(&name)),
-            UnrecognizedOption(name) => match (OPTIONS.iter().find(|s| s.long == name), command) {
+            UnrecognizedOption(name) => match (options().find(|s| s.long == name), command) {
                 (Some(_), Some(c)) => format!("option --{name} is not for {c}"),
                 _ => format!("unknown option {}", dashed(&name)),
             },
@@ -143,8 +143,8 @@ fn dashed(name: &str) -> String {
 
 fn collect(matches: &Matches) -> BTreeMap<&'static str, Vec<String>> {
     let mut values = BTreeMap::new();
-    for spec in OPTIONS {
-        // An option that is not the command's is not defined, and asking for it would panic.
+    for spec in options() {
+        // An option of another command is not defined here, and querying it would panic.
         if !matches.opt_defined(spec.long) || !matches.opt_present(spec.long) {
             continue;
         }
@@ -159,11 +159,11 @@ fn collect(matches: &Matches) -> BTreeMap<&'static str, Vec<String>> {
 }
 
 impl Options {
-    /// Adds what the option file's `[rollforward]` says and the command line does not.
+    /// Adds the option file's `[rollforward]` where the command line is silent.
     fn merge_file(&mut self) -> Result<()> {
         for (key, value) in std::mem::take(&mut self.file.rollforward) {
             let name = key.replace('_', "-");
-            let spec = OPTIONS.iter().find(|s| s.long == name);
+            let spec = options().find(|s| s.long == name);
             let Some(spec) =
                 spec.filter(|s| !matches!(s.long, "defaults-file" | "help" | "version"))
             else {
@@ -191,7 +191,7 @@ impl Options {
         }
         let said_how_much = self.switch("quiet") || self.switch("verbose");
         for (long, mut from_file) in std::mem::take(&mut self.file.merged) {
-            // The two are one setting: -v beats the file's quiet.
+            // These two are one setting: -v overrides the file's quiet.
             if said_how_much && matches!(long, "quiet" | "verbose") {
                 continue;
             }
@@ -206,10 +206,10 @@ impl Options {
         Ok(())
     }
 
-    /// Every given value must be well-formed, whether this command needs it or not.
+    /// Checks every given value, even if this command does not use it.
     fn check_all(&self) -> Result<()> {
         for (long, values) in &self.values {
-            let takes_value = OPTIONS.iter().any(|s| s.long == *long && !s.value.is_empty());
+            let takes_value = options().any(|s| s.long == *long && !s.value.is_empty());
             if takes_value && values.last().is_some_and(String::is_empty) {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
@@ -244,10 +244,10 @@ impl Options {
         crate::server::reserved_options::check(self.mysqld_options())
     }
 
-    /// `--before`, `--after` and the like: the option and the words of its command.
+    /// The hook options, with the words of their commands.
     ///
     /// # Errors
-    /// Names the option whose command is malformed. Not the command: it may hold a secret.
+    /// Names the option with a malformed command, but not the command, which may contain a secret.
     pub fn hooks(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
         let given = HOOKS.iter().filter_map(|name| Some((*name, self.text(name)?)));
         let wrong = |name, why| Error::config(format!("malformed command for --{name}: {why}"));
@@ -259,31 +259,31 @@ impl Options {
         self.values.get(long)?.last().map(String::as_str)
     }
 
-    /// Was a switch given?
+    /// True if a switch was given.
     pub fn switch(&self, long: &str) -> bool {
         self.values.contains_key(long)
     }
 
-    /// How often a switch was given.
+    /// How many times a switch was given.
     pub fn count(&self, long: &str) -> usize {
         self.values.get(long).map_or(0, Vec::len)
     }
 
-    /// The path that an option names.
+    /// The path given for an option.
     pub fn path(&self, long: &str) -> Option<PathBuf> {
         self.text(long).map(PathBuf::from)
     }
 
-    /// The path that an option names, without which the command cannot work.
+    /// The path given for an option that the command requires.
     ///
     /// # Errors
-    /// Names the option that is missing.
+    /// Names the missing option.
     pub fn required_path(&self, long: &str) -> Result<PathBuf> {
         let missing = || Error::config(format!("{} needs --{long} DIR", self.command));
         self.path(long).ok_or_else(missing)
     }
 
-    /// A duration, or `default` if it is not given.
+    /// A duration, or `default` if not given.
     ///
     /// # Errors
     /// Names the option and the malformed value.
@@ -318,7 +318,7 @@ impl Options {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.number("jobs", "a whole number from 1 to 256")?.unwrap_or(cores);
         if !(1..=256).contains(&jobs) {
-            return Err(Error::config(format!("--jobs {jobs} is not from 1 to 256")));
+            return Err(Error::config(format!("--jobs {jobs} is out of range: 1 to 256")));
         }
         Ok(jobs)
     }
@@ -328,7 +328,9 @@ impl Options {
     pub fn compression_level(&self) -> Result<i32> {
         let level = self.number("compression-level", "a whole number from 1 to 19")?.unwrap_or(1);
         if !(1..=19).contains(&level) {
-            return Err(Error::config(format!("--compression-level {level} is not from 1 to 19")));
+            return Err(Error::config(format!(
+                "--compression-level {level} is out of range: 1 to 19"
+            )));
         }
         Ok(level)
     }
@@ -338,7 +340,7 @@ impl Options {
     pub fn retention(&self) -> Result<Policy> {
         let keep_count = self.number("keep-count", "a whole number from 1")?;
         if keep_count == Some(0) {
-            return Err(Error::config("--keep-count 0 would keep nothing: 1 is the least"));
+            return Err(Error::config("--keep-count 0 would keep nothing; the minimum is 1"));
         }
         let within = self.switch("keep-within");
         let keep_within =
@@ -346,7 +348,7 @@ impl Options {
         Ok(Policy { keep_count, keep_within })
     }
 
-    /// `--first-backup`; `None` is to refuse.
+    /// `--first-backup`; `None` means refuse.
     #[allow(missing_docs)]
     pub fn first_backup(&self) -> Result<Option<First>> {
         match self.text("first-backup") {
@@ -359,7 +361,7 @@ impl Options {
         }
     }
 
-    /// All `--mysqld-option`s, the option file's first.
+    /// All `--mysqld-option`s, those of the option file first.
     pub fn mysqld_options(&self) -> &[String] {
         self.values.get("mysqld-option").map_or(&[], Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! What `list` and `verify` print, for people and for programs.
+//! The output of `list`, `verify` and `status`, for people and programs.
 
 use crate::cli::status::{Status, Verdict};
 use crate::error::{Error, Result};
@@ -7,12 +7,12 @@ use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
 use crate::repository::verify::Report;
-use crate::text::bytes;
+use crate::text::{bytes, count};
 
 /// A backup as `list` shows it.
 pub struct Entry {
     name: String,
-    /// `None` when it cannot be read.
+    /// `None` if it cannot be read.
     manifest: Option<Manifest>,
     damage: Option<String>,
 }
@@ -29,7 +29,7 @@ pub fn entries(repo: &Repository) -> Result<Vec<Entry>> {
                 let damage = repo.state(&manifest);
                 Entry { name, manifest: Some(manifest), damage }
             }
-            // Pruned between the listing and the look.
+            // Pruned after listing.
             Err(Error::NoBackup { .. }) => continue,
             Err(Error::BackupDamaged { what, .. }) => {
                 Entry { name, manifest: None, damage: Some(what) }
@@ -40,7 +40,7 @@ pub fn entries(repo: &Repository) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// For people: a line each.
+/// For people: one line each.
 pub fn table(entries: &[Entry]) -> String {
     let mut rows = vec![
         ["NAME", "STATE", "DATA AS OF", "SIZE", "ADDED", "VERSION", "POSITION"].map(String::from),
@@ -110,7 +110,7 @@ pub fn json(entries: &[Entry]) -> String {
     if objects.is_empty() { "[]\n".into() } else { format!("[\n  {}\n]\n", objects.join(",\n  ")) }
 }
 
-/// Logs what a verify found. Damage is an error.
+/// Logs the result of a verify. Damage is an error.
 ///
 /// # Errors
 /// [`Error::BackupDamaged`] naming the first damaged backup.
@@ -121,7 +121,7 @@ pub fn report_verify(report: &Report, names: &[String]) -> Result<()> {
         let more = damage.files.len().saturating_sub(files.len());
         let and = if more > 0 { format!(" and {more} more") } else { String::new() };
         log::warn!(
-            "backup-damaged: pack {}: {}; it spoils {}{and} in {}",
+            "backup-damaged: pack {}: {}; affected: {}{and} in {}",
             damage.pack,
             damage.what,
             files.join(", "),
@@ -139,13 +139,13 @@ pub fn report_verify(report: &Report, names: &[String]) -> Result<()> {
             })
         }
         None => {
-            log::debug!("all of {} backups are good", names.len());
+            log::debug!("{} verified, no damage", count(names.len(), "backup"));
             Ok(())
         }
     }
 }
 
-/// The report as one object.
+/// The report as a JSON object.
 pub fn verify_json(report: &Report) -> String {
     let backups: Vec<String> = report
         .backups
@@ -181,7 +181,7 @@ pub fn verify_json(report: &Report) -> String {
     whole + "\n"
 }
 
-/// What `status` found as one object: the keys of the checkpoint, and what was seen besides.
+/// The result of `status` as a JSON object: the keys of the checkpoint, and what was checked.
 pub fn status_json(status: &Status) -> String {
     let mut members: Vec<(&str, String)> = Vec::new();
     for (key, value) in &status.facts {
@@ -192,7 +192,7 @@ pub fn status_json(status: &Status) -> String {
         };
         members.push((key, value));
     }
-    // Nothing that should be there is not there: false. Nowhere was looked: null.
+    // False if something expected is missing, null if nothing was checked.
     let nowhere = if status.facts.is_empty() { "null" } else { "false" };
     let truth = |b: Option<bool>| b.map_or(nowhere.into(), |b| b.to_string());
     members.push(("alive", truth(status.alive)));
@@ -206,7 +206,7 @@ pub fn status_json(status: &Status) -> String {
     object(&members) + "\n"
 }
 
-/// The same object when nothing can be told, for the reason `text`.
+/// The object for an unknown state, with the reason in `text`.
 pub fn unknown_json(text: &str) -> String {
     status_json(&Status {
         facts: Facts::new(),

@@ -1,4 +1,4 @@
-//! Where `restore --to` puts a backup: empty at first, and empty again if it fails.
+//! The target of `restore --to`: empty before, and emptied again if the restore fails.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,10 +10,10 @@ use crate::os::files;
 use crate::os::sys;
 use crate::text::system_text;
 
-/// A directory that was empty or absent. Unless it is kept, what came into it is removed again.
+/// A directory that was empty or absent. Unless it is kept, its content is removed on drop.
 pub struct Target {
     path: PathBuf,
-    /// What was found or made there, whatever takes its name.
+    /// The directory itself, even if its name is reused.
     dir: File,
     made: bool,
     owner: Option<(u32, u32)>,
@@ -21,10 +21,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes the directory `path`, which must not lie in the repository, or makes it.
+    /// Claims or creates the directory `path`, which must not be inside the repository.
     ///
     /// # Errors
-    /// [`Error::Configuration`] when it is something else, or not empty.
+    /// [`Error::Configuration`] if it is something else or not empty.
     pub fn claim(path: &Path, repo: &Path) -> Result<Target> {
         let wrong = |what: &str| Error::config(format!("--to {} {what}", path.display()));
         let meta = match fs::symlink_metadata(path) {
@@ -38,7 +38,7 @@ impl Target {
             dir.canonicalize().is_ok_and(|d| d.starts_with(repo))
         };
         if lies_in(if meta.is_some() { path } else { parent }) {
-            return Err(wrong("lies in the repository"));
+            return Err(wrong("is inside the repository"));
         }
         if let Some(meta) = &meta {
             if !meta.is_dir() {
@@ -53,7 +53,7 @@ impl Target {
             fs::DirBuilder::new()
                 .mode(0o700)
                 .create(path)
-                .map_err(|e| wrong(&format!("cannot be made: {}", system_text(&e))))?;
+                .map_err(|e| wrong(&format!("cannot be created: {}", system_text(&e))))?;
         }
         let owner = if sys::is_root() {
             let like = if meta.is_some() { path } else { parent };
@@ -71,12 +71,12 @@ impl Target {
         &self.path
     }
 
-    /// Who its files shall belong to, if that is for us to say.
+    /// The owner for its files, if we can set one.
     pub fn owner(&self) -> Option<(u32, u32)> {
         self.owner
     }
 
-    /// It is complete: keep it.
+    /// Keeps the completed directory.
     pub fn keep(mut self) {
         self.kept = true;
     }

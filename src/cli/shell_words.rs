@@ -1,23 +1,23 @@
-//! The words of a command in an option, split as a shell splits them but by no shell. Pure.
+//! Splits a command in an option into words, like a shell but without running one. Pure.
 
-/// Splits at white space. Single quotes take everything as it stands, double quotes all but `\"`
-/// and `\\`; outside of quotes a backslash takes the next character as it stands. Nothing else
-/// means anything.
+/// Splits at white space. Inside single quotes everything is literal; inside double quotes
+/// everything but `\"` and `\\`; elsewhere a backslash makes the next character literal. No other
+/// character is special.
 ///
 /// # Errors
-/// Says what is malformed.
+/// Names the syntax error.
 pub fn split(text: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            '\0' => return Err("it holds a NUL"),
+            '\0' => return Err("it contains a NUL"),
             c if c.is_ascii_whitespace() => words.extend(word.take()),
             '\'' => {
                 let word = word.get_or_insert_default();
                 loop {
-                    match chars.next().ok_or("a single quote is not closed")? {
+                    match chars.next().ok_or("unclosed single quote")? {
                         '\'' => break,
                         c => word.push(c),
                     }
@@ -26,7 +26,7 @@ pub fn split(text: &str) -> Result<Vec<String>, &'static str> {
             '"' => {
                 let word = word.get_or_insert_default();
                 loop {
-                    match chars.next().ok_or("a double quote is not closed")? {
+                    match chars.next().ok_or("unclosed double quote")? {
                         '"' => break,
                         '\\' => word.push(chars.next_if(|c| "\"\\".contains(*c)).unwrap_or('\\')),
                         c => word.push(c),
@@ -34,7 +34,7 @@ pub fn split(text: &str) -> Result<Vec<String>, &'static str> {
                 }
             }
             '\\' => {
-                let next = chars.next().ok_or("nothing follows its last backslash")?;
+                let next = chars.next().ok_or("trailing backslash")?;
                 word.get_or_insert_default().push(next);
             }
             c => word.get_or_insert_default().push(c),

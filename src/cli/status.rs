@@ -1,8 +1,8 @@
-//! What a monitor asks: is a pass running, alive and moving; how old is the newest backup.
+//! The state for a monitor: whether a pass is running and making progress, and the newest backup.
 //!
-//! It takes no lock and logs in nowhere. The proof that mysqld lives is its greeting, which it
-//! sends before it asks who we are. It follows the convention of monitoring plugins: ok,
-//! warning, critical, unknown are the exit statuses 0 to 3.
+//! It takes no lock and never logs in. mysqld proves that it is alive by its greeting, which
+//! precedes the login. The exit statuses are those of monitoring plugins: 0 to 3 for ok, warning,
+//! critical and unknown.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,30 +19,30 @@ use crate::os::process::{holds_a_lock, start_time};
 use crate::os::sys;
 use crate::report::checkpoint::{self, Facts};
 use crate::repository::directory::Repository;
-use crate::text::short;
+use crate::text::{count, short};
 
-/// A living mysqld greets at once; so does a busy one.
+/// Even a busy mysqld greets at once.
 const GREETING: Duration = Duration::from_secs(5);
-/// The loop writes the checkpoint every ten seconds; a call of its own may take a ping's time.
+/// The loop writes the checkpoint every ten seconds, but a call may take up to a ping time-out.
 const SILENCE: Duration = Duration::from_secs(90);
-/// Looks at a pass that changes while it is looked at.
+/// How often a pass is observed if it changes meanwhile.
 const LOOKS: usize = 3;
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// All is well.
+    /// Everything is fine.
     Ok,
-    /// Look when there is time.
+    /// Attention is needed at some point.
     Warning,
-    /// Look now.
+    /// Attention is needed now.
     Critical,
-    /// It cannot be told.
+    /// The state cannot be determined.
     Unknown,
 }
 
 impl Verdict {
-    /// The word for people and programs.
+    /// The word for it.
     pub fn name(self) -> &'static str {
         ["ok", "warning", "critical", "unknown"][self as usize]
     }
@@ -57,27 +57,27 @@ impl Verdict {
 pub struct Newest {
     /// Its name.
     pub name: String,
-    /// Since its data was current.
+    /// Time since its data was current.
     pub age: Duration,
 }
 
-/// What was found.
+/// The result.
 pub struct Status {
-    /// The checkpoint's keys, if a scratch directory was named and has one.
+    /// The keys of the checkpoint, if a scratch directory with one was given.
     pub facts: Facts,
-    /// Does the process of the pass exist? `None` if no pass should be running.
+    /// Whether the process of the pass exists; `None` if no pass should be running.
     pub alive: Option<bool>,
-    /// Did mysqld greet? `None` if none should be running.
+    /// Whether mysqld greeted; `None` if none should be running.
     pub answers: Option<bool>,
-    /// The newest complete backup, if a repository was named and has one.
+    /// The newest complete backup, if a repository with one was given.
     pub newest: Option<Newest>,
-    /// How bad it is.
+    /// The severity.
     pub verdict: Verdict,
-    /// Why, for people.
+    /// The reason, for people.
     pub text: String,
 }
 
-/// Where to look, and when to worry.
+/// What to check, and the limits.
 pub struct Question<'a> {
     /// `--repo`.
     pub repo: Option<&'a Path>,
@@ -85,14 +85,14 @@ pub struct Question<'a> {
     pub checkpoint: Option<&'a Path>,
     /// `--max-age`.
     pub max_age: Option<Duration>,
-    /// `--stall-timeout`, if it is not off.
+    /// `--stall-timeout`, unless it is off.
     pub stall: Option<Duration>,
 }
 
-/// Looks at everything that was named.
+/// Checks everything that was given.
 ///
 /// # Errors
-/// What cannot be read: then nothing can be told.
+/// What cannot be read, so that the state is unknown.
 pub fn look(question: &Question) -> Result<Status> {
     let now = Timestamp::now();
     let mut remarks = Remarks::default();
@@ -105,7 +105,7 @@ pub fn look(question: &Question) -> Result<Status> {
         (None, _) if question.checkpoint.is_some() => {
             let dir = question.checkpoint.and_then(Path::parent);
             let is_there = dir.is_some_and(|d| d.as_os_str().is_empty() || d.is_dir());
-            // A directory that is not there may be misspelt: only a repository tells more.
+            // A missing directory may be misspelled: only a repository tells more.
             let known = is_there || question.repo.is_some();
             let verdict = if known { Verdict::Ok } else { Verdict::Unknown };
             remarks.add(verdict, "no pass has run yet".into());
@@ -124,12 +124,12 @@ pub fn look(question: &Question) -> Result<Status> {
     Ok(Status { facts, alive, answers, newest, verdict, text: texts.join("; ") })
 }
 
-/// The checkpoint, whether its process exists, and whether its mysqld greets. Bad news that a
-/// pass outran while we looked is no news: it is looked for again.
+/// The checkpoint, whether its process exists, and whether its mysqld greets. Observes again if the
+/// pass changed meanwhile, because bad news may then be stale.
 fn seen(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
     let read = || match question.checkpoint {
         Some(path) => checkpoint::read(path).map(Option::unwrap_or_default).map_err(|why| {
-            Error::config(format!("checkpoint {} cannot be read: {why}", path.display()))
+            Error::config(format!("cannot read checkpoint {}: {why}", path.display()))
         }),
         None => Ok(Facts::new()),
     };
@@ -150,7 +150,7 @@ fn seen(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
         facts = later;
     }
     Ok(match fact(&facts, "state") {
-        // It changes faster than we look.
+        // It changes faster than we can observe.
         "running" => (facts, Some(true), None),
         _ => (facts, None, None),
     })
@@ -182,8 +182,8 @@ fn since(facts: &Facts, key: &str, now: Timestamp) -> Option<Duration> {
     Timestamp::parse(fact(facts, key)).map(|t| t.age(now))
 }
 
-/// The process that wrote the checkpoint: of that pid, not started after the pass was, and
-/// with a lock, since a pass holds two from before its first word to after its last.
+/// True if the process that wrote the checkpoint is alive: it has that pid, is no younger than the
+/// pass, and holds a lock, as every pass does from its first line to its last.
 fn is_alive(facts: &Facts) -> bool {
     let Ok(pid) = fact(facts, "pid").parse::<u32>() else { return false };
     let Some(ticks) = start_time(pid) else { return false };
@@ -198,8 +198,8 @@ fn is_alive(facts: &Facts) -> bool {
     in_time && holds_a_lock(pid).unwrap_or(true)
 }
 
-/// Does the server behind the socket greet? On a thread of its own, which may be left behind: a
-/// server that accepts nobody any more keeps us waiting in the connect, which has no time-out.
+/// True if the server behind the socket greets. Runs on a thread that may be abandoned, because
+/// connecting to a server that accepts no more connections blocks without a time-out.
 fn greets(socket: &Path) -> bool {
     let (sender, receiver) = mpsc::channel();
     let socket = socket.to_path_buf();
@@ -210,7 +210,7 @@ fn greets(socket: &Path) -> bool {
 fn is_greeted(socket: PathBuf) -> bool {
     let Some(dir) = socket.parent().and_then(|d| File::open(d).ok()) else { return false };
     let Some(name) = socket.file_name() else { return false };
-    // Through the directory's descriptor: a socket's path may be too long to connect to.
+    // Through the directory's descriptor, because the socket's path may be too long to connect to.
     let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
     let Ok(mut stream) = UnixStream::connect(short) else { return false };
     let mut header = [0; 5];
@@ -225,12 +225,12 @@ fn running(
     now: Timestamp,
     remarks: &mut Remarks,
 ) {
-    // None before its first one, as when a hook runs.
+    // There is none before the first phase, for example while a hook runs.
     let phase = facts.get("phase").map_or("starting", String::as_str);
     let pid = fact(facts, "pid");
     let for_long = |key: &str| since(facts, key, now).unwrap_or_default();
     if !alive {
-        let text = format!("the pass (pid {pid}) is gone in its phase {phase} without a last word");
+        let text = format!("the pass (pid {pid}) died during {phase} without recording an outcome");
         return remarks.add(Verdict::Critical, text);
     }
     let mut text = format!("a pass (pid {pid}) is running, phase {phase}");
@@ -238,12 +238,12 @@ fn running(
         text += &format!(", at {position} of {goal}");
     }
     let (moved, silent) = (for_long("progressed"), for_long("updated"));
-    text += &format!(", moved {} ago", short(moved));
+    text += &format!(", last progress {} ago", short(moved));
     let verdict = if silent > SILENCE {
-        text += &format!(", and says nothing for {}", short(silent));
+        text += &format!(", silent for {}", short(silent));
         Verdict::Critical
     } else if answers == Some(false) && phase == "catch-up" {
-        // One that starts or shuts down does not listen: there the pass has its own patience.
+        // A server that starts or shuts down does not listen; the pass has time-outs for that.
         text += ", and its mysqld does not answer";
         Verdict::Critical
     } else if stall.is_some_and(|s| moved >= s) {
@@ -254,7 +254,8 @@ fn running(
     };
     let failures = fact(facts, "failures");
     if !matches!(failures, "" | "0") {
-        text += &format!(", {failures} failures in a row ({})", fact(facts, "cause"));
+        let failures = count(failures.parse::<u64>().unwrap_or_default(), "consecutive failure");
+        text += &format!(", {failures} ({})", fact(facts, "cause"));
     }
     remarks.add(verdict, text);
 }
@@ -264,20 +265,24 @@ fn ended(facts: &Facts, remarks: &mut Remarks) {
     let when = fact(facts, "updated");
     let why = || {
         let message = fact(facts, "message").trim_matches('\'');
-        format!("the last pass ended {status} at {when}: {}: {message}", fact(facts, "cause"))
+        let cause = fact(facts, "cause");
+        format!("the last pass ended with status {status} at {when}: {cause}: {message}")
     };
     match status.parse::<u32>() {
-        Ok(0) => remarks.add(Verdict::Ok, format!("the last pass ended well at {when}")),
+        Ok(0) => remarks.add(Verdict::Ok, format!("the last pass succeeded at {when}")),
         Ok(3) => remarks.add(
             Verdict::Warning,
-            format!("the last pass ended 3 at {when}: a backup is stored, but look at its log"),
+            format!(
+                "the last pass ended with status 3 at {when}: backup stored, but it needs \
+                 attention; see its log"
+            ),
         ),
         Ok(75 | 128..) => remarks.add(Verdict::Warning, why()),
         _ => remarks.add(Verdict::Critical, why()),
     }
 }
 
-/// The newest complete backup; damaged ones before it are a warning.
+/// The newest complete backup; damaged ones that are newer are a warning.
 fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Option<Newest>> {
     let mut damaged = Vec::new();
     let mut found = None;
@@ -288,12 +293,12 @@ fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Op
                     found = Some(Newest { name, age: manifest.data_as_of.age(now) });
                     break;
                 }
-                // Pruned between the look at it and at its packs.
+                // Pruned after it was read and before its packs were checked.
                 Some(_) if matches!(repo.load(&name), Err(Error::NoBackup { .. })) => {}
                 Some(what) => damaged.push((name, what)),
             },
             Err(Error::BackupDamaged { what, .. }) => damaged.push((name, what)),
-            // Pruned between the listing and the look.
+            // Pruned after listing.
             Err(Error::NoBackup { .. }) => {}
             Err(e) => return Err(e),
         }
@@ -310,7 +315,7 @@ fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Op
 
 fn judge_age(newest: Option<&Newest>, max_age: Option<Duration>, remarks: &mut Remarks) {
     match newest {
-        None => remarks.add(Verdict::Critical, "there is no complete backup".into()),
+        None => remarks.add(Verdict::Critical, "no complete backup".into()),
         Some(Newest { name, age }) => {
             let mut text = format!("newest backup {name} is {} old", short(*age));
             let too_old = max_age.is_some_and(|m| *age >= m);

@@ -1,4 +1,4 @@
-//! Option files, addresses and TLS keys, read in place.
+//! Option files, addresses and TLS keys.
 
 use super::*;
 
