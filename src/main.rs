@@ -11,7 +11,7 @@ use rollforward::error::Error;
 use rollforward::os::sys;
 
 fn main() -> ExitCode {
-    sys::keep_no_freed_memory();
+    sys::return_freed_memory();
     sys::ignore_file_size_signal();
     let status = match options::parse_arguments() {
         Ok(Request::Print(text)) => commands::print(&text),

@@ -250,7 +250,7 @@ impl OptionFile {
 }
 
 fn load(path: &Path) -> Result<String> {
-    files::read_given(path, LARGEST)
+    files::read_user_file(path, LARGEST)
         .map_err(|e| cannot_read(path, &e))
         .and_then(|bytes| text_of(path, bytes))
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
-use crate::os::process::{holds_a_lock, start_time};
+use crate::os::process::{holds_lock, start_time};
 use crate::os::sys;
 use crate::report::checkpoint::{self, Facts};
 use crate::repository::directory::Repository;
@@ -96,7 +96,7 @@ pub struct Question<'a> {
 pub fn look(question: &Question) -> Result<Status> {
     let now = Timestamp::now();
     let mut remarks = Remarks::default();
-    let (facts, alive, answers) = seen(question)?;
+    let (facts, alive, answers) = observe(question)?;
     match (facts.get("state").map(String::as_str), alive) {
         (Some("running"), Some(lives)) => {
             running(&facts, lives, answers, question.stall, now, &mut remarks);
@@ -126,7 +126,7 @@ pub fn look(question: &Question) -> Result<Status> {
 
 /// The checkpoint, whether its process exists, and whether its mysqld greets. Observes again if the
 /// pass changed meanwhile, because bad news may then be stale.
-fn seen(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
+fn observe(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
     let read = || match question.checkpoint {
         Some(path) => checkpoint::read(path).map(Option::unwrap_or_default).map_err(|why| {
             Error::config(format!("cannot read checkpoint {}: {why}", path.display()))
@@ -195,7 +195,7 @@ fn is_alive(facts: &Facts) -> bool {
         }
         _ => true,
     };
-    in_time && holds_a_lock(pid).unwrap_or(true)
+    in_time && holds_lock(pid).unwrap_or(true)
 }
 
 /// True if the server behind the socket greets. Runs on a thread that may be abandoned, because

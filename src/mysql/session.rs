@@ -131,7 +131,7 @@ impl Session {
     }
 
     /// A second handle on the connection, so that another thread can shut it down.
-    pub fn line(&self) -> Option<UnixStream> {
+    pub fn shutdown_handle(&self) -> Option<UnixStream> {
         sys::second_handle(self.conn.as_ref()?.as_raw_fd()).ok()
     }
 
@@ -184,7 +184,7 @@ fn trouble(error: mysql::Error) -> Trouble {
         mysql::Error::MySqlError(e) => Trouble::Server { errno: e.code, text: e.message },
         mysql::Error::DriverError(e) => driver_trouble(&e),
         mysql::Error::IoError(e) if e.kind() == ErrorKind::WouldBlock => Trouble::TimedOut,
-        mysql::Error::IoError(e) if e.kind() == protection::NO_KEY => protection::key_wanted(),
+        mysql::Error::IoError(e) if e.kind() == protection::NO_KEY => protection::key_required(),
         mysql::Error::IoError(e) => Trouble::Lost(plain(&e.to_string())),
         mysql::Error::CodecError(e) => {
             let cause = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());

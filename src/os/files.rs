@@ -56,7 +56,7 @@ pub fn read_open(file: File, most: u64) -> io::Result<Vec<u8>> {
 
 /// Reads a file named by the user, which may be a pipe such as the shell's `<(...)`. Gives up on a
 /// pipe that stays silent.
-pub fn read_given(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub fn read_user_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let kind = file.metadata()?;

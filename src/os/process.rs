@@ -16,7 +16,7 @@ use crate::os::sys;
 use crate::text::short;
 
 /// How long a killed process may take to exit. The kernel frees some GiB of memory per second.
-pub const DYING: Duration = Duration::from_secs(30);
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The children we wait for ourselves. Only the main thread starts and reaps.
 static OURS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -147,9 +147,9 @@ impl Child {
 
     /// Kills and reaps it with its whole group. The kernel may need a moment to free its memory. A
     /// process that is stuck in the kernel (on a dead disk, in a frozen cgroup) does not end: after
-    /// [`DYING`] it is abandoned for good and the result is `None`.
+    /// [`KILL_TIMEOUT`] it is abandoned for good and the result is `None`.
     pub fn kill(&mut self) -> Option<Exit> {
-        self.kill_within(DYING)
+        self.kill_within(KILL_TIMEOUT)
     }
 
     fn kill_within(&mut self, patience: Duration) -> Option<Exit> {
@@ -209,7 +209,7 @@ fn counter(pid: u32, key: &str) -> u64 {
 }
 
 /// True if the process holds a flock; `None` if the system does not tell.
-pub fn holds_a_lock(pid: u32) -> Option<bool> {
+pub fn holds_lock(pid: u32) -> Option<bool> {
     let text = fs::read_to_string("/proc/locks").ok()?;
     let pid = pid.to_string();
     // `3: FLOCK  ADVISORY  WRITE 4711 08:02:131 0 EOF`; a waiting process has an arrow there.

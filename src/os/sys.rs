@@ -160,7 +160,7 @@ pub fn wake(socket: &UnixStream) {
 /// Makes freed memory go back to the system at once. Otherwise glibc learns from the first large
 /// buffer freed to keep such buffers in the heaps of threads, where they stay after the threads
 /// exit: megabytes for each. Other C libraries need no such setting.
-pub fn keep_no_freed_memory() {
+pub fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt takes plain numbers and is called before there are other threads.
     unsafe {

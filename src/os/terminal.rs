@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether lines are drawn at all.
-static DRAWN_ON: AtomicBool = AtomicBool::new(false);
+static ENABLED: AtomicBool = AtomicBool::new(false);
 /// Whether a line is on screen now.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 /// Short enough not to wrap on a narrow terminal.
@@ -13,12 +13,12 @@ const COLUMNS: usize = 79;
 /// Enables drawing if standard error is a capable terminal.
 pub fn draw_if_terminal() {
     let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb" || t.is_empty());
-    DRAWN_ON.store(!dumb && io::stderr().is_terminal(), Ordering::Relaxed);
+    ENABLED.store(!dumb && io::stderr().is_terminal(), Ordering::Relaxed);
 }
 
 /// True once drawing is enabled.
-pub fn is_drawn_on() -> bool {
-    DRAWN_ON.load(Ordering::Relaxed)
+pub fn is_enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
 }
 
 /// Replaces the line on screen.

@@ -172,7 +172,7 @@ impl<'a> Attempts<'a> {
         if let Some(data) = self.hand.data_mut() {
             data.version = version;
         }
-        let verdict = facts.judge(&at);
+        let verdict = facts.check_base(&at);
         self.supervisor.checkpoint.start_at(at);
         verdict
     }
@@ -221,7 +221,7 @@ impl<'a> Attempts<'a> {
             self.supervisor.checkpoint.reach(at);
         }
         let ended = shut_down(self.supervisor, mysqld, patience);
-        let clean = mysqld.ended_cleanly() || mysqld.left_clean_data();
+        let clean = mysqld.shutdown_completed() || mysqld.exited_cleanly();
         if clean {
             self.supervisor.checkpoint.forget_mysqld();
             self.hand = self.hand.take_data().map_or(InHand::Nothing, InHand::Data);

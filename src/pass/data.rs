@@ -60,7 +60,7 @@ impl Attempts<'_> {
                     log::warn!("backup-damaged: skipping a backup: {e}");
                     self.skip(name)?;
                     let base = self.bases.current().map(|b| &b.position);
-                    base.map_or(Ok(()), |b| facts.judge(b))?;
+                    base.map_or(Ok(()), |b| facts.check_base(b))?;
                 }
                 result => return result,
             }

@@ -64,7 +64,8 @@ impl Attempts<'_> {
 
     fn ask_program_version(&mut self) -> Result<()> {
         if self.program_version.is_none() {
-            self.program_version = compatibility::ask(self.supervisor, &self.plan.program)?;
+            self.program_version =
+                compatibility::program_version(self.supervisor, &self.plan.program)?;
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ impl Attempts<'_> {
         if !useless && !mysqld.has_exited() {
             return Ok(());
         }
-        if !mysqld.left_clean_data() {
+        if !mysqld.exited_cleanly() {
             mysqld.kill();
             self.server_died();
             return Ok(());

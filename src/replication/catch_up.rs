@@ -39,7 +39,7 @@ pub fn prepare(
     facts: &Facts,
     base: Option<&Position>,
 ) -> Result<(String, Position)> {
-    mysqld.close_the_door(facts.flavor)?;
+    mysqld.load_grant_tables(facts.flavor)?;
     let answer = mysqld.control()?.query("SELECT VERSION()");
     let version = answer.map_err(|t| mysqld.lost("answer to a query", t))?.first().to_string();
     let at = replica::position(mysqld, facts.flavor)?;
@@ -141,7 +141,7 @@ impl CatchUp<'_> {
         // Already there, for example after a failure to stop: only the connection is missing.
         let there = begin.as_ref().is_some_and(|at| at.contains(self.goal));
         let until = if there { None } else { Some(self.goal) };
-        if !replica::is_at_work_for(mysqld, self.facts)? {
+        if !replica::is_applying_from(mysqld, self.facts)? {
             drain(supervisor, mysqld, self.facts.flavor)?;
         }
         replica::start(mysqld, self.facts, self.account, until)?;

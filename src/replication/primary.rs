@@ -105,8 +105,8 @@ impl Facts {
     ///
     /// # Errors
     /// [`Error::Configuration`] for another flavor, [`Error::Diverged`] or [`Error::Purged`].
-    /// MariaDB reports the latter only once replication starts: see [`Facts::judge_refused`].
-    pub fn judge(&self, position: &Position) -> Result<()> {
+    /// MariaDB reports the latter only once replication starts: see [`Facts::explain_refusal`].
+    pub fn check_base(&self, position: &Position) -> Result<()> {
         if position.flavor() != self.flavor {
             return Err(Error::config(format!(
                 "the base at {position} is of {}, and primary {} is {}",
@@ -136,9 +136,9 @@ impl Facts {
     }
 
     /// The error for `position` after the primary refused to send what follows it.
-    pub fn judge_refused(&self, position: &Position) -> Error {
+    pub fn explain_refusal(&self, position: &Position) -> Error {
         let at = format!("it is at {} and refuses to go back that far", shown(&self.position));
-        self.judge(position).err().unwrap_or_else(|| self.purged(position, &at))
+        self.check_base(position).err().unwrap_or_else(|| self.purged(position, &at))
     }
 
     fn purged(&self, position: &Position, what: &str) -> Error {
@@ -160,7 +160,7 @@ impl Primary {
     /// [`Error::AccessDenied`], or [`Error::PrimaryUnreachable`].
     pub fn open(&self, address: &Address) -> Result<Session> {
         Session::over_tcp(&address.host, address.port, &self.account, CALL)
-            .map_err(|t| refused(address, hinted(t, &self.account.tls)))
+            .map_err(|t| refused(address, with_hint(t, &self.account.tls)))
     }
 
     /// The facts of the first candidate that answers and that a replica at `base` can follow.
@@ -177,7 +177,7 @@ impl Primary {
         for address in &self.candidates {
             go_on()?;
             let judged = self.ask(address).and_then(|facts| {
-                base.map_or(Ok(()), |b| facts.judge(b))?;
+                base.map_or(Ok(()), |b| facts.check_base(b))?;
                 Ok(facts)
             });
             match judged {
@@ -259,7 +259,7 @@ impl Primary {
             flavor,
             version,
             position,
-            keeps: kept(&limits.iter().collect::<Vec<_>>()),
+            keeps: binlog_retention(&limits.iter().collect::<Vec<_>>()),
             asked,
             server_id: rows.get("server_id").parse().unwrap_or(0),
             settings: SETTINGS.iter().map(|s| (s.to_string(), rows.get(s).to_string())).collect(),
@@ -268,9 +268,9 @@ impl Primary {
     }
 }
 
-/// How long binary logs are kept according to the variables. The newer one, in seconds, wins where
+/// How long binary logs are binlog_retention according to the variables. The newer one, in seconds, wins where
 /// it is set; 0 means forever.
-fn kept(variables: &[Vec<&str>]) -> Option<Duration> {
+fn binlog_retention(variables: &[Vec<&str>]) -> Option<Duration> {
     let value = |name: &str| {
         let row = variables.iter().find(|r| r.first() == Some(&name))?;
         row.get(1)?.parse::<f64>().ok().filter(|v| *v > 0.0)
@@ -312,7 +312,7 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
 
 /// Adds advice to a rejected login: one rejected for lack of TLS or of a certificate looks like a
 /// wrong password.
-fn hinted(trouble: Trouble, tls: &Tls) -> Trouble {
+fn with_hint(trouble: Trouble, tls: &Tls) -> Trouble {
     let hint = if tls.mode == TlsMode::Disabled {
         "check user and password; TLS is off: if the primary requires it, set ssl-mode in [client]"
     } else if tls.cert.is_none() {

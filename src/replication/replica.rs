@@ -35,7 +35,7 @@ pub fn start(
     let (user, password) = (quoted(&account.user), quoted(&account.password.0));
     match facts.flavor {
         Flavor::MariaDb => {
-            if until.is_some() && is_at_work_for(mysqld, facts)? {
+            if until.is_some() && is_applying_from(mysqld, facts)? {
                 mysqld.run("STOP SLAVE IO_THREAD")?;
                 return mysqld.run("START SLAVE IO_THREAD");
             }
@@ -44,7 +44,7 @@ pub fn start(
                 "CHANGE MASTER TO MASTER_HOST={host}, MASTER_PORT={port}, MASTER_USER={user}, \
                  MASTER_PASSWORD={password}, MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, \
                  MASTER_HEARTBEAT_PERIOD=2{}",
-                tls_words(&account.tls, "MASTER")
+                tls_options(&account.tls, "MASTER")
             ))?;
             match until {
                 Some(goal) => mysqld.run(&format!("START SLAVE UNTIL master_gtid_pos = '{goal}'")),
@@ -54,10 +54,10 @@ pub fn start(
         Flavor::MySql => {
             // A partly received transaction keeps the applier busy, and stopping it blocks, until
             // the rest arrives. So only the receiver is redirected.
-            let goes_on =
+            let keeps_applier =
                 until.is_some() && ReplicaStatus::read(mysqld, facts.flavor)?.applier_runs;
             let (threads, position) = match until {
-                _ if goes_on => (" IO_THREAD", ""),
+                _ if keeps_applier => (" IO_THREAD", ""),
                 _ => ("", ", SOURCE_AUTO_POSITION=1"),
             };
             mysqld.run(&format!("STOP REPLICA{threads}"))?;
@@ -65,11 +65,11 @@ pub fn start(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \
                  SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
                  SOURCE_HEARTBEAT_PERIOD=2{position}{}{}",
-                tls_words(&account.tls, "SOURCE"),
-                key_words(&account.tls)
+                tls_options(&account.tls, "SOURCE"),
+                public_key_options(&account.tls)
             ))?;
             let what = match until {
-                Some(goal) if !goes_on => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
+                Some(goal) if !keeps_applier => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
                 _ => "IO_THREAD".into(),
             };
             // Not in CHANGE, where MySQL would store the password in its tables.
@@ -82,7 +82,7 @@ pub fn start(
 ///
 /// # Errors
 /// As [`start`].
-pub fn is_at_work_for(mysqld: &mut Mysqld, facts: &Facts) -> Result<bool> {
+pub fn is_applying_from(mysqld: &mut Mysqld, facts: &Facts) -> Result<bool> {
     let status = ReplicaStatus::read(mysqld, facts.flavor)?;
     let Address { host, port } = &facts.address;
     Ok(status.applier_runs && status.from == (host.clone(), port.to_string()))
@@ -99,7 +99,7 @@ pub fn stop_receiver(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
     })
 }
 
-fn tls_words(tls: &Tls, side: &str) -> String {
+fn tls_options(tls: &Tls, side: &str) -> String {
     let on = u8::from(tls.mode != TlsMode::Disabled);
     let verify = u8::from(tls.mode == TlsMode::VerifyIdentity);
     let mut words = format!(", {side}_SSL={on}, {side}_SSL_VERIFY_SERVER_CERT={verify}");
@@ -115,7 +115,7 @@ fn tls_words(tls: &Tls, side: &str) -> String {
 }
 
 /// The public key under which MySQL may send the password without TLS.
-fn key_words(tls: &Tls) -> String {
+fn public_key_options(tls: &Tls) -> String {
     let asked = u8::from(tls.server_key == ServerKey::Asked);
     let path = match &tls.server_key {
         ServerKey::File(path) => quoted(&path.to_string_lossy()),
@@ -298,10 +298,10 @@ impl ReplicaStatus {
         }
         if self.receiver == Receiver::Stopped && *errno != 0 && !is_connection_error(*errno) {
             return Some(match errno {
-                1236 => facts.judge_refused(at),
+                1236 => facts.explain_refusal(at),
                 // MySQL uses one number for purged logs, a base that is ahead, and another replica
                 // with our uuid. The positions reveal the first two.
-                13114 => facts.judge(at).err().unwrap_or_else(|| Error::ReplicationError {
+                13114 => facts.check_base(at).err().unwrap_or_else(|| Error::ReplicationError {
                     errno: *errno,
                     text: text.clone(),
                 }),

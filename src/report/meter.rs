@@ -128,7 +128,7 @@ impl Meter {
 
     /// Draws it on a terminal or else logs it, if it is time to.
     pub fn show(&mut self, now: Instant) {
-        if terminal::is_drawn_on() {
+        if terminal::is_enabled() {
             if self.drawn.is_none_or(|d| now.duration_since(d) >= DRAW) {
                 self.drawn = Some(now);
                 terminal::draw(&self.line(now));

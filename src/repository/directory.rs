@@ -116,7 +116,7 @@ impl Repository {
                 let text = format!("cannot create repository {}: not a directory", path.display());
                 return Err(Error::config(text));
             }
-            refuse_strangers(path)?;
+            refuse_foreign(path)?;
             // It will hold only our own directories, which are private in any case.
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
         } else {
@@ -325,7 +325,7 @@ pub(crate) fn write_durably(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Refuses a directory that holds more than a partly created repository.
-fn refuse_strangers(path: &Path) -> Result<()> {
+fn refuse_foreign(path: &Path) -> Result<()> {
     let fail = |e| Error::io("list", path, e);
     let empty = |p: &Path| fs::read_dir(p).map(|mut d| d.next().is_none());
     for entry in fs::read_dir(path).map_err(fail)? {

@@ -215,7 +215,7 @@ fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
     let Some(manifest) = found else { return Ok(table) };
     let packs = well_used(repo, &manifest);
     table.packs = packs.iter().copied().map(Some).collect();
-    table.doubted = if base.is_some() { 0 } else { packs.len() as u32 };
+    table.unverified = if base.is_some() { 0 } else { packs.len() as u32 };
     let good: HashMap<PackRef, u32> = packs.into_iter().zip(0..).collect();
     for block in manifest.files.iter().flat_map(|f| &f.blocks) {
         if let Block::Stored { hash, pack, offset, length } = *block

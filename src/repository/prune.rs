@@ -175,11 +175,11 @@ fn plan(repo: &Repository, without: &[String], gauge: &Gauge) -> Result<Plan> {
             Err(e) => return Err(e),
         }
     }
-    let packs = if unreadable.is_empty() { unnamed(repo, &named)? } else { Vec::new() };
+    let packs = if unreadable.is_empty() { unreferenced(repo, &named)? } else { Vec::new() };
     Ok(Plan { packs, unreadable })
 }
 
-fn unnamed(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf, u64)>> {
+fn unreferenced(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf, u64)>> {
     let root = repo.root().join("packs");
     let fail = |e| Error::io("list", &root, e);
     let mut out = Vec::new();

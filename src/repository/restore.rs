@@ -22,8 +22,8 @@ pub use destination::Into;
 use destination::{Target, TargetFile};
 
 /// The most small files in a batch, and the most bytes.
-const LOT: usize = 256;
-const LOT_BYTES: u64 = 4 << 20;
+const BATCH: usize = 256;
+const BATCH_BYTES: u64 = 4 << 20;
 
 /// What was restored.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub fn restore(
     let written = AtomicU64::new(0);
     let durable = to.durable;
     let pass = Pass { repo, held, target: &target, gauge: &gauge, durable, written: &written };
-    let parcels = pass.cut(crew.jobs());
+    let parcels = pass.split(crew.jobs());
     let next = AtomicUsize::new(0);
     crew.work(|| {
         let fetcher = Fetcher::new(repo.root())?;
@@ -147,14 +147,14 @@ impl Large<'_> {
 /// A unit of work for one worker.
 enum Parcel<'a> {
     /// Small files, whole.
-    Lot(Range<usize>),
+    Batch(Range<usize>),
     /// A run of blocks of a large file, with the offset of the first.
     Run(Arc<Large<'a>>, Range<usize>, u64),
 }
 
 impl<'a> Pass<'a> {
     /// Splits all files into parcels.
-    fn cut(&self, jobs: usize) -> Vec<Parcel<'a>> {
+    fn split(&self, jobs: usize) -> Vec<Parcel<'a>> {
         let manifest = self.manifest();
         let run = parcel_size(manifest.size, jobs, manifest.block_size);
         let mut parcels = Vec::new();
@@ -168,20 +168,20 @@ impl<'a> Pass<'a> {
                 parcels.extend(runs.into_iter().map(parcel));
                 next += 1;
             } else {
-                let lot = self.lot(next);
-                next = lot.end;
-                parcels.push(Parcel::Lot(lot));
+                let batch = self.batch(next);
+                next = batch.end;
+                parcels.push(Parcel::Batch(batch));
             }
         }
         spread(parcels)
     }
 
     /// A batch of small files starting at `first`.
-    fn lot(&self, first: usize) -> Range<usize> {
+    fn batch(&self, first: usize) -> Range<usize> {
         let mut bytes = 0;
-        let more = self.manifest().files[first + 1..].iter().take(LOT - 1).take_while(|entry| {
+        let more = self.manifest().files[first + 1..].iter().take(BATCH - 1).take_while(|entry| {
             bytes += entry.size;
-            bytes <= LOT_BYTES && entry.blocks.len() <= 1
+            bytes <= BATCH_BYTES && entry.blocks.len() <= 1
         });
         first..first + 1 + more.count()
     }
@@ -231,8 +231,8 @@ impl Worker<'_> {
                     target.sync_file(&file, entry)?;
                 }
             }
-            Parcel::Lot(lot) => {
-                for entry in &manifest.files[lot.clone()] {
+            Parcel::Batch(batch) => {
+                for entry in &manifest.files[batch.clone()] {
                     if self.pass.gauge.stopped() {
                         break;
                     }

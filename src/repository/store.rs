@@ -28,7 +28,7 @@ use crate::repository::pending::{PartialBackup, StoredFile};
 pub use crate::repository::pending::Header;
 
 /// The most small files in a batch.
-const LOT: usize = 256;
+const BATCH: usize = 256;
 
 /// Approximate bytes of a manifest line.
 const LINE: u64 = 80;
@@ -67,7 +67,7 @@ pub fn store(
     let size = tree.files.iter().map(|f| f.size).sum();
     let source = Source { data, root, files: &tree.files, gauge: &gauge };
     let jobs = crew.jobs();
-    let parcels = crew.alone(|| source.cut(jobs))?;
+    let parcels = crew.alone(|| source.split(jobs))?;
     let total = parcels.iter().map(|parcel| source.bytes(parcel)).sum();
     gauge.set_total(total);
 
@@ -89,7 +89,7 @@ pub fn store(
             worker.writer.close()?;
             Ok(worker.found)
         })
-        .map_err(|e| with_need(e, repo, partial.packer().added(), free, &gauge))?;
+        .map_err(|e| with_needed_space(e, repo, partial.packer().added(), free, &gauge))?;
     // A missing block counts as zeros, so make sure that none was forgotten.
     assert_eq!(gauge.done(), total, "every byte was looked at");
 
@@ -114,7 +114,13 @@ pub fn store(
 
 /// Completes the error of a full disk: what was `free` before this partial backup, and will be
 /// again once it is swept, and what the whole backup would have taken at this rate.
-fn with_need(error: Error, repo: &Repository, added: u64, free: u64, gauge: &Gauge) -> Error {
+fn with_needed_space(
+    error: Error,
+    repo: &Repository,
+    added: u64,
+    free: u64,
+    gauge: &Gauge,
+) -> Error {
     match error {
         Error::DiskFull { path, needed: None, .. } if path.starts_with(repo.root()) => {
             let share = gauge.total() as f64 / gauge.done().max(1) as f64;
@@ -156,14 +162,14 @@ struct Source<'a> {
 /// A unit of work for one worker.
 enum Parcel {
     /// Small files, whole.
-    Lot(Range<usize>),
+    Batch(Range<usize>),
     /// A run of blocks of a large file.
     Run(usize, Range<u64>),
 }
 
 impl Source<'_> {
     /// Splits all files into parcels, skipping holes.
-    fn cut(&self, jobs: usize) -> Result<Vec<Parcel>> {
+    fn split(&self, jobs: usize) -> Result<Vec<Parcel>> {
         let space = self.files.iter().map(|f| f.space).sum();
         let run = parcel_size(space, jobs, BLOCK_SIZE) / BLOCK_SIZE;
         let mut parcels = Vec::new();
@@ -173,9 +179,9 @@ impl Source<'_> {
                 break;
             }
             if found.size <= BLOCK_SIZE {
-                let lot = self.lot(next);
-                next = lot.end;
-                parcels.push(Parcel::Lot(lot));
+                let batch = self.batch(next);
+                next = batch.end;
+                parcels.push(Parcel::Batch(batch));
                 continue;
             }
             let blocks = found.size.div_ceil(BLOCK_SIZE);
@@ -197,9 +203,9 @@ impl Source<'_> {
     }
 
     /// A batch of small files starting at `first`.
-    fn lot(&self, first: usize) -> Range<usize> {
+    fn batch(&self, first: usize) -> Range<usize> {
         let mut bytes = 0;
-        let more = self.files[first..].iter().take(LOT).take_while(|found| {
+        let more = self.files[first..].iter().take(BATCH).take_while(|found| {
             bytes += found.size;
             bytes <= BLOCK_SIZE
         });
@@ -220,7 +226,7 @@ impl Source<'_> {
     /// The size of a parcel in bytes.
     fn bytes(&self, parcel: &Parcel) -> u64 {
         match parcel {
-            Parcel::Lot(files) => self.files[files.clone()].iter().map(|f| f.size).sum(),
+            Parcel::Batch(files) => self.files[files.clone()].iter().map(|f| f.size).sum(),
             Parcel::Run(file, blocks) => {
                 let end = (blocks.end * BLOCK_SIZE).min(self.files[*file].size);
                 end - blocks.start * BLOCK_SIZE
@@ -279,8 +285,8 @@ impl Worker<'_> {
                 // Also after trailing zeros.
                 self.source.check(*index, &file)
             }
-            Parcel::Lot(lot) => {
-                for index in lot.clone() {
+            Parcel::Batch(batch) => {
+                for index in batch.clone() {
                     if self.source.gauge.stopped() {
                         break;
                     }

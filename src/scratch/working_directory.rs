@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
-use crate::os::process::{DYING, is_gone};
+use crate::os::process::{KILL_TIMEOUT, is_gone};
 use crate::os::sys;
 use crate::report::checkpoint::{self, Facts};
 use crate::server::mysqld::{Mysqld, forget_login};
@@ -280,7 +280,7 @@ impl Scratch {
     /// [`Error::MysqldHung`], naming its process.
     pub fn check_gone(&self) -> Result<()> {
         match self.last_mysqld() {
-            Some((pid, start)) if !is_gone(pid, start) => Err(undying(pid)),
+            Some((pid, start)) if !is_gone(pid, start) => Err(unkillable(pid)),
             _ => Ok(()),
         }
     }
@@ -339,12 +339,12 @@ impl Scratch {
             if ours && !is_gone(pid, start) {
                 log::warn!("ending the mysqld (pid {pid}) that an earlier pass left behind");
                 let _ = sys::kill(pid as i32, libc::SIGKILL);
-                let wait = Wait { every: Duration::from_millis(20), patience: Some(DYING) };
+                let wait = Wait { every: Duration::from_millis(20), patience: Some(KILL_TIMEOUT) };
                 let gone = supervisor.wait_for(&mut Nothing, wait, |_, _| {
                     Ok(if is_gone(pid, start) { Look::Done(()) } else { Look::Still })
                 })?;
                 if gone.is_none() {
-                    return Err(undying(pid));
+                    return Err(unkillable(pid));
                 }
             }
         }
@@ -373,9 +373,9 @@ impl Scratch {
     }
 }
 
-fn undying(pid: u32) -> Error {
+fn unkillable(pid: u32) -> Error {
     let what = format!("exit of its process {pid}, which was killed but is stuck in the kernel,");
-    Error::MysqldHung { what, after: Some(DYING) }
+    Error::MysqldHung { what, after: Some(KILL_TIMEOUT) }
 }
 
 fn remove_all(dir: &Path) -> Result<()> {

@@ -229,7 +229,7 @@ pub fn adopt(
 
 /// Reads what is known of the data that `mysqld` runs on, and sets its position.
 fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Adopted> {
-    mysqld.close_the_door(source.flavor)?;
+    mysqld.load_grant_tables(source.flavor)?;
     let own = replica::position(mysqld, source.flavor)?;
     let position = match &source.position {
         Some(position) => {

@@ -179,12 +179,12 @@ fn wait_for_restart(
         let what = "exit after the clone".into();
         return Err(Error::MysqldHung { what, after: Some(patience) });
     }
-    if mysqld.wants_a_restart() { Ok(()) } else { mysqld.ended().map_or(Ok(()), Err) }
+    if mysqld.wants_restart() { Ok(()) } else { mysqld.ended().map_or(Ok(()), Err) }
 }
 
 /// Checks that the clone is complete and nothing is missing from it, and reads its position.
 fn accept(mysqld: &mut Mysqld, facts: &Facts) -> Result<Seeded> {
-    mysqld.close_the_door(facts.flavor)?;
+    mysqld.load_grant_tables(facts.flavor)?;
     mysqld.control()?.set_timeout(LISTING);
     let mut query = |sql: &str| {
         let answer = mysqld.control()?.query(sql);

@@ -45,7 +45,7 @@ impl fmt::Display for With<'_> {
 ///
 /// # Errors
 /// A stop.
-pub fn ask(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version>> {
+pub fn program_version(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version>> {
     let mut command = Command::new(program);
     command.args(["--no-defaults", "--version"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

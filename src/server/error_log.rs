@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::os::files;
 
 /// A longer log is emptied: a server on a full disk writes hundreds of lines per second.
-pub const LONGEST: u64 = 16 << 20;
+pub const MAX_LENGTH: u64 = 16 << 20;
 /// The same where space is scarce.
-pub const SHORT: u64 = 1 << 20;
+pub const MAX_LENGTH_LOW_SPACE: u64 = 1 << 20;
 /// How much of its end is read for quotes.
 const TAIL: u64 = 64 << 10;
 /// How many lines are quoted, and how many characters of each.
@@ -53,7 +53,7 @@ impl LogTail {
 
     /// Empties it if it is longer than `longest`. The server appends, so it continues at the new
     /// end.
-    pub fn keep_short(&mut self, longest: u64) {
+    pub fn truncate_beyond(&mut self, longest: u64) {
         if self.written() > longest {
             let said = quote(&self.tail(self.from));
             let emptied = OpenOptions::new()

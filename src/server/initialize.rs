@@ -8,7 +8,7 @@ use crate::error::{Error, Place, Result};
 use crate::mysql::flavor::Flavor;
 use crate::os::process::{Child, Exit, VitalSigns};
 use crate::server::setup::Setup;
-use crate::server::tools::{lacked_space, last_errors, output, spawn, tool};
+use crate::server::tools::{last_errors, output, ran_out_of_space, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 
@@ -51,7 +51,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
             // The loader's messages go here next, and MySQL prints more than errors.
             output(&errors).map(drop)
         }
-        Some(_) if lacked_space(&errors) => Err(Error::DiskFull {
+        Some(_) if ran_out_of_space(&errors) => Err(Error::DiskFull {
             path: setup.data(),
             free: crate::os::sys::free_bytes(&setup.data()).ok(),
             needed: None,

@@ -11,7 +11,7 @@ use crate::supervisor::main_loop::{Look, Supervisor, Telling, Wait};
 use crate::supervisor::watched::Watched;
 
 /// How long a killed mysqld may take to exit before it counts as hung.
-const DYING: Duration = Duration::from_secs(5);
+const EXIT_GRACE: Duration = Duration::from_secs(5);
 
 /// The time-outs of the steps.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ pub fn wait_until_ready(
         })?
         .ok_or_else(|| {
             let hung = Error::MysqldHung { what: "completed start".into(), after: Some(patience) };
-            mysqld.shortage_or(hung)
+            mysqld.root_cause(hung)
         })?;
     mysqld.check_components()
 }
@@ -62,7 +62,7 @@ pub fn shut_down(
     mysqld: &mut Mysqld,
     patience: Duration,
 ) -> Result<CleanShutdown> {
-    mysqld.ask_to_end();
+    mysqld.request_shutdown();
     let mut stop = None;
     let mut ended = wait_for_exit(supervisor, mysqld, patience);
     if let Err(e @ Error::Interrupted { .. }) = ended {
@@ -83,7 +83,7 @@ pub fn shut_down(
         return Err(stop);
     }
     match mysqld.ended() {
-        Some(end) if !mysqld.ended_cleanly() => Err(end),
+        Some(end) if !mysqld.shutdown_completed() => Err(end),
         _ => Ok(CleanShutdown(())),
     }
 }
@@ -108,15 +108,15 @@ pub fn explain(
         Err(gone @ Error::MysqldHung { .. }) => gone,
         _ => error,
     };
-    let Error::MysqldHung { after, .. } = &error else { return mysqld.shortage_or(error) };
-    let patience = if after.is_none() { patience.max(DYING) } else { Duration::ZERO };
+    let Error::MysqldHung { after, .. } = &error else { return mysqld.root_cause(error) };
+    let patience = if after.is_none() { patience.max(EXIT_GRACE) } else { Duration::ZERO };
     let wait = Wait { every: Duration::from_millis(100), patience: Some(patience) };
     let end = supervisor.wait_for(&mut Dying(mysqld), wait, |dying, _| {
         Ok(dying.0.ended().map_or(Look::Still, Look::Done))
     });
     match end {
         Ok(Some(end)) => end,
-        Ok(None) => mysqld.shortage_or(error),
+        Ok(None) => mysqld.root_cause(error),
         Err(stop) => stop,
     }
 }

@@ -157,7 +157,7 @@ impl Mysqld {
             // 1053 and 3169: it is being shut down, or killed our session for that.
             Trouble::Server { errno, text } if !matches!(errno, 1053 | 3169) => {
                 let text = error_log::without_statement(&text);
-                self.shortage_or(Error::ReplicationError { errno, text })
+                self.root_cause(Error::ReplicationError { errno, text })
             }
             Trouble::TimedOut => {
                 Error::MysqldHung { what: what.into(), after: Some(self.call_timeout) }
@@ -192,19 +192,19 @@ impl Mysqld {
     }
 
     /// Requests a clean shutdown. Closes our sessions first, because it would wait for them.
-    pub fn ask_to_end(&mut self) {
+    pub fn request_shutdown(&mut self) {
         self.asked_to_end = true;
         (self.control, self.pinger, self.spare) = (None, None, None);
         self.child.signal(libc::SIGTERM);
     }
 
     /// True if it exited with status 0 after we requested a shutdown.
-    pub fn ended_cleanly(&mut self) -> bool {
+    pub fn shutdown_completed(&mut self) -> bool {
         self.asked_to_end && self.child.try_wait() == Some(Exit::Status(0))
     }
 
     /// True if it exited with status 0, whatever the reason. Then its data is clean.
-    pub fn left_clean_data(&mut self) -> bool {
+    pub fn exited_cleanly(&mut self) -> bool {
         self.ready && self.child.try_wait() == Some(Exit::Status(0))
     }
 
@@ -225,7 +225,7 @@ impl Mysqld {
     ///
     /// # Errors
     /// The server's error.
-    pub fn close_the_door(&mut self, flavor: Flavor) -> Result<()> {
+    pub fn load_grant_tables(&mut self, flavor: Flavor) -> Result<()> {
         // LOCAL: otherwise MySQL may count this as a transaction of its own.
         self.run("FLUSH LOCAL PRIVILEGES")?;
         if flavor == Flavor::MariaDb {
@@ -251,7 +251,7 @@ impl Mysqld {
 impl Watched for Mysqld {
     fn ended(&mut self) -> Option<Error> {
         let exit = self.child.try_wait()?;
-        Some(self.cause_of_death(exit))
+        Some(self.diagnose_exit(exit))
     }
 
     fn ping(&mut self) -> Result<()> {
@@ -270,9 +270,9 @@ impl Watched for Mysqld {
     }
 
     fn look_after(&mut self) -> Result<()> {
-        self.log.keep_short(error_log::LONGEST);
+        self.log.truncate_beyond(error_log::MAX_LENGTH);
         if self.disk_full().is_some() {
-            self.log.keep_short(error_log::SHORT);
+            self.log.truncate_beyond(error_log::MAX_LENGTH_LOW_SPACE);
         }
         self.disk_full().map_or(Ok(()), Err)
     }

@@ -43,11 +43,11 @@ pub fn output(path: &Path) -> Result<File> {
 /// start with two dashes. MariaDB's client prints the statement between lines of dashes before the
 /// error; it may be long and contain passwords.
 pub fn complaint(path: &Path) -> String {
-    if let Some(error) = end(path).lines().rfind(|l| l.starts_with("ERROR ")) {
+    if let Some(error) = read_end(path).lines().rfind(|l| l.starts_with("ERROR ")) {
         return error.trim().to_string();
     }
     let mut in_statement = false;
-    let said = said(path);
+    let said = read_start(path);
     let lines = said.lines().map(str::trim).filter(|line| {
         let border = line.len() > 3 && line.bytes().all(|b| b == b'-');
         in_statement ^= border;
@@ -58,16 +58,16 @@ pub fn complaint(path: &Path) -> String {
 
 /// The last error lines of a child's output.
 pub fn last_errors(path: &Path) -> String {
-    error_log::quote(&said(path))
+    error_log::quote(&read_start(path))
 }
 
 /// True if its error lines report a lack of space.
-pub fn lacked_space(path: &Path) -> bool {
-    matches!(error_log::shortage(&end(path)), Some((error_log::Shortage::Space, _)))
+pub fn ran_out_of_space(path: &Path) -> bool {
+    matches!(error_log::shortage(&read_end(path)), Some((error_log::Shortage::Space, _)))
 }
 
 /// The end of a child's output.
-fn end(path: &Path) -> String {
+fn read_end(path: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(mut file) = files::open_no_link(path) {
         let length = file.metadata().map_or(0, |m| m.len());
@@ -78,7 +78,7 @@ fn end(path: &Path) -> String {
 }
 
 /// The beginning of a child's output.
-fn said(path: &Path) -> String {
+fn read_start(path: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(file) = files::open_no_link(path) {
         let _ = file.take(SAID).read_to_end(&mut text);

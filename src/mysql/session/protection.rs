@@ -26,7 +26,7 @@ pub(super) fn with_server_key(opts: OptsBuilder, tls: &Tls) -> OptsBuilder {
 }
 
 /// The primary requires its public key for the password, which the options do not allow.
-pub(super) fn key_wanted() -> Trouble {
+pub(super) fn key_required() -> Trouble {
     Trouble::Refused(
         "without TLS the account needs the public key of the primary: set ssl-mode, \
          server-public-key-path or get-server-public-key in [client]"

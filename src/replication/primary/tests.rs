@@ -25,31 +25,32 @@ fn facts(state: &str, applied: &str) -> Facts {
 fn a_base_that_the_primary_never_had_is_diverged() {
     let base = |text| Position::parse(Flavor::MariaDb, text).unwrap();
     let primary = facts("0-1-50,0-2-80", "");
-    assert!(primary.judge(&base("0-1-50")).is_ok());
-    let Err(Error::Diverged { errant, primary }) = primary.judge(&base("0-3-70")) else {
+    assert!(primary.check_base(&base("0-1-50")).is_ok());
+    let Err(Error::Diverged { errant, primary }) = primary.check_base(&base("0-3-70")) else {
         panic!("not diverged")
     };
     assert_eq!((errant.as_str(), primary.as_str()), ("0-3-70", "[::1]:3306 at 0-2-80"));
     // What it only applied counts, too.
-    assert!(facts("0-2-80", "5-9-9").judge(&base("5-9-9")).is_ok());
+    assert!(facts("0-2-80", "5-9-9").check_base(&base("5-9-9")).is_ok());
 }
 
 #[test]
 fn zero_means_no_expiry_and_seconds_win_over_days() {
-    let kept = |rows: &[(&str, &str)]| {
-        kept(&rows.iter().map(|(n, v)| vec![*n, *v]).collect::<Vec<_>>()).map(|d| d.as_secs())
+    let binlog_retention = |rows: &[(&str, &str)]| {
+        super::binlog_retention(&rows.iter().map(|(n, v)| vec![*n, *v]).collect::<Vec<_>>())
+            .map(|d| d.as_secs())
     };
     let (days, seconds) = ("expire_logs_days", "binlog_expire_logs_seconds");
-    assert_eq!(kept(&[(seconds, "0"), (days, "0.000000")]), None);
-    assert_eq!(kept(&[]), None);
-    assert_eq!(kept(&[(days, "2")]), Some(172_800));
-    assert_eq!(kept(&[(seconds, "90"), (days, "0.001042")]), Some(90));
+    assert_eq!(binlog_retention(&[(seconds, "0"), (days, "0.000000")]), None);
+    assert_eq!(binlog_retention(&[]), None);
+    assert_eq!(binlog_retention(&[(days, "2")]), Some(172_800));
+    assert_eq!(binlog_retention(&[(seconds, "90"), (days, "0.001042")]), Some(90));
 }
 
 #[test]
 fn a_refusal_is_purged_only_where_the_positions_allow_it() {
     let base = |text| Position::parse(Flavor::MariaDb, text).unwrap();
     let primary = facts("0-1-50,0-2-80", "");
-    assert_eq!(primary.judge_refused(&base("0-1-3")).cause(), Cause::Purged);
-    assert_eq!(primary.judge_refused(&base("0-1-51")).cause(), Cause::Diverged);
+    assert_eq!(primary.explain_refusal(&base("0-1-3")).cause(), Cause::Purged);
+    assert_eq!(primary.explain_refusal(&base("0-1-51")).cause(), Cause::Diverged);
 }

@@ -48,7 +48,7 @@ pub struct Table {
     pub blocks: HashMap<Hash, Location>,
     /// Packs below this index were not restored in this pass, so their blocks are read and checked
     /// before reuse.
-    pub doubted: u32,
+    pub unverified: u32,
 }
 
 /// State shared by the workers of one store.
@@ -201,7 +201,7 @@ impl PackWriter<'_> {
         let (place, pack) = {
             let table = locked(&self.packer.table);
             let place = *table.blocks.get(hash)?;
-            if place.pack >= table.doubted {
+            if place.pack >= table.unverified {
                 return Some(place);
             }
             (place, table.packs[place.pack as usize]?)

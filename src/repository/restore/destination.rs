@@ -183,7 +183,8 @@ impl Target {
 
     /// Sets the mode and owner of a file.
     pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
-        self.adorn(&file.file, entry.mode).map_err(|e| Error::io("write", &self.path(entry), e))
+        self.set_attributes(&file.file, entry.mode)
+            .map_err(|e| Error::io("write", &self.path(entry), e))
     }
 
     /// Syncs one file.
@@ -200,7 +201,7 @@ impl Target {
     pub fn finish_dirs(&self, manifest: &Manifest) -> Result<()> {
         for dir in manifest.dirs.iter().rev() {
             self.open_dir(&dir.path)
-                .and_then(|d| self.adorn(&d, dir.mode))
+                .and_then(|d| self.set_attributes(&d, dir.mode))
                 .map_err(|e| Error::io("write", &self.path.join(&dir.path), e))?;
         }
         match self.owner {
@@ -210,7 +211,7 @@ impl Target {
         }
     }
 
-    fn adorn(&self, file: &File, mode: u32) -> io::Result<()> {
+    fn set_attributes(&self, file: &File, mode: u32) -> io::Result<()> {
         let is = file.metadata()?;
         if let Some((uid, gid)) = self.owner
             && (is.uid(), is.gid()) != (uid, gid)

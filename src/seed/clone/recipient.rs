@@ -82,9 +82,9 @@ impl<'a> Recipient<'a> {
         stall: Option<Duration>,
     ) -> Result<()> {
         self.prepare()?;
-        let mut session = self.mysqld.lend()?;
+        let mut session = self.mysqld.take_session()?;
         let lost = || Error::MysqldHung { what: "session to it is left".into(), after: None };
-        let line = session.line().ok_or_else(lost)?;
+        let line = session.shutdown_handle().ok_or_else(lost)?;
         // It takes hours: the loop watches, and closes the connection if need be.
         session.set_timeout(Duration::ZERO);
         let (account, address) = (&self.primary.account, &self.facts.address);
@@ -240,7 +240,7 @@ impl<'a> Recipient<'a> {
                  by dump",
                 primary()
             )),
-            _ => self.mysqld.shortage_or(Error::ReplicationError { errno, text }),
+            _ => self.mysqld.root_cause(Error::ReplicationError { errno, text }),
         }
     }
 }
@@ -267,7 +267,7 @@ fn estimated(text: &str) -> u64 {
 impl Watched for Recipient<'_> {
     fn ended(&mut self) -> Option<Error> {
         // The planned exit; the thread that waits for the answer gets it at the same moment.
-        if self.mysqld.wants_a_restart() { None } else { self.mysqld.ended() }
+        if self.mysqld.wants_restart() { None } else { self.mysqld.ended() }
     }
     fn ping(&mut self) -> Result<()> {
         match self.mysqld.ping() {

@@ -16,13 +16,13 @@ impl Mysqld {
     ///
     /// # Errors
     /// If there are not two left.
-    pub fn lend(&mut self) -> Result<Session> {
-        let lent = self.control.take().filter(Session::is_alive);
-        lent.ok_or(Error::MysqldHung { what: "remaining session with it".into(), after: None })
+    pub fn take_session(&mut self) -> Result<Session> {
+        let session = self.control.take().filter(Session::is_alive);
+        session.ok_or(Error::MysqldHung { what: "remaining session with it".into(), after: None })
     }
 
     /// True if it exited in order to be restarted.
-    pub fn wants_a_restart(&mut self) -> bool {
+    pub fn wants_restart(&mut self) -> bool {
         matches!(self.child.try_wait(), Some(Exit::Status(0 | RESTART)))
     }
 

@@ -21,7 +21,7 @@ impl Mysqld {
     /// [`Error::Configuration`] if it lacks a key for some of its data.
     pub fn check_components(&self) -> Result<()> {
         let log = self.log.text();
-        if let Some(what) = without_key(&log) {
+        if let Some(what) = missing_key(&log) {
             return Err(Error::config(what));
         }
         let components = not_loaded(&log);
@@ -36,14 +36,14 @@ impl Mysqld {
     }
 
     /// Why it did not start, if a keyring or component was the reason.
-    pub(super) fn lacks_component(&self) -> Option<String> {
+    pub(super) fn missing_component(&self) -> Option<String> {
         let log = self.log.text();
-        without_key(&log).or_else(|| refused_manifest(&log, &self.program, &self.data))
+        missing_key(&log).or_else(|| refused_manifest(&log, &self.program, &self.data))
     }
 }
 
 /// What cannot be decrypted, and the remedy.
-fn without_key(log: &str) -> Option<String> {
+fn missing_key(log: &str) -> Option<String> {
     let mut files = BTreeSet::new();
     for line in log.lines().filter(|l| l.contains("[ERROR]")) {
         if line.contains("Redo log was encrypted, but keyring is not loaded") {
@@ -118,16 +118,16 @@ can't be decrypted, please confirm that keyring is loaded.
 
     #[test]
     fn what_cannot_be_decrypted_is_named_once() {
-        let text = without_key(&format!("{LOG}{LOG}")).unwrap();
+        let text = missing_key(&format!("{LOG}{LOG}")).unwrap();
         assert!(text.starts_with("./e/t.ibd cannot be decrypted, "), "{text}");
         let redo =
             "x 1 [ERROR] [MY-013063] [InnoDB] Redo log was encrypted, but keyring is not loaded.";
-        assert!(without_key(redo).unwrap().starts_with("the redo log cannot be decrypted"));
+        assert!(missing_key(redo).unwrap().starts_with("the redo log cannot be decrypted"));
         let many: String = (0..5).map(|n| LOG.replace("e/t", &format!("e/t{n}"))).collect();
-        let text = without_key(&many).unwrap();
+        let text = missing_key(&many).unwrap();
         assert!(text.starts_with("./e/t0.ibd, ./e/t1.ibd, ./e/t2.ibd and 2 more cannot"), "{text}");
         assert_eq!(
-            without_key("x 1 [Note] Encryption information in datafile: x can't be decrypted"),
+            missing_key("x 1 [Note] Encryption information in datafile: x can't be decrypted"),
             None
         );
     }

@@ -30,7 +30,7 @@ const MAY_BE_DISK_FULL: [u16; 7] = [3, 1005, 1026, 1030, 1114, 1180, 1969];
 
 impl Mysqld {
     /// Why it exited.
-    pub(super) fn cause_of_death(&mut self, exit: Exit) -> Error {
+    pub(super) fn diagnose_exit(&mut self, exit: Exit) -> Error {
         let (how, log) = (exit.to_string(), self.log.last_errors());
         if exit == Exit::Signal(libc::SIGKILL) && cgroup::kills() > self.kills_before {
             return Error::OutOfMemory { how, log, limit: cgroup::limit() };
@@ -44,7 +44,7 @@ impl Mysqld {
             return shortage;
         }
         match exit {
-            Exit::Status(1 | 3 | 7) if !self.ready => match self.lacks_component() {
+            Exit::Status(1 | 3 | 7) if !self.ready => match self.missing_component() {
                 Some(lack) => Error::MysqldStart { how: format!("{how}: {lack}"), log },
                 None => Error::MysqldStart { how, log },
             },
@@ -71,7 +71,7 @@ impl Mysqld {
 
     /// The real reason for `error`, which it reported or which is a hang: memory or space that it
     /// was refused, else `error` itself.
-    pub fn shortage_or(&self, error: Error) -> Error {
+    pub fn root_cause(&self, error: Error) -> Error {
         let found = match &error {
             Error::ReplicationError { errno, text } => {
                 let how = || format!("error {errno}: {text}");
