@@ -297,7 +297,7 @@ fn a_primary_lost_or_silent_while_cloning_is_counted() {
     let mut pass = program().args(["--stall-timeout=3s", "--max-failures=0"]).spawn();
     in_the_middle(&mut pass);
     proxy.swallow();
-    let ended = pass.finish(COMMAND_PATIENCE).expect(75).says("error: stalled: nothing moved for");
+    let ended = pass.finish(COMMAND_PATIENCE).expect(75).says("error: stalled: no progress for");
     assert!(ended.stderr.contains("the clone of the primary, at "), "{ended}");
     assert_eq!(scene.backups().len(), 1);
     scene.assert_nothing_left();
@@ -320,7 +320,7 @@ fn a_disk_too_small_for_the_clone_is_told() {
         let program = program.args(Scene::usual_log()).args(disk.server_options());
         let ended = program.under(disk.wrapper()).run_to_end(COMMAND_PATIENCE).expect(1);
         let ended = ended.says("error: disk-full: no space left on the file system of ");
-        let ended = ended.says(" MiB needed; make room there, or name another --scratch");
+        let ended = ended.says(" MiB needed; free some space there, or use another --scratch");
         assert!(!scratch.join("data").exists() && scene.backups().is_empty(), "{ended}");
         assert_eq!(scratch.join("mysqld.log").exists(), !sees, "before anything: {ended}");
         assert!(processes_under(&scratch).is_empty(), "{ended}");

@@ -28,8 +28,8 @@ fn assert_disk_full(what: &str, ended: Outcome, place: &Path, option: &str) -> O
     let begin =
         format!("error: disk-full: no space left on the file system of {}", place.display());
     assert!(last.contains(&begin), "{ended}");
-    assert!(last.contains(" free") && last.contains("; make room there, "), "{ended}");
-    assert!(last.ends_with(&format!("or name another {option}; exit status 1")), "{ended}");
+    assert!(last.contains(" free") && last.contains("; free some space there, "), "{ended}");
+    assert!(last.ends_with(&format!("or use another {option}; exit status 1")), "{ended}");
     assert_eq!(ended.stderr.matches("error: ").count(), 1, "{ended}");
     assert!(ended.wall < Duration::from_secs(60), "{ended}");
     ended
@@ -260,7 +260,7 @@ fn a_file_size_limit_is_an_error_and_no_kill() {
         let ended = run.run_to_end(COMMAND_PATIENCE);
         println!("no file above {} MiB: {:?}, {}", limit / MIB, ended.wall, ended.stderr);
         let ended = ended.expect(1).says("error: io-error: cannot ").says("file too large");
-        ended.says("raise the limit on the size of files (ulimit -f, LimitFSIZE=)");
+        ended.says("raise the file size limit (ulimit -f, LimitFSIZE=)");
         assert_eq!(scene.backups(), backups);
         assert_eq!(scene.checkpoint().get("cause"), Some("io-error"));
         assert!(!scene.has_scratch_data());

@@ -243,7 +243,7 @@ fn old_checkpoints_resume_and_strange_ones_start_afresh() {
     // The same for what the scratch directory says of its data.
     let state = scene.scratch.join("state");
     let outcome = again(&|| fs::write(&state, "format=2\nstage=ready\n").unwrap());
-    outcome.says("state file is unreadable").says("restored ");
+    outcome.says("cannot read its state file").says("restored ");
     let outcome = again(&|| fs::remove_file(&path).unwrap());
     outcome.says("restored ");
 }

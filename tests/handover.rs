@@ -51,7 +51,7 @@ fn the_command_printed_by_a_restore_starts_a_server() {
     assert!(after(&ended, "the files belong to ").contains(&format!("(uid {uid})")), "{ended}");
 
     // As printed, by a shell. Its own directory for temporary files: see the harness.
-    let line = after(&ended, "next, to look at it without network, events and replication: ");
+    let line = after(&ended, "next, to inspect it without network, events and replication: ");
     let tmp = TempDir::new("tmp");
     let sbin = find_program("mariadbd").expect("mariadbd");
     let path = format!(
@@ -81,7 +81,7 @@ fn the_command_printed_by_a_restore_starts_a_server() {
     assert_eq!(rows, format!("{position}\tOFF\t100\n"));
     end(&mut server);
 
-    let replica = after(&ended, "to make it a replica, with a server_id of its own, from ");
+    let replica = after(&ended, "to make it a replica, with a server_id of its own, starting at ");
     assert!(replica.starts_with(&format!("{position} on, ")), "{replica}");
     let words = flavor::either(
         "MASTER_USE_GTID=slave_pos; START SLAVE;",
@@ -98,13 +98,13 @@ fn a_restore_omits_usual_settings_and_quiet_is_silent() {
     let ended = restore("one").run_to_end(COMMAND_PATIENCE).expect(0);
     let needs = format!("the data needs a {} server of ", flavor::name());
     assert!(after(&ended, &needs).ends_with(" or later"), "{ended}");
-    assert!(!after(&ended, "next, to look at it").contains("page-size"), "{ended}");
+    assert!(!after(&ended, "next, to inspect it").contains("page-size"), "{ended}");
     crate::support::repository::edit_manifest(&scene.repo, &scene.backups()[0], |lines| {
         let line = lines.iter_mut().find(|l| l.contains("innodb_page_size")).unwrap();
         *line = "setting innodb_page_size 8192".into();
     });
     let ended = restore("two").run_to_end(COMMAND_PATIENCE).expect(0);
-    assert!(after(&ended, "next, to look at it").contains(" --innodb-page-size=8192 "), "{ended}");
+    assert!(after(&ended, "next, to inspect it").contains(" --innodb-page-size=8192 "), "{ended}");
     let ended = restore("three").arg("-q").run_to_end(COMMAND_PATIENCE).expect(0);
     assert_eq!(ended.stderr, "");
 }

@@ -58,7 +58,7 @@ fn passwords_use_a_public_key_only_if_asked() {
     let ended = run().expect(1).says("error: access-denied: ");
     assert!(!ended.stderr.contains(PASSWORD), "{ended}");
     client(&format!("server-public-key-path={}", scene.nightly.display()));
-    run().expect(2).says("server-public-key-path in [client]").says("holds no public key");
+    run().expect(2).says("server-public-key-path in [client]").says("contains no public key");
     client("get-server-public-key");
     run().expect(0);
     assert!(scene.files_with(&scene.scratch, PASSWORD).is_empty());

@@ -33,7 +33,7 @@ fn assert_out_of_memory(scene: &Scene, ended: Outcome, limit: &str) -> Outcome {
         .expect(75)
         .says("error: out-of-memory: the private mysqld ran out of memory: ")
         .says(limit)
-        .says("raise it or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N");
+        .says("raise the limit or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N");
     for other in ["mysqld-died", "mysqld-start", "mysqld-hung"] {
         assert!(!ended.stderr.contains(other), "another cause is named, too: {ended}");
     }
@@ -59,7 +59,7 @@ fn a_cgroup_too_small_is_coped_with_or_named() {
     };
     let large = ["--mysqld-option=--innodb-buffer-pool-size=1G", "--max-failures=1"];
     let ended = under(&scene, &small.wrapper(), &large);
-    let ended = assert_out_of_memory(&scene, ended, &format!("the limit of its cgroup is {named}"));
+    let ended = assert_out_of_memory(&scene, ended, &format!("its cgroup limit is {named}"));
     ended.says("it was killed by signal 9 (KILL)");
     assert_eq!(scene.backups().len(), 1);
     // A pool of the right size makes it, on what is left or, a table having been made just before
@@ -87,7 +87,7 @@ fn an_address_space_limit_is_coped_with_or_named() {
         let wrapper = address_space(limit);
         let args: Vec<&str> = args.iter().copied().chain(["--max-failures=1"]).collect();
         let ended = under(&scene, &wrapper, &args);
-        assert_out_of_memory(&scene, ended, &format!("the limit of its address space is {named}"));
+        assert_out_of_memory(&scene, ended, &format!("its address space limit is {named}"));
     }
     assert_eq!(scene.backups().len(), 1);
     let ended = under(&scene, &address_space(enough * MIB), &[]).expect(0);
@@ -117,7 +117,7 @@ fn memory_refused_during_catch_up_is_named_and_retried() {
     println!("refused in the catch-up: {:?}, {}", ended.wall, ended.stderr);
     let ended =
         ended.expect(0).says("warning: out-of-memory: the private mysqld ran out of memory: ");
-    ended.says("the limit of its address space is 100.0 MiB");
+    ended.says("its address space limit is 100.0 MiB");
     scene.assert_nothing_left();
 }
 
@@ -160,6 +160,6 @@ fn kills_by_the_kernel_and_by_hand_are_told_apart() {
         let args = std::fs::read_to_string(&pool).unwrap();
         assert!(args.contains("--innodb-buffer-pool-size=57671680 "), "a quarter of it: {args}");
         let ended = run(&starved);
-        assert_out_of_memory(&scene, ended, "the limit of its cgroup is 220.0 MiB");
+        assert_out_of_memory(&scene, ended, "its cgroup limit is 220.0 MiB");
     }
 }

@@ -61,7 +61,7 @@ fn a_private_server_of_the_other_flavor_is_refused() {
     scene.primary.fill("shop", 1, 10);
     let (name, version) = flavor::either(("mysqld", "9.7.4-2"), ("mariadbd", "11.8.6-MariaDB-x"));
     let other = impostor(&scene, name, version);
-    let words = [version, "name one of its kind with --mysqld", &other.display().to_string()];
+    let words = [version, "set one of the same kind with --mysqld", &other.display().to_string()];
     assert_refused(&scene, with(&scene, "seed", &other), &words);
     let _ = fs::remove_dir_all(&scene.scratch);
     scene.seed();
@@ -82,7 +82,7 @@ fn a_private_server_of_another_series_is_refused() {
         let series = version_and_series(&scene, add).1;
         let other = impostor(&scene, "other", &format!("{series}.3{suffix}"));
         let ended = with(&scene, "run", &other);
-        let words = ["backup ", &version, what, &format!("name one of {own} with --mysqld")];
+        let words = ["backup ", &version, what, &format!("set one of {own} with --mysqld")];
         assert_refused(&scene, ended, &words);
     }
     // Another one of the same series will do.
@@ -159,6 +159,6 @@ fn a_data_directory_of_the_other_flavor_is_not_adopted() {
     let from = format!("dir:{}", scene.primary.datadir().display());
     let command = scene.command("seed").args(["--from", &from]).arg("--mysqld").arg(&other);
     let ended = command.run_to_end(COMMAND_PATIENCE);
-    let data = format!("holds data of {}", flavor::name());
+    let data = format!("contains data of {}", flavor::name());
     assert_refused(&scene, ended, &[&data, version, "--mysqld"]);
 }

@@ -297,7 +297,7 @@ fn a_primary_that_cannot_be_followed_is_wrong_configuration() {
         }
     };
     scene.primary.sql("RESET MASTER");
-    attempts(&scene.primary, "has no position: nothing was written to its binary log yet");
+    attempts(&scene.primary, "has no position: its binary log is empty");
     let silent = Primary::without_binlog("silent");
     silent.create_account(DUMP);
     attempts(&silent, "writes no binary log: set log_bin there");

@@ -346,7 +346,7 @@ fn a_replica_of_the_same_name_is_told_from_purged() {
         let ended = pass.finish(COMMAND_PATIENCE).expect(1);
         assert!(since.elapsed() < Duration::from_secs(15), "{ended}");
         let ended = ended.says("error: replication-error: ").says("error 13114").says("uuid");
-        let ended = ended.says("run again: it takes a new one each time");
+        let ended = ended.says("run again, since each run uses a new one");
         for other in ["purged: ", "diverged: "] {
             assert!(!ended.stderr.contains(other), "{ended}");
         }

@@ -172,7 +172,7 @@ fn what_status_writes_of_a_checkpoint_is_frozen() {
     assert!(matches!(age, Json::Number(_)), "{age:?}");
     let said = found.remove("text").unwrap();
     assert!(
-        said.str().starts_with("the last pass ended 143 at 2026-11-22T15:30:00Z: "),
+        said.str().starts_with("the last pass ended with status 143 at 2026-11-22T15:30:00Z: "),
         "{said:?}"
     );
     let expected = object([
@@ -264,7 +264,7 @@ fn the_wrapper_acts_by_the_exit_status() {
         (0, "there were warnings", 1),
         (1, "failed for good", 1),
         (2, "wrong usage or configuration", 1),
-        (3, "a backup is stored, but look", 1),
+        (3, "a backup is stored, but needs attention", 1),
         (75, "temporary trouble", 3),
         (127, "could not be run: status 127", 1),
         (143, "stopped by signal 15", 1),

@@ -90,7 +90,7 @@ fn before_any_pass_only_a_repository_gives_a_status() {
     }
     fs::write(repo.join("format"), "rollforward repository 1\n").unwrap();
     let with_repo = status(["--repo"]).arg(&repo);
-    says("no backup (--repo)", &with_repo, 2, &["there is no complete backup"]);
+    says("no backup (--repo)", &with_repo, 2, &["no complete backup"]);
     let none = &["no pass has run yet"];
     let with_both = with_repo.clone().arg("--scratch").arg(at("scratch"));
     says("no pass, no backup", &with_both, 2, &["no pass has run yet", "no complete backup"]);
@@ -110,7 +110,7 @@ fn what_cannot_be_read_is_unknown_also_as_json() {
     let repo = at("repo");
     fs::create_dir_all(&repo).unwrap();
     let with_repo = |path: &Path| status(["--repo"]).arg(path);
-    says("no repository", &with_repo(&at("absent")), 3, &["there is no repository", "absent"]);
+    says("no repository", &with_repo(&at("absent")), 3, &["no repository at", "absent"]);
     says("not a repository", &with_repo(&repo), 3, &["is not a repository"]);
     fs::write(repo.join("format"), "rollforward repository 7\n").unwrap();
     says("a later repository", &with_repo(&repo), 3, &["format 7"]);
@@ -120,7 +120,7 @@ fn what_cannot_be_read_is_unknown_also_as_json() {
     let scratch = status(["--scratch"]).arg(dir.path());
     says("not a checkpoint", &scratch, 3, &["checkpoint", "begin with format=1"]);
     let json = json(&scratch, 3);
-    assert!(json.get("text").str().contains("cannot be read"), "{json:?}");
+    assert!(json.get("text").str().contains("cannot read checkpoint"), "{json:?}");
     fs::remove_file(at("checkpoint")).unwrap();
     fs::create_dir(at("checkpoint")).unwrap();
     says("a directory for a checkpoint", &scratch, 3, &["it is not a checkpoint"]);
@@ -194,16 +194,16 @@ fn stopped_mysqlds_and_killed_passes_are_critical() {
     pass.kill(libc::SIGKILL);
     wait_until("the end of the killed pass", PATIENCE, || pass.has_ended());
     let pid = pass.pid().to_string();
-    let gone = format!("(pid {pid}) is gone in its phase catch-up without a last word");
+    let gone = format!("(pid {pid}) died during catch-up without recording an outcome");
     says("killed pass", &both(&scene), 2, &[&gone]);
     let found = json(&both(&scene), 2);
     assert_eq!(found.get("alive"), &Json::Bool(false));
     // Its number belongs to somebody else now: one from before the pass, and one from after it.
     edit(&scene.scratch, "pid", &std::process::id().to_string());
-    says("pid of an older process", &both(&scene), 2, &["is gone in its phase catch-up"]);
+    says("pid of an older process", &both(&scene), 2, &["died during catch-up"]);
     assert_eq!(json(&both(&scene), 2).get("alive"), &Json::Bool(false));
     edit(&scene.scratch, "started", "2001-01-01T00:00:00Z");
-    says("pid of a younger process", &both(&scene), 2, &["is gone in its phase catch-up"]);
+    says("pid of a younger process", &both(&scene), 2, &["died during catch-up"]);
     // The next pass is not in its way.
     scene.run();
     drop(pass);
@@ -228,12 +228,12 @@ fn a_pass_in_which_nothing_moves_is_stalled() {
     says("stalled", &stalled, 2, &["phase catch-up", "and is stalled"]);
     let found = json(&stalled, 2);
     assert_eq!(found.get("answers"), &Json::Bool(true));
-    says("the same with patience", &both(&scene), 0, &["moved"]);
-    says("the same, 0 is off", &both(&scene).arg("--stall-timeout=0"), 0, &["moved"]);
+    says("the same with patience", &both(&scene), 0, &["last progress"]);
+    says("the same, 0 is off", &both(&scene).arg("--stall-timeout=0"), 0, &["last progress"]);
     pass.kill(libc::SIGTERM);
     let ended = pass.finish(COMMAND_PATIENCE);
     assert_eq!(ended.status, 143, "{ended}");
-    let texts = ["the last pass ended 143", "interrupted", "newest backup"];
+    let texts = ["the last pass ended with status 143", "interrupted", "newest backup"];
     says("last pass stopped by a signal", &both(&scene), 1, &texts);
 }
 
@@ -241,7 +241,7 @@ fn a_pass_in_which_nothing_moves_is_stalled() {
 fn status_tells_the_last_outcome_and_the_newest_age() {
     need_server!();
     let scene = Scene::seeded("ended");
-    says("last pass 0", &both(&scene), 0, &["the last pass ended well", "newest backup"]);
+    says("last pass 0", &both(&scene), 0, &["the last pass succeeded", "newest backup"]);
     let alone = status(["--repo"]).arg(&scene.repo);
     says("--repo alone", &alone, 0, &["newest backup"]);
     assert_eq!(json(&alone, 0).get("alive"), &Json::Null);
@@ -255,14 +255,24 @@ fn status_tells_the_last_outcome_and_the_newest_age() {
     // 75: nobody listens there.
     let pass = scene.command("run").args(["--max-failures=0", "--primary=127.0.0.1:1"]);
     pass.run_to_end(COMMAND_PATIENCE).expect(75);
-    says("last pass 75", &both(&scene), 1, &["ended 75", "primary-unreachable: "]);
-    says("last pass 75, and too old", &both(&scene).arg("--max-age=0"), 2, &["ended 75"]);
+    says("last pass 75", &both(&scene), 1, &["ended with status 75", "primary-unreachable: "]);
+    says(
+        "last pass 75, and too old",
+        &both(&scene).arg("--max-age=0"),
+        2,
+        &["ended with status 75"],
+    );
     // 1: the password is wrong.
     let wrong = scene.path("wrong.cnf");
     scene.primary.write_option_file_as(&wrong, "rf_nightly", "no");
     let pass = scene.command("run").arg("--defaults-file").arg(&wrong);
     pass.run_to_end(COMMAND_PATIENCE).expect(1);
-    says("last pass failed for good", &both(&scene), 2, &["ended 1", "access-denied: "]);
+    says(
+        "last pass failed for good",
+        &both(&scene),
+        2,
+        &["ended with status 1", "access-denied: "],
+    );
     let found = json(&both(&scene), 2);
     assert_eq!(found.get("exit_status"), &Json::Number("1".into()));
     assert!(!found.get("message").str().contains('\''), "{found:?}");
@@ -281,7 +291,7 @@ fn status_tells_the_last_outcome_and_the_newest_age() {
     says("newest is damaged (--repo)", &alone, 1, &[&damaged]);
     assert_eq!(json(&alone, 1).get("newest").str(), scene.backups()[0]);
     scene.run().expect(3);
-    says("last pass 3", &both(&scene), 1, &["ended 3", "look at its log", "newest backup"]);
+    says("last pass 3", &both(&scene), 1, &["ended with status 3", "see its log", "newest backup"]);
 }
 
 #[test]

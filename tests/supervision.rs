@@ -142,7 +142,7 @@ fn a_mysqld_shut_down_from_outside_is_restarted() {
     mysql::prelude::Queryable::query_drop(&mut session, "SHUTDOWN").unwrap();
     drop(session);
     let ended = seed.finish(COMMAND_PATIENCE).expect(0);
-    let ended = ended.says("mysqld-died: the private mysqld died: somebody shut it down");
+    let ended = ended.says("mysqld-died: the private mysqld died: another process shut it down");
     assert_eq!(count(&ended, "failure 1 of 11, retrying in"), 1, "{ended}");
     // By a signal in the catch-up.
     scene.primary.slow_backlog("shop", 100, 0.02);
@@ -152,7 +152,7 @@ fn a_mysqld_shut_down_from_outside_is_restarted() {
     let mut pass = scene.command("run").spawn();
     let (pid, _) = wait_for_catch_up(&mut pass, base);
     kill(pid, libc::SIGTERM);
-    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("somebody shut it down");
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("another process shut it down");
     assert_eq!(count(&ended, "failure 1 of 11, retrying in"), 1, "{ended}");
     assert_eq!(count(&ended, "restored "), 1, "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
@@ -219,7 +219,7 @@ fn a_mysqld_refusing_to_start_is_quoted_and_final() {
         let fake = scene.fake_mysqld("refuses", &body);
         let ended = scene.command("run").arg("--mysqld").arg(&fake).run_to_end(COMMAND_PATIENCE);
         let ended = ended.expect(1).says("mysqld-start: the private mysqld did not start");
-        let ended = ended.says(&format!("it ended with status {status}"));
+        let ended = ended.says(&format!("it exited with status {status}"));
         let quoted = ended.stderr.contains("InnoDB: the dog ate ./ibdata1");
         assert_eq!(quoted, !said.is_empty(), "{ended}");
         assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 1, "{ended}");
@@ -239,7 +239,7 @@ fn a_mysqld_that_crashes_at_every_start_has_died() {
         ("kill -SEGV $$", "it was killed by signal 11 (SEGV)"),
         ("kill -ABRT $$", "it was killed by signal 6 (ABRT)"),
         ("exit 2", "it ended with status 2"),
-        ("exit 0", "somebody shut it down"),
+        ("exit 0", "another process shut it down"),
     ] {
         let fake = scene.fake_mysqld("crashes", body);
         let ended = scene

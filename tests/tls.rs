@@ -258,7 +258,7 @@ fn unusable_tls_files_are_named_with_status_2() {
         ("ssl-mode=VERIFY_CA", ["VERIFY_CA", "public roots"]),
         ("ssl-mode=VERIFY_IDENTITY", ["VERIFY_IDENTITY", "ssl-ca"]),
         ("ssl-ca=/no/such/ca.pem", ["/no/such/ca.pem", "no such file"]),
-        (directory.as_str(), ["cannot read", "no text file"]),
+        (directory.as_str(), ["cannot read", "not a text file"]),
         (&line(&certificates, "ssl-ca", "empty"), ["ssl-ca in [client]", "no certificate"]),
         (&format!("ssl-ca={key}"), ["ssl-ca in [client]", "no certificate"]),
         (&format!("ssl-cert={ca}"), ["ssl-cert and ssl-key", "go together"]),

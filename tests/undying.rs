@@ -37,7 +37,8 @@ fn an_unkillable_mysqld_keeps_a_second_one_away() {
     freezer.freeze();
     let ended = pass.finish(COMMAND_PATIENCE).expect(75);
     println!("frozen: {:?}, {}", ended.wall, ended.stderr);
-    let named = format!("no end of its process {pid}, which was killed and waits in the kernel");
+    let named =
+        format!("no exit of its process {pid}, which was killed but is stuck in the kernel");
     let ended = ended.says(&format!("pid {pid} was killed and has not ended for 30s"));
     let ended = ended.says("mysqld-hung: ").says(&named);
     assert_eq!(count(&ended, "started mysqld"), 1, "a second one on the same data: {ended}");

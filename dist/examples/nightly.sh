@@ -55,7 +55,7 @@ case $status in
 0) [ ! -s "$log" ] || report 'a backup is stored, or none was due; there were warnings' ;;
 1) report 'failed for good: look, running it again will not help' ;;
 2) report 'wrong usage or configuration, or the program before it failed' ;;
-3) report 'a backup is stored, but look' ;;
+3) report 'a backup is stored, but needs attention' ;;
 75) report 'temporary trouble; the next night tries again' ;;
 *)
     if [ "$status" -gt 128 ]; then

@@ -139,8 +139,8 @@ fn restore_wants_an_empty_directory_outside_of_the_repository() {
     let restore = |to: &str| program(["restore", &place.arg("repo", "repo"), &place.arg("to", to)]);
     place.refuses(&restore("full"), &["--to", "full", "not empty"]);
     place.refuses(&restore("db.cnf"), &["--to", "db.cnf", "not a directory"]);
-    place.refuses(&restore("repo/to"), &["--to", "in the repository"]);
-    place.refuses(&restore("repo/tmp"), &["--to", "in the repository"]);
+    place.refuses(&restore("repo/to"), &["--to", "inside the repository"]);
+    place.refuses(&restore("repo/tmp"), &["--to", "inside the repository"]);
     place.refuses(&restore("link"), &["--to", "not a directory"]);
 }
 

@@ -12,7 +12,7 @@ fn an_option_file_that_cannot_be_read_is_named() {
     let list = |name: &str| program(["list"]).arg(place.arg("defaults-file", name));
     place.refuses(&list("none.cnf"), &["none.cnf", "no such file"]);
     place.mkdir("dir.cnf");
-    place.refuses(&list("dir.cnf"), &["dir.cnf", "no text file"]);
+    place.refuses(&list("dir.cnf"), &["dir.cnf", "not a text file"]);
     fs::write(place.at("binary.cnf"), b"[client]\nuser=\xff\xfe\n").unwrap();
     place.refuses(&list("binary.cnf"), &["binary.cnf", "UTF-8"]);
     if !is_root() {

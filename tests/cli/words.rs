@@ -152,7 +152,7 @@ fn malformed_numbers_are_named_with_their_option() {
         ("jobs", "257", "1 to 256"),
         ("compression-level", "0", "1 to 19"),
         ("compression-level", "20", "1 to 19"),
-        ("keep-count", "0", "1 is the least"),
+        ("keep-count", "0", "the minimum is 1"),
     ] {
         let args = ["run".to_string(), format!("--{option}={value}")];
         refused(&program(args), &[&format!("--{option} {value}"), right]);
@@ -218,7 +218,7 @@ fn unexpected_arguments_are_named() {
     refused(&program(["verify", "a", "b"]), &["unexpected argument 'b' for verify"]);
     refused(&program(["list", "--", "--json"]), &["unexpected argument '--json' for list"]);
     // An unset variable of a script must not mean the newest backup.
-    refused(&program(["restore", "", "--to=x", "--repo=y"]), &["name of a backup", "''"]);
+    refused(&program(["restore", "", "--to=x", "--repo=y"]), &["restore", "empty backup name"]);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn options_may_stand_before_the_command() {
     assert_eq!((after.stdout.as_str(), before.stdout.as_str()), ("[]\n", "[]\n"));
     assert_eq!(short.stdout, "[]\n");
     // A value may be called like a command.
-    place.refuses(&program(["--repo", "run", "list"]), &["no repository run"]);
+    place.refuses(&program(["--repo", "run", "list"]), &["no repository at run"]);
 }
 
 #[test]

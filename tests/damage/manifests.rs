@@ -16,15 +16,15 @@ type RawCase = (&'static str, fn(Vec<u8>) -> Vec<u8>, &'static str);
 const RAW_CASES: &[RawCase] = &[
     ("empty", |_| Vec::new(), "not a manifest"),
     ("cut after a byte", |t| t[..1].to_vec(), "not a manifest"),
-    ("cut after the first line", |t| t[..9].to_vec(), "cut short"),
-    ("cut in the middle", |t| t[..t.len() / 2].to_vec(), "cut short"),
-    ("cut before the last line", |t| t[..t.len() - 69].to_vec(), "cut short"),
-    ("cut in the last line", |t| t[..t.len() - 2].to_vec(), "cut short"),
-    ("without the last newline", |t| t[..t.len() - 1].to_vec(), "cut short"),
-    ("a byte changed", |t| changed(t, "position ", 10), "does not match the sum"),
+    ("cut after the first line", |t| t[..9].to_vec(), "truncated"),
+    ("cut in the middle", |t| t[..t.len() / 2].to_vec(), "truncated"),
+    ("cut before the last line", |t| t[..t.len() - 69].to_vec(), "truncated"),
+    ("cut in the last line", |t| t[..t.len() - 2].to_vec(), "truncated"),
+    ("without the last newline", |t| t[..t.len() - 1].to_vec(), "truncated"),
+    ("a byte changed", |t| changed(t, "position ", 10), "does not match the checksum"),
     ("a byte of the sum changed", |t| changed(t, "\nend ", 10), ""),
     ("a byte outside ASCII", |t| [t, vec![0xff]].concat(), "outside ASCII"),
-    ("something behind it", |t| [t, b"more\n".to_vec()].concat(), "cut short"),
+    ("something behind it", |t| [t, b"more\n".to_vec()].concat(), "truncated"),
     ("zeros", |t| vec![0; t.len()], "not a manifest"),
     ("a later format", |t| later(&t, "format 2"), "later format 2"),
     ("a format far ahead", |t| later(&t, "format 99999999999999999999"), "not a manifest"),
@@ -107,23 +107,23 @@ fn a_manifest_that_is_no_plain_file_is_named() {
 /// Lines that do harm, put where `place` says, and what is said of them.
 const HOSTILE: &[(&str, &str, &str)] = &[
     // Before the first line that begins so; the line itself; what is said.
-    ("dir ", "dir .. 700", "not a normal relative one"),
-    ("dir ", "dir . 700", "not a normal relative one"),
-    ("dir ", "dir /etc 700", "not a normal relative one"),
-    ("dir ", "dir shop/../.. 700", "not a normal relative one"),
-    ("dir ", "dir a//b 700", "not a normal relative one"),
-    ("dir ", "dir a/ 700", "not a normal relative one"),
-    ("dir ", "dir \\x2e\\x2e 700", "not a normal relative one"),
-    ("dir ", "dir a\\x00b 700", "not a normal relative one"),
+    ("dir ", "dir .. 700", "not relative and normal"),
+    ("dir ", "dir . 700", "not relative and normal"),
+    ("dir ", "dir /etc 700", "not relative and normal"),
+    ("dir ", "dir shop/../.. 700", "not relative and normal"),
+    ("dir ", "dir a//b 700", "not relative and normal"),
+    ("dir ", "dir a/ 700", "not relative and normal"),
+    ("dir ", "dir \\x2e\\x2e 700", "not relative and normal"),
+    ("dir ", "dir a\\x00b 700", "not relative and normal"),
     ("dir ", "dir a\\x2fb 700", "the directory of a\\x2fb is not listed"),
-    ("dir ", "dir a\\xzz 700", "not well escaped"),
+    ("dir ", "dir a\\xzz 700", "badly escaped"),
     ("dir ", "dir deep/er 700", "is not listed before it"),
     ("dir ", "dir mysql 4755", "is not a mode"),
-    ("dir ", "dir mysql 700", "is there twice"),
-    ("file ", "file ../escape 600 0", "not a normal relative one"),
-    ("file ", "file /tmp/escape 600 0", "not a normal relative one"),
-    ("file ", "file mysql 600 0", "is there twice"),
-    ("file ", "file ibdata1 600 0", "is there twice"),
+    ("dir ", "dir mysql 700", "duplicate"),
+    ("file ", "file ../escape 600 0", "not relative and normal"),
+    ("file ", "file /tmp/escape 600 0", "not relative and normal"),
+    ("file ", "file mysql 600 0", "duplicate"),
+    ("file ", "file ibdata1 600 0", "duplicate"),
     ("file ", "file nowhere/x 600 0", "is not listed before it"),
     ("file ", "file a 600 -1", "is not a number"),
     ("file ", "file a 600 18446744073709551616", "is not a number"),
@@ -131,16 +131,16 @@ const HOSTILE: &[(&str, &str, &str)] = &[
     ("file ", "file a 600 9223372036854775807", "too few blocks"),
     ("file ", "file a 600 1", "too few blocks"),
     ("file ", "file a 600 4398046511104", "too few blocks"),
-    ("file ", "file a 600", "a word is missing"),
-    ("file ", "file a b 600 0", "a word too many"),
+    ("file ", "file a 600", "missing word"),
+    ("file ", "file a b 600 0", "extra word"),
     ("file ", "file a 600 0", "number of files"),
     ("file ", "zeros 1", "a block before the first file"),
     ("file ", "command rm -rf /", "unknown word"),
     ("pack ", "pack ../../../etc/passwd 5", "not a SHA-256"),
-    ("pack ", "position 0-1-1", "is there twice"),
-    ("pack ", "setting init_file /tmp/x", "not allowed"),
+    ("pack ", "position 0-1-1", "duplicate"),
+    ("pack ", "setting init_file /tmp/x", "malformed setting"),
     ("pack ", "setting x --user=root\ttab", "control characters"),
-    ("pack ", "block_size 4096", "is there twice"),
+    ("pack ", "block_size 4096", "duplicate"),
     ("block ", "zeros 0", "more blocks than the file has room for"),
     ("block ", "zeros 18446744073709551615", "more blocks than the file has room for"),
 ];
@@ -175,10 +175,10 @@ const LIES: &[(&str, usize, &str, &str)] = &[
     ("block ", 1, "abc", "not a SHA-256"),
     ("block ", 2, "4000000000", "no such pack"),
     ("block ", 2, "18446744073709551615", "no such pack"),
-    ("block ", 3, "99999999999", "not inside its pack"),
-    ("block ", 3, "18446744073709551615", "not inside its pack"),
+    ("block ", 3, "99999999999", "outside its pack"),
+    ("block ", 3, "18446744073709551615", "outside its pack"),
     ("block ", 4, "0", "a frame of 0 bytes"),
-    ("block ", 4, "18446744073709551615", "not inside its pack"),
+    ("block ", 4, "18446744073709551615", "outside its pack"),
 ];
 
 #[test]
@@ -240,7 +240,10 @@ fn a_false_manifest_spoils_its_backup_and_no_pack() {
     for (name, edit) in cases {
         let case = Copy::new(name);
         edit_manifest(&case.repo, &all.newer, edit);
-        case.is_damage(case.restore_fails(None, false), &[&all.newer, "does not match its sum"]);
+        case.is_damage(
+            case.restore_fails(None, false),
+            &[&all.newer, "does not match its checksum"],
+        );
         case.is_damage(case.run(&["verify"]), &[&all.newer, "a false manifest"]);
         assert_eq!(all_packs(&case.repo), all_packs(&all.repo), "{name}: packs set aside");
         case.run(&["verify", &all.older]).expect(0);

@@ -121,7 +121,7 @@ fn a_named_file_that_never_answers_is_abandoned() {
         let limit = ["prlimit", "--as=300000000", "--"];
         let run = case.command("run").arg("--scratch").arg(&scratch).under(limit);
         let refused = run.arg("--defaults-file").arg(endless).run_to_end(SOON).expect(2);
-        refused.says("it is no text file of at most 1 MiB");
+        refused.says("not a text file of at most 1 MiB");
     }
     // One that gives something is read to its end, also when that takes a moment.
     let script = "(sleep 0.3; echo '[client]'; sleep 0.3; printf 'user=u\\nhost=::9:9:x') >\"$1\" & \

@@ -192,7 +192,7 @@ fn a_connected_receiver_without_data_stalls_and_is_restarted() {
     let mut pass = run("--max-failures=1000");
     wait_until_moving(&scene, &mut pass);
     proxy.swallow();
-    let said = "stalled: nothing moved for 2s: replication from 127.0.0.1:";
+    let said = "stalled: no progress for 2s: replication from 127.0.0.1:";
     pass.wait_for_log(said, PATIENCE);
     proxy.slow_down(u64::MAX);
     proxy.mend();

@@ -45,7 +45,7 @@ fn a_stalled_applier_without_progress_stores_nothing() {
     scene.primary.slow_rows("shop", 1, 40.0);
     let program = scene.command("run").args(["--stall-timeout=2s", "--max-failures=0"]);
     let ended = program.arg("--ping-timeout=2s").run_to_end(LONG).expect(75);
-    let ended = ended.says("error: stalled: nothing moved for 2s");
+    let ended = ended.says("error: stalled: no progress for 2s");
     assert_eq!(scene.checkpoint().get("cause"), Some("stalled"), "{ended}");
     assert_eq!(scene.backups().len(), 1);
     scene.assert_nothing_left();

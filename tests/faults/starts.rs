@@ -30,7 +30,7 @@ fn a_crash_during_catch_up_names_its_signal_and_log() {
             format!("it was killed by signal {signal} ({name})"),
             "it ended with status 2".to_string(),
         );
-        let died = format!("mysqld-died: the private mysqld died: {how}; its log says: ");
+        let died = format!("mysqld-died: the private mysqld died: {how}; its log: ");
         pass.wait_for_log(&died, PATIENCE);
         pass.wait_for_log(&format!("got signal {signal}"), PATIENCE);
     }
@@ -91,7 +91,7 @@ fn unreadable_data_is_reported_in_the_words_of_the_server() {
         let ended = scene.command("run").arg("--mysqld").arg(&fake).run_to_end(LONG);
         println!("{name}: {}", ended.log().last().unwrap());
         assert_eq!(ended.status, 1, "{name}: {ended}");
-        let ended = ended.says("error: mysqld-start: ").says("its log says: ").says(says);
+        let ended = ended.says("error: mysqld-start: ").says("its log: ").says(says);
         assert_eq!(count(&ended, "retrying in"), 0, "{name}: {ended}");
         assert_eq!(scene.checkpoint().get("cause"), Some("mysqld-start"));
         assert!(!scene.has_scratch_data(), "{name}: scratch data goes after status 1");

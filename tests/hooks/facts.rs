@@ -105,7 +105,7 @@ cp \"$ROLLFORWARD_CHECKPOINT\" \"$at/checkpoint\" || exit 1
     assert_eq!(read("pwd"), format!("{}\n", std::env::current_dir().unwrap().display()));
     assert_eq!(read("umask"), "0077\n");
     assert_eq!(read("list").lines().count(), 3, "{}", read("list"));
-    assert!(read("status").starts_with("ok: the last pass ended well"), "{}", read("status"));
+    assert!(read("status").starts_with("ok: the last pass succeeded"), "{}", read("status"));
     assert!(dir.join("restored/ibdata1").exists());
     scene.assert_nothing_left();
 }
@@ -208,9 +208,9 @@ fn an_impossible_hook_is_refused_by_name_and_leaves_nothing() {
             ("", "needs a value"),
             (" ", "it names no program"),
             ("'' x", "it names no program"),
-            ("/bin/true 'tok3n", "a single quote is not closed"),
-            ("/bin/true \"tok3n", "a double quote is not closed"),
-            ("/bin/true tok3n\\", "nothing follows its last backslash"),
+            ("/bin/true 'tok3n", "unclosed single quote"),
+            ("/bin/true \"tok3n", "unclosed double quote"),
+            ("/bin/true tok3n\\", "trailing backslash"),
             (&absent, "absent does not exist"),
             (&plain, "plain is not an executable file"),
             ("/bin", "/bin is not an executable file"),

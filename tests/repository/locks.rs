@@ -92,7 +92,7 @@ fn a_backup_that_is_being_restored_is_not_pruned() {
     wait_until("the middle of it", PATIENCE, || slow.exists() || running.has_ended());
 
     let prune = || on(&scene, &scene.repo, "prune").arg("--keep-count=1");
-    prune().run_to_end(PATIENCE).expect(0).says(&format!("{oldest} is in use"));
+    prune().run_to_end(PATIENCE).expect(0).says(&format!("keeping {oldest} until"));
     assert_eq!(scene.backups(), [oldest.clone(), second.clone(), newest.clone()]);
     assert!(!slow.join("t1.ibd").exists(), "it was no longer in the middle");
     scene.command("verify").run_to_end(PATIENCE).expect(0);

@@ -41,7 +41,7 @@ fn what_is_not_a_repository_is_refused_and_not_touched() {
         Err(Error::Configuration { text }) => text,
         other => panic!("{other:?}"),
     };
-    assert!(says(Repository::open(&path)).contains("there is no repository"));
+    assert!(says(Repository::open(&path)).contains("no repository at"));
     fs::create_dir(&path).unwrap();
     fs::write(path.join("photos"), "").unwrap();
     assert!(says(Repository::open(&path)).contains("not a repository"));
