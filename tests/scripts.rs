@@ -262,10 +262,10 @@ fn the_wrapper_acts_by_the_exit_status() {
     assert_eq!(fs::read_to_string(&calls).unwrap(), called);
     for (status, says, passes) in [
         (0, "there were warnings", 1),
-        (1, "failed for good", 1),
+        (1, "failed permanently", 1),
         (2, "wrong usage or configuration", 1),
         (3, "a backup is stored, but needs attention", 1),
-        (75, "temporary trouble", 3),
+        (75, "temporary failure", 3),
         (127, "could not be run: status 127", 1),
         (143, "stopped by signal 15", 1),
     ] {

@@ -1,21 +1,21 @@
 #!/bin/sh
-# Tells a web hook how a pass ended: for --after, --after-success or --after-failure of
-# rollforward(8), from whose environment all of it comes.
+# Reports to a web hook how a pass ended: for --after, --after-success or --after-failure of
+# rollforward(8), which passes everything in the environment.
 #
 #     after = /usr/local/lib/rollforward/after-webhook.sh /etc/rollforward/webhook.url
 #
-# The file holds the URL alone. Who has it can post there, so it is in no argument.
+# The file contains only the URL. Anyone who knows it can post, so it is never an argument.
 set -eu
 
 file=${1:?usage: after-webhook.sh FILE}
 read -r url <"$file" || [ -n "$url" ]
 
-# A JSON string. Neither paths nor messages hold line breaks.
+# A JSON string. Paths and messages contain no line breaks.
 text() {
     printf '"%s"' "$(printf '%s' "$1" | sed 's/[\\"]/\\&/g' | tr -d '\000-\037')"
 }
 
-# A member that has no value is null.
+# A member without a value is null.
 member() {
     printf '"%s": ' "$1"
     if [ -n "$2" ]; then text "$2"; else printf null; fi

@@ -1,11 +1,11 @@
 #!/bin/sh
-# A nightly pass for cron or a person: silent when all is well, one report when it is not.
+# A nightly pass for cron or a person: silent on success, one report otherwise.
 #
 #     nightly.sh OPTION-FILE [ADDRESS]
 #
-# Acts by the exit status, as rollforward(8) lists them. The report goes by mail(1) to ADDRESS, or
-# without one to standard output, which cron sends to MAILTO. TRIES passes, PAUSE seconds apart,
-# are made while what keeps them from ending well is temporary. TERM and INT are passed on.
+# Acts on the exit status, as listed in rollforward(8). Mails the report to ADDRESS with mail(1), or
+# prints it, so that cron sends it to MAILTO. Retries temporary failures up to TRIES passes, PAUSE
+# seconds apart. TERM and INT are passed on.
 set -u
 
 options=${1:?usage: nightly.sh OPTION-FILE [ADDRESS]}
@@ -20,7 +20,7 @@ stop=''
 trap 'rm -f "$log"' EXIT
 trap 'stop=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
 
-# A shell that waits for a child in the foreground obeys no trap before that has ended.
+# A shell runs no trap while it waits for a child in the foreground.
 supervise() {
     "$@" &
     child=$!
@@ -53,13 +53,13 @@ done
 
 case $status in
 0) [ ! -s "$log" ] || report 'a backup is stored, or none was due; there were warnings' ;;
-1) report 'failed for good: look, running it again will not help' ;;
+1) report 'failed permanently: retrying will not help' ;;
 2) report 'wrong usage or configuration, or the program before it failed' ;;
 3) report 'a backup is stored, but needs attention' ;;
-75) report 'temporary trouble; the next night tries again' ;;
+75) report 'temporary failure; the next night retries' ;;
 *)
     if [ "$status" -gt 128 ]; then
-        report "stopped by signal $((status - 128)); the next pass goes on from there"
+        report "stopped by signal $((status - 128)); the next pass resumes"
     else
         report "could not be run: status $status"
     fi

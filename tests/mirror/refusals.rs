@@ -135,9 +135,9 @@ fn wrong_words_and_credentials_in_words_end_2() {
     for (args, text) in [
         (vec![], "no command"),
         (vec!["sync"], "unknown command sync"),
-        (vec!["push", "repo"], "other arguments"),
-        (vec!["push", "repo", "mirror:db1", "more"], "one word too many"),
-        (vec!["check", "mirror:db1", "repo"], "other arguments"),
+        (vec!["push", "repo"], "wrong arguments"),
+        (vec!["push", "repo", "mirror:db1", "more"], "unexpected argument"),
+        (vec!["check", "mirror:db1", "repo"], "wrong arguments"),
         (vec!["push", "mirror:db1", "/repo"], "'/repo' is no remote"),
         (vec!["push", "--dry", "repo", "mirror:db1"], "unknown option --dry"),
         (vec!["push", "--wait=soon", "repo", "mirror:db1"], "soon"),
