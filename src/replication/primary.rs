@@ -268,7 +268,7 @@ impl Primary {
     }
 }
 
-/// How long binary logs are binlog_retention according to the variables. The newer one, in seconds, wins where
+/// How long binary logs are kept according to the variables. The newer one, in seconds, wins where
 /// it is set; 0 means forever.
 fn binlog_retention(variables: &[Vec<&str>]) -> Option<Duration> {
     let value = |name: &str| {
