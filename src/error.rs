@@ -263,20 +263,38 @@ impl Error {
     }
 }
 
+/// Shorthands for the results of system calls.
+pub trait IoExt<T> {
+    /// Converts an error with [`Error::io`].
+    ///
+    /// # Errors
+    /// The converted one.
+    fn doing(self, doing: &str, path: &Path) -> Result<T>;
+
+    /// Treats an error of this kind as success.
+    ///
+    /// # Errors
+    /// Any other one.
+    fn ignoring(self, kind: io::ErrorKind) -> io::Result<()>;
+}
+
+impl<T> IoExt<T> for io::Result<T> {
+    fn doing(self, doing: &str, path: &Path) -> Result<T> {
+        self.map_err(|e| Error::io(doing, path, e))
+    }
+
+    fn ignoring(self, kind: io::ErrorKind) -> io::Result<()> {
+        self.map(drop).or_else(|e| if e.kind() == kind { Ok(()) } else { Err(e) })
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::MysqldDied { how, log } | Error::MysqldStart { how, log } => {
-                let what = if matches!(self, Error::MysqldDied { .. }) {
-                    "the private mysqld died"
-                } else {
-                    "the private mysqld did not start"
-                };
-                write!(f, "{what}: {how}")?;
-                if !log.is_empty() {
-                    write!(f, "; its log: {log}")?;
-                }
-                Ok(())
+                let died = matches!(self, Error::MysqldDied { .. });
+                let what = if died { "died" } else { "did not start" };
+                write!(f, "the private mysqld {what}: {how}{}", quoted_log(log))
             }
             Error::MysqldHung { what, after: Some(after) } => {
                 write!(f, "the private mysqld is hung: no {what} for {}", short(*after))
@@ -285,22 +303,18 @@ impl fmt::Display for Error {
                 write!(f, "the private mysqld closed the session but is still running: no {what}")
             }
             Error::OutOfMemory { how, log, limit } => {
-                write!(f, "the private mysqld ran out of memory: {how}")?;
-                if !log.is_empty() {
-                    write!(f, "; its log: {log}")?;
-                }
-                match limit {
-                    Some(Limit::Cgroup(n)) => {
-                        write!(f, "; its cgroup limit is {}", bytes(*n))?;
-                    }
+                let log = quoted_log(log);
+                let limit = match limit {
+                    Some(Limit::Cgroup(n)) => format!("its cgroup limit is {}", bytes(*n)),
                     Some(Limit::AddressSpace(n)) => {
-                        write!(f, "; its address space limit is {}", bytes(*n))?;
+                        format!("its address space limit is {}", bytes(*n))
                     }
-                    None => write!(f, "; it has no limit of its own, so the machine ran out")?,
-                }
+                    None => "it has no limit of its own, so the machine ran out".into(),
+                };
                 write!(
                     f,
-                    "; raise the limit or pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
+                    "the private mysqld ran out of memory: {how}{log}; {limit}; raise the limit or \
+                     pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
                 )
             }
             Error::DiskFull { path, free, needed, place } => {
@@ -359,6 +373,10 @@ impl fmt::Display for Error {
             Error::Configuration { text } => f.write_str(text),
         }
     }
+}
+
+fn quoted_log(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("; its log: {log}") }
 }
 
 impl std::error::Error for Error {}

@@ -54,9 +54,6 @@ impl OptionFile {
     }
 
     /// Parses the text of the file `path`, at this include depth.
-    ///
-    /// # Errors
-    /// As [`OptionFile::read`].
     pub fn add_text(&mut self, path: &Path, text: &str, depth: u32) -> Result<()> {
         let mut group = String::new();
         for (number, line) in text.lines().enumerate() {

@@ -42,9 +42,6 @@ pub struct Options {
 }
 
 /// Parses the command line of this process.
-///
-/// # Errors
-/// As [`parse`]; an argument that is not UTF-8 is refused by name.
 pub fn parse_arguments() -> Result<Request> {
     let args: Result<Vec<String>, _> =
         std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect();

@@ -123,9 +123,6 @@ impl Session {
     }
 
     /// Runs a statement that returns no rows of interest.
-    ///
-    /// # Errors
-    /// As [`Session::query`].
     pub fn run(&mut self, sql: &str) -> Result<(), Trouble> {
         self.query(sql).map(drop)
     }

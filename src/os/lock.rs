@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 
 /// A lock, released on drop.
@@ -28,7 +28,7 @@ pub fn lock_file(path: &Path, command: &str) -> Result<LockFile> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
-        .map_err(|e| Error::io("open", path, e))?;
+        .doing("open", path)?;
     if !file.metadata().is_ok_and(|m| m.is_file()) {
         return Err(Error::config(format!("{} is not a file: remove it", path.display())));
     }

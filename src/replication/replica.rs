@@ -79,9 +79,6 @@ pub fn start(
 }
 
 /// True if the applier is running and replication already points at the primary of `facts`.
-///
-/// # Errors
-/// As [`start`].
 pub fn is_applying_from(mysqld: &mut Mysqld, facts: &Facts) -> Result<bool> {
     let status = ReplicaStatus::read(mysqld, facts.flavor)?;
     let Address { host, port } = &facts.address;
@@ -89,9 +86,6 @@ pub fn is_applying_from(mysqld: &mut Mysqld, facts: &Facts) -> Result<bool> {
 }
 
 /// Stops the receiver thread, which never blocks.
-///
-/// # Errors
-/// As [`start`].
 pub fn stop_receiver(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
     mysqld.run(match flavor {
         Flavor::MariaDb => "STOP SLAVE IO_THREAD",
@@ -128,9 +122,6 @@ fn public_key_options(tls: &Tls) -> String {
 /// it has not finished that transaction: MySQL answers so and keeps stopping, MariaDB does not
 /// answer meanwhile. Call it again: only that makes an applier of MySQL that lacks the rest of a
 /// transaction notice that it has waited long enough.
-///
-/// # Errors
-/// As [`start`].
 pub fn stop_applier(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
     let (sql, longer) = match flavor {
         Flavor::MariaDb => ("STOP SLAVE SQL_THREAD", Duration::ZERO),
@@ -143,9 +134,6 @@ pub fn stop_applier(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
 }
 
 /// Stops the rest of replication and forgets the primary, so that no login is left behind.
-///
-/// # Errors
-/// As [`start`].
 pub fn forget(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
     let (stop, reset) = match flavor {
         Flavor::MariaDb => ("STOP SLAVE", "RESET SLAVE ALL"),
@@ -156,9 +144,6 @@ pub fn forget(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
 }
 
 /// The executed position.
-///
-/// # Errors
-/// As [`start`].
 pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
     let sql = match flavor {
         Flavor::MariaDb => "SELECT @@global.gtid_slave_pos",
@@ -171,9 +156,6 @@ pub fn position(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Position> {
 
 /// Sets the position of a fresh server whose data does not contain it. (MySQL's does after a clean
 /// shutdown.)
-///
-/// # Errors
-/// As [`start`].
 pub fn set_position(mysqld: &mut Mysqld, position: &Position) -> Result<()> {
     match position.flavor() {
         Flavor::MariaDb => mysqld.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'")),
@@ -220,9 +202,6 @@ pub struct ReplicaStatus {
 
 impl ReplicaStatus {
     /// Queries the status.
-    ///
-    /// # Errors
-    /// As [`start`].
     pub fn read(mysqld: &mut Mysqld, flavor: Flavor) -> Result<ReplicaStatus> {
         let (sql, side, other, received) = match flavor {
             Flavor::MariaDb => (

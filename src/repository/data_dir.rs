@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::files;
 use crate::os::sys::open_below;
 use crate::repository::manifest::DirEntry;
@@ -78,7 +78,7 @@ pub fn walk(root: &File, data: &Path) -> Result<Tree> {
             let entry = entry.map_err(fail)?;
             let path = dir.join(entry.file_name());
             let full = data.join(&path);
-            let m = entry.metadata().map_err(|e| Error::io("read", &full, e))?;
+            let m = entry.metadata().doing("read", &full)?;
             if is_left_out(&path, m.is_dir()) {
                 continue;
             }

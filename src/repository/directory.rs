@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
@@ -68,7 +68,7 @@ impl Held {
 impl Repository {
     /// Opens the repository at `path`.
     pub fn open(path: &Path) -> Result<Repository> {
-        let root = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        let root = std::path::absolute(path).doing("find", path)?;
         let shown = path.display();
         let mut text = String::new();
         let format = root.join("format");
@@ -107,7 +107,7 @@ impl Repository {
     /// Opens the repository at `path`, creating it in an absent or empty directory. Completes what
     /// an interrupted call left; refuses a directory that contains anything else.
     pub fn open_or_create(path: &Path) -> Result<Repository> {
-        let fail = |e| Error::io("make", path, e);
+        let fail = |e| Error::io("create", path, e);
         if path.join("format").symlink_metadata().is_ok() {
             return Repository::open(path);
         }
@@ -133,10 +133,8 @@ impl Repository {
             }
         }
         for dir in DIRS {
-            match DirBuilder::new().mode(0o700).create(path.join(dir)) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(fail(e)),
-                _ => {}
-            }
+            let made = DirBuilder::new().mode(0o700).create(path.join(dir));
+            made.ignoring(io::ErrorKind::AlreadyExists).map_err(fail)?;
         }
         sync_dir(path)?;
         // Last: once this file exists, everything else does too.
@@ -178,7 +176,7 @@ impl Repository {
     pub fn sweep_tmp(&self, _lock: &RepoLock) -> Result<()> {
         let tmp = self.tmp();
         let swept = files::open_dir(&tmp).and_then(|dir| files::empty(&dir));
-        swept.map_err(|e| Error::io("sweep", &tmp, e))
+        swept.doing("sweep", &tmp)
     }
 
     /// The names of all backups, oldest first. Other files are ignored.
@@ -264,7 +262,7 @@ impl Repository {
                 return Err(Error::io("lock", &path, e));
             }
         }
-        let ours = file.metadata().map_err(|e| Error::io("read", &path, e))?;
+        let ours = file.metadata().doing("read", &path)?;
         let linked =
             path.symlink_metadata().is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino()));
         if !linked {
@@ -321,7 +319,7 @@ pub(crate) fn write_durably(path: &Path, content: &[u8]) -> Result<()> {
         f.write_all(content)?;
         f.sync_all()
     })
-    .map_err(|e| Error::io("write", path, e))
+    .doing("write", path)
 }
 
 /// Refuses a directory that holds more than a partly created repository.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use zstd::bulk::Decompressor;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::workers::Gauge;
 use crate::repository::manifest::{Hash, PackRef, hex};
 
@@ -137,7 +137,7 @@ pub struct Fetcher<'a> {
 impl<'a> Fetcher<'a> {
     /// A reader for the repository `root`.
     pub fn new(root: &'a Path) -> Result<Fetcher<'a>> {
-        let zstd = Decompressor::new().map_err(|e| Error::io("decompress from", root, e))?;
+        let zstd = Decompressor::new().doing("decompress from", root)?;
         Ok(Fetcher { root, open: Vec::new(), zstd, frame: Vec::new(), content: Vec::new() })
     }
 

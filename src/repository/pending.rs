@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::repository::directory::{RepoLock, Repository, write_durably};
 use crate::repository::manifest::parse::parse;
@@ -120,7 +120,7 @@ impl<'a> PartialBackup<'a> {
         let draft = self.repo.tmp().join("manifest");
         let place = self.repo.backups().join(&name);
         write_durably(&draft, text.as_bytes())?;
-        fs::rename(&draft, &place).map_err(|e| Error::io("rename to", &place, e))?;
+        fs::rename(&draft, &place).doing("rename to", &place)?;
         self.named = true;
         if let Err(e) = sync_dir(&self.repo.backups()) {
             // Undo: it may not survive a power loss, and its packs are kept.

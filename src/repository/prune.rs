@@ -10,7 +10,7 @@ use std::fs::{self, TryLockError};
 use std::io;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::{RepoLock, Repository};
@@ -146,7 +146,7 @@ fn remove_unless(repo: &Repository, name: &str, dry_run: bool) -> Result<Removal
         Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
     }
     if !dry_run {
-        fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        fs::remove_file(&path).doing("remove", &path)?;
         sync_dir(&repo.backups())?;
     }
     Ok(Removal::Removed)
@@ -207,10 +207,7 @@ fn unreferenced(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf
 }
 
 fn unlink(path: &PathBuf) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-        _ => Ok(()),
-    }
+    fs::remove_file(path).ignoring(io::ErrorKind::NotFound).doing("remove", path)
 }
 
 /// Logs what a prune did or would do.
@@ -221,7 +218,7 @@ pub fn report(pruned: &Pruned, dry_run: bool) {
             "{verb} {} ({}), {}, {}",
             count(pruned.removed.len(), "backup"),
             pruned.removed.join(", "),
-            count(pruned.packs as u64, "pack"),
+            count(pruned.packs, "pack"),
             bytes(pruned.bytes)
         );
     } else if dry_run {

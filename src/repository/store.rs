@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys::{free_bytes, next_data, open_below};
@@ -60,7 +60,7 @@ pub fn store(
 ) -> Result<Stored> {
     header.check()?;
     let gauge = crew.gauge();
-    let root = files::open_dir(data).map_err(|e| Error::io("open", data, e))?;
+    let root = files::open_dir(data).doing("open", data)?;
     // Reading a large manifest takes seconds, finding a million files minutes.
     let (partial, tree) =
         crew.alone(|| Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?)))?;

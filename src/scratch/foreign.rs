@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::files;
 use crate::text::system_text;
 
@@ -56,7 +56,7 @@ fn is_early(root: &Path, name: &OsStr) -> bool {
 }
 
 fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
-    let entries = fs::read_dir(root).map_err(|e| Error::io("read", root, e))?;
+    let entries = fs::read_dir(root).doing("read", root)?;
     let others: Vec<_> = others
         .iter()
         .filter(|o| o.parent().and_then(|p| p.canonicalize().ok()).as_deref() == Some(root))
@@ -67,7 +67,7 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
     let has_state = files::open_no_link(&root.join("state"))
         .is_ok_and(|mut f| f.read_exact(&mut first).is_ok() && first == *b"format=");
     for entry in entries {
-        let name = entry.map_err(|e| Error::io("read", root, e))?.file_name();
+        let name = entry.doing("read", root)?.file_name();
         let other = others.iter().any(|o| {
             name == *o || name.to_string_lossy() == format!("{}.new", o.to_string_lossy())
         });

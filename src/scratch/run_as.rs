@@ -4,23 +4,23 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::sys;
 
 /// The uid and gid for the private mysqld; `None` for our own.
 pub(super) fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32)>> {
-    let meta = fs::metadata(root).map_err(|e| Error::io("open", root, e))?;
+    let meta = fs::metadata(root).doing("open", root)?;
     let private = || fs::set_permissions(root, fs::Permissions::from_mode(0o700));
     if !sys::is_root() {
         if meta.mode() & 0o077 != 0 {
-            private().map_err(|e| Error::io("make private", root, e))?;
+            private().doing("make private", root)?;
         }
         return match name {
             Some(_) => Err(Error::config("--mysqld-user works only as root")),
             None => Ok(None),
         };
     }
-    private().map_err(|e| Error::io("make private", root, e))?;
+    private().doing("make private", root)?;
     let (uid, gid) = match name {
         Some(name) => sys::user_by_name(name)
             .ok_or_else(|| Error::config(format!("no user '{name}' for --mysqld-user")))?,
@@ -30,6 +30,6 @@ pub(super) fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32
         log::warn!("the private mysqld runs as root: set another user with --mysqld-user");
         return Ok(None);
     }
-    chown(root, Some(uid), Some(gid)).map_err(|e| Error::io("chown", root, e))?;
+    chown(root, Some(uid), Some(gid)).doing("chown", root)?;
     Ok(Some((uid, gid)))
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
@@ -76,7 +76,7 @@ impl Scratch {
             let made = fs::DirBuilder::new().mode(0o700).create(root);
             made.map_err(|e| foreign::cannot_be(root, &system_text(&e)))?;
         }
-        let root = root.canonicalize().map_err(|e| Error::io("open", root, e))?;
+        let root = root.canonicalize().doing("open", root)?;
         let lock = lock_file(&root.join("lock"), command)?;
         let state = match checkpoint::read(&root.join("state")) {
             Ok(state) => state.unwrap_or_default(),
@@ -123,9 +123,6 @@ impl Scratch {
     }
 
     /// Records that the data was upgraded to `version`, unlike its base.
-    ///
-    /// # Errors
-    /// As [`Scratch::set_stage`].
     pub fn set_upgraded(&mut self, version: &str) -> Result<()> {
         self.state.insert("upgraded".into(), version.into());
         self.save()
@@ -138,9 +135,6 @@ impl Scratch {
 
     /// Records that `mysqld` runs on the data, and whether the data is in doubt until its position
     /// is known.
-    ///
-    /// # Errors
-    /// As [`Scratch::set_stage`].
     pub fn set_running(&mut self, mysqld: &Mysqld, doubtful: bool) -> Result<()> {
         self.state.remove("replicating");
         if doubtful {
@@ -153,9 +147,6 @@ impl Scratch {
 
     /// Records that replication starts on data that is no longer in doubt: changes from now on come
     /// from the primary.
-    ///
-    /// # Errors
-    /// As [`Scratch::set_stage`].
     pub fn set_replicating(&mut self) -> Result<()> {
         if self.state.contains_key("replicating") {
             return Ok(());
@@ -183,9 +174,6 @@ impl Scratch {
     }
 
     /// Records that mysqld was shut down cleanly.
-    ///
-    /// # Errors
-    /// As [`Scratch::set_stage`].
     pub fn set_clean(&mut self) -> Result<()> {
         self.state.remove("replicating");
         self.state.remove("mysqld_pid");
@@ -199,7 +187,7 @@ impl Scratch {
         for (key, value) in &self.state {
             text += &format!("{key}={value}\n");
         }
-        files::replace(&path, &text, 0o600, true).map_err(|e| Error::io("write", &path, e))
+        files::replace(&path, &text, 0o600, true).doing("write", &path)
     }
 
     /// True if there is any data.
@@ -251,9 +239,6 @@ impl Scratch {
 
     /// Removes the data. It is first renamed, which needs no space on a full disk, so that a partly
     /// removed directory is never taken for the whole, whatever the state file says.
-    ///
-    /// # Errors
-    /// When something cannot be removed.
     pub fn discard(&mut self, supervisor: &mut Supervisor) -> Result<()> {
         let (data, old) = (self.data(), self.root.join(OLD_DATA));
         if self.has_data() || old.exists() {
@@ -262,7 +247,7 @@ impl Scratch {
             supervisor.crew("remove", 1).alone(|| {
                 remove_all(&old)?;
                 if has_data {
-                    fs::rename(&data, &old).map_err(|e| Error::io("move away", &data, e))?;
+                    fs::rename(&data, &old).doing("move away", &data)?;
                 }
                 remove_all(&old)
             })?;
@@ -291,38 +276,24 @@ impl Scratch {
     }
 
     /// Creates an empty data directory with the right owner.
-    ///
-    /// # Errors
-    /// When it cannot be created.
     pub fn make_data(&self) -> Result<()> {
         self.make_dir("data")
     }
 
     fn make_tmp(&self) -> Result<()> {
         let tmp = self.root.join("tmp");
-        match fs::remove_dir_all(&tmp) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("empty", &tmp, e));
-            }
-            _ => {}
-        }
+        remove_all(&tmp)?;
         self.make_dir("tmp")
     }
 
     fn make_dir(&self, name: &str) -> Result<()> {
         let path = self.root.join(name);
-        match fs::DirBuilder::new().mode(0o700).create(&path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("make", &path, e));
-            }
-            _ => {}
-        }
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.ignoring(io::ErrorKind::AlreadyExists).doing("create", &path)?;
         // Through its descriptor: the private mysqld's user could put a link in its place.
-        let dir = files::open_dir(&path).map_err(|e| Error::io("open", &path, e))?;
+        let dir = files::open_dir(&path).doing("open", &path)?;
         match self.user {
-            Some((uid, gid)) => {
-                fchown(&dir, Some(uid), Some(gid)).map_err(|e| Error::io("chown", &path, e))
-            }
+            Some((uid, gid)) => fchown(&dir, Some(uid), Some(gid)).doing("chown", &path),
             None => Ok(()),
         }
     }
@@ -351,10 +322,7 @@ impl Scratch {
         remove_all(&self.root.join(OLD_DATA))?;
         self.tidy();
         let log = self.root.join("mysqld.log");
-        if log.exists() {
-            fs::remove_file(&log).map_err(|e| Error::io("remove", &log, e))?;
-        }
-        Ok(())
+        fs::remove_file(&log).ignoring(io::ErrorKind::NotFound).doing("remove", &log)
     }
 
     /// Removes sockets, other temporary files, and the login that a killed pass left.
@@ -379,10 +347,7 @@ fn unkillable(pid: u32) -> Error {
 }
 
 fn remove_all(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir, e)),
-        _ => Ok(()),
-    }
+    fs::remove_dir_all(dir).ignoring(io::ErrorKind::NotFound).doing("remove", dir)
 }
 
 fn boot_id() -> String {

@@ -118,7 +118,7 @@ impl Source {
         for dir in &tree.dirs {
             let to = data.join(&dir.path);
             let made = fs::DirBuilder::new().mode(0o700).create(&to);
-            made.and_then(|()| own(&to, scratch)).map_err(|e| Error::io("make", &to, e))?;
+            made.and_then(|()| own(&to, scratch)).map_err(|e| Error::io("create", &to, e))?;
         }
         let root = self.open()?;
         let mut crew = seeding.supervisor.crew("copy", jobs);

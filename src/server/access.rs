@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{IoExt, Result};
 use crate::os::files;
 use crate::os::random::random_name;
 use crate::os::sys;
@@ -50,7 +50,7 @@ impl Login {
             file.write_all(login.statements().as_bytes())?;
             Ok(login)
         };
-        write().map_err(|e| Error::io("write", &path, e))
+        write().doing("write", &path)
     }
 
     /// The path of the statements.
@@ -63,10 +63,7 @@ impl Login {
     }
 
     fn forget(&self) -> io::Result<()> {
-        match files::remove(&self.dir()?, Path::new(FILE), false) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        files::remove(&self.dir()?, Path::new(FILE), false).ignoring(io::ErrorKind::NotFound)
     }
 
     /// One statement per line. MEMORY does not support TEXT, the column's type in the real table.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, IoExt, Place, Result};
 use crate::mysql::flavor::Flavor;
 use crate::os::process::{Child, Exit, VitalSigns};
 use crate::server::setup::Setup;
@@ -39,7 +39,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
     }
     let errors = setup.scratch.join("load.err");
     let said = output(&errors)?;
-    let both = said.try_clone().map_err(|e| Error::io("open", &errors, e))?;
+    let both = said.try_clone().doing("open", &errors)?;
     command.stdout(said).stderr(both);
     let child = spawn(&mut command)?;
     let wait = Wait { every: Duration::from_millis(200), patience: Some(patience) };

@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
 use crate::mysql::trouble::Trouble;
@@ -59,8 +59,8 @@ impl Mysqld {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&log_path)
-            .map_err(|e| Error::io("open", &log_path, e))?;
-        let again = || log.try_clone().map_err(|e| Error::io("open", &log_path, e));
+            .doing("open", &log_path)?;
+        let again = || log.try_clone().doing("open", &log_path);
         let login = (setup.needs_grant_tables && !fresh).then(|| Login::make(setup)).transpose()?;
         let mut command = setup.command(fresh, login.as_ref().map(Login::file).as_deref());
         setup.run_as(&mut command);
@@ -73,8 +73,7 @@ impl Mysqld {
             how: format!("cannot execute {}: {e}", setup.program.display()),
             log: String::new(),
         })?;
-        let scratch =
-            File::open(&setup.scratch).map_err(|e| Error::io("open", &setup.scratch, e))?;
+        let scratch = File::open(&setup.scratch).doing("open", &setup.scratch)?;
         Ok(Mysqld {
             child,
             scratch,
@@ -113,9 +112,6 @@ impl Mysqld {
     }
 
     /// The session for status and replication statements; the spare one once the first is unusable.
-    ///
-    /// # Errors
-    /// If none is left.
     pub fn control(&mut self) -> Result<&mut Session> {
         if !self.control.as_ref().is_some_and(Session::is_alive) {
             self.control = self.spare.take();
@@ -134,9 +130,6 @@ impl Mysqld {
     }
 
     /// The same for a statement that may take `longer` than the usual time-out.
-    ///
-    /// # Errors
-    /// As [`Mysqld::run`].
     pub fn run_for(&mut self, sql: &str, longer: Duration) -> Result<()> {
         let usual = self.call_timeout;
         let control = self.control()?;

@@ -6,7 +6,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::files;
 use crate::os::process::Child;
 use crate::server::error_log::{self};
@@ -29,14 +29,13 @@ pub fn tool(program: &Path, name: &str) -> Result<PathBuf> {
 
 /// Starts a client.
 pub fn spawn(command: &mut Command) -> Result<Child> {
-    Child::spawn(command)
-        .map_err(|e| Error::io("execute", &PathBuf::from(command.get_program()), e))
+    Child::spawn(command).doing("execute", &PathBuf::from(command.get_program()))
 }
 
 /// An empty file for a child's output.
 pub fn output(path: &Path) -> Result<File> {
     let _ = fs::remove_file(path);
-    File::options().append(true).create_new(true).open(path).map_err(|e| Error::io("open", path, e))
+    File::options().append(true).create_new(true).open(path).doing("open", path)
 }
 
 /// What a child complained of: its error, else its first lines. The lines that `--verbose` adds

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use zstd::bulk::Compressor;
 
 use super::{Fetcher, pack_path};
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::sys;
 use crate::os::workers::locked;
 use crate::repository::manifest::{Hash, PackRef};
@@ -92,8 +92,7 @@ impl<'a> Packer<'a> {
 
     /// A writer for one worker.
     pub fn writer(&self) -> Result<PackWriter<'_>> {
-        let zstd =
-            Compressor::new(self.level).map_err(|e| Error::io("compress to", self.root, e))?;
+        let zstd = Compressor::new(self.level).doing("compress to", self.root)?;
         let fetcher = Fetcher::new(self.root)?;
         Ok(PackWriter { packer: self, zstd, frame: Vec::new(), pack: None, fetcher })
     }
@@ -118,25 +117,20 @@ impl<'a> Packer<'a> {
     /// Moves a finished pack to its name.
     fn publish(&self, pack: OpenPack) -> Result<()> {
         let path = &pack.path;
-        pack.file.sync_all().map_err(|e| Error::io("write", path, e))?;
+        pack.file.sync_all().doing("write", path)?;
         let hash = Hash::from(pack.sum.finalize());
         let name = pack_path(self.root, &hash);
         let packs = self.root.join("packs");
         let dir = packs.join(&crate::repository::manifest::hex(&hash)[..2]);
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("make", &dir, e));
-            }
-            Err(_) if !dir.symlink_metadata().is_ok_and(|m| m.is_dir()) => {
-                let text = format!("{} is not a directory: remove it", dir.display());
-                return Err(Error::config(text));
-            }
-            _ => {}
+        let made = DirBuilder::new().mode(0o700).create(&dir);
+        made.ignoring(io::ErrorKind::AlreadyExists).doing("create", &dir)?;
+        if !dir.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+            return Err(Error::config(format!("{} is not a directory: remove it", dir.display())));
         }
         // An existing pack with this name has the same content unless it is damaged, and then this
         // repairs it. It may belong to another backup, so a failure must not remove it.
         let new = name.symlink_metadata().is_err();
-        fs::rename(path, &name).map_err(|e| Error::io("rename to", &name, e))?;
+        fs::rename(path, &name).doing("rename to", &name)?;
         let mut fresh = locked(&self.fresh);
         fresh.dirs.extend([packs, dir]);
         fresh.bytes += pack.size;
@@ -150,7 +144,7 @@ impl<'a> Packer<'a> {
 
 /// Syncs a directory, making its entries durable.
 pub fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", path, e))
+    File::open(path).and_then(|d| d.sync_all()).doing("sync", path)
 }
 
 /// Stores blocks for one worker.
@@ -187,7 +181,7 @@ impl PackWriter<'_> {
         let length = self
             .zstd
             .compress_to_buffer(content, &mut self.frame[..])
-            .map_err(|e| Error::io("compress to", root, e))?;
+            .doing("compress to", root)?;
         let place = self.append(length)?;
         locked(&self.packer.table).blocks.insert(hash, place);
         if self.pack.as_ref().is_some_and(|p| p.size >= PACK_SIZE) {
@@ -216,7 +210,7 @@ impl PackWriter<'_> {
         }
         let Some(pack) = &mut self.pack else { unreachable!("it was just opened") };
         let frame = &self.frame[..length];
-        pack.file.write_all(frame).map_err(|e| Error::io("write", &pack.path, e))?;
+        pack.file.write_all(frame).doing("write", &pack.path)?;
         pack.sum.update(frame);
         let place = Location { pack: pack.index as u32, offset: pack.size, length: length as u32 };
         pack.size += length as u64;
@@ -236,7 +230,7 @@ impl PackWriter<'_> {
         };
         let path = self.packer.root.join(format!("tmp/pack-{index}"));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(|e| Error::io("create", &path, e))?;
+        let file = file.doing("create", &path)?;
         Ok(OpenPack { file, path, index, sum: Sha256::new(), size: 0, written_back: 0 })
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys;
@@ -53,13 +53,9 @@ impl Target {
         owner: Option<(u32, u32)>,
         manifest: &Manifest,
     ) -> Result<Target> {
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("make", path, e));
-            }
-            _ => {}
-        }
-        let root = files::open_dir(path).map_err(|e| Error::io("open", path, e))?;
+        let made = DirBuilder::new().mode(0o700).create(path);
+        made.ignoring(io::ErrorKind::AlreadyExists).doing("create", path)?;
+        let root = files::open_dir(path).doing("open", path)?;
         let target = Target { path: path.to_path_buf(), root, into, owner };
         let had = match into {
             Into::Empty => target.check_empty().map(|()| 0)?,
@@ -70,7 +66,7 @@ impl Target {
             match sys::mkdir_below(&target.root, &dir.path, 0o700) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && into == Into::Existing => {}
                 other => {
-                    other.map_err(|e| Error::io("make", &path.join(&dir.path), e))?;
+                    other.doing("create", &path.join(&dir.path))?;
                 }
             }
         }
@@ -155,7 +151,7 @@ impl Target {
     /// Reopens a file that [`Target::open`] opened; `new` is what that returned.
     pub fn reopen(&self, entry: &FileEntry, new: bool) -> Result<TargetFile> {
         let file = self.open_own(&entry.path);
-        let file = file.map_err(|e| Error::io("write", &self.path(entry), e))?;
+        let file = file.doing("write", &self.path(entry))?;
         Ok(TargetFile { file, new })
     }
 
@@ -183,18 +179,17 @@ impl Target {
 
     /// Sets the mode and owner of a file.
     pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
-        self.set_attributes(&file.file, entry.mode)
-            .map_err(|e| Error::io("write", &self.path(entry), e))
+        self.set_attributes(&file.file, entry.mode).doing("write", &self.path(entry))
     }
 
     /// Syncs one file.
     pub fn sync_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
-        file.file.sync_all().map_err(|e| Error::io("write", &self.path(entry), e))
+        file.file.sync_all().doing("write", &self.path(entry))
     }
 
     /// Syncs everything, with the whole file system.
     pub fn sync(&self) -> Result<()> {
-        sys::sync_file_system(&self.root).map_err(|e| Error::io("write", &self.path, e))
+        sys::sync_file_system(&self.root).doing("write", &self.path)
     }
 
     /// Sets the modes and owners of the directories, innermost first.
@@ -202,11 +197,11 @@ impl Target {
         for dir in manifest.dirs.iter().rev() {
             self.open_dir(&dir.path)
                 .and_then(|d| self.set_attributes(&d, dir.mode))
-                .map_err(|e| Error::io("write", &self.path.join(&dir.path), e))?;
+                .doing("write", &self.path.join(&dir.path))?;
         }
         match self.owner {
             Some((uid, gid)) => std::os::unix::fs::fchown(&self.root, Some(uid), Some(gid))
-                .map_err(|e| Error::io("write", &self.path, e)),
+                .doing("write", &self.path),
             None => Ok(()),
         }
     }

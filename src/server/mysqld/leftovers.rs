@@ -5,34 +5,30 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt, Result};
 use crate::os::files;
 use crate::os::sys::open_below;
 
 /// Removes replication's files: MariaDB's `master.info` contains a password, and after a power loss
 /// these files keep replication from being set up again. The position is in the tables. Closes
 /// directories to other users.
-///
-/// # Errors
-/// If a file cannot be removed.
 pub fn forget_replication(data: &Path) -> Result<()> {
     let dir = match files::open_dir(data) {
         Ok(dir) => dir,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io("open", data, e)),
     };
-    for entry in files::list(&dir).map_err(|e| Error::io("read", data, e))?.flatten() {
+    for entry in files::list(&dir).doing("read", data)?.flatten() {
         let file = entry.file_name();
         let name = file.to_string_lossy();
         let ours = ["master", "multi-master", "relay-log", "relay.", "relay-"];
         let kind = entry.file_type();
         let is_file = kind.as_ref().is_ok_and(|t| t.is_file());
         if is_file && (name == "auto.cnf" || ours.iter().any(|p| name.starts_with(p))) {
-            files::remove(&dir, Path::new(&file), false)
-                .map_err(|e| Error::io("remove", &data.join(&file), e))?;
+            files::remove(&dir, Path::new(&file), false).doing("remove", &data.join(&file))?;
         }
         if kind.is_ok_and(|t| t.is_dir()) {
-            close(&dir, &file).map_err(|e| Error::io("chmod", &data.join(&file), e))?;
+            close(&dir, &file).doing("chmod", &data.join(&file))?;
         }
     }
     Ok(())
@@ -40,9 +36,6 @@ pub fn forget_replication(data: &Path) -> Result<()> {
 
 /// Removes only the password, in MariaDB's `master.info`, from data of a killed pass whose relay
 /// logs are still needed. Does nothing where there is none.
-///
-/// # Errors
-/// If a file cannot be removed.
 pub fn forget_login(data: &Path) -> std::io::Result<()> {
     let dir = match files::open_dir(data) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
