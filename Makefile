@@ -17,6 +17,8 @@ ROUND ?=
 FLAVOR ?= mariadb
 BIN = target/release/rollforward
 SUITE = TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite
+PAGES = $(wildcard man/*.[1-9])
+MAN = $(DESTDIR)$(PREFIX)/share/man
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 SCRIPTS = scripts/deps scripts/house scripts/demo scripts/fuzz scripts/servers scripts/suite \
 	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
@@ -54,7 +56,7 @@ check:
 		--target-dir ../target
 	scripts/house
 	shellcheck $(SCRIPTS) completions/rollforward.bash .ci/run
-	mandoc -Tlint -Wwarning man/rollforward.8 man/rollforward-mirror.8
+	mandoc -Tlint -Wwarning $(PAGES)
 
 # tests/TIERS says which test runs in which of the next four.
 #
@@ -107,13 +109,12 @@ demo:
 
 # Another BIN is installed as it is: `make install BIN=target/debug/rollforward`.
 install: $(if $(filter target/release/rollforward,$(BIN)),all)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
+	install -d $(DESTDIR)$(PREFIX)/bin
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rollforward
 	install -m 755 dist/mirror/rollforward-mirror $(DESTDIR)$(PREFIX)/bin/rollforward-mirror
-	install -m 644 man/rollforward.8 $(DESTDIR)$(PREFIX)/share/man/man8/rollforward.8
-	install -m 644 man/rollforward-mirror.8 \
-		$(DESTDIR)$(PREFIX)/share/man/man8/rollforward-mirror.8
+	for page in $(PAGES); do \
+		install -D -m 644 "$$page" "$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
 	install -m 644 completions/rollforward.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
 	install -d $(UNITS) $(DESTDIR)$(PREFIX)/lib/sysusers.d
@@ -123,6 +124,15 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
 	install -d $(DESTDIR)$(PREFIX)/share/rollforward
 	install -m 644 dist/monitoring/rollforward.* $(DESTDIR)$(PREFIX)/share/rollforward
+
+# Removes what `make install` with the same DESTDIR and PREFIX installed; no backup, no option file.
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/rollforward $(DESTDIR)$(PREFIX)/bin/rollforward-mirror
+	for page in $(PAGES); do rm -f "$(MAN)/man$${page##*.}/$${page##*/}"; done
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rollforward
+	rm -f $(addprefix $(UNITS)/,$(notdir $(wildcard dist/systemd/*.service dist/systemd/*.timer)))
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
+	rm -rf $(DESTDIR)$(PREFIX)/share/rollforward
 
 # A package for Debian below target/deb, of another BIN as with install; its test runs lintian.
 deb:
@@ -148,4 +158,4 @@ fuzz:
 clean:
 	$(CARGO) clean
 
-.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install deb deb-check fuzz leaks estimates clean
+.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install uninstall deb deb-check fuzz leaks estimates clean

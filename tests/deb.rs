@@ -127,6 +127,12 @@ fn everything_that_make_install_installs_is_in_the_package() {
         let name = if page { line.replace(" 644", ".gz 644") } else { line.to_string() };
         assert!(packed.contains(&name), "{name} is not in the package\n{listed}");
     }
+    for page in fs::read_dir(sources().join("man")).unwrap().flatten() {
+        let name = page.file_name().into_string().unwrap();
+        let (_, section) = name.rsplit_once('.').unwrap();
+        let name = format!("./usr/share/man/man{section}/{name}.gz 644");
+        assert!(packed.contains(&name), "{name} is not in the package\n{listed}");
+    }
     let doc = "./usr/share/doc/rollforward";
     for name in ["copyright", "changelog.Debian.gz", "crates.txt.gz", "examples/rollforward.cnf"] {
         assert!(packed.contains(&format!("{doc}/{name} 644")), "{name}\n{listed}");

@@ -71,20 +71,26 @@ fn commands() -> BTreeSet<String> {
 }
 
 #[test]
-fn make_install_puts_program_page_and_completion_below_destdir() {
+fn make_install_puts_program_pages_and_completion_below_destdir() {
     if missing("make") {
         return;
     }
     let dir = TempDir::new("install");
-    let mut make = Command::new("make");
-    make.arg("-C").arg(root()).arg("install").arg("PREFIX=/usr");
-    make.arg(format!("DESTDIR={}", dir.path().display()));
-    make.arg(format!("BIN={}", env!("CARGO_BIN_EXE_rollforward")));
-    run_helper(make.env_remove("MAKEFLAGS"), "");
+    let make = |target: &str| {
+        let mut make = Command::new("make");
+        make.arg("-C").arg(root()).args([target, "PREFIX=/usr"]);
+        make.arg(format!("DESTDIR={}", dir.path().display()));
+        make.arg(format!("BIN={}", env!("CARGO_BIN_EXE_rollforward")));
+        run_helper(make.env_remove("MAKEFLAGS"), "");
+    };
+    make("install");
     let completion = "usr/share/bash-completion/completions/rollforward";
     let expected = [
         ("usr/bin/rollforward", 0o755),
         ("usr/share/man/man8/rollforward.8", 0o644),
+        ("usr/share/man/man5/rollforward-format.5", 0o644),
+        ("usr/share/man/man7/rollforward-monitoring.7", 0o644),
+        ("usr/share/man/man7/rollforward-recovery.7", 0o644),
         ("usr/bin/rollforward-mirror", 0o755),
         ("usr/share/man/man8/rollforward-mirror.8", 0o644),
         ("usr/lib/systemd/system/rollforward-mirror@.service", 0o644),
@@ -103,14 +109,18 @@ fn make_install_puts_program_page_and_completion_below_destdir() {
         let meta = fs::metadata(dir.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(meta.permissions().mode() & 0o7777, mode, "{name}");
     }
-    let mut find = Command::new("find");
-    let found = run_helper(find.arg(dir.path()).args(["-type", "f"]), "");
-    assert_eq!(found.lines().count(), expected.len(), "{found}");
+    let found = || {
+        let mut find = Command::new("find");
+        run_helper(find.arg(dir.path()).args(["-type", "f"]), "")
+    };
+    assert_eq!(found().lines().count(), expected.len(), "{}", found());
     let mut version = Command::new(dir.path().join("usr/bin/rollforward"));
     assert!(run_helper(version.arg("--version"), "").starts_with("rollforward "));
     if !missing("bash") {
         assert_eq!(offered(&dir.path().join(completion), &[""]), commands());
     }
+    make("uninstall");
+    assert_eq!(found(), "");
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! The manual page says what the program has, all of it and nothing else.
+//! The manual pages say what the program has, all of it and nothing else.
 //!
-//! Options and commands are asked of the real binary; causes, checkpoint keys and phases are
-//! read off the source, which has them in one place each. The shell lines of the page that take
-//! a backup out of the repository without the program are run as they are printed.
+//! Options and commands are asked of the real binary; causes, checkpoint keys, phases and grants
+//! of its library. What the pages tell a reader to type is run in `recipes`.
+
+mod recipes;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,49 +12,51 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Rollforward, Scene, find_program, run_helper};
+use rollforward::error::Cause;
+use rollforward::replication::privileges;
+use rollforward::report::keys::{Key, Phase, State};
+
+use crate::support::{Rollforward, find_program, run_helper};
 
 const SOON: Duration = Duration::from_secs(30);
+const MAIN: &str = "rollforward.8";
+const FORMAT: &str = "rollforward-format.5";
+const RECOVERY: &str = "rollforward-recovery.7";
+const MONITORING: &str = "rollforward-monitoring.7";
+const PAGES: [&str; 5] = [MAIN, FORMAT, MONITORING, RECOVERY, "rollforward-mirror.8"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn page_path() -> PathBuf {
-    root().join("man/rollforward.8")
+fn page_path(name: &str) -> PathBuf {
+    root().join("man").join(name)
 }
 
-/// The page's source.
-fn page() -> String {
-    fs::read_to_string(page_path()).unwrap()
+/// The source of a page.
+fn page(name: &str) -> String {
+    fs::read_to_string(page_path(name)).unwrap()
 }
 
 fn source(file: &str) -> String {
     fs::read_to_string(root().join("src").join(file)).unwrap()
 }
 
-/// The lines of a section `.Sh NAME`.
-fn section(name: &str) -> Vec<String> {
-    let page = page();
+/// The lines of a section `.Sh NAME` of a page.
+fn section(of: &str, name: &str) -> Vec<String> {
+    let page = page(of);
     let heading = format!(".Sh {name}");
     let lines = page.lines().skip_while(|l| *l != heading).skip(1);
     let lines: Vec<String> = lines.take_while(|l| !l.starts_with(".Sh ")).map(Into::into).collect();
-    assert!(!lines.is_empty(), "the page has no section {name}");
+    assert!(!lines.is_empty(), "{of} has no section {name}");
     lines
 }
 
 /// The words after `.It MACRO` in a section: `a` and `b` of `.It Va a , b`.
-fn items(name: &str, of: &str) -> BTreeSet<String> {
-    let lines = section(name);
+fn items(page: &str, name: &str, of: &str) -> BTreeSet<String> {
+    let lines = section(page, name);
     let items = lines.iter().filter_map(|l| l.strip_prefix(&format!(".It {of} ")));
     items.flat_map(str::split_whitespace).filter(|w| *w != ",").map(Into::into).collect()
-}
-
-/// All `"words"` between two texts of a source file.
-fn quoted_between(text: &str, from: &str, to: &str) -> BTreeSet<String> {
-    let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("no {from} in the source"));
-    let (part, _) = rest.split_once(to).unwrap_or_else(|| panic!("no {to} after {from}"));
-    part.split('"').skip(1).step_by(2).map(Into::into).collect()
 }
 
 fn help(args: &[&str]) -> String {
@@ -87,7 +90,7 @@ fn the_page_has_exactly_the_options_of_the_program() {
             if has_value { format!("{name} {value}") } else { name }
         })
         .collect();
-    let page: BTreeSet<String> = section("OPTIONS")
+    let page: BTreeSet<String> = section(MAIN, "OPTIONS")
         .iter()
         .filter_map(|l| l.strip_prefix(".It Fl "))
         .map(|l| {
@@ -107,8 +110,8 @@ fn the_page_has_exactly_the_commands_of_the_program() {
     let (list, _) = list.split_once("\n\n").unwrap();
     let program: BTreeSet<String> =
         list.lines().map(|l| l.split_whitespace().next().unwrap().into()).collect();
-    assert_equal("commands", &items("DESCRIPTION", "Cm"), &program);
-    let synopsis = section("SYNOPSIS");
+    assert_equal("commands", &items(MAIN, "DESCRIPTION", "Cm"), &program);
+    let synopsis = section(MAIN, "SYNOPSIS");
     for command in &program {
         let line = format!(".Cm {command}");
         assert!(synopsis.contains(&line), "{command} is not in the synopsis");
@@ -117,7 +120,7 @@ fn the_page_has_exactly_the_commands_of_the_program() {
 
 #[test]
 fn defaults_of_the_help_are_those_of_the_page() {
-    let page = section("OPTIONS").join("\n");
+    let page = section(MAIN, "OPTIONS").join("\n");
     for line in help(&["--help"]).lines().filter(|l| l.contains("--") && l.ends_with("]")) {
         if line.contains("--defaults-file") {
             continue; // Its brackets are those of groups.
@@ -147,7 +150,7 @@ fn every_exit_status_is_in_the_page_and_help() {
     let mut program: BTreeSet<String> =
         numbers.filter(|w| !w.is_empty() && *w != "8").map(Into::into).collect();
     program.extend(["0".into(), "3".into(), "128+".into()]);
-    let status = section("EXIT STATUS");
+    let status = section(MAIN, "EXIT STATUS");
     let page: BTreeSet<String> = status
         .iter()
         .filter_map(|l| l.strip_prefix(".It "))
@@ -163,46 +166,75 @@ fn every_exit_status_is_in_the_page_and_help() {
 
 #[test]
 fn the_page_has_exactly_the_causes_of_the_program() {
-    let program = quoted_between(&source("error.rs"), "pub fn cause", "\n    }\n");
-    assert_equal("causes", &items("DIAGNOSTICS", "Sy"), &program);
+    let program = Cause::ALL.iter().map(Cause::to_string).collect();
+    assert_equal("causes", &items(MAIN, "DIAGNOSTICS", "Sy"), &program);
 }
 
 #[test]
 fn the_page_has_exactly_the_checkpoint_keys() {
-    let mut program = quoted_between(&source("checkpoint.rs"), "const KEYS", "];");
+    let mut program: BTreeSet<String> = Key::ALL.iter().map(Key::to_string).collect();
     program.insert("format".into());
-    assert_equal("checkpoint keys", &items("CHECKPOINT", "Va"), &program);
+    assert_equal("checkpoint keys", &items(FORMAT, "CHECKPOINT", "Va"), &program);
+}
+
+/// The words `.Sy` of a key of the checkpoint.
+fn values(key: &str) -> BTreeSet<String> {
+    let text = section(FORMAT, "CHECKPOINT").join("\n");
+    let (_, text) = text.split_once(&format!(".It Va {key}\n")).unwrap();
+    let (text, _) = text.split_once("\n.It ").unwrap();
+    let words = text.lines().filter_map(|l| l.strip_prefix(".Sy "));
+    words.map(|l| l.trim_end_matches([' ', ',', '.']).to_string()).collect()
 }
 
 #[test]
 fn the_page_has_exactly_the_phases_of_the_program() {
-    let mut program = BTreeSet::new();
-    for entry in fs::read_dir(root().join("src")).unwrap().flatten() {
-        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
-        let text = text.split("#[cfg(test)]").next().unwrap();
-        let calls = text.split("checkpoint.phase(\"").skip(1);
-        program.extend(calls.map(|c| c.split('"').next().unwrap().to_string()));
-    }
-    let text = section("CHECKPOINT").join("\n");
-    let (_, text) = text.split_once(".It Va phase\n").unwrap();
-    let (text, _) = text.split_once("\n.It ").unwrap();
-    let page = text.lines().filter_map(|l| l.strip_prefix(".Sy "));
-    let page = page.map(|l| l.trim_end_matches([' ', ',', '.']).to_string()).collect();
-    assert_equal("phases", &page, &program);
+    let phases = Phase::ALL.iter().map(Phase::to_string).collect();
+    assert_equal("phases", &values("phase"), &phases);
+    let states = State::ALL.iter().map(State::to_string).collect();
+    assert_equal("states", &values("state"), &states);
 }
 
 #[test]
 fn the_grants_of_the_page_are_those_that_are_checked() {
-    let text = source("privileges.rs");
-    let examples = section("EXAMPLES").join("\n");
-    for (name, end) in [("NIGHTLY", "];"), ("DUMP", "];")] {
-        let from = format!("pub const {name}: &[&str] = &[");
-        let (_, rest) = text.split_once(&from).unwrap();
-        let (list, _) = rest.split_once(end).unwrap();
-        let grants: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    let examples = section(MAIN, "EXAMPLES").join("\n");
+    for grants in [privileges::NIGHTLY, privileges::DUMP, privileges::CLONE] {
         let line = format!("GRANT {}", grants.join(", "));
         assert!(examples.contains(&line), "'{line}' is not among the examples");
     }
+}
+
+#[test]
+fn the_main_page_has_at_most_5000_words() {
+    let words = page(MAIN).split_whitespace().count();
+    assert!(words <= 5000, "{words} words by wc -w: move something to another page");
+}
+
+#[test]
+fn every_page_is_named_by_the_main_page_and_references_lead_somewhere() {
+    let main = page(MAIN);
+    for name in PAGES {
+        let (title, section) = name.rsplit_once('.').unwrap();
+        let text = page(name);
+        let heading = format!(".Dt {} {section}\n", title.to_uppercase());
+        assert!(text.contains(&heading), "{name}: {heading}");
+        assert!(main.contains(&format!(".Xr {title} {section}")) || name == MAIN, "{name}");
+        for line in text.lines() {
+            if let Some(other) = line.strip_prefix(".Xr rollforward") {
+                let words: Vec<&str> = other.split(' ').collect();
+                let suffix = if other.starts_with(' ') { "" } else { words[0] };
+                let file = format!("rollforward{suffix}.{}", words[1]);
+                assert!(PAGES.contains(&file.as_str()), "{name}: there is no {file}");
+            }
+            if let Some(heading) = line.strip_prefix(".Sx ") {
+                let heading = heading.trim_end_matches([' ', '.', ',']);
+                let found = [".Sh", ".Ss"]
+                    .iter()
+                    .any(|h| text.lines().any(|l| l == format!("{h} {heading}")));
+                assert!(found, "{name} has no section {heading}");
+            }
+        }
+    }
+    assert_eq!(fs::read_dir(root().join("man")).unwrap().count(), PAGES.len());
 }
 
 /// Says loudly that a test is skipped; panics where `CI` is set.
@@ -217,82 +249,12 @@ fn missing(program: &str) -> bool {
 }
 
 #[test]
-fn the_page_is_clean_under_mandoc() {
+fn all_pages_are_clean_under_mandoc() {
     if missing("mandoc") {
         return;
     }
     let mut lint = Command::new("mandoc");
     // Ends 0 only if there is nothing of that level to say.
-    assert_eq!(run_helper(lint.args(["-Tlint", "-Wwarning"]).arg(page_path()), ""), "");
-}
-
-/// The shell lines under "Without rollforward", as a reader sees them on a terminal.
-fn shell_lines() -> String {
-    let mut mandoc = Command::new("mandoc");
-    let text = run_helper(mandoc.args(["-Tascii", "-Owidth=120"]).arg(page_path()), "");
-    // Bold and underlined letters come as letter, backspace, letter.
-    let mut plain = String::new();
-    for c in text.chars() {
-        if c == '\u{8}' {
-            plain.pop();
-        } else {
-            plain.push(c);
-        }
-    }
-    let (_, rest) = plain.split_once("Without rollforward\n").expect("the heading");
-    let lines = rest.lines().skip_while(|l| !l.trim_start().starts_with("repo="));
-    let first = lines.clone().next().expect("the first line");
-    let indent = first.len() - first.trim_start().len();
-    let lines =
-        lines.take_while(|l| l.trim().is_empty() || l.len() - l.trim_start().len() >= indent);
-    lines.map(|l| l.get(indent..).unwrap_or("").to_string() + "\n").collect()
-}
-
-#[test]
-fn the_shell_lines_of_the_page_take_a_backup_out() {
-    if missing("mandoc") || missing("zstd") {
-        return;
-    }
-    need_server!();
-    let scene = Scene::new("shell");
-    scene.primary.fill("shop", 3, 3000);
-    // More than a block, and a file with blocks of zeros between others.
-    scene.primary.fill("wide", 1, 40_000);
-    scene.primary.sql("CREATE DATABASE `odd name`; CREATE TABLE `odd name`.`t \u{e9}` (a INT)");
-    scene.seed();
-    scene.primary.backlog("shop", 200);
-    scene.run().expect(0);
-    let backup = scene.backups().pop().unwrap();
-    let manifest = fs::read_to_string(scene.repo.join("backups").join(&backup)).unwrap();
-    assert!(manifest.contains("\nzeros "), "no zeros in the backup");
-
-    let taken = scene.path("taken-out");
-    let script: String = shell_lines()
-        .lines()
-        .map(|line| {
-            let line = match line.split_once('=') {
-                Some(("repo", _)) => format!("repo={}", scene.repo.display()),
-                Some(("manifest", _)) => format!("manifest=$repo/backups/{backup}"),
-                Some(("to", _)) => format!("to={}", taken.display()),
-                _ => line.to_string(),
-            };
-            line + "\n"
-        })
-        .collect();
-    let printed = run_helper(Command::new("sh").args(["-eu", "-c", &script]), "");
-    // The sum of the manifest, and the same in its last line.
-    let sums: Vec<&str> = printed.split_whitespace().filter(|w| w.len() == 64).collect();
-    assert!(sums.len() == 2 && sums[0] == sums[1], "{printed}\n{script}");
-    let restored = scene.restore(None);
-    run_helper(Command::new("diff").arg("-r").arg(&restored).arg(&taken), "");
-
-    // A block that does not match is said, in the name of its sum.
-    let pack = manifest.lines().find_map(|l| l.strip_prefix("pack ")).unwrap();
-    let name = pack.split(' ').next().unwrap();
-    let path = scene.repo.join("packs").join(&name[..2]).join(name);
-    fs::write(&path, vec![0; fs::metadata(&path).unwrap().len() as usize]).unwrap();
-    fs::remove_dir_all(&taken).unwrap();
-    let bad = format!("{{ {script} }} 2>&1 || :");
-    let printed = run_helper(Command::new("sh").args(["-c", &bad]), "");
-    assert!(printed.contains("FAILED") || printed.contains("WARNING"), "{printed}");
+    lint.args(["-Tlint", "-Wwarning"]).args(PAGES.map(page_path));
+    assert_eq!(run_helper(&mut lint, ""), "");
 }

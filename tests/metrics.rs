@@ -306,6 +306,7 @@ fn a_killed_pass_appears_running_until_the_next_corrects_it() {
     let (diagnostics, _) = diagnostics.split_once("\n.Sh ").unwrap();
     let causes = diagnostics.lines().filter_map(|l| l.strip_prefix(".It Sy "));
     assert_eq!(after.states("cause").0, causes.map(String::from).collect());
+    let page = fs::read_to_string(root().join("man/rollforward-format.5")).unwrap();
     let (_, phases) = page.split_once(".It Va phase\n").unwrap();
     let (phases, _) = phases.split_once("\n.It ").unwrap();
     let phases = phases.lines().filter_map(|l| l.strip_prefix(".Sy "));

@@ -36,7 +36,7 @@ fn every_alert_fires_when_due_and_never_on_good_nights() {
     }
     let explained = rules.matches("Next: ").count();
     assert_eq!((explained, rules.matches("summary: ").count()), (alerts.len(), alerts.len()));
-    let page = fs::read_to_string(root().join("man/rollforward.8")).unwrap();
+    let page = fs::read_to_string(root().join("man/rollforward-monitoring.7")).unwrap();
     let listed = page.lines().filter_map(|l| l.strip_prefix(".It Sy Rollforward"));
     let listed: BTreeSet<&str> = listed.flat_map(|l| l.split(" , Rollforward")).collect();
     let short: BTreeSet<&str> = alerts.iter().map(|a| &a["Rollforward".len()..]).collect();
@@ -96,8 +96,8 @@ fn file_page_and_rules_for_loki_have_the_same_patterns() {
         file.lines().all(|l| l.len() > 10 && l.trim() == l),
         "an empty one matches all: {file}"
     );
-    let page = fs::read_to_string(root().join("man/rollforward.8")).unwrap();
-    let (_, list) = page.split_once(".Ss Log patterns\n").expect("the section");
+    let page = fs::read_to_string(root().join("man/rollforward-monitoring.7")).unwrap();
+    let (_, list) = page.split_once(".Sh LOG PATTERNS\n").expect("the section");
     let (_, list) = list.split_once(".Bd -literal -offset indent\n").expect("the list");
     assert_eq!(list.split_once(".Ed\n").expect("its end").0, file);
 }

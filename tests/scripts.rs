@@ -60,7 +60,7 @@ fn keys(json: &Json) -> BTreeSet<String> {
 /// The members that the page names under a heading of its section JSON.
 #[track_caller]
 fn page(heading: &str) -> BTreeSet<String> {
-    let page = fs::read_to_string(root().join("man/rollforward.8")).unwrap();
+    let page = fs::read_to_string(root().join("man/rollforward-format.5")).unwrap();
     let (_, section) = page.split_once("\n.Sh JSON\n").expect("the section");
     let (section, _) = section.split_once("\n.Sh ").unwrap();
     let (_, part) = section.split_once(&format!("\n.Ss {heading}\n")).expect(heading);

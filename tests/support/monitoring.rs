@@ -29,8 +29,8 @@ pub fn names(text: &str) -> BTreeSet<String> {
 
 /// The metrics that the manual page has in its list.
 pub fn page_names() -> BTreeSet<String> {
-    let page = fs::read_to_string(root().join("man/rollforward.8")).unwrap();
-    let (_, section) = page.split_once(".Sh MONITORING\n").expect("the section");
+    let page = fs::read_to_string(root().join("man/rollforward-monitoring.7")).unwrap();
+    let (_, section) = page.split_once(".Sh METRICS\n").expect("the section");
     let (section, _) = section.split_once("\n.Sh ").expect("its end");
     names(&section.lines().filter(|l| l.starts_with(".It Va ")).collect::<Vec<_>>().join(" "))
 }
