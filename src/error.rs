@@ -1,6 +1,6 @@
 //! What can go wrong, by cause.
 //!
-//! One variant for each cause of the documented list. The fields hold the data, and the message is
+//! One variant for each cause of rollforward(8), DIAGNOSTICS. The fields hold the data, and the message is
 //! made only here. The program branches on the variant, never on a message.
 
 mod cause;

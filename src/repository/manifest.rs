@@ -1,6 +1,6 @@
 //! The manifest of a backup, as lines of text.
 //!
-//! The text is meant for people and for a few lines of shell; the format is documented. A parsed
+//! The text is meant for people and for a few lines of shell; the format is in doc/format.md. A parsed
 //! manifest is safe to act on: paths are relative, normal, unique and below listed directories;
 //! every block lies inside its pack; the blocks of each file add up to its size. Only
 //! [`parse::parse`] turns bytes into a [`Manifest`], and it checks all of this. Whether the packs
