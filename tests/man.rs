@@ -3,6 +3,7 @@
 //! Options and commands are asked of the real binary; causes, checkpoint keys, phases and grants
 //! of its library. What the pages tell a reader to type is run in `recipes`.
 
+mod papers;
 mod recipes;
 
 use std::collections::BTreeSet;
@@ -235,6 +236,18 @@ fn every_page_is_named_by_the_main_page_and_references_lead_somewhere() {
         }
     }
     assert_eq!(fs::read_dir(root().join("man")).unwrap().count(), PAGES.len());
+}
+
+/// Calls `look` with each file of the sources, its tests cut off.
+fn for_each_source(dir: &Path, look: &mut dyn FnMut(&Path, &str)) {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            for_each_source(&path, look);
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            look(&path, text.split("#[cfg(test)]").next().unwrap());
+        }
+    }
 }
 
 /// Says loudly that a test is skipped; panics where `CI` is set.
