@@ -211,7 +211,7 @@ fn the_main_page_has_at_most_5000_words() {
 }
 
 #[test]
-fn every_page_is_named_by_the_main_page_and_references_lead_somewhere() {
+fn the_main_page_names_every_page_and_references_lead_somewhere() {
     let main = page(MAIN);
     for name in PAGES {
         let (title, section) = name.rsplit_once('.').unwrap();

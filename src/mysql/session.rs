@@ -14,6 +14,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, OptsBuilder, Value};
 
+use crate::error::Error;
 use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::trouble::Trouble;
 use crate::os::sys;
@@ -28,11 +29,20 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The value of `column` in the first row; empty if it is NULL, absent or there is no row.
-    pub fn get(&self, column: &str) -> &str {
-        let at = self.columns.iter().position(|c| c == column);
-        let value = at.and_then(|i| self.rows.first()?.get(i)?.as_deref());
-        value.unwrap_or_default()
+    /// The value of `column` in the first row; empty if it is NULL or there is no row.
+    ///
+    /// # Errors
+    /// [`Error::ReplicationError`] if the answer has no such column, as when a server renamed it.
+    pub fn require(&self, column: &str) -> Result<&str, Error> {
+        match self.columns.iter().position(|c| c == column) {
+            Some(at) => {
+                Ok(self.rows.first().and_then(|r| r.get(at)?.as_deref()).unwrap_or_default())
+            }
+            None => {
+                let text = format!("the answer of the server has no column {column}");
+                Err(Error::ReplicationError { errno: 0, text })
+            }
+        }
     }
 
     /// The values of each row, with NULL as an empty text.
@@ -245,6 +255,17 @@ mod tests {
     #[test]
     fn quotes_and_backslashes_are_escaped() {
         assert_eq!(quoted(r"a'b\c"), r"'a\'b\\c'");
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_an_error() {
+        let one = |value: Option<&str>| vec![vec![value.map(String::from)]];
+        let rows = |rows| Rows { columns: vec!["State".into()], rows };
+        assert_eq!(rows(one(Some("on"))).require("State").unwrap(), "on");
+        assert_eq!(rows(one(None)).require("State").unwrap(), "");
+        assert_eq!(rows(Vec::new()).require("State").unwrap(), "");
+        let error = rows(one(Some("on"))).require("Status").unwrap_err().to_string();
+        assert!(error.contains("no column Status"), "{error}");
     }
 
     /// A server that greets, accepts any login and then never answers.

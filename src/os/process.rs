@@ -75,7 +75,7 @@ fn name(signal: i32) -> &'static str {
 
 /// Counters that only grow while a process does something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VitalSigns {
+pub struct Activity {
     /// CPU time used, milliseconds.
     pub cpu_ms: u64,
     /// Bytes read from and written to disks.
@@ -176,8 +176,8 @@ impl Child {
     }
 
     /// Its activity counters; zeros if they cannot be read.
-    pub fn vital_signs(&self) -> VitalSigns {
-        vital_signs(self.pid())
+    pub fn activity(&self) -> Activity {
+        activity(self.pid())
     }
 }
 
@@ -190,13 +190,13 @@ impl Drop for Child {
     }
 }
 
-fn vital_signs(pid: u32) -> VitalSigns {
+fn activity(pid: u32) -> Activity {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Fields after the name, which may contain spaces; see proc(5): utime is 14 and stime 15.
     let fields: Vec<&str> =
         stat.rsplit_once(')').map_or(vec![], |(_, rest)| rest.split_whitespace().collect());
     let field = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    VitalSigns {
+    Activity {
         cpu_ms: (field(14) + field(15)) * 1000 / sys::ticks_per_second(),
         io_bytes: counter(pid, "read_bytes:") + counter(pid, "write_bytes:"),
         log_bytes: 0,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::version::Version;
-use crate::os::process::{Child, Exit, VitalSigns};
+use crate::os::process::{Activity, Child, Exit};
 use crate::pass::attempts::Attempts;
 use crate::pass::in_hand::{Data, InHand};
 use crate::replication::primary::Facts;
@@ -173,11 +173,11 @@ impl Watched for Upgrading<'_> {
     fn ping(&mut self) -> Result<()> {
         self.mysqld.ping()
     }
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        self.mysqld.vital_signs()
+    fn activity(&self) -> Option<Activity> {
+        self.mysqld.activity()
     }
-    fn look_after(&mut self) -> Result<()> {
-        self.mysqld.look_after()
+    fn maintain(&mut self) -> Result<()> {
+        self.mysqld.maintain()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::mysql::account::Account;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
-use crate::os::process::VitalSigns;
+use crate::os::process::Activity;
 use crate::replication::primary::Facts;
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::report::meter::Unit;
@@ -97,7 +97,7 @@ pub fn stop(
     let hung = || Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
     // Our own statements cause log lines here: they are no sign of life.
     let signs_of =
-        |mysqld: &Mysqld| mysqld.vital_signs().map(|signs| VitalSigns { log_bytes: 0, ..signs });
+        |mysqld: &Mysqld| mysqld.activity().map(|signs| Activity { log_bytes: 0, ..signs });
     let (mut vital, mut looked) = (signs_of(mysqld), Instant::now());
     let mut moved = looked;
     let wait = Wait { every: Duration::from_millis(200), patience: None };

@@ -221,7 +221,7 @@ impl Primary {
         let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
         let version = query("SELECT VERSION()")?.first().to_string();
         let flavor = Flavor::from_version(&version);
-        let settings: String = SETTINGS.iter().map(|s| format!(", @@global.{s} AS {s}")).collect();
+        let columns: String = SETTINGS.iter().map(|s| format!(", @@global.{s} AS {s}")).collect();
         let own = match flavor {
             Flavor::MariaDb => {
                 "@@global.gtid_binlog_pos AS position, @@global.gtid_binlog_state AS state, \
@@ -233,17 +233,17 @@ impl Primary {
             }
         };
         let asked = Timestamp::now();
-        let rows = query(&format!("SELECT {own}, @@global.server_id AS server_id{settings}"))?;
+        let rows = query(&format!("SELECT {own}, @@global.server_id AS server_id{columns}"))?;
         check_logs(address, flavor, &rows)?;
         let position = |column: &str| {
-            Position::parse(flavor, rows.get(column)).map_err(|text| Error::ReplicationError {
+            Position::parse(flavor, rows.require(column)?).map_err(|text| Error::ReplicationError {
                 errno: 0,
                 text: format!("cannot parse {column} of {address}: {text}"),
             })
         };
         let history = match flavor {
             Flavor::MariaDb => History::MariaDb {
-                state: BinlogState::parse(rows.get("state"))
+                state: BinlogState::parse(rows.require("state")?)
                     .map_err(|text| Error::ReplicationError { errno: 0, text })?,
                 applied: position("applied")?,
             },
@@ -261,11 +261,19 @@ impl Primary {
             position,
             keeps: binlog_retention(&limits.iter().collect::<Vec<_>>()),
             asked,
-            server_id: rows.get("server_id").parse().unwrap_or(0),
-            settings: SETTINGS.iter().map(|s| (s.to_string(), rows.get(s).to_string())).collect(),
+            server_id: rows.require("server_id")?.parse().unwrap_or(0),
+            settings: settings(&rows)?,
             history,
         })
     }
+}
+
+/// The values of [`SETTINGS`] in an answer that has them as columns.
+///
+/// # Errors
+/// When one of them is missing.
+pub fn settings(rows: &Rows) -> Result<Vec<(String, String)>> {
+    SETTINGS.iter().map(|s| Ok((s.to_string(), rows.require(s)?.to_string()))).collect()
 }
 
 /// How long binary logs are kept according to the variables. The newer one, in seconds, wins where
@@ -281,15 +289,15 @@ fn binlog_retention(variables: &[Vec<&str>]) -> Option<Duration> {
 }
 
 fn check_logs(address: &Address, flavor: Flavor, rows: &Rows) -> Result<()> {
-    if rows.get("logs") != "1" {
+    if rows.require("logs")? != "1" {
         return Err(Error::config(format!(
             "primary {address} writes no binary log: set log_bin there"
         )));
     }
-    if flavor == Flavor::MySql && rows.get("gtids") != "ON" {
+    if flavor == Flavor::MySql && rows.require("gtids")? != "ON" {
         return Err(Error::config(format!(
             "primary {address} has gtid_mode={}: set it to ON there",
-            rows.get("gtids")
+            rows.require("gtids")?
         )));
     }
     Ok(())

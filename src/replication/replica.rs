@@ -219,16 +219,16 @@ impl ReplicaStatus {
         };
         let answer = mysqld.control()?.query(sql);
         let row = answer.map_err(|t| mysqld.lost("answer to a status query", t))?;
-        let receiver = match row.get(&format!("{side}_IO_Running")) {
+        let receiver = match row.require(&format!("{side}_IO_Running"))? {
             "Yes" => Receiver::Connected,
             "Connecting" | "Preparing" => Receiver::Connecting,
             _ => Receiver::Stopped,
         };
-        let error = |side: &str| {
-            let errno: u16 = row.get(&format!("Last_{side}_Errno")).parse().unwrap_or(0);
-            (errno, without_statement(row.get(&format!("Last_{side}_Error"))))
+        let error = |side: &str| -> Result<(u16, String)> {
+            let errno = row.require(&format!("Last_{side}_Errno"))?.parse().unwrap_or(0);
+            Ok((errno, without_statement(row.require(&format!("Last_{side}_Error"))?)))
         };
-        let mut applier_error = error("SQL");
+        let mut applier_error = error("SQL")?;
         // The coordinator, woken when its worker ends, blames its relay log.
         if applier_error.0 == 13121
             && let Some(error) = mysqld.worker_error()
@@ -237,15 +237,19 @@ impl ReplicaStatus {
         }
         Ok(ReplicaStatus {
             receiver,
-            applier_runs: row.get(&format!("{side}_SQL_Running")) == "Yes",
-            received: received.map(|c| row.get(c)).join(" "),
-            whole: Position::parse(flavor, row.get(received[0]))
+            applier_runs: row.require(&format!("{side}_SQL_Running"))? == "Yes",
+            received: received
+                .iter()
+                .map(|c| row.require(c))
+                .collect::<Result<Vec<_>>>()?
+                .join(" "),
+            whole: Position::parse(flavor, row.require(received[0])?)
                 .map_err(|text| Error::ReplicationError { errno: 0, text })?,
             from: (
-                row.get(&format!("{other}_Host")).to_string(),
-                row.get(&format!("{other}_Port")).to_string(),
+                row.require(&format!("{other}_Host"))?.to_string(),
+                row.require(&format!("{other}_Port"))?.to_string(),
             ),
-            receiver_error: error("IO"),
+            receiver_error: error("IO")?,
             applier_error,
         })
     }

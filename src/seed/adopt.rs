@@ -19,7 +19,7 @@ use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys::{self, open_below};
 use crate::os::workers::Gauge;
-use crate::replication::primary::SETTINGS;
+use crate::replication::primary::{self, SETTINGS};
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
 use crate::scratch::working_directory::Scratch;
@@ -250,7 +250,7 @@ fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Ad
     let sql = format!("SELECT VERSION() AS version, {}", columns.join(", "));
     let answer = mysqld.control()?.query(&sql);
     let row = answer.map_err(|t| mysqld.lost("answer to a query", t))?;
-    let settings = SETTINGS.iter().map(|s| (s.to_string(), row.get(s).to_string())).collect();
-    let version = row.get("version").to_string();
+    let settings = primary::settings(&row)?;
+    let version = row.require("version")?.to_string();
     Ok(Adopted { position, version, settings, data_as_of })
 }

@@ -191,9 +191,9 @@ fn accept(mysqld: &mut Mysqld, facts: &Facts) -> Result<Seeded> {
         answer.map_err(|t| mysqld.lost("answer to a query", t))
     };
     let status = query(STATUS)?;
-    let (state, errno) = (status.get("state"), status.get("errno"));
+    let (state, errno) = (status.require("state")?, status.require("errno")?);
     if state != "Completed" || errno != "0" {
-        let said = without_statement(status.get("said"));
+        let said = without_statement(status.require("said")?);
         let text = format!("the clone is not complete: its state is {state}; {said}");
         return Err(Error::ReplicationError { errno: errno.parse().unwrap_or(0), text });
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
-use crate::os::process::{Child, Exit, VitalSigns};
+use crate::os::process::{Activity, Child, Exit};
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
@@ -184,16 +184,16 @@ impl Watched for Pipe<'_> {
     fn ping(&mut self) -> Result<()> {
         self.mysqld.ping()
     }
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        let (a, b) = (self.mysqld.vital_signs()?, self.dump.vital_signs());
-        Some(VitalSigns {
+    fn activity(&self) -> Option<Activity> {
+        let (a, b) = (self.mysqld.activity()?, self.dump.activity());
+        Some(Activity {
             cpu_ms: a.cpu_ms + b.cpu_ms,
             io_bytes: a.io_bytes + b.io_bytes,
             log_bytes: a.log_bytes,
         })
     }
-    fn look_after(&mut self) -> Result<()> {
-        self.mysqld.look_after()
+    fn maintain(&mut self) -> Result<()> {
+        self.mysqld.maintain()
     }
 }
 

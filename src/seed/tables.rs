@@ -67,7 +67,7 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     for row in session.query(CSV).map_err(refused)?.iter() {
         let sum = session.query(&format!("CHECKSUM TABLE {}", row[1])).map_err(refused)?;
         if let Some(table) = tables.get_mut(row[0]) {
-            table.changed = format!("CSV {}", sum.get("Checksum"));
+            table.changed = format!("CSV {}", sum.require("Checksum")?);
         }
     }
     Ok(tables)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, IoExt, Place, Result};
 use crate::mysql::flavor::Flavor;
-use crate::os::process::{Child, Exit, VitalSigns};
+use crate::os::process::{Activity, Child, Exit};
 use crate::server::setup::Setup;
 use crate::server::tools::{last_errors, output, ran_out_of_space, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -96,7 +96,7 @@ fn mysql(setup: &Setup) -> Command {
 pub struct Tool(pub Child);
 
 impl Watched for Tool {
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        Some(self.0.vital_signs())
+    fn activity(&self) -> Option<Activity> {
+        Some(self.0.activity())
     }
 }

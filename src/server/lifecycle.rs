@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::os::process::VitalSigns;
+use crate::os::process::Activity;
 use crate::report::keys::Key;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Telling, Wait};
@@ -144,10 +144,10 @@ pub fn wait_for_exit(
 struct Dying<'a>(&'a mut Mysqld);
 
 impl Watched for Dying<'_> {
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        self.0.vital_signs()
+    fn activity(&self) -> Option<Activity> {
+        self.0.activity()
     }
-    fn look_after(&mut self) -> Result<()> {
-        self.0.look_after()
+    fn maintain(&mut self) -> Result<()> {
+        self.0.maintain()
     }
 }

@@ -22,7 +22,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
 use crate::mysql::trouble::Trouble;
 use crate::os::cgroup;
-use crate::os::process::{Child, Exit, VitalSigns, start_time};
+use crate::os::process::{Activity, Child, Exit, start_time};
 use crate::server::access::Login;
 use crate::server::error_log::{self, LogTail};
 use crate::server::setup::Setup;
@@ -258,11 +258,11 @@ impl Watched for Mysqld {
         answer.map_err(|t| self.lost("answer to a ping", t))
     }
 
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        Some(VitalSigns { log_bytes: self.log.written(), ..self.child.vital_signs() })
+    fn activity(&self) -> Option<Activity> {
+        Some(Activity { log_bytes: self.log.written(), ..self.child.activity() })
     }
 
-    fn look_after(&mut self) -> Result<()> {
+    fn maintain(&mut self) -> Result<()> {
         self.log.truncate_beyond(error_log::MAX_LENGTH);
         if self.disk_full().is_some() {
             self.log.truncate_beyond(error_log::MAX_LENGTH_LOW_SPACE);

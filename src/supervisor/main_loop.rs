@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::os::process::{VitalSigns, reap_orphans};
+use crate::os::process::{Activity, reap_orphans};
 use crate::os::signals::Signals;
 use crate::os::workers::{Crew, Gauge};
 use crate::report::checkpoint::Checkpoint;
@@ -143,7 +143,7 @@ impl Supervisor {
         wait: Wait,
         mut look: impl FnMut(&mut W, &mut Checkpoint) -> Result<Look<T>>,
     ) -> Result<Option<T>> {
-        let mut vital = watched.vital_signs();
+        let mut vital = watched.activity();
         let (mut moved, mut looked) = (Instant::now(), Instant::now());
         let mut next_look = moved;
         let mut next_ping = moved + self.poll;
@@ -158,7 +158,7 @@ impl Supervisor {
                 next_ping = Instant::now() + self.poll;
             }
             if Instant::now() >= next_care {
-                watched.look_after()?;
+                watched.maintain()?;
                 next_care = Instant::now() + CARE;
             }
             if Instant::now() >= next_look {
@@ -170,7 +170,7 @@ impl Supervisor {
                     }
                     Look::Still => {}
                 }
-                let signs = watched.vital_signs();
+                let signs = watched.activity();
                 if looked.elapsed() >= Duration::from_millis(100) {
                     if is_active(vital, signs, looked.elapsed()) {
                         moved = Instant::now();
@@ -257,7 +257,7 @@ impl Telling {
 }
 
 /// True if `before` and `now`, `time` apart, differ by more than an idle server would.
-pub fn is_active(before: Option<VitalSigns>, now: Option<VitalSigns>, time: Duration) -> bool {
+pub fn is_active(before: Option<Activity>, now: Option<Activity>, time: Duration) -> bool {
     let (Some(before), Some(now)) = (before, now) else { return false };
     let cpu = now.cpu_ms.saturating_sub(before.cpu_ms);
     cpu * 100 >= time.as_millis() as u64 * ALIVE_CPU_PERCENT

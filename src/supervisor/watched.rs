@@ -1,7 +1,7 @@
 //! What the loop watches during a wait: a mysqld, another child, or nothing.
 
 use crate::error::{Error, Result};
-use crate::os::process::VitalSigns;
+use crate::os::process::Activity;
 
 /// Something that may exit, hang or need attention during a wait. By default it does none of these.
 pub trait Watched {
@@ -19,7 +19,7 @@ pub trait Watched {
     }
 
     /// What it has used so far; `None` if that is no sign of life.
-    fn vital_signs(&self) -> Option<VitalSigns> {
+    fn activity(&self) -> Option<Activity> {
         None
     }
 
@@ -27,7 +27,7 @@ pub trait Watched {
     ///
     /// # Errors
     /// A full disk.
-    fn look_after(&mut self) -> Result<()> {
+    fn maintain(&mut self) -> Result<()> {
         Ok(())
     }
 }

@@ -76,7 +76,7 @@ fn no_walk_climbs_up_the_map_more_than_twice() {
 }
 
 #[test]
-fn the_list_for_another_flavor_has_each_file_that_knows_flavors() {
+fn the_third_flavor_list_has_each_file_with_flavors() {
     let design = read("doc/design.md");
     let (_, list) = design.split_once("third flavor").unwrap();
     let (list, _) = list.split_once("\n**").unwrap();

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::mysql::account::{Tls, TlsMode};
 use crate::mysql::session::quoted;
 use crate::mysql::trouble::Trouble;
-use crate::os::process::VitalSigns;
+use crate::os::process::Activity;
 use crate::os::workers::{Crew, Gauge};
 use crate::replication::primary::{Facts, Primary, TLS_FAILED, denies_access};
 use crate::report::checkpoint::Checkpoint;
@@ -185,8 +185,9 @@ impl<'a> Recipient<'a> {
         };
         match rows {
             Ok(rows) => {
-                let number = |column: &str| rows.get(column).parse().unwrap_or(0);
-                (self.done, self.total) = (number("done"), number("total"));
+                let number = |column: &str| rows.require(column).ok()?.parse().ok();
+                let known = |column| number(column).unwrap_or(0);
+                (self.done, self.total) = (known("done"), known("total"));
             }
             // Its exit shows elsewhere, and so does a hang.
             Err(_) => self.silent = true,
@@ -276,11 +277,11 @@ impl Watched for Recipient<'_> {
             answer => answer,
         }
     }
-    fn vital_signs(&self) -> Option<VitalSigns> {
-        self.mysqld.vital_signs()
+    fn activity(&self) -> Option<Activity> {
+        self.mysqld.activity()
     }
-    fn look_after(&mut self) -> Result<()> {
-        self.mysqld.look_after()
+    fn maintain(&mut self) -> Result<()> {
+        self.mysqld.maintain()
     }
 }
 
