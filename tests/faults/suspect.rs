@@ -189,7 +189,7 @@ fn an_account_created_during_the_dump_costs_another_dump() {
     make_meanwhile(&scene, "dup");
     seed.wait_for_log("replication-error: ", PATIENCE);
     proxy.slow_down(u64::MAX);
-    let ended = seed.finish(LONG).expect(0).says("which is made anew").says("error 1396");
+    let ended = seed.finish(LONG).expect(0).says("dumping again").says("error 1396");
     assert_eq!(count(&ended, "dumped and loaded "), 2, "{ended}");
     assert!(!ended.stderr.contains("telltale"), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
