@@ -297,7 +297,7 @@ fn upgraded_data_is_resumed_by_its_new_server_only() {
     stopped().says("upgraded the data of ");
     let ended = stopped().says("resuming the interrupted pass");
     assert!(!ended.stderr.contains("upgrading"), "{ended}");
-    let ended = allowed(&scene, &newer).expect(0).says("nothing is pruned");
+    let ended = allowed(&scene, &newer).expect(0).says("it prunes nothing");
     assert!(!ended.stderr.contains("info: restored "), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
     scene.assert_nothing_left();
