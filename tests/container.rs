@@ -159,7 +159,7 @@ fn pid_1_reaps_orphans_and_loses_no_child_status() {
     // A status comes through, with orphans that end at the same moment.
     let options = [bury("ends", "sleep 0.3; exit 3"), "--max-failures=0".into()];
     let pass = container.command("run").args(options);
-    pass.run_to_end(PATIENCE).expect(1).says("mysqld-start: ").says("it ended with status 3");
+    pass.run_to_end(PATIENCE).expect(1).says("mysqld-start: ").says("it exited with status 3");
 }
 
 #[test]

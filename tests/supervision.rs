@@ -238,7 +238,7 @@ fn a_mysqld_that_crashes_at_every_start_has_died() {
     for (body, how) in [
         ("kill -SEGV $$", "it was killed by signal 11 (SEGV)"),
         ("kill -ABRT $$", "it was killed by signal 6 (ABRT)"),
-        ("exit 2", "it ended with status 2"),
+        ("exit 2", "it exited with status 2"),
         ("exit 0", "another process shut it down"),
     ] {
         let fake = scene.fake_mysqld("crashes", body);

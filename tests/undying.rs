@@ -39,7 +39,7 @@ fn an_unkillable_mysqld_keeps_a_second_one_away() {
     println!("frozen: {:?}, {}", ended.wall, ended.stderr);
     let named =
         format!("no exit of its process {pid}, which was killed but is stuck in the kernel");
-    let ended = ended.says(&format!("pid {pid} was killed and has not ended for 30s"));
+    let ended = ended.says(&format!("pid {pid} was killed but has not exited for 30s"));
     let ended = ended.says("mysqld-hung: ").says(&named);
     assert_eq!(count(&ended, "started mysqld"), 1, "a second one on the same data: {ended}");
     assert!(ended.wall < Duration::from_secs(50), "{ended}");
@@ -72,7 +72,7 @@ fn an_unreapable_mysqld_blocks_nothing_forever() {
     kill(pid, libc::SIGKILL);
     let ended = pass.finish(COMMAND_PATIENCE);
     println!("traced: {:?}, {}", ended.wall, ended.stderr);
-    let ended = ended.expect(0).says(&format!("pid {pid} was killed and has not ended for 30s"));
+    let ended = ended.expect(0).says(&format!("pid {pid} was killed but has not exited for 30s"));
     assert!(ended.wall < Duration::from_secs(60), "{ended}");
     scene.assert_newest_equals(&Replica::start(&scene.primary));
 }

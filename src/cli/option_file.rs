@@ -191,7 +191,7 @@ impl OptionFile {
                 "VERIFY_CA" => {
                     return Err(Error::config(
                         "ssl-mode=VERIFY_CA in [client] is refused: the TLS library also trusts \
-                         the public roots, so it would keep nobody out; use VERIFY_IDENTITY",
+                         the public roots, so it would protect nothing; use VERIFY_IDENTITY",
                     ));
                 }
                 _ => {

@@ -186,10 +186,10 @@ impl Options {
                 self.file.merged.entry(spec.long).or_default().push(value);
             }
         }
-        let said_how_much = self.switch("quiet") || self.switch("verbose");
+        let verbosity_given = self.switch("quiet") || self.switch("verbose");
         for (long, mut from_file) in std::mem::take(&mut self.file.merged) {
             // These two are one setting: -v overrides the file's quiet.
-            if said_how_much && matches!(long, "quiet" | "verbose") {
+            if verbosity_given && matches!(long, "quiet" | "verbose") {
                 continue;
             }
             let given = self.values.entry(long).or_default();

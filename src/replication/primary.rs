@@ -144,7 +144,7 @@ impl Facts {
     fn purged(&self, position: &Position, what: &str) -> Error {
         Error::Purged {
             position: position.to_string(),
-            primary: format!("{} says {what}", self.address),
+            primary: format!("{} reports that {what}", self.address),
         }
     }
 }

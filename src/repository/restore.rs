@@ -52,7 +52,7 @@ pub struct Destination<'a> {
 /// Restores the backup `held`.
 ///
 /// # Errors
-/// [`Error::BackupDamaged`], a full disk, or what the system says; the watch's own.
+/// [`Error::BackupDamaged`], a full disk, or the error from the system; the watch's own.
 pub fn restore(
     repo: &Repository,
     held: &Held,

@@ -49,7 +49,7 @@ pub struct Stored {
 /// Stores the data directory `data` as a new backup.
 ///
 /// # Errors
-/// A full disk, or what the system says; the watch's own.
+/// A full disk, or the error from the system; the watch's own.
 pub fn store(
     repo: &Repository,
     lock: &RepoLock,

@@ -8,7 +8,6 @@
 //! knows the account, but it is stored nowhere, and loading the grant tables again removes it. If
 //! the server is killed at that moment, its table of accounts has another name: nobody can log in,
 //! and the data is restored again.
-//! in any more, and the data is restored anew.
 
 use std::fs::File;
 use std::io::{self, Write as _};

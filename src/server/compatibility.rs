@@ -140,7 +140,7 @@ pub fn check_settings(
         {
             return Err(Error::config(format!(
                 "backup {backup} has {name}={a}, and primary {primary} has {b}: data keeps it for \
-                 life; begin a new chain with rollforward seed"
+                 life; start a new chain with rollforward seed"
             )));
         }
     }

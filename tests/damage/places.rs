@@ -114,7 +114,7 @@ fn a_named_file_that_never_answers_is_abandoned() {
         run([file, account.as_ref(), secret, pipe.as_ref()]),
     ];
     for pass in waiting {
-        let outcome = pass.finish(PATIENCE + SOON).expect(2).says("nothing came out of it for 30");
+        let outcome = pass.finish(PATIENCE + SOON).expect(2).says("it produced no data for 30");
         assert!(outcome.wall > Duration::from_secs(29), "{outcome}");
     }
     for endless in ["/dev/zero", "/dev/urandom"] {

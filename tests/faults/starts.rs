@@ -28,7 +28,7 @@ fn a_crash_during_catch_up_names_its_signal_and_log() {
         // MySQL's handler ends with a status of its own; the signal is in its log.
         let how = flavor::either(
             format!("it was killed by signal {signal} ({name})"),
-            "it ended with status 2".to_string(),
+            "it exited with status 2".to_string(),
         );
         let died = format!("mysqld-died: the private mysqld died: {how}; its log: ");
         pass.wait_for_log(&died, PATIENCE);

@@ -117,7 +117,7 @@ fn an_error_on_resumed_data_leads_to_a_fresh_restore() {
         ("replication-error: ", "replication failed with error 1060", |scene| {
             change(scene, "ALTER TABLE shop.t0 ADD COLUMN late0 INT");
         }),
-        ("mysqld-start: ", "it ended with status 1", |scene| {
+        ("mysqld-start: ", "it exited with status 1", |scene| {
             let log = redo_log(&scene.scratch.join("data"));
             fs::File::options().write(true).open(log).unwrap().set_len(4096).unwrap();
         }),

@@ -25,9 +25,9 @@ fn a_failing_before_ends_the_pass_before_any_work() {
     let place = Place::new("before");
     let after = shell(place.dir.path(), "after", NOTE);
     for (body, says) in [
-        ("echo starting\necho no disk >&2\nexit 7", "it ended with status 7"),
+        ("echo starting\necho no disk >&2\nexit 7", "it exited with status 7"),
         ("echo no disk\nkill -9 $$", "it was killed by signal 9 (KILL)"),
-        ("echo no disk\nexit 75", "it ended with status 75"),
+        ("echo no disk\nexit 75", "it exited with status 75"),
     ] {
         let before = shell(place.dir.path(), "before", body);
         let run = place.run().arg(format!("--before={before}"));
@@ -85,7 +85,7 @@ fn a_failing_after_is_a_warning_and_the_next_runs() {
     let path = broken.display().to_string();
     let unknown = format!("{path}: it cannot be executed: no such file or directory");
     for (hook, says) in [
-        (fails, "/bin/sh: it ended with status 3; its last line was: mail is down"),
+        (fails, "/bin/sh: it exited with status 3; its last line was: mail is down"),
         (path, unknown.as_str()),
     ] {
         let run = place.run().args([format!("--after-failure={hook}"), format!("--after={note}")]);

@@ -50,7 +50,7 @@ fn what_is_not_a_repository_is_refused_and_not_touched() {
     fs::write(path.join("format"), "rollforward repository 2\n").unwrap();
     assert!(says(Repository::open_or_create(&path)).contains("later format 2"));
     fs::write(path.join("format"), [0xff, 0xfe]).unwrap();
-    assert!(says(Repository::open_or_create(&path)).contains("something else"));
+    assert!(says(Repository::open_or_create(&path)).contains("unexpected text"));
     fs::write(s.dir.join("plain"), "").unwrap();
     assert!(says(Repository::open(&s.dir.join("plain"))).contains("not a directory"));
     // A repository that lost its format file must not be started over.
