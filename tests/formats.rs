@@ -235,7 +235,7 @@ fn old_checkpoints_resume_and_strange_ones_start_afresh() {
     ];
     for (name, prepare) in strange {
         let outcome = again(prepare);
-        let warned = outcome.stderr.contains("warning: the checkpoint ");
+        let warned = outcome.stderr.contains("warning: ignoring the checkpoint ");
         assert!(warned && outcome.stderr.contains("restored "), "{name}: {outcome}");
         assert_eq!(scene.checkpoint().get("state"), Some("done"), "{name}");
     }

@@ -254,7 +254,7 @@ fn a_stop_ends_rclone_and_surviving_copies_keep_the_lock() {
     kill(push.pid(), libc::SIGTERM);
     let (status, said) = push.finish();
     assert_eq!(status, 143, "{said}");
-    assert!(said.ends_with("error: interrupted: by signal 15; run again to go on\n"), "{said}");
+    assert!(said.ends_with("error: interrupted: by signal 15; run again to resume\n"), "{said}");
     assert!(group.iter().all(|pid| !crate::support::alive(*pid)), "{group:?}");
     assert_eq!(fs::read_dir(repo.join("tmp")).unwrap().count(), 0);
 
@@ -377,7 +377,7 @@ fn a_damaged_pack_never_spreads_and_can_be_fetched_back() {
     let (status, said) = s3.mirror(["check", "mirror:bad"]);
     assert_eq!(status, 1, "{said}");
     let said = s3.mirror_well(["push", &word(&repo), "mirror:bad"]);
-    assert!(said.contains(&format!("pack {own} has 5 bytes, which is wrong")), "{said}");
+    assert!(said.contains(&format!("pack {own} has the wrong size, 5 bytes")), "{said}");
     assert_eq!(s3.objects("bad"), good);
     // One that was changed there has the right size: reading it back tells, and so does a pull.
     flip_bit(&object, 100);

@@ -184,8 +184,8 @@ fn a_mysqld_that_is_deaf_at_every_start_is_hung() {
     let scene = Scene::seeded("deaf");
     // Neither gets as far as to listen. One that listens and never greets is in tests/faults/starts.rs.
     let deaf = [
-        ("stopped", "kill -STOP $$; exec MYSQLD \"$@\"", "no end of its start for 0.7s"),
-        ("idle", "exec tail -f /dev/null", "no end of its start for 0.7s"),
+        ("stopped", "kill -STOP $$; exec MYSQLD \"$@\"", "no completed start for 0.7s"),
+        ("idle", "exec tail -f /dev/null", "no completed start for 0.7s"),
     ];
     for (name, body, what) in deaf {
         let fake = scene.fake_mysqld(name, body);
@@ -283,7 +283,7 @@ fn a_mysqld_ignoring_shutdown_is_killed_and_not_stored() {
         .args(["--shutdown-timeout=1s", "--max-failures=1"])
         .run_to_end(COMMAND_PATIENCE)
         .expect(75)
-        .says("mysqld-hung: the private mysqld is hung: no clean end for 1s");
+        .says("mysqld-hung: the private mysqld is hung: no clean exit for 1s");
     assert_eq!(count(&ended, "mysqld-hung: "), 2, "{ended}");
     assert_eq!(scene.backups().len(), 1, "{ended}");
     scene.assert_nothing_left();
