@@ -46,6 +46,8 @@ use std::time::{Duration, Instant};
 
 /// Long enough for anything that should end, short enough to be waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The patience with one helper program: a package is packed, rules of a week are tried.
+pub const HELPER_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Waits until `cond` gives a value. The one place that sleeps. Panics after `timeout`.
 #[track_caller]
@@ -191,7 +193,7 @@ pub fn end(child: &mut Child) {
 /// Runs a helper program to its end with the input given. Panics unless it ends 0.
 #[track_caller]
 pub fn run_helper(command: &mut Command, input: &str) -> String {
-    let (good, out, err) = try_helper(command, input, PATIENCE);
+    let (good, out, err) = try_helper(command, input, HELPER_PATIENCE);
     assert!(good, "{command:?} failed\n{out}\n{err}");
     out
 }
