@@ -159,7 +159,7 @@ fn endless_lines_and_millions_of_lines_cost_little() {
         let case = Copy::new(name);
         edit_manifest(&case.repo, &all.newer, edit);
         let list = case.command("list").under(limit).run_to_end(PATIENCE).expect(0);
-        assert!(list.wall < Duration::from_secs(20), "{name}: {list}");
+        assert!(list.wall < Duration::from_secs(60), "{name}: {list}");
         assert_eq!(case.states(), ["complete", "damaged"], "{name}");
         let refused = case.restore_fails(None, false);
         assert!(refused.stderr.len() < 30_000, "{name}: {} bytes", refused.stderr.len());

@@ -108,8 +108,8 @@ fn an_error_on_resumed_data_leads_to_a_fresh_restore() {
     need_server!();
     type Spoil = fn(&Scene);
     let errant = flavor::either(
-        "the base holds 77-1-5",
-        "the base holds 77777777-7777-7777-7777-777777777777:1-5",
+        "the base has 77-1-5",
+        "the base has 77777777-7777-7777-7777-777777777777:1-5",
     );
     let ways: [(&str, &str, Spoil); 3] = [
         // As a kill between an ALTER TABLE and the note of its position leaves it. (A CREATE TABLE
