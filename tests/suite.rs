@@ -3,6 +3,9 @@
 //! Each module is a file of tests; `scripts/suite` runs each in a process of its own, on the servers
 //! that its line in `tests/TIERS` stands for.
 
+// Tests wait and start programs as they like.
+#![allow(clippy::disallowed_methods)]
+
 #[macro_use]
 mod support;
 
@@ -16,6 +19,7 @@ mod damage;
 mod deb;
 mod disk;
 mod dist;
+mod environment;
 mod estimates;
 mod faults;
 mod formats;

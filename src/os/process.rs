@@ -4,6 +4,8 @@
 //! leaves no process behind. Spawn from the main thread only. [`reap_orphans`] reaps children that
 //! PID 1 inherits.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -84,6 +86,23 @@ pub struct Activity {
     pub log_bytes: u64,
 }
 
+/// The variables that a child inherits: where programs are, how texts and times look, where
+/// temporary files go. Any other could lead it astray: a client reads the host of another server
+/// from `MYSQL_HOST`, and options from files below `HOME` and `MYSQL_HOME`.
+const INHERITED: [&str; 8] =
+    ["PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES"];
+/// Where programs are if `PATH` is not set.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A command for `program` in an environment made here. The only way to make a command.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    #[allow(clippy::disallowed_methods)]
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", USUAL_PATH);
+    command.envs(INHERITED.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    command
+}
+
 /// A running child, or one that has exited and been reaped.
 pub struct Child {
     child: process::Child,
@@ -99,10 +118,6 @@ impl Child {
     /// Those of fork or exec.
     pub fn spawn(command: &mut Command) -> io::Result<Child> {
         command.process_group(0);
-        // Both servers know this protocol and would notify in our name.
-        for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
-            command.env_remove(variable);
-        }
         sys::die_with_parent(command);
         let mut ours = ours();
         let child = command.spawn()?;
@@ -244,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_dropped_child_is_gone() {
-        let child = Child::spawn(Command::new("sleep").arg("60")).unwrap();
+        let child = Child::spawn(command("sleep").arg("60")).unwrap();
         let pid = child.pid();
         assert!(start_time(pid).is_some());
         drop(child);
@@ -253,7 +268,7 @@ mod tests {
 
     #[test]
     fn reaping_leaves_the_status_of_a_child_to_its_waiter() {
-        let mut child = Child::spawn(Command::new("sh").args(["-c", "exit 7"])).unwrap();
+        let mut child = Child::spawn(command("sh").args(["-c", "exit 7"])).unwrap();
         let (pid, start) = (child.pid(), start_time(child.pid()).unwrap());
         while !is_gone(pid, start) {
             std::thread::yield_now();
@@ -264,11 +279,11 @@ mod tests {
 
     #[test]
     fn exit_tells_a_signal_from_a_status() {
-        let mut child = Child::spawn(Command::new("sleep").arg("60")).unwrap();
+        let mut child = Child::spawn(command("sleep").arg("60")).unwrap();
         assert_eq!(child.try_wait(), None);
         assert_eq!(child.kill(), Some(Exit::Signal(9)));
         assert_eq!(child.try_wait(), Some(Exit::Signal(9)));
-        let mut child = Child::spawn(Command::new("sh").args(["-c", "exit 7"])).unwrap();
+        let mut child = Child::spawn(command("sh").args(["-c", "exit 7"])).unwrap();
         while child.try_wait().is_none() {
             std::thread::yield_now();
         }
@@ -279,7 +294,7 @@ mod tests {
     fn waiting_for_an_unkillable_process_has_a_limit() {
         // The kill goes to the group, so without one of its own the child does not receive it.
         let mut ours = ours();
-        let started = Command::new("sleep").arg("60").spawn().unwrap();
+        let started = command("sleep").arg("60").spawn().unwrap();
         ours.push(started.id());
         drop(ours);
         let mut child = Child { child: started, exit: None, undying: false };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::os::files;
-use crate::os::process::{Child, Exit};
+use crate::os::process::{self, Child, Exit};
 use crate::os::sys;
 use crate::report::keys::Key;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -34,6 +34,10 @@ const LINE: usize = 1000;
 const LINES: usize = 1000;
 /// The most reads at one look, so that endless output does not block the loop.
 const READS: usize = 64;
+
+/// What a hook inherits beyond every other child: the user that it runs as, and where that user's
+/// files are.
+const PERSON: [&str; 4] = ["HOME", "USER", "LOGNAME", "SHELL"];
 
 /// A program and its arguments, as an option names them.
 pub struct Hook {
@@ -163,15 +167,10 @@ impl Hooks {
     }
 
     fn command(&self, hook: &Hook, supervisor: &Supervisor) -> Command {
-        let mut command = Command::new(&hook.program);
-        command.args(&hook.args).stdin(Stdio::null()).env_remove("MYSQL_PWD");
+        let mut command = process::command(&hook.program);
+        command.args(&hook.args).stdin(Stdio::null());
+        command.envs(PERSON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         let variable = |key: &str| format!("ROLLFORWARD_{}", key.to_ascii_uppercase());
-        // Inherited values do not describe this pass.
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"ROLLFORWARD_") {
-                command.env_remove(name);
-            }
-        }
         command.env(variable("hook"), hook.name);
         for (key, value) in &self.variables {
             command.env(variable(key), value);

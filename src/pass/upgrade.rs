@@ -5,7 +5,7 @@
 //! nothing of the old format remains to be merged or purged. Then the pass continues as usual.
 //! Partly upgraded data is never resumed, and the backup is not touched.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ use crate::scratch::working_directory::Stage;
 use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::server::setup::Setup;
-use crate::server::tools::{complaint, output, spawn, tool};
+use crate::server::tools::{client, complaint, output, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 use crate::text::short;
@@ -130,13 +130,12 @@ fn run_tool(
     mysqld: &mut Mysqld,
     patience: Patience,
 ) -> Result<()> {
-    let mut command = Command::new(tool(&setup.program, TOOL)?);
+    let mut command = client(setup, TOOL)?;
     command
-        .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--force"])
+        .args(["--no-defaults", "--protocol=socket", "--host=localhost", "--socket=mysqld.sock"])
+        .args(["--user=root", "--force"])
         // The private server has no TLS.
         .args(["--skip-write-binlog", "--skip-ssl", "--tmpdir=tmp"])
-        .current_dir(&setup.scratch)
-        .env_remove("MYSQL_PWD")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     // It creates a file in the data directory.

@@ -9,7 +9,7 @@ use crate::mysql::flavor::Flavor;
 use crate::replication::primary::{Address, TLS_FAILED, denies_access};
 use crate::server::error_log::without_statement;
 use crate::server::setup::Setup;
-use crate::server::tools::tool;
+use crate::server::tools::client;
 
 /// The option file for a client that logs in to the primary. It holds the password.
 pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> String {
@@ -89,7 +89,7 @@ fn programs(flavor: Flavor) -> (&'static str, &'static str) {
 /// The client that dumps everything, as of one moment and with its position. It reads its options
 /// from standard input, so that the password is in no file and no argument.
 pub fn dump_command(setup: &Setup) -> Result<Command> {
-    let mut command = Command::new(tool(&setup.program, programs(setup.flavor).0)?);
+    let mut command = client(setup, programs(setup.flavor).0)?;
     command
         .arg("--defaults-file=/dev/stdin")
         .args(["--all-databases", "--single-transaction", "--max-allowed-packet=1G"])
@@ -100,7 +100,6 @@ pub fn dump_command(setup: &Setup) -> Result<Command> {
             Flavor::MariaDb => ["--gtid", "--master-data=1"].as_slice(),
             Flavor::MySql => ["--set-gtid-purged=ON"].as_slice(),
         })
-        .env_remove("MYSQL_PWD")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     Ok(command)
@@ -108,12 +107,11 @@ pub fn dump_command(setup: &Setup) -> Result<Command> {
 
 /// The client that loads a dump into the private server.
 pub fn load_command(setup: &Setup) -> Result<Command> {
-    let mut command = Command::new(tool(&setup.program, programs(setup.flavor).1)?);
+    let mut command = client(setup, programs(setup.flavor).1)?;
     command
-        .args(["--no-defaults", "--socket=mysqld.sock", "--user=root", "--binary-mode"])
+        .args(["--no-defaults", "--protocol=socket", "--host=localhost", "--socket=mysqld.sock"])
+        .args(["--user=root", "--binary-mode"])
         .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
-        .current_dir(&setup.scratch)
-        .env_remove("MYSQL_PWD")
         .stdout(Stdio::null());
     if setup.flavor == Flavor::MariaDb {
         // MariaDB 11's client wants TLS even on a socket, and the private server has none.

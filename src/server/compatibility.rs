@@ -8,13 +8,13 @@
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::version::Version;
-use crate::os::process::{Child, Exit};
+use crate::os::process::{self, Child, Exit};
 use crate::server::initialize::Tool;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 
@@ -46,7 +46,7 @@ impl fmt::Display for With<'_> {
 /// # Errors
 /// A stop.
 pub fn program_version(supervisor: &mut Supervisor, program: &Path) -> Result<Option<Version>> {
-    let mut command = Command::new(program);
+    let mut command = process::command(program);
     command.args(["--no-defaults", "--version"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     // A program that cannot be executed is reported when it is started for real.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, IoExt, Place, Result};
 use crate::mysql::flavor::Flavor;
-use crate::os::process::{Activity, Child, Exit};
+use crate::os::process::{self, Activity, Child, Exit};
 use crate::server::setup::Setup;
 use crate::server::tools::{last_errors, output, ran_out_of_space, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -67,7 +67,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
 
 fn mariadb(setup: &Setup) -> Result<Command> {
     let program = tool(&setup.program, "mariadb-install-db")?;
-    let mut command = Command::new(&program);
+    let mut command = process::command(&program);
     command.arg("--no-defaults");
     // Otherwise it would use the server and files of the system package.
     let real = program.canonicalize().unwrap_or(program);
@@ -81,7 +81,7 @@ fn mariadb(setup: &Setup) -> Result<Command> {
 }
 
 fn mysql(setup: &Setup) -> Command {
-    let mut command = Command::new(&setup.program);
+    let mut command = process::command(&setup.program);
     command.args(["--no-defaults", "--initialize-insecure", "--mysqlx=OFF"]);
     // The default of some packages is a directory that does not exist.
     command.args(["--secure-file-priv=NULL", "--skip-log-bin"]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::mysql::flavor::Flavor;
 use crate::os::cgroup;
+use crate::os::process;
 use crate::os::sys;
 use crate::server::buffers;
 
@@ -63,7 +64,7 @@ impl Setup {
     /// The command that starts it. With `grant_tables` it is entered through its own accounts;
     /// `init_file` contains statements that it runs before it listens.
     pub fn command(&self, grant_tables: bool, init_file: Option<&Path>) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = process::command(&self.program);
         let path = |name: &str, at: PathBuf| {
             let mut arg = std::ffi::OsString::from(name);
             arg.push(at);
@@ -142,7 +143,6 @@ impl Setup {
             command.arg(format!("--{name}={value}"));
         }
         command.args(&self.options);
-        command.env_remove("MYSQLD_PARENT_PID");
         if cgroup::space_limit().is_some() {
             // glibc would reserve 64 MiB of address space for the heap of each thread.
             command.env("MALLOC_ARENA_MAX", "1");

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::files;
-use crate::os::process::Child;
+use crate::os::process::{self, Child};
 use crate::server::error_log::{self};
+use crate::server::setup::Setup;
 
 /// How much of a child's output is read.
 const SAID: u64 = 1 << 20;
@@ -25,6 +26,17 @@ pub fn tool(program: &Path, name: &str) -> Result<PathBuf> {
     let found = places.iter().map(|p| p.join(name)).find(|p| p.is_file());
     let what = if name.ends_with("-upgrade") { "an upgrade" } else { "a dump" };
     found.ok_or_else(|| Error::config(format!("{name} is not installed; {what} needs it")))
+}
+
+/// The client `name` of the server's package, to run in the scratch directory.
+///
+/// # Errors
+/// [`Error::Configuration`] when it is not installed.
+pub fn client(setup: &Setup, name: &str) -> Result<Command> {
+    let mut command = process::command(tool(&setup.program, name)?);
+    // A login file would beat every option of MySQL's clients. This one cannot exist.
+    command.env("MYSQL_TEST_LOGIN_FILE", "/dev/null/none").current_dir(&setup.scratch);
+    Ok(command)
 }
 
 /// Starts a client.

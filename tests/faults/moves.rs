@@ -79,7 +79,11 @@ fn a_name_is_looked_up_again_at_each_attempt() {
     fs::write(&address, "127.0.0.2\n").unwrap();
     let named = format!("rf-primary.test:{}", scene.primary.port());
     let program = scene.command("run").args(["--primary", &named, "--max-failures=1000"]);
-    let program = program.env("LD_PRELOAD", library).env("RF_TEST_ADDRESS", &address);
+    // The private server looks the name up by itself, and inherits nothing.
+    let (preload, told) = (library.display(), address.display());
+    let both = format!("LD_PRELOAD={preload} RF_TEST_ADDRESS={told} exec MYSQLD \"$@\"");
+    let program = program.arg("--mysqld").arg(scene.fake_mysqld("resolving", &both));
+    let program = program.env("LD_PRELOAD", &library).env("RF_TEST_ADDRESS", &address);
     let mut pass = program.spawn();
     pass.wait_for_log("failure 1 of 1001", PATIENCE);
     // Unknown for a while, and then another machine's.

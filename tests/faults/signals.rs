@@ -262,14 +262,17 @@ fn a_mysqld_left_behind_is_ended_by_the_next_pass() {
     need_server!();
     let scene = Scene::seeded("orphan");
     scene.primary.slow_backlog("shop", 60, 0.05);
+    let noted = scene.path("orphan.pid");
     // A server whose parent-death signal was lost, as by file capabilities: by one more fork.
     let fake = scene.fake_mysqld(
         "orphan",
-        "MYSQLD \"$@\" & echo $! >\"$ORPHAN\"; while kill -0 $!; do wait $!; done 2>/dev/null",
+        &format!(
+            "MYSQLD \"$@\" & echo $! >{}; while kill -0 $!; do wait $!; done 2>/dev/null",
+            noted.display()
+        ),
     );
-    let noted = scene.path("orphan.pid");
     let orphan = || fs::read_to_string(&noted).ok()?.trim().parse::<i32>().ok();
-    let program = scene.command("run").arg("--mysqld").arg(&fake).env("ORPHAN", &noted);
+    let program = scene.command("run").arg("--mysqld").arg(&fake);
     let mut pass = program.spawn();
     wait_until_moving(&scene, &mut pass);
     let orphan = orphan().unwrap();

@@ -65,11 +65,11 @@ cp \"$ROLLFORWARD_CHECKPOINT\" \"$at/checkpoint\" || exit 1
 \"$RF\" restore -q --repo \"$ROLLFORWARD_REPO\" --to \"$at/restored\" \"$ROLLFORWARD_NEW_BACKUP\"
 "
     );
+    let more = more.replace("$RF", env!("CARGO_BIN_EXE_rollforward"));
     let hook = shell(&dir, "hook", &more);
     let options = ["before", "after", "after-success", "after-failure"];
     let command = scene.command("run").arg("-q").args(options.map(|o| format!("--{o}={hook}")));
     let command = command
-        .env("RF", env!("CARGO_BIN_EXE_rollforward"))
         .env("MYSQL_PWD", PASSWORD)
         .env("NOTIFY_SOCKET", scene.path("nobody"))
         // Of an outer pass: not true of this one.

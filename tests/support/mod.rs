@@ -5,7 +5,6 @@
 //! which a small watcher removes when the process is gone, however it went. Set
 //! `ROLLFORWARD_KEEP=1` to keep them.
 #![allow(unsafe_code, dead_code, unused_imports)]
-#![allow(clippy::disallowed_methods)]
 // The watcher outlives us on purpose.
 #![allow(clippy::zombie_processes)]
 
