@@ -125,39 +125,40 @@ fn a_child_inherits_only_what_is_named() {
     let scene = Scene::seeded("environment");
     let dir = scene.path("noted");
     fs::create_dir(&dir).unwrap();
-    let note = format!("tr '\\0' '\\n' </proc/self/environ >{}/$1", dir.display());
     let hook = dir.join("hook");
-    fs::write(&hook, format!("#!/bin/sh\n{note}\n")).unwrap();
+    let note = format!("#!/bin/sh\ntr '\\0' '\\n' </proc/self/environ >{}/noted\n", dir.display());
+    fs::write(&hook, note).unwrap();
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
-    let fake = scene
-        .fake_mysqld("noting", &format!("{}\nexec MYSQLD \"$@\"", note.replace("$1", "mysqld")));
-    scene
+    scene.primary.slow_backlog("shop", 60, 0.05);
+    let mut pass = scene
         .command("run")
-        .arg(format!("--before={} hook", hook.display()))
-        .arg("--mysqld")
-        .arg(fake)
+        .arg(format!("--before={}", hook.display()))
         .env("SECRET_OF_THE_SHELL", PASSWORD)
         .env("MYSQL_HOST", "db9")
         .env("LD_LIBRARY_PATH", "/nowhere")
         .env("TZ", "Asia/Tokyo")
-        .run_to_end(COMMAND_PATIENCE)
-        .expect(0);
-    let names = |who: &str| -> Vec<String> {
-        let text = fs::read_to_string(dir.join(who)).unwrap();
-        text.lines().filter_map(|l| Some(l.split_once('=')?.0.to_string())).collect()
+        .spawn();
+    let mysqld = pass.wait_for_mysqld(COMMAND_PATIENCE);
+    let of_mysqld = fs::read_to_string(format!("/proc/{mysqld}/environ")).unwrap();
+    let of_hook = fs::read_to_string(dir.join("noted")).unwrap();
+    pass.finish(COMMAND_PATIENCE).expect(0);
+    let names = |text: &str| -> Vec<String> {
+        let variables = text.split(['\0', '\n']).filter_map(|v| v.split_once('='));
+        variables.map(|(name, _)| name.to_string()).collect()
     };
+    let (mysqld, hook) = (names(&of_mysqld), names(&of_hook));
     let inherited =
         ["PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES"];
     // What the shell that notes sets itself, and what mysqld is told.
     let own = ["PWD", "OLDPWD", "SHLVL", "_", "UMASK", "UMASK_DIR", "MALLOC_ARENA_MAX"];
-    for name in names("mysqld") {
-        assert!(inherited.contains(&&*name) || own.contains(&&*name), "mysqld has {name}");
+    for name in &mysqld {
+        assert!(inherited.contains(&&**name) || own.contains(&&**name), "mysqld has {name}");
     }
     let person = ["HOME", "USER", "LOGNAME", "SHELL"];
-    for name in names("hook") {
+    for name in &hook {
         let known =
-            inherited.contains(&&*name) || own.contains(&&*name) || person.contains(&&*name);
+            inherited.contains(&&**name) || own.contains(&&**name) || person.contains(&&**name);
         assert!(known || name.starts_with("ROLLFORWARD_"), "the hook has {name}");
     }
-    assert!(names("mysqld").contains(&"TZ".into()) && names("hook").contains(&"TZ".into()));
+    assert!(mysqld.contains(&"TZ".into()) && hook.contains(&"TZ".into()));
 }

@@ -13,6 +13,7 @@ mod adopt;
 mod cli;
 mod clone;
 mod components;
+mod confinement;
 mod container;
 mod corpus;
 mod damage;

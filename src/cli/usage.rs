@@ -33,7 +33,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         Spec { short: "s", ..setting("scratch", "DIR", "working directory of a pass") },
         Spec { commands: &["restore"], ..setting("to", "DIR", "target directory; empty or absent") },
         setting("mysqld", "PATH", "server program of the private server"),
-        setting("mysqld-user", "NAME", "as root: user to run the private mysqld as"),
+        setting("mysqld-user", "NAME", "as root: user of the private mysqld; root must be named"),
         setting("mysqld-option", "OPT", "option for the private mysqld; may be repeated"),
         Spec { commands: &["run"], ..setting("allow-upgrade", "", "let a newer mysqld series upgrade the data permanently") },
     ]),

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod confinement;
 pub mod files;
 pub mod lock;
 pub mod process;

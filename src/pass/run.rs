@@ -19,6 +19,7 @@ use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::prune;
 use crate::repository::store::Stored;
 use crate::scratch::foreign;
+use crate::scratch::run_as;
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{bytes, count, short};
@@ -88,6 +89,7 @@ fn pass(
         check_apart(source.path(), &plan.repo)?;
     }
     foreign::check(&plan.scratch, &plan.others)?;
+    run_as::check(&plan.scratch, plan.mysqld_user.as_deref())?;
     let repo = Repository::open_or_create(&plan.repo)?;
     let lock = repo.lock(command)?;
     let user = plan.mysqld_user.as_deref();

@@ -139,7 +139,6 @@ fn run_tool(
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     // It creates a file in the data directory.
-    setup.run_as(&mut command);
     let errors = setup.scratch.join("load.err");
     command.stderr(output(&errors)?);
     let tool = spawn(&mut command)?;

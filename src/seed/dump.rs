@@ -6,7 +6,8 @@
 //! dropped meanwhile is missing: the dump is consistent only once it has caught up to where the
 //! primary was after it. The password reaches the client through a pipe.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::fs::fchown;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -109,12 +110,17 @@ impl<'a> Pipe<'a> {
         let (flavor, scratch) = (setup.flavor, setup.scratch.clone());
         let mut dump = dump_command(setup)?;
         dump.stderr(output(&scratch.join(DUMP_REPORT))?);
-        let mut dump = spawn(&mut dump)?;
-        let options = client_options(&primary.account, &facts.address, facts.flavor);
-        if let Some(mut stdin) = dump.pipes().stdin.take() {
-            // They fit into a pipe's buffer; a client that died reports that itself.
-            let _ = stdin.write_all(options.as_bytes());
+        let fail = |e| Error::io("make a pipe to", &scratch, e);
+        let (reader, mut writer) = io::pipe().map_err(fail)?;
+        if let Some((uid, gid)) = setup.user {
+            // It opens the pipe by name.
+            fchown(&reader, Some(uid), Some(gid)).map_err(fail)?;
         }
+        let mut dump = spawn(dump.stdin(reader))?;
+        let options = client_options(&primary.account, &facts.address, facts.flavor);
+        // They fit into a pipe's buffer; a client that died reports that itself.
+        let _ = writer.write_all(options.as_bytes());
+        drop(writer);
         let mut command = load_command(setup)?;
         command.stderr(output(&scratch.join(LOAD_REPORT))?);
         match dump.pipes().stdout.take() {

@@ -100,7 +100,6 @@ pub fn dump_command(setup: &Setup) -> Result<Command> {
             Flavor::MariaDb => ["--gtid", "--master-data=1"].as_slice(),
             Flavor::MySql => ["--set-gtid-purged=ON"].as_slice(),
         })
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     Ok(command)
 }

@@ -33,7 +33,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
             command.arg(format!("--{}={value}", name.replace('_', "-")));
         }
     }
-    setup.run_as(&mut command);
+    setup.run_as(&mut command)?;
     if crate::os::sys::is_root() && setup.user.is_none() {
         command.arg("--user=root");
     }

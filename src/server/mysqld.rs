@@ -63,7 +63,7 @@ impl Mysqld {
         let again = || log.try_clone().doing("open", &log_path);
         let login = (setup.needs_grant_tables && !fresh).then(|| Login::make(setup)).transpose()?;
         let mut command = setup.command(fresh, login.as_ref().map(Login::file).as_deref());
-        setup.run_as(&mut command);
+        setup.run_as(&mut command)?;
         command.stdout(again()?).stderr(again()?);
         let tail = LogTail::from_end(&log_path);
         // MySQL would not start beside the lock file of a killed server that is not reaped yet.

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::error::{IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::os::cgroup;
+use crate::os::confinement::Confinement;
 use crate::os::process;
 use crate::os::sys;
 use crate::server::buffers;
@@ -52,13 +54,16 @@ impl Setup {
         self.scratch.join("mysqld.log")
     }
 
-    /// Makes `command` run as the private mysqld's user, with private files.
-    pub fn run_as(&self, command: &mut Command) {
+    /// Makes `command` run as the private mysqld's user, with private files, and write below the
+    /// scratch directory only.
+    pub fn run_as(&self, command: &mut Command) -> Result<()> {
         // The umask is not enough, because mysqld sets its own: master.info contains a password.
         command.env("UMASK", "0600").env("UMASK_DIR", "0700");
+        command.env("TMPDIR", self.scratch.join("tmp"));
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
+        Confinement::below(&self.scratch).apply(command).doing("confine programs to", &self.scratch)
     }
 
     /// The command that starts it. With `grant_tables` it is entered through its own accounts;
@@ -92,6 +97,8 @@ impl Setup {
             ]);
         match self.flavor {
             Flavor::MariaDb => {
+                // A replicated statement may read and write files there, and nowhere else.
+                command.arg(path("--secure-file-priv=", self.scratch.join("tmp")));
                 command.arg(format!("--aria-pagecache-buffer-size={}", buffers.other)).args([
                     // No line for every look of status: log lines count as activity.
                     "--log-warnings=1",

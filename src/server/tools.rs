@@ -31,11 +31,12 @@ pub fn tool(program: &Path, name: &str) -> Result<PathBuf> {
 /// The client `name` of the server's package, to run in the scratch directory.
 ///
 /// # Errors
-/// [`Error::Configuration`] when it is not installed.
+/// [`Error::Configuration`] when it is not installed; when it cannot be confined.
 pub fn client(setup: &Setup, name: &str) -> Result<Command> {
     let mut command = process::command(tool(&setup.program, name)?);
     // A login file would beat every option of MySQL's clients. This one cannot exist.
     command.env("MYSQL_TEST_LOGIN_FILE", "/dev/null/none").current_dir(&setup.scratch);
+    setup.run_as(&mut command)?;
     Ok(command)
 }
 

@@ -20,6 +20,7 @@ pub struct Rollforward {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     scratch: Option<PathBuf>,
+    without_user: bool,
 }
 
 /// The program that is tested.
@@ -59,6 +60,12 @@ impl Rollforward {
         self
     }
 
+    /// Without the option that lets the private mysqld be root where the tests are.
+    pub fn without_user(mut self) -> Rollforward {
+        self.without_user = true;
+        self
+    }
+
     /// Runs it under another program, as `["strace", "-f", "-o", FILE]`.
     pub fn under<S: AsRef<std::ffi::OsStr>>(
         mut self,
@@ -80,6 +87,12 @@ impl Rollforward {
         let mut line: Vec<OsString> = self.wrapper.clone();
         line.push(BINARY.into());
         line.extend(self.args.iter().cloned());
+        // The tests' own files belong to who runs them.
+        let passes = self.args.first().is_some_and(|c| c == "run" || c == "seed");
+        let says = |word: &OsString| word.to_string_lossy().starts_with("--mysqld-user");
+        if passes && super::is_root() && !self.without_user && !self.args.iter().any(says) {
+            line.insert(self.wrapper.len() + 2, "--mysqld-user=root".into());
+        }
         let mut command = Command::new(&line[0]);
         super::flavor::path_for(&mut command);
         command.args(&line[1..]).envs(self.env.iter().cloned());

@@ -1,0 +1,168 @@
+//! What the programs of the server's package may do: write below the scratch directory only, as
+//! the user that was named, and leave no core file.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{Scene, find_program, flavor, is_root};
+
+/// Makes `path` readable and writable for everybody, so that only confinement protects it.
+fn open_to_all(path: &Path) {
+    let mode = if path.is_dir() { 0o777 } else { 0o666 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Runs `body` in a function of an ordinary account, called by a statement that is replicated as
+/// such. On the primary the body does nothing.
+fn attack(scene: &Scene, body: &str) {
+    let primary = &scene.primary;
+    primary.sql("CREATE OR REPLACE TABLE shop.attacked (id INT PRIMARY KEY AUTO_INCREMENT, x INT)");
+    primary.sql("DROP FUNCTION IF EXISTS shop.attack");
+    primary.sql(&format!(
+        "CREATE FUNCTION shop.attack() RETURNS INT DETERMINISTIC NO SQL SQL SECURITY INVOKER \
+         BEGIN IF @@skip_networking THEN {body}; END IF; RETURN 1; END"
+    ));
+    primary.sql("SET SESSION binlog_format = STATEMENT; INSERT INTO shop.attacked (x) VALUES (shop.attack())");
+}
+
+#[test]
+fn a_replicated_statement_writes_no_file_elsewhere() {
+    need_server!();
+    if flavor::is_mysql() {
+        // Its private server has secure_file_priv=NULL, and functions set no global variables.
+        return;
+    }
+    let options = ["--log-bin-trust-function-creators=1"];
+    let scene = Scene::seeded_with("attacked", &options);
+    let victim = scene.path("victim");
+    fs::create_dir(&victim).unwrap();
+    open_to_all(&victim);
+    let (outfile, format) = (victim.join("outfile"), scene.repo.join("format"));
+    let format_before = fs::read(&format).unwrap();
+    for body in [
+        format!("SELECT 'owned' INTO OUTFILE '{}'", outfile.display()),
+        format!("SET GLOBAL general_log_file = '{}'; SET GLOBAL general_log = 1", format.display()),
+        format!(
+            "SET GLOBAL general_log_file = '{}'; SET GLOBAL general_log = 1",
+            victim.join("log").display()
+        ),
+    ] {
+        attack(&scene, &body);
+        let ended = scene.command("run").arg("--max-failures=0").run_to_end(COMMAND_PATIENCE);
+        // Whatever becomes of the statement, nothing is written elsewhere.
+        assert!(!outfile.exists() && !victim.join("log").exists(), "{body}: {ended}");
+        assert_eq!(fs::read(&format).unwrap(), format_before, "{body}: {ended}");
+        assert!(ended.status != 101, "{ended}");
+        scene.command("list").run_to_end(COMMAND_PATIENCE).expect(0);
+        scene.assert_nothing_left();
+        // The next statement is tried without this one.
+        scene.primary.sql("DROP FUNCTION shop.attack");
+        scene.seed();
+    }
+}
+
+#[test]
+fn a_file_loaded_by_a_replicated_statement_still_arrives() {
+    need_server!();
+    let scene = Scene::seeded_with("infile", &["--local-infile=1"]);
+    let file = scene.path("rows.tsv");
+    fs::write(&file, "1\ta\n2\tb\n").unwrap();
+    open_to_all(&file);
+    scene.primary.sql("CREATE TABLE shop.loaded (id INT PRIMARY KEY, t VARCHAR(9))");
+    if !flavor::is_mysql() {
+        scene.primary.sql(&format!(
+            "SET SESSION binlog_format = STATEMENT; LOAD DATA INFILE '{}' INTO TABLE shop.loaded",
+            file.display()
+        ));
+    }
+    scene.run().expect(0);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn as_root_every_program_runs_as_the_named_user() {
+    need_server!();
+    if !is_root() || flavor::chosen().bin.is_some() {
+        return;
+    }
+    let scene = Scene::new("named");
+    scene.primary.fill("shop", 1, 100);
+    // Reached by any user; the scratch directory itself becomes that of the named one.
+    let dir = tempdir_for_all(&scene);
+    let bin = dir.join("bin");
+    fs::create_dir(&bin).unwrap();
+    for name in ["mariadbd", "mariadb", "mariadb-dump"] {
+        let real = find_program(name).unwrap();
+        let text =
+            format!("#!/bin/sh\n[ $(id -u) != 0 ] || exit 99\nexec {} \"$@\"\n", real.display());
+        fs::write(bin.join(name), text).unwrap();
+    }
+    for entry in [&dir, &bin]
+        .into_iter()
+        .cloned()
+        .chain(fs::read_dir(&bin).unwrap().map(|e| e.unwrap().path()))
+    {
+        fs::set_permissions(entry, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let scratch = dir.join("scratch");
+    for command in ["seed", "run"] {
+        scene
+            .command(command)
+            .args((command == "seed").then_some("--from=dump"))
+            .arg("--scratch")
+            .arg(&scratch)
+            .arg("--mysqld-user=nobody")
+            .arg("--mysqld")
+            .arg(bin.join("mariadbd"))
+            .run_to_end(COMMAND_PATIENCE)
+            .expect(0);
+    }
+    assert_eq!(scene.backups().len(), 2);
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+/// A directory that other users can reach.
+fn tempdir_for_all(scene: &Scene) -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!(
+        "rf-test-all-{}-{}",
+        std::process::id(),
+        scene.primary.port()
+    ));
+    fs::create_dir(&dir).unwrap();
+    open_to_all(&dir);
+    dir
+}
+
+#[test]
+fn root_is_not_used_unless_it_is_named() {
+    need_server!();
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new("root");
+    let program = scene.command("seed").args(["--from", "dump"]).without_user();
+    let ended = program.run_to_end(COMMAND_PATIENCE).expect(2).says("--mysqld-user");
+    assert!(!scene.repo.exists() && !scene.scratch.exists(), "{ended}");
+    // Its owner is the default.
+    fs::create_dir(&scene.scratch).unwrap();
+    chown(&scene.scratch, Some(65534), Some(65534)).unwrap();
+    let ended = program.run_to_end(COMMAND_PATIENCE);
+    assert!(ended.status != 2, "{ended}");
+}
+
+#[test]
+fn no_child_may_leave_a_core_file() {
+    need_server!();
+    let scene = Scene::seeded("core");
+    scene.primary.slow_backlog("shop", 60, 0.05);
+    let mut pass = scene.command("run").spawn();
+    let pid = pass.wait_for_mysqld(COMMAND_PATIENCE);
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    pass.finish(COMMAND_PATIENCE).expect(0);
+}
