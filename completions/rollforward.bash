@@ -28,13 +28,16 @@ _rollforward_value() {
     printf '%s' "$value"
 }
 
-# The names of the backups in the repository, as the directory lists them.
+# The names of the backups in the repository that begin with $1. Only names of our form: others may
+# hold words that the shell would run.
 _rollforward_backups() {
-    local repo path
+    local repo path name d='[0-9]'
     repo=$(_rollforward_value --repo -r)
     [[ -n $repo ]] || return 0
     for path in "$repo"/backups/[0-9]*T[0-9]*Z-*; do
-        [[ -e $path ]] && printf '%s\n' "${path##*/}"
+        name=${path##*/}
+        [[ -e $path && $name =~ ^$d{8}T$d{6}Z-[0-9a-f]{4}$ && $name == "$1"* ]] &&
+            printf '%s\n' "$name"
     done
 }
 
@@ -113,7 +116,8 @@ _rollforward() {
     elif [[ -z $command ]]; then
         names=$commands
     elif [[ $command == restore || $command == verify ]]; then
-        names=$(_rollforward_backups)
+        mapfile -t COMPREPLY < <(_rollforward_backups "$cur")
+        return 0
     fi
     mapfile -t COMPREPLY < <(compgen -W "$names" -- "$cur")
 }

@@ -28,6 +28,30 @@ fn on(repo: &Path, command: &str) -> Rollforward {
     Rollforward::new([command, "--repo"]).arg(repo)
 }
 
+#[test]
+fn a_fresh_file_system_can_be_restored_to() {
+    let (dir, repo) = sample();
+    let to = dir.path().join("mounted");
+    fs::create_dir_all(to.join("lost+found")).unwrap();
+    on(&repo, "restore").arg("--to").arg(&to).run_to_end(PATIENCE).expect(0);
+    fs::remove_dir_all(&to).unwrap();
+    fs::create_dir_all(to.join("lost+found/kept")).unwrap();
+    // One that fails leaves what was there.
+    let pack = fs::read_dir(repo.join("packs")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(pack).unwrap();
+    on(&repo, "restore").arg("--to").arg(&to).run_to_end(PATIENCE).expect(1);
+    assert!(to.join("lost+found/kept").exists());
+    fs::write(to.join("other"), "").unwrap();
+    on(&repo, "restore").arg("--to").arg(&to).run_to_end(PATIENCE).expect(2).says("not empty");
+}
+
+#[test]
+fn a_verify_whose_output_is_lost_says_so() {
+    let (_dir, repo) = sample();
+    let program = on(&repo, "verify").arg("--json");
+    program.under(["sh", "-c", "exec \"$@\" >/dev/full", "sh"]).run_to_end(PATIENCE).expect(1);
+}
+
 /// What the sample holds: path, mode, content.
 fn content() -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let rows: String = (0..900).map(|n| format!("row {n}\n")).collect();

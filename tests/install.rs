@@ -211,3 +211,26 @@ fn paths_and_names_of_backups_are_completed() {
     let one_word = offered(&script, &["run", &format!("--repo={re}")]);
     assert_eq!(one_word, set([format!("--repo={repo}")]));
 }
+
+#[test]
+fn completion_runs_nothing_that_a_name_says() {
+    if missing("bash") {
+        return;
+    }
+    let dir = TempDir::new("hostile");
+    let backups = dir.path().join("repo/backups");
+    fs::create_dir_all(&backups).unwrap();
+    let ran = dir.path().join("ran");
+    // A slash cannot be in a name, so the command finds its file by a variable.
+    let name = "20261122T010000Z-$(echo>$RAN)";
+    fs::write(backups.join(name), "").unwrap();
+    fs::write(backups.join("20261122T010000Z-8f3a"), "").unwrap();
+    let driver = r#". "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE=$*
+        _rollforward rollforward '' ''; printf '%s\n' "${COMPREPLY[@]}""#;
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "--noprofile", "-uc", driver, "bash"]).arg(completion());
+    bash.args(["rollforward", "restore", "--repo"]).arg(dir.path().join("repo")).arg("");
+    let out = run_helper(bash.env("RAN", &ran), "");
+    assert_eq!(out, "20261122T010000Z-8f3a\n");
+    assert!(!ran.exists());
+}

@@ -176,9 +176,7 @@ fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Resul
     let mut supervisor = Supervisor::new(SECOND)?;
     let report = verify::verify(&repo, &names, &mut supervisor.crew("verify", jobs))?;
     let status = output::report_verify(&report, &names);
-    if json {
-        print(&output::verify_json(&report));
-    }
+    let printed = if json { print(&output::verify_json(&report)) } else { 0 };
     log::info!(
         "verified {}: {}, {}, in {}",
         count(names.len(), "backup"),
@@ -186,7 +184,7 @@ fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Resul
         bytes(report.bytes),
         short(began.elapsed())
     );
-    status.map(|()| 0)
+    status.map(|()| printed)
 }
 
 fn status_command(options: &Options, json: bool) -> Result<Command> {

@@ -46,7 +46,8 @@ impl Target {
             }
             let mut entries = fs::read_dir(path)
                 .map_err(|e| wrong(&format!("cannot be read: {}", system_text(&e))))?;
-            if entries.next().is_some() {
+            // A file system's root has lost+found, and servers ignore it too.
+            if entries.any(|e| e.map_or(true, |e| e.file_name() != "lost+found")) {
                 return Err(wrong("is not empty"));
             }
         } else {
@@ -87,7 +88,12 @@ impl Drop for Target {
         if self.kept {
             return;
         }
-        let _ = files::empty(&self.dir);
+        for entry in files::list(&self.dir).into_iter().flatten().flatten() {
+            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+            if entry.file_name() != "lost+found" {
+                let _ = files::remove(&self.dir, Path::new(&entry.file_name()), is_dir);
+            }
+        }
         if self.made {
             let _ = fs::remove_dir(&self.path);
         }

@@ -65,14 +65,12 @@ pub struct Plan {
 ///
 /// # Errors
 /// [`Error::Configuration`].
-pub fn check_apart(repo: &Path, scratch: &Path) -> Result<()> {
-    let (r, s) = (real(repo), real(scratch));
-    if r == s || r.starts_with(&s) || s.starts_with(&r) {
-        return Err(Error::config(format!(
-            "repository {} and scratch directory {} must not contain one another",
-            repo.display(),
-            scratch.display()
-        )));
+pub fn check_apart((what, a): (&str, &Path), (other, b): (&str, &Path)) -> Result<()> {
+    let (x, y) = (real(a), real(b));
+    if x.starts_with(&y) || y.starts_with(&x) {
+        let (a, b) = (a.display(), b.display());
+        let text = format!("{what} {a} and {other} {b} must not contain one another");
+        return Err(Error::config(text));
     }
     Ok(())
 }

@@ -83,10 +83,13 @@ fn pass(
     command: &str,
     work: impl FnOnce(&mut Attempts, &Repository, &RepoLock) -> Result<Done>,
 ) -> Result<u8> {
-    check_apart(&plan.repo, &plan.scratch)?;
+    let repo = ("repository", plan.repo.as_path());
+    let scratch = ("scratch directory", plan.scratch.as_path());
+    check_apart(repo, scratch)?;
     if let Some(source) = &plan.source {
-        check_apart(source.path(), &plan.scratch)?;
-        check_apart(source.path(), &plan.repo)?;
+        let source = ("data directory", source.path());
+        check_apart(source, scratch)?;
+        check_apart(source, repo)?;
     }
     foreign::check(&plan.scratch, &plan.others)?;
     run_as::check(&plan.scratch, plan.mysqld_user.as_deref())?;

@@ -111,12 +111,21 @@ fn check_kind(path: &Path, m: &Metadata) -> Result<()> {
     if !m.is_file() {
         return Err(Error::config(format!("{shown} is neither a file nor a directory")));
     }
-    if path.extension().is_some_and(|e| e == "isl") {
+    // What is left out at the top has gone by here.
+    if misleads_server(path) {
         return Err(Error::config(format!(
-            "{shown} is a table with DATA DIRECTORY, which would not be in the backup"
+            "{shown} stands for a table or database elsewhere, which would not be in the backup"
         )));
     }
     Ok(())
+}
+
+/// True if a server that finds `path`, relative to its data directory, would use files elsewhere or
+/// take options from it. No backup holds such a file.
+pub fn misleads_server(path: &Path) -> bool {
+    // MySQL keeps the settings of SET PERSIST in mysqld-auto.cnf.
+    let options = path.components().count() == 1 && path != Path::new("mysqld-auto.cnf");
+    path.extension().is_some_and(|e| e == "isl" || e == "sym" || (options && e == "cnf"))
 }
 
 /// True if `path`, relative to the data directory, is not backed up.
@@ -131,7 +140,8 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
     }
     let starts = |s: &str| name.starts_with(s.as_bytes());
     let ends = |s: &str| name.ends_with(s.as_bytes());
-    matches!(name, b"auto.cnf" | b"backup-my.cnf" | b"core" | b"ibtmp1" | b"multi-master.info")
+    matches!(name, b"core" | b"ibtmp1" | b"multi-master.info")
+        || (ends(".cnf") && name != b"mysqld-auto.cnf")
         || starts("ib_buffer_pool")
         || starts("ddl_recovery")
         || starts("xtrabackup_")

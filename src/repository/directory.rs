@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, IoExt, Result};
@@ -25,6 +26,8 @@ const FORMAT: &str = "rollforward repository 1";
 const DIRS: [&str; 3] = ["backups", "packs", "tmp"];
 
 /// A longer manifest is not read, to bound memory.
+/// Seconds.
+const DAY: i64 = 86_400;
 const MAX_MANIFEST: u64 = 1 << 30;
 
 /// An open repository.
@@ -70,9 +73,9 @@ impl Repository {
     pub fn open(path: &Path) -> Result<Repository> {
         let root = std::path::absolute(path).doing("find", path)?;
         let shown = path.display();
-        let mut text = String::new();
+        let mut text = Vec::new();
         let format = root.join("format");
-        match files::open(&format).and_then(|f| f.take(100).read_to_string(&mut text)) {
+        match files::open(&format).and_then(|f| f.take(100).read_to_end(&mut text)) {
             Ok(_) => {}
             Err(e) if not_a_file(&e) => {
                 let text = format!("{shown} is not a repository: its `format` is not a file");
@@ -86,13 +89,14 @@ impl Repository {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::config(format!("no repository at {shown}")));
             }
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => {}
             Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
                 return Err(Error::config(format!("{shown} is not a directory")));
             }
             Err(e) => return Err(Error::io("read", &format, e)),
         }
-        let line = text.trim_end_matches('\n');
+        // The first line alone counts, whatever is appended.
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().next().unwrap_or_default();
         if line == FORMAT {
             return Ok(Repository { root, locked: Arc::default() });
         }
@@ -179,7 +183,8 @@ impl Repository {
         swept.doing("sweep", &tmp)
     }
 
-    /// The names of all backups, oldest first. Other files are ignored.
+    /// The names of all backups, oldest first. Other files are ignored. Names later than tomorrow
+    /// come first, so that none of them is the newest: a clock was wrong, or the name is forged.
     pub fn names(&self) -> Result<Vec<String>> {
         let dir = self.backups();
         let fail = |e| Error::io("list", &dir, e);
@@ -188,7 +193,15 @@ impl Repository {
             let name = entry.map_err(fail)?.file_name().into_string();
             names.extend(name.ok().filter(|n| is_backup_name(n)));
         }
-        names.sort_unstable();
+        let tomorrow = Timestamp(Timestamp::now().0 + DAY).compact();
+        let is_later = |name: &String| name.get(..tomorrow.len()) > Some(tomorrow.as_str());
+        names.sort_unstable_by_key(|name| (!is_later(name), name.clone()));
+        if let Some(name) = names.first().filter(|name| is_later(name)) {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                log::warn!("backup {name} is dated in the future: it does not count as the newest");
+            });
+        }
         Ok(names)
     }
 

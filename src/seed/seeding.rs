@@ -4,6 +4,7 @@
 use crate::error::{Error, Place, Result};
 use crate::mysql::position::Position;
 use crate::os::space::check_room;
+use crate::report::keys::Key;
 use crate::scratch::working_directory::Scratch;
 use crate::server::initialize::install;
 use crate::server::lifecycle::{CleanShutdown, Patience, explain, shut_down, wait_until_ready};
@@ -46,6 +47,7 @@ impl Seeding<'_> {
     pub fn start(&mut self, fresh: bool) -> Result<Mysqld> {
         let mut mysqld = Mysqld::spawn(&self.setup, fresh)?;
         self.scratch.set_running(&mysqld, false)?;
+        self.supervisor.checkpoint.set(Key::Socket, self.setup.socket().display());
         wait_until_ready(self.supervisor, &mut mysqld, self.patience.start)?;
         Ok(mysqld)
     }

@@ -135,7 +135,12 @@ pub fn wait_for_exit(
     let mut telling = Telling::new("mysqld is still shutting down", patience);
     let ended = supervisor.wait_for(&mut Dying(mysqld), wait, |dying, _| {
         telling.look();
-        Ok(if dying.0.has_exited() { Look::Done(()) } else { Look::Still })
+        if dying.0.has_exited() {
+            return Ok(Look::Done(()));
+        }
+        // One that is just starting may have lost the signal.
+        dying.0.repeat_request();
+        Ok(Look::Still)
     })?;
     Ok(ended.is_some())
 }

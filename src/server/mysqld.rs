@@ -191,6 +191,13 @@ impl Mysqld {
         self.child.signal(libc::SIGTERM);
     }
 
+    /// Asks again for the shutdown that was requested, if it was.
+    pub fn repeat_request(&mut self) {
+        if self.asked_to_end {
+            self.child.signal(libc::SIGTERM);
+        }
+    }
+
     /// True if it exited with status 0 after we requested a shutdown.
     pub fn shutdown_completed(&mut self) -> bool {
         self.asked_to_end && self.child.try_wait() == Some(Exit::Status(0))

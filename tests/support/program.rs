@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,11 +26,9 @@ pub struct Rollforward {
 
 /// The program that is tested.
 const BINARY: &str = env!("CARGO_BIN_EXE_rollforward");
-
 impl Rollforward {
     /// Tells one build of the program from another.
     pub fn build() -> String {
-        use std::os::unix::fs::MetadataExt as _;
         let m = std::fs::metadata(BINARY).unwrap();
         format!("{}.{:09}", m.mtime(), m.mtime_nsec())
     }
@@ -60,7 +59,7 @@ impl Rollforward {
         self
     }
 
-    /// Without the option that lets the private mysqld be root where the tests are.
+    /// Without `--mysqld-user`, which is added where the tests run as root.
     pub fn without_user(mut self) -> Rollforward {
         self.without_user = true;
         self
@@ -87,10 +86,9 @@ impl Rollforward {
         let mut line: Vec<OsString> = self.wrapper.clone();
         line.push(BINARY.into());
         line.extend(self.args.iter().cloned());
-        // The tests' own files belong to who runs them.
         let passes = self.args.first().is_some_and(|c| c == "run" || c == "seed");
-        let says = |word: &OsString| word.to_string_lossy().starts_with("--mysqld-user");
-        if passes && super::is_root() && !self.without_user && !self.args.iter().any(says) {
+        let named = self.args.iter().any(|w| w.to_string_lossy().starts_with("--mysqld-user"));
+        if passes && super::is_root() && !self.without_user && !named {
             line.insert(self.wrapper.len() + 2, "--mysqld-user=root".into());
         }
         let mut command = Command::new(&line[0]);

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Block, DirEntry, FileEntry, Hash, Manifest, PackRef, from_hex, is_backup_name};
 use crate::os::clock::Timestamp;
+use crate::repository::data_dir::misleads_server;
 
 /// Limits header lines and settings, since each costs more memory than its text.
 const MOST_WORDS: usize = 1000;
@@ -220,6 +221,9 @@ impl Parser {
         let path = PathBuf::from(OsString::from_vec(bytes));
         if self.dir_paths.contains(&path) || self.file_paths.contains(&path) {
             return Err(format!("duplicate path {word}"));
+        }
+        if misleads_server(&path) {
+            return Err(format!("the path {word} would lead a server elsewhere"));
         }
         match path.parent() {
             Some(p) if !p.as_os_str().is_empty() && !self.dir_paths.contains(p) => {

@@ -139,3 +139,17 @@ fn names_of_backups_are_strict() {
         assert!(!is_backup_name(bad), "{bad}");
     }
 }
+
+#[test]
+fn files_that_mislead_a_server_are_refused() {
+    for path in ["shop/t.isl", "db.sym", "my.cnf", "shop/t.sym", "any.cnf"] {
+        let mut manifest = sample();
+        manifest.dirs.push(DirEntry { path: "shop".into(), mode: 0o700 });
+        manifest.dirs.dedup_by(|a, b| a.path == b.path);
+        manifest.files =
+            vec![FileEntry { path: path.into(), mode: 0o600, size: 0, blocks: vec![] }];
+        manifest.size = 0;
+        let said = parse(manifest.to_text().as_bytes()).unwrap_err();
+        assert!(said.contains("would lead a server elsewhere"), "{path}: {said}");
+    }
+}

@@ -188,3 +188,25 @@ fn a_second_lock_names_the_first() {
     let error = again.lock("prune").unwrap_err();
     assert!(matches!(error, Error::Locked { holder, .. } if holder.contains("(test since")));
 }
+
+#[test]
+fn only_the_first_line_of_format_counts() {
+    let s = Space::new();
+    let format = s.repo.root().join("format");
+    fs::write(&format, b"rollforward repository 1\n\xff log of another program\n").unwrap();
+    Repository::open(s.repo.root()).unwrap();
+    fs::write(&format, "rollforward repository 10\n").unwrap();
+    assert!(Repository::open(s.repo.root()).is_err());
+}
+
+#[test]
+fn a_name_later_than_tomorrow_is_not_the_newest() {
+    let s = Space::new();
+    s.file("a", 1, 10);
+    let good = s.store().name;
+    let forged = "29990101T000000Z-0000";
+    fs::copy(s.repo.backups().join(&good), s.repo.backups().join(forged)).unwrap();
+    assert_eq!(s.repo.names().unwrap(), [forged, &good]);
+    assert_eq!(s.repo.names().unwrap().pop(), Some(good));
+    assert!(s.store().name.as_str() < forged);
+}
