@@ -1,6 +1,7 @@
 //! Keeps a fresh, proven backup of a MySQL or MariaDB primary without touching its disks.
 //!
-//! The folders from the ground up: each imports only from those above it in this list.
+//! Each folder imports only from those before it in this order: text, error, os, mysql, report,
+//! repository, supervisor, server, replication, scratch, seed, pass, cli.
 
 pub mod cli;
 pub mod error;

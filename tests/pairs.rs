@@ -82,7 +82,7 @@ fn a_private_server_of_another_series_is_refused() {
         let series = version_and_series(&scene, add).1;
         let other = impostor(&scene, "other", &format!("{series}.3{suffix}"));
         let ended = with(&scene, "run", &other);
-        let words = ["backup ", &version, what, &format!("set one of {own} with --mysqld")];
+        let words = ["backup ", &version, what, &format!("{own} server")];
         assert_refused(&scene, ended, &words);
     }
     // Another one of the same series will do.

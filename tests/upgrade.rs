@@ -110,7 +110,9 @@ fn older_data_is_upgraded_by_a_real_newer_server() {
     }
     // Not by mistake.
     let refused = run(&scene, &newer).run_to_end(COMMAND_PATIENCE).expect(2);
-    refused.says("of a newer series: set one of 10.11").says("with --allow-upgrade");
+    refused
+        .says("of a newer series: use --mysqld to select a 10.11 server")
+        .says("with --allow-upgrade");
     assert!(!scene.has_scratch_data());
 
     // Once, and what the policy would remove stays.
@@ -162,7 +164,7 @@ fn older_data_is_upgraded_by_a_real_newer_server() {
 
     // There is no way back.
     let ended = scene.command("run").arg("--allow-upgrade").run_to_end(COMMAND_PATIENCE);
-    ended.expect(2).says("of an older series: set one of 11.8");
+    ended.expect(2).says("of an older series: use --mysqld to select an 11.8 server");
     scene.assert_nothing_left();
 }
 

@@ -5,7 +5,7 @@ use crate::text::words;
 words! {
     /// The cause of a failure. Their meaning is in rollforward(8), DIAGNOSTICS.
     Cause {
-        /// The private mysqld ended, unasked.
+        /// The private mysqld exited unexpectedly.
         MysqldDied = "mysqld-died",
         /// The private mysqld does not answer.
         MysqldHung = "mysqld-hung",

@@ -227,7 +227,7 @@ impl Running {
         self.look();
         waited?;
         Ok(Some(match stopped {
-            true => "it was ended by a stop".into(),
+            true => "it was terminated because the pass was stopped".into(),
             false => format!("it took longer than {} and was ended", short(patience)),
         }))
     }

@@ -25,8 +25,8 @@ const LOOKS: u32 = 3;
 const APART: Duration = Duration::from_secs(1);
 /// Before a stop, how long to wait for an applier that shows no sign of life.
 const DRAINING: Duration = Duration::from_secs(5);
-/// The least time for an applier to stop when there is no hurry. MySQL's waits a minute for the
-/// rest of a partly received transaction: `SLAVE_WAIT_GROUP_DONE` in its source.
+/// The minimum time allowed for the applier to stop, unless in a hurry. MySQL's waits a minute for
+/// the rest of a partly received transaction: `SLAVE_WAIT_GROUP_DONE` in its source.
 const REST: Duration = Duration::from_secs(75);
 
 /// Loads the grant tables of a mysqld that has just started, and reads its version and position. A

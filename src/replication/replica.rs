@@ -13,7 +13,7 @@ use crate::replication::primary::{Address, Facts, TLS_FAILED, denies_access};
 use crate::server::error_log::without_statement;
 use crate::server::mysqld::Mysqld;
 
-/// The least value of `rpl_stop_replica_timeout`. MySQL blocks for so long when its applier is
+/// The minimum of `rpl_stop_replica_timeout`. MySQL blocks for this long when its applier is
 /// stopped in the middle of a transaction, then answers while the stop continues.
 const STOPPING: Duration = Duration::from_secs(2);
 

@@ -240,7 +240,7 @@ fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Ad
         }
         None if own.is_empty() => {
             return Err(Error::config(format!(
-                "--from dir:{} does not know its position: give it with --position",
+                "the position of dir:{} is unknown: give it with --position",
                 source.path.display()
             )));
         }

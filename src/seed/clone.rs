@@ -104,7 +104,7 @@ pub fn clone(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<
     }
 }
 
-/// Checks that the primary can be asked at all. Returns what CLONE shall require of the connection.
+/// Checks that the primary can be asked at all. Returns what CLONE must require of the connection.
 fn check_connection(primary: &Primary, facts: &Facts) -> Result<&'static str> {
     let address = &facts.address;
     if facts.flavor != Flavor::MySql {

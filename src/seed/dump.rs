@@ -43,7 +43,7 @@ pub enum First {
     Clone,
 }
 
-/// How often a dump is made in all while tables come, go or change, or while what happened during
+/// The maximum number of dumps made while tables come, go or change, or while what happened during
 /// it cannot be applied to it.
 pub const TRIES: u32 = 3;
 

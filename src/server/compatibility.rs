@@ -21,7 +21,7 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 /// How long a program may take to print its version. If it does not, its start will tell.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Settings that data keeps for life.
+/// Settings that are fixed when the data directory is created.
 const FOR_LIFE: [&str; 2] = ["lower_case_table_names", "innodb_page_size"];
 
 /// What a private server is checked against, as named in messages.
@@ -97,9 +97,10 @@ pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Re
     };
     let why = if its.series() < theirs.series() { "an older" } else { "a newer" };
     let series = theirs.series().iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+    let article = if matches!(theirs.series().first(), Some(8 | 11 | 18)) { "an" } else { "a" };
     Err(Error::config(format!(
-        "{what} is {b}, but the private server {program} is {a}, of {why} series: set one of \
-         {series} with --mysqld{instead}"
+        "{what} is {b}, but the private server {program} is {a}, of {why} series: use --mysqld \
+         to select {article} {series} server{instead}"
     )))
 }
 
@@ -121,7 +122,8 @@ pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) ->
     )))
 }
 
-/// Checks that a backup and its primary agree on the settings that data keeps for life.
+/// Checks that a backup and its primary agree on the settings that are fixed when
+/// the data directory is created.
 ///
 /// # Errors
 /// [`Error::Configuration`], naming the first difference.
@@ -139,8 +141,8 @@ pub fn check_settings(
             && a != b
         {
             return Err(Error::config(format!(
-                "backup {backup} has {name}={a}, and primary {primary} has {b}: data keeps it for \
-                 life; start a new chain with rollforward seed"
+                "backup {backup} has {name}={a}, and primary {primary} has {b}: it is fixed when the \
+                 data directory is created; start a new chain with rollforward seed"
             )));
         }
     }
@@ -164,12 +166,20 @@ mod tests {
         for (program, data, says) in [
             ("8.4.3", "10.11.19-MariaDB", "one of the same kind"),
             ("10.11.19-MariaDB", "8.4.3", "backup b is MySQL 8.4.3, but the private server /m is"),
-            ("10.11.19-MariaDB", "11.8.1-MariaDB", "of an older series: set one of 11.8"),
-            ("11.8.1-MariaDB", "10.11.19-MariaDB", "of a newer series: set one of 10.11"),
+            (
+                "10.11.19-MariaDB",
+                "11.8.1-MariaDB",
+                "of an older series: use --mysqld to select an 11.8 server",
+            ),
+            (
+                "11.8.1-MariaDB",
+                "10.11.19-MariaDB",
+                "of a newer series: use --mysqld to select a 10.11 server",
+            ),
             (
                 "9.7.4",
                 "8.0.40",
-                "with --mysqld, or let this pass upgrade the data permanently with",
+                "an 8.0 server, or let this pass upgrade the data permanently with",
             ),
         ] {
             let said = try_it(program, data);

@@ -23,7 +23,7 @@ use crate::text::short;
 /// Our own queries use less.
 const ALIVE_CPU_PERCENT: u64 = 10;
 const ALIVE_IO_BYTES: u64 = 64 << 10;
-/// Between two checks of mysqld's log and the free space, whatever the other intervals are.
+/// Interval between checks of mysqld's log and the free space, whatever the other intervals are.
 const CARE: Duration = Duration::from_millis(250);
 
 /// What a look found.

@@ -157,7 +157,10 @@ fn a_stop_during_after_does_not_change_the_outcome() {
     let place = Place::new("late");
     let hook = shell(place.dir.path(), "hook", HANGS);
     let pass = stopped(&place, "after", &hook);
-    let ended = pass.finish(SOON).expect(75).says("--after /bin/sh: it was ended by a stop");
+    let ended = pass
+        .finish(SOON)
+        .expect(75)
+        .says("--after /bin/sh: it was terminated because the pass was stopped");
     assert!(ended.wall < Duration::from_secs(9), "{ended}");
     assert_gone(&pids(&place));
     assert_eq!(place.checkpoint().get("exit_status"), Some("75"));

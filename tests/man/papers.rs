@@ -93,3 +93,29 @@ fn the_readme_can_be_read_in_three_minutes() {
     let words = read("README.md").split_whitespace().count();
     assert!(words <= 900, "{words} words");
 }
+
+/// The last part of a name such as `Crew::new(1)` or `stop()`; none if it is neither.
+fn named(word: &str) -> Option<&str> {
+    let path = word.split('(').next()?;
+    let is_name = path.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':');
+    let marked = path.contains("::") || word.contains("()");
+    path.rsplit("::").next().filter(|name| is_name && marked && !name.is_empty())
+}
+
+#[test]
+fn functions_and_types_named_in_the_design_exist() {
+    let mut sources = String::new();
+    super::for_each_source(&root().join("src"), &mut |_, text| sources += &text);
+    let words: BTreeSet<&str> = sources.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let is_defined = |name: &str| {
+        let kinds = ["fn", "struct", "enum", "trait", "type", "const"];
+        let defined = kinds.iter().any(|kind| sources.contains(&format!("{kind} {name}")));
+        // Variants of an enum have no word of their own.
+        let variant = name.starts_with(char::is_uppercase) && words.contains(name);
+        defined || variant
+    };
+    for word in quoted(&read("doc/design.md")) {
+        let name = named(&word).unwrap_or_default();
+        assert!(name.is_empty() || is_defined(name), "doc/design.md: there is no {word}");
+    }
+}

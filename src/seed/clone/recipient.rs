@@ -19,7 +19,7 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Watched;
 use crate::text::bytes;
 
-/// After so long without data the primary is asked whether it is there, and again after as long.
+/// How long without data before checking that the primary is up, and between such checks.
 const QUIET: Duration = Duration::from_secs(5);
 /// After so long without an answer the clone has failed. CLONE by itself would try to reconnect for
 /// five minutes, but a restarted primary cannot continue a clone.
