@@ -105,7 +105,7 @@ fn named(word: &str) -> Option<&str> {
 #[test]
 fn functions_and_types_named_in_the_design_exist() {
     let mut sources = String::new();
-    super::for_each_source(&root().join("src"), &mut |_, text| sources += &text);
+    super::for_each_source(&root().join("src"), &mut |_, text| sources += text);
     let words: BTreeSet<&str> = sources.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     let is_defined = |name: &str| {
         let kinds = ["fn", "struct", "enum", "trait", "type", "const"];
