@@ -179,7 +179,7 @@ fn a_repository_of_a_later_format_is_left_alone() {
     let to = dir.path().join("to");
     for (text, says) in [
         ("rollforward repository 2\n", "later format 2"),
-        ("rollforward repository 17\nmore\n", "not a repository"),
+        ("rollforward repository 17\nmore\n", "later format 17"),
         ("something else\n", "not a repository"),
         ("", "not a repository"),
     ] {
