@@ -174,12 +174,16 @@ fn obstacles_to_a_clone_are_named_before_writing() {
     let file = fs::read_to_string(options(&scene)).unwrap();
     let file = file.replace("get-server-public-key\n", "");
     let public_key = scene.primary.datadir().join("public_key.pem");
-    let by_key = format!("{file}server-public-key-path={}\n", public_key.display());
+    let by_key =
+        format!("{file}ssl-mode=DISABLED\nserver-public-key-path={}\n", public_key.display());
     fs::write(options(&scene), by_key).unwrap();
     both(2, &["error: configuration: ", "without TLS, CLONE", "ssl-mode=REQUIRED"]);
-    fs::write(options(&scene), format!("{file}ssl-mode=REQUIRED\n")).unwrap();
-    seed(&scene).run_to_end(COMMAND_PATIENCE).expect(0);
-    assert_eq!(scene.backups().len(), 1);
+    // With TLS, which is used where it is offered, there is nothing to set.
+    for (count, lines) in [(1, ""), (2, "ssl-mode=REQUIRED\n")] {
+        fs::write(options(&scene), format!("{file}{lines}")).unwrap();
+        seed(&scene).run_to_end(COMMAND_PATIENCE).expect(0);
+        assert_eq!(scene.backups().len(), count);
+    }
 }
 
 #[test]
@@ -197,7 +201,7 @@ fn a_clone_refuses_certificates_it_cannot_check_by_name() {
     let ended = ended.says("error: configuration: CLONE cannot check the name in a certificate");
     assert_nothing_written(&scene, &ended);
     // With TLS and without the password is not readable, nor under TLS is the data.
-    for (tls, lines) in [(false, ""), (true, "ssl-mode=REQUIRED\n")] {
+    for (tls, lines) in [(false, "ssl-mode=DISABLED\n"), (true, "")] {
         let marker = format!("marker-of-{}", u8::from(tls));
         scene.primary.sql(&format!("CREATE TABLE shop.m{} (t VARCHAR(40))", u8::from(tls)));
         scene.primary.sql(&format!("INSERT INTO shop.m{} VALUES ('{marker}')", u8::from(tls)));

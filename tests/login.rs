@@ -22,7 +22,7 @@ fn passwords_use_a_public_key_only_if_asked() {
         // The primary forgets who has logged in: a password that it knows needs no key.
         scene.primary.sql("FLUSH PRIVILEGES");
     };
-    client("");
+    client("ssl-mode=DISABLED");
     if !flavor::is_mysql() {
         // MariaDB's own login never sends the password.
         seed().expect(0);
@@ -35,14 +35,16 @@ fn passwords_use_a_public_key_only_if_asked() {
         assert!(!ended.stderr.contains(PASSWORD) && !ended.stderr.contains("retrying"), "{ended}");
         scene.assert_nothing_left();
     }
-    client("get-server-public-key=OFF");
+    client("ssl-mode=DISABLED\nget-server-public-key=OFF");
     run().expect(1).says("access-denied");
-    // TLS hides it, too.
-    client("ssl-mode=REQUIRED");
-    run().expect(0);
+    // TLS hides it, too, and is there without a word.
+    for lines in ["", "ssl-mode=REQUIRED"] {
+        client(lines);
+        run().expect(0);
+    }
     // The key of the primary, and that of somebody else.
     let right = scene.primary.datadir().join("public_key.pem");
-    client(&format!("server-public-key-path={}", right.display()));
+    client(&format!("ssl-mode=DISABLED\nserver-public-key-path={}", right.display()));
     for ended in [seed(), run()] {
         ended.expect(0);
     }
@@ -54,12 +56,12 @@ fn passwords_use_a_public_key_only_if_asked() {
     let (key, public) = (private.display().to_string(), wrong.display().to_string());
     openssl(&["genrsa", "-out", &key, "2048"]);
     openssl(&["rsa", "-in", &key, "-pubout", "-out", &public]);
-    client(&format!("server-public-key-path={public}"));
+    client(&format!("ssl-mode=DISABLED\nserver-public-key-path={public}"));
     let ended = run().expect(1).says("error: access-denied: ");
     assert!(!ended.stderr.contains(PASSWORD), "{ended}");
     client(&format!("server-public-key-path={}", scene.nightly.display()));
     run().expect(2).says("server-public-key-path in [client]").says("contains no public key");
-    client("get-server-public-key");
+    client("ssl-mode=DISABLED\nget-server-public-key");
     run().expect(0);
     assert!(scene.files_with(&scene.scratch, PASSWORD).is_empty());
 }

@@ -55,3 +55,4 @@ mod tls;
 mod torture;
 mod undying;
 mod upgrade;
+mod wire;

@@ -180,9 +180,10 @@ impl OptionFile {
             }
             None if ca.is_some() && verified != Some(false) => TlsMode::VerifyIdentity,
             None if ca.is_some() || cert.is_some() || wanted.is_some() => TlsMode::Required,
-            None => TlsMode::Disabled,
+            None => TlsMode::Preferred,
             Some(mode) => match mode.as_str() {
                 "DISABLED" => TlsMode::Disabled,
+                "PREFERRED" => TlsMode::Preferred,
                 "REQUIRED" => TlsMode::Required,
                 "VERIFY_IDENTITY" if ca.is_some() => TlsMode::VerifyIdentity,
                 "VERIFY_IDENTITY" => {
@@ -196,8 +197,8 @@ impl OptionFile {
                 }
                 _ => {
                     return Err(Error::config(format!(
-                        "malformed ssl-mode '{mode}' in [client]: DISABLED, REQUIRED or \
-                         VERIFY_IDENTITY"
+                        "malformed ssl-mode '{mode}' in [client]: DISABLED, PREFERRED, \
+                         REQUIRED or VERIFY_IDENTITY"
                     )));
                 }
             },

@@ -144,7 +144,8 @@ pub fn help(command: Option<&str>) -> String {
         }
     }
     text += "\nD is a duration: a number with ms, s, m, h or d\n\
-             TLS to the primary: ssl-mode, ssl-ca, ssl-cert, ssl-key in [client] of the option file\n\
+             TLS to the primary, by default where it is offered: ssl-mode, ssl-ca, ssl-cert, ssl-key\n\
+             in [client] of the option file\n\
              exit status: 0 stored or nothing due, 1 failed for good, 2 usage or configuration,\n\
              3 stored but needs attention, 75 temporary, 128+n stopped by signal n; see rollforward(8)\n";
     text

@@ -16,9 +16,11 @@ impl fmt::Debug for Secret {
 /// How a connection to the primary is protected, in the terms of the MySQL client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TlsMode {
-    /// `ssl-mode=DISABLED`, and the default without `ssl-ca`.
-    #[default]
+    /// No TLS.
     Disabled,
+    /// Encrypted where the server offers it, by any certificate. The default without any key.
+    #[default]
+    Preferred,
     /// Encrypted, but the server is not authenticated.
     Required,
     /// Encrypted, with a certificate from a trusted authority that names the host.
@@ -53,7 +55,18 @@ pub enum ServerKey {
 }
 
 impl Tls {
-    /// The authority that must have signed the certificate; REQUIRED checks none.
+    /// The same once it is known whether the server offers TLS: PREFERRED becomes what was found.
+    /// Whoever logs in later must not decide that anew, since not every client can.
+    pub fn settled(&self, encrypted: bool) -> Tls {
+        let mode = match (&self.mode, encrypted) {
+            (TlsMode::Preferred, true) => TlsMode::Required,
+            (TlsMode::Preferred, false) => TlsMode::Disabled,
+            (mode, _) => mode.clone(),
+        };
+        Tls { mode, ..self.clone() }
+    }
+
+    /// The authority that must have signed the certificate; only VERIFY_IDENTITY checks one.
     pub fn verified_by(&self) -> Option<&PathBuf> {
         self.ca.as_ref().filter(|_| self.mode == TlsMode::VerifyIdentity)
     }

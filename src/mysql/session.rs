@@ -59,6 +59,7 @@ impl Rows {
 /// A session, usable until its first trouble.
 pub struct Session {
     conn: Option<Conn>,
+    encrypted: bool,
 }
 
 impl Session {
@@ -73,7 +74,7 @@ impl Session {
         timeout: Duration,
     ) -> Result<Session, Trouble> {
         let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
-        let mut session = Session::open(opts)?;
+        let mut session = Session::open(opts).map_err(trouble)?;
         // Text passes unchanged, and a quoted password does not depend on the sql_mode.
         session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;
         Ok(session)
@@ -95,22 +96,34 @@ impl Session {
             .tcp_connect_timeout(Some(timeout))
             .user(Some(account.user.as_str()))
             .pass(Some(account.password.0.as_str()));
-        let opts = protection::with_server_key(opts, &account.tls);
-        let opened = Session::open(protection::with_tls(opts, &account.tls)?);
-        opened.map_err(|t| match t {
-            Trouble::Refused(why) if account.tls.mode == TlsMode::VerifyIdentity => {
+        let plain = protection::with_server_key(opts, &account.tls);
+        let opened = match Session::open(protection::with_tls(plain.clone(), &account.tls)?) {
+            // The greeting says so, before anything was sent.
+            Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
+                if account.tls.mode == TlsMode::Preferred =>
+            {
+                Session::open(plain)
+            }
+            opened => opened,
+        };
+        opened.map_err(|e| match (trouble(e), &account.tls.mode) {
+            (Trouble::Refused(why), TlsMode::VerifyIdentity) => {
                 let what = "the certificate must come from ssl-ca in [client] and name";
                 Trouble::Refused(format!("{why}; {what} {host}"))
             }
-            t => t,
+            (trouble, _) => trouble,
         })
     }
 
-    fn open(opts: OptsBuilder) -> Result<Session, Trouble> {
-        match Conn::new(opts) {
-            Ok(conn) => Ok(Session { conn: Some(conn) }),
-            Err(e) => Err(trouble(e)),
-        }
+    fn open(opts: OptsBuilder) -> mysql::Result<Session> {
+        let opts = mysql::Opts::from(opts);
+        let encrypted = opts.get_ssl_opts().is_some();
+        Ok(Session { conn: Some(Conn::new(opts)?), encrypted })
+    }
+
+    /// True if what passes is encrypted by TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     /// Runs a query and returns all of its rows.

@@ -51,6 +51,8 @@ pub struct Attempts<'a> {
     pub(crate) program_version: Option<Version>,
     /// The latest facts of the primary.
     pub(crate) facts: Option<Facts>,
+    /// It was said that the line to the primary is not encrypted.
+    pub(crate) told_unencrypted: bool,
     pub(crate) goal: Option<Goal>,
     /// The number of dumps in this pass.
     pub(crate) dumps: u32,
@@ -80,6 +82,7 @@ impl<'a> Attempts<'a> {
             hand: InHand::Nothing,
             program_version: None,
             facts: None,
+            told_unencrypted: false,
             goal: None,
             dumps: 0,
         };
@@ -185,7 +188,7 @@ impl<'a> Attempts<'a> {
         let patience = self.plan.patience;
         let catch_up = CatchUp {
             facts,
-            account: &self.plan.primary.account,
+            account: &self.plan.primary.account_at(facts),
             goal: &goal.position,
             poll: self.plan.poll,
             stall: patience.stall,

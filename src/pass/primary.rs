@@ -20,8 +20,14 @@ impl Attempts<'_> {
         let facts = self.plan.primary.choose(at.as_ref().or(base), &mut || supervisor.turn())?;
         self.check_compatibility(&facts)?;
         if self.facts.is_none() {
-            self.plan.primary.check_privileges(&facts.address, privileges::NIGHTLY)?;
+            self.plan.primary.check_privileges(&facts, privileges::NIGHTLY)?;
             self.bases.warn_if_old(facts.keeps);
+        }
+        if !self.told_unencrypted
+            && let Some(what) = self.plan.primary.unencrypted(&facts)
+        {
+            log::warn!("{what}");
+            self.told_unencrypted = true;
         }
         self.supervisor.checkpoint.set(Key::Primary, &facts.address);
         self.facts = Some(facts.clone());

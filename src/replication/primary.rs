@@ -5,16 +5,19 @@
 //! transactions that the primary lacks.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::mysql::account::{Account, Tls, TlsMode};
+use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::{BinlogState, Position};
 use crate::mysql::session::{Rows, Session};
 use crate::mysql::trouble::Trouble;
 use crate::os::clock::Timestamp;
 use crate::replication::privileges;
+
+mod protection;
 
 /// The time-out of every call to the primary.
 const CALL: Duration = Duration::from_secs(5);
@@ -37,6 +40,14 @@ pub struct Address {
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+impl Address {
+    /// True for an address of this machine, which nobody can come between. What a name stands for
+    /// may change before a client of ours looks it up.
+    pub fn is_loopback(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
 }
 
 impl fmt::Display for Address {
@@ -67,6 +78,8 @@ pub struct Facts {
     pub flavor: Flavor,
     /// Its version string.
     pub version: String,
+    /// Whether our session with it was encrypted.
+    pub encrypted: bool,
     /// What it has executed: the goal, if this pass needs one now.
     pub position: Position,
     /// When the position was read.
@@ -154,13 +167,30 @@ fn shown(position: &Position) -> String {
 }
 
 impl Primary {
-    /// Opens a session with one candidate.
+    /// Opens another session with the candidate that answered, protected as the first one was.
     ///
     /// # Errors
     /// [`Error::AccessDenied`], or [`Error::PrimaryUnreachable`].
-    pub fn open(&self, address: &Address) -> Result<Session> {
-        Session::over_tcp(&address.host, address.port, &self.account, CALL)
-            .map_err(|t| refused(address, with_hint(t, &self.account.tls)))
+    pub fn open(&self, facts: &Facts) -> Result<Session> {
+        open(&facts.address, &self.account_at(facts))
+    }
+
+    /// The account, with what was found out about TLS in place of PREFERRED.
+    pub fn account_at(&self, facts: &Facts) -> Account {
+        Account { tls: self.account.tls.settled(facts.encrypted), ..self.account.clone() }
+    }
+
+    /// What is to be said about a line to the primary that anybody may read although encryption
+    /// was preferred; `None` if all is well.
+    pub fn unencrypted(&self, facts: &Facts) -> Option<String> {
+        let bare = self.account.tls.mode == TlsMode::Preferred && !facts.encrypted;
+        (bare && !facts.address.is_loopback()).then(|| {
+            format!(
+                "primary {} offers no TLS: all but the password crosses the network readable; give \
+                 it a certificate, or set ssl-mode=DISABLED in [client] if that is acceptable",
+                facts.address
+            )
+        })
     }
 
     /// The facts of the first candidate that answers and that a replica at `base` can follow.
@@ -194,12 +224,14 @@ impl Primary {
         Err(worst.unwrap_or_else(|| Error::config("no primary is given: use --primary")))
     }
 
-    /// Checks that the account has the privileges `wanted` (see [`privileges`]) at `address`.
+    /// Checks that the account has the privileges `wanted` (see [`privileges`]) at the
+    /// primary of `facts`.
     ///
     /// # Errors
     /// [`Error::AccessDenied`], with the missing privileges and the statement that grants them.
-    pub fn check_privileges(&self, address: &Address, wanted: &[&str]) -> Result<()> {
-        let mut session = self.open(address)?;
+    pub fn check_privileges(&self, facts: &Facts, wanted: &[&str]) -> Result<()> {
+        let address = &facts.address;
+        let mut session = self.open(facts)?;
         let rows = session.query("SHOW GRANTS").map_err(|t| refused(address, t))?;
         let grants: Vec<String> = rows.iter().map(|r| r.concat()).collect();
         let missing = privileges::missing(&grants, wanted).join(", ");
@@ -217,10 +249,14 @@ impl Primary {
     }
 
     fn ask(&self, address: &Address) -> Result<Facts> {
-        let mut session = self.open(address)?;
+        let mut session = open(address, &self.account)?;
+        let encrypted = session.is_encrypted();
         let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
         let version = query("SELECT VERSION()")?.first().to_string();
         let flavor = Flavor::from_version(&version);
+        if !address.is_loopback() {
+            protection::check(&address.to_string(), flavor, &self.account.tls)?;
+        }
         let columns: String = SETTINGS.iter().map(|s| format!(", @@global.{s} AS {s}")).collect();
         let own = match flavor {
             Flavor::MariaDb => {
@@ -258,6 +294,7 @@ impl Primary {
             address: address.clone(),
             flavor,
             version,
+            encrypted,
             position,
             keeps: binlog_retention(&limits.iter().collect::<Vec<_>>()),
             asked,
@@ -288,6 +325,11 @@ fn binlog_retention(variables: &[Vec<&str>]) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
+fn open(address: &Address, account: &Account) -> Result<Session> {
+    Session::over_tcp(&address.host, address.port, account, CALL)
+        .map_err(|t| refused(address, protection::with_hint(t, &account.tls)))
+}
+
 fn check_logs(address: &Address, flavor: Flavor, rows: &Rows) -> Result<()> {
     if rows.require("logs")? != "1" {
         return Err(Error::config(format!(
@@ -315,26 +357,6 @@ pub fn refused(address: &Address, trouble: Trouble) -> Error {
         trouble => {
             Error::PrimaryUnreachable { primary: address.to_string(), text: trouble.to_string() }
         }
-    }
-}
-
-/// Adds advice to a rejected login: one rejected for lack of TLS or of a certificate looks like a
-/// wrong password.
-fn with_hint(trouble: Trouble, tls: &Tls) -> Trouble {
-    let hint = if tls.mode == TlsMode::Disabled {
-        "check user and password; TLS is off: if the primary requires it, set ssl-mode in [client]"
-    } else if tls.cert.is_none() {
-        "check user and password; if the primary requires a client certificate, set ssl-cert and \
-         ssl-key in [client]"
-    } else {
-        "check user, password and the client certificate in [client]"
-    };
-    match trouble {
-        // 3159: insecure transport is prohibited.
-        Trouble::Server { errno: errno @ (1045 | 3159), text } => {
-            Trouble::Server { errno, text: format!("{text}; {hint}") }
-        }
-        trouble => trouble,
     }
 }
 

@@ -118,7 +118,7 @@ fn check_connection(primary: &Primary, facts: &Facts) -> Result<&'static str> {
             "CLONE accepts no IPv6 address, and primary {address} is named by one: use its name"
         )));
     }
-    protection(&primary.account.tls)
+    protection(&primary.account_at(facts).tls)
 }
 
 /// The clause of CLONE that asks for TLS or not. CLONE can check who signed a certificate, but not
@@ -130,8 +130,8 @@ fn protection(tls: &Tls) -> Result<&'static str> {
              take the first backup by dump, or set ssl-mode=REQUIRED for it",
         )),
         (TlsMode::Required, _) => Ok("REQUIRE SSL"),
-        (TlsMode::Disabled, ServerKey::Asked) => Ok("REQUIRE NO SSL"),
-        (TlsMode::Disabled, _) => Err(Error::config(
+        (TlsMode::Disabled | TlsMode::Preferred, ServerKey::Asked) => Ok("REQUIRE NO SSL"),
+        (TlsMode::Disabled | TlsMode::Preferred, _) => Err(Error::config(
             "without TLS, CLONE encrypts the password with whatever public key the primary sends: \
              set ssl-mode=REQUIRED or, if that is acceptable, get-server-public-key in [client]",
         )),
@@ -142,8 +142,8 @@ fn protection(tls: &Tls) -> Result<&'static str> {
 /// our account can see. Returns the bytes of the tables that it sees.
 fn check_primary(primary: &Primary, facts: &Facts) -> Result<u64> {
     let address = &facts.address;
-    primary.check_privileges(address, privileges::CLONE)?;
-    let mut session = primary.open(address)?;
+    primary.check_privileges(facts, privileges::CLONE)?;
+    let mut session = primary.open(facts)?;
     session.set_timeout(LISTING);
     let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
     let plugin =
@@ -227,6 +227,9 @@ mod tests {
         };
         assert_eq!(way(TlsMode::Required, ServerKey::Unknown), Ok("REQUIRE SSL"));
         assert_eq!(way(TlsMode::Disabled, ServerKey::Asked), Ok("REQUIRE NO SSL"));
+        let found = |on| Tls::default().settled(on);
+        assert_eq!(protection(&found(true)).ok(), Some("REQUIRE SSL"));
+        assert!(protection(&found(false)).is_err());
         for key in [ServerKey::Unknown, ServerKey::File("k.pem".into())] {
             assert!(way(TlsMode::Disabled, key).unwrap_err().contains("get-server-public-key"));
         }

@@ -56,7 +56,7 @@ const EMPTY_SERVER: u64 = 120 << 20;
 /// # Errors
 /// What keeps it from being complete and of one moment.
 pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Seeded> {
-    primary.check_privileges(&facts.address, privileges::dump(facts.flavor))?;
+    primary.check_privileges(facts, privileges::dump(facts.flavor))?;
     for tries in 1.. {
         let before = tables::list_primary(primary, facts)?;
         let dumped = dump_once(seeding, primary, facts, &before);
@@ -117,7 +117,7 @@ impl<'a> Pipe<'a> {
             fchown(&reader, Some(uid), Some(gid)).map_err(fail)?;
         }
         let mut dump = spawn(dump.stdin(reader))?;
-        let options = client_options(&primary.account, &facts.address, facts.flavor);
+        let options = client_options(&primary.account_at(facts), &facts.address, facts.flavor);
         // They fit into a pipe's buffer; a client that died reports that itself.
         let _ = writer.write_all(options.as_bytes());
         drop(writer);

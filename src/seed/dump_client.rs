@@ -11,6 +11,11 @@ use crate::server::error_log::without_statement;
 use crate::server::setup::Setup;
 use crate::server::tools::client;
 
+/// A directory that cannot exist. MariaDB's client would load whatever login the other side asks for
+/// from its directory of plugins, and `mysql_clear_password` and `dialog` send the password as it is.
+/// The logins that pass replication are built in.
+const NO_PLUGINS: &str = "/dev/null/none";
+
 /// The option file for a client that logs in to the primary. It holds the password.
 pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> String {
     let quote = |text: &str| {
@@ -18,7 +23,7 @@ pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> S
         format!("\"{escaped}\"")
     };
     let mut text = format!(
-        "[client]\nuser={}\npassword={}\nhost={}\nport={}\nprotocol=tcp\n",
+        "[client]\nuser={}\npassword={}\nhost={}\nport={}\nprotocol=tcp\nplugin-dir={NO_PLUGINS}\n",
         quote(&account.user),
         quote(&account.password.0),
         quote(&address.host),
@@ -27,9 +32,12 @@ pub fn client_options(account: &Account, address: &Address, flavor: Flavor) -> S
     let tls = &account.tls;
     text += match (flavor, &tls.mode) {
         (Flavor::MariaDb, TlsMode::Disabled) => "skip-ssl\n",
-        (Flavor::MariaDb, TlsMode::Required) => "ssl\ndisable-ssl-verify-server-cert\n",
+        (Flavor::MariaDb, TlsMode::Preferred | TlsMode::Required) => {
+            "ssl\ndisable-ssl-verify-server-cert\n"
+        }
         (Flavor::MariaDb, TlsMode::VerifyIdentity) => "ssl\nssl-verify-server-cert\n",
         (Flavor::MySql, TlsMode::Disabled) => "ssl-mode=DISABLED\n",
+        (Flavor::MySql, TlsMode::Preferred) => "ssl-mode=PREFERRED\n",
         (Flavor::MySql, TlsMode::Required) => "ssl-mode=REQUIRED\n",
         (Flavor::MySql, TlsMode::VerifyIdentity) => "ssl-mode=VERIFY_IDENTITY\n",
     };

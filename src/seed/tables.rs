@@ -61,7 +61,7 @@ const CSV: &str = "\
 /// # Errors
 /// Those of any query to the primary.
 pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
-    let mut session = primary.open(&facts.address)?;
+    let mut session = primary.open(facts)?;
     let refused = |t| refused(&facts.address, t);
     let mut tables = list(&mut session, facts.flavor).map_err(refused)?;
     for row in session.query(CSV).map_err(refused)?.iter() {

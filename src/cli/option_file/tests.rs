@@ -59,7 +59,11 @@ fn mariadb_ssl_switches_count_where_ssl_mode_is_silent() {
     for on in ["ssl", "ssl=1", "ssl = ON"] {
         assert_eq!(mode(on).unwrap(), TlsMode::Required, "{on}");
     }
-    for off in ["", "ssl=0", "ssl=off", "skip-ssl", "disable_ssl", "ssl\nskip-ssl"] {
+    for none in ["", "ssl-mode=preferred", "ssl\nssl-mode=PREFERRED", "skip-ssl-verify-server-cert"]
+    {
+        assert_eq!(mode(none).unwrap(), TlsMode::Preferred, "{none}");
+    }
+    for off in ["ssl=0", "ssl=off", "skip-ssl", "disable_ssl", "ssl\nskip-ssl"] {
         assert_eq!(mode(off).unwrap(), TlsMode::Disabled, "{off}");
     }
     assert_eq!(mode("ssl\nssl-mode=DISABLED").unwrap(), TlsMode::Disabled);

@@ -50,14 +50,14 @@ pub(super) fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trou
     let ssl = SslOpts::default()
         .with_client_identity(identity)
         .with_root_cert_path(tls.verified_by().cloned())
-        .with_danger_accept_invalid_certs(tls.mode == TlsMode::Required)
-        .with_danger_skip_domain_validation(tls.mode == TlsMode::Required);
+        .with_danger_accept_invalid_certs(tls.mode != TlsMode::VerifyIdentity)
+        .with_danger_skip_domain_validation(tls.mode != TlsMode::VerifyIdentity);
     Ok(opts.ssl_opts(ssl))
 }
 
 #[cfg(not(feature = "tls"))]
 pub(super) fn with_tls(opts: OptsBuilder, tls: &Tls) -> Result<OptsBuilder, Trouble> {
-    if tls.mode == TlsMode::Disabled {
+    if matches!(tls.mode, TlsMode::Disabled | TlsMode::Preferred) {
         return Ok(opts);
     }
     let why = "this build has no TLS: set ssl-mode=DISABLED or use another build";

@@ -9,6 +9,7 @@ fn facts(state: &str, applied: &str) -> Facts {
         address: Address { host: "::1".into(), port: 3306 },
         flavor: Flavor::MariaDb,
         version: "10.11.19-MariaDB".into(),
+        encrypted: false,
         position: position("0-2-80"),
         asked: Timestamp(0),
         server_id: 2,

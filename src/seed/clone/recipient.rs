@@ -113,13 +113,13 @@ impl<'a> Recipient<'a> {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        let Tls { mode, cert, key, .. } = &self.primary.account.tls;
+        let Tls { mode, cert, key, .. } = self.primary.account_at(self.facts).tls;
         let address = &self.facts.address;
         let mut settings =
             vec![("clone_valid_donor_list", format!("{}:{}", address.host, address.port))];
-        if *mode != TlsMode::Disabled {
+        if mode != TlsMode::Disabled {
             for (name, path) in [("clone_ssl_cert", cert), ("clone_ssl_key", key)] {
-                let path = path.as_ref().map(|p| p.to_string_lossy().into_owned());
+                let path = path.map(|p| p.to_string_lossy().into_owned());
                 settings.extend(path.map(|p| (name, p)));
             }
         }
@@ -197,7 +197,7 @@ impl<'a> Recipient<'a> {
     /// Checks that the primary is still there. The server itself notices a lost connection only
     /// after minutes.
     fn ask_primary(&mut self) -> Result<()> {
-        let answer = self.primary.open(&self.facts.address);
+        let answer = self.primary.open(self.facts);
         self.asked = Instant::now();
         match answer {
             Err(e @ Error::PrimaryUnreachable { .. }) => {
