@@ -83,7 +83,7 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
         format!(
             "to make it a replica, with a server_id of its own, starting at {position}, which is in \
              its gtid_executed: CHANGE REPLICATION SOURCE TO SOURCE_HOST='...', \
-             SOURCE_USER='...', SOURCE_PASSWORD='...', SOURCE_AUTO_POSITION=1; START REPLICA;"
+             SOURCE_USER='...', SOURCE_PASSWORD='...', SOURCE_SSL=1, SOURCE_AUTO_POSITION=1; START REPLICA;"
         )
     });
     lines
