@@ -262,6 +262,7 @@ pub fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysql::account::Tls;
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
@@ -303,7 +304,8 @@ mod tests {
             while peer.read(&mut buffer).is_ok_and(|n| n > 0) {}
         });
         let timeout = Duration::from_millis(200);
-        let account = Account { user: "u".into(), ..Account::default() };
+        let tls = Tls { mode: TlsMode::Disabled, ..Tls::default() };
+        let account = Account { user: "u".into(), tls, ..Account::default() };
         let mut session = Session::over_tcp("127.0.0.1", port, &account, timeout).unwrap();
         assert!(matches!(session.query("SELECT 'OLD'"), Err(Trouble::TimedOut)));
         assert!(!session.is_alive());
