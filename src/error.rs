@@ -10,6 +10,7 @@ pub use cause::Cause;
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -200,6 +201,17 @@ impl Error {
             },
             _ => Error::Io { doing: format!("{doing} {}", path.display()), source },
         }
+    }
+
+    /// Runs `work`, and turns a panic in it into an error: even then a pass ends by its own words.
+    pub fn contain<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = catch_unwind(AssertUnwindSafe(work));
+        done.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let source = io::Error::other(text.unwrap_or("unknown").to_string());
+            Err(Error::Io { doing: "go on after an internal error".into(), source })
+        })
     }
 
     /// The documented word for this cause.

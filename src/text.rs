@@ -58,6 +58,24 @@ pub fn plain(text: &str) -> String {
     }
 }
 
+/// True if a character changes how what follows is shown or read, instead of being shown itself:
+/// control characters (C0, DEL, C1), separators of lines, and those that turn the direction.
+pub fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// One line of text from outside, with `?` for each character that could forge another line or
+/// steer a terminal.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if is_harmful(c) { '?' } else { c }).collect()
+}
+
+/// The same for what we print in several lines.
+pub fn harmless_lines(text: &str) -> String {
+    text.chars().map(|c| if c != '\n' && is_harmful(c) { '?' } else { c }).collect()
+}
+
 /// A word quoted for the shell where it needs quoting.
 pub fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
@@ -124,6 +142,13 @@ mod tests {
         assert_eq!(plain("IO error: Permission denied (os error 13)"), "permission denied");
         assert_eq!(plain("Unknown `x`"), "unknown x");
         assert_eq!(plain(""), "");
+    }
+
+    #[test]
+    fn text_from_outside_neither_forges_lines_nor_steers_a_terminal() {
+        let bad = "a\n\r\x1b[31m\t\x7f\u{9b}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{e4}";
+        assert_eq!(harmless(bad), "a???[31m?????????\u{e4}");
+        assert_eq!(harmless_lines("a\nb\x1b"), "a\nb?");
     }
 
     #[test]

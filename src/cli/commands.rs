@@ -23,7 +23,7 @@ use crate::repository::restore;
 use crate::repository::retention::Policy;
 use crate::repository::verify;
 use crate::supervisor::main_loop::Supervisor;
-use crate::text::{bytes, count, short, system_text};
+use crate::text::{bytes, count, harmless, harmless_lines, short, system_text};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -93,7 +93,15 @@ impl Command {
 
     /// Runs the command. Returns the exit status.
     pub fn run(self) -> u8 {
-        let result = match self {
+        let result = Error::contain(|| self.carry_out());
+        result.unwrap_or_else(|e| {
+            log::error!("{}: {}; exit status {}", e.cause(), remedy::with(&e), e.exit_status());
+            e.exit_status()
+        })
+    }
+
+    fn carry_out(self) -> Result<u8> {
+        match self {
             Command::Run(plan) => {
                 Supervisor::new(plan.poll).and_then(|mut s| run::run(&plan, &mut s))
             }
@@ -106,13 +114,9 @@ impl Command {
             Command::Prune { repo, policy, dry_run } => prune(&repo, policy, dry_run),
             Command::Status { repo, checkpoint, max_age, stall, json } => {
                 let (repo, checkpoint) = (repo.as_deref(), checkpoint.as_deref());
-                return status(&status::Question { repo, checkpoint, max_age, stall }, json);
+                Ok(status(&status::Question { repo, checkpoint, max_age, stall }, json))
             }
-        };
-        result.unwrap_or_else(|e| {
-            log::error!("{}: {}; exit status {}", e.cause(), remedy::with(&e), e.exit_status());
-            e.exit_status()
-        })
+        }
     }
 }
 
@@ -166,7 +170,7 @@ fn newest(repo: &Repository) -> Result<String> {
 
 fn list(repo: &Path, json: bool) -> Result<u8> {
     let entries = output::entries(&Repository::open(repo)?)?;
-    Ok(print(&if json { output::json(&entries) } else { output::table(&entries) }))
+    Ok(print(&if json { output::json(&entries) } else { harmless_lines(&output::table(&entries)) }))
 }
 
 fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Result<u8> {
@@ -212,7 +216,7 @@ fn status(question: &status::Question, json: bool) -> u8 {
             (Verdict::Unknown, text, json_text)
         }
     };
-    print(&json_text.unwrap_or_else(|| format!("{}: {text}\n", verdict.name())));
+    print(&json_text.unwrap_or_else(|| format!("{}: {}\n", verdict.name(), harmless(&text))));
     verdict.exit_status()
 }
 

@@ -15,7 +15,7 @@ use crate::cli::options::Options;
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 use crate::os::terminal;
-use crate::text::system_text;
+use crate::text::{harmless, system_text};
 
 /// Starts the log as `-v`, `-q` and `--log-file` say.
 ///
@@ -63,12 +63,7 @@ pub fn start(options: &Options) -> Result<()> {
 
 /// Prints an error where there is no log.
 pub fn print_error(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", one_line(text));
-}
-
-/// Control characters would split the line, or change the terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let _ = writeln!(io::stderr(), "{}", harmless(text));
 }
 
 /// True if standard error is a stream of the journal, which names it by device and inode; see
@@ -99,7 +94,7 @@ impl Log for Logger {
             true => format!("<{priority}>"),
             false => format!("{} ", Timestamp::now().rfc3339()),
         };
-        let line = format!("{start}{word}: {}", one_line(&record.args().to_string()));
+        let line = format!("{start}{word}: {}", harmless(&record.args().to_string()));
         let metadata = record.metadata().clone();
         self.writer.log(&Record::builder().metadata(metadata).args(format_args!("{line}")).build());
     }

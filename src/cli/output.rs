@@ -7,7 +7,7 @@ use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Manifest;
 use crate::repository::verify::Report;
-use crate::text::{bytes, count};
+use crate::text::{bytes, count, is_harmful};
 
 /// A backup as `list` shows it.
 pub struct Entry {
@@ -234,7 +234,7 @@ fn quote(text: &str) -> String {
         match c {
             '"' => quoted.push_str("\\\""),
             '\\' => quoted.push_str("\\\\"),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", c as u32)),
+            c if is_harmful(c) => quoted.push_str(&format!("\\u{:04x}", c as u32)),
             c => quoted.push(c),
         }
     }

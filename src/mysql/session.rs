@@ -2,11 +2,14 @@
 //!
 //! After a read that timed out, the `mysql` crate would return the previous answer. So a
 //! [`Session`] drops its connection at the first [`Trouble`] that is not the server's own answer,
-//! and returns [`Trouble::Lost`] from then on. Every call is bounded by the session's time-out.
+//! and returns [`Trouble::Lost`] from then on. Every call to a primary is bounded as a whole by the
+//! session's time-out, and what it answers in rows and bytes. A panic of the crate is a trouble, too.
 //! Only this file uses the `mysql` crate; all values are exchanged as text.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
+use std::mem::ManuallyDrop;
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -18,9 +21,17 @@ use crate::error::Error;
 use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::trouble::Trouble;
 use crate::os::sys;
-use crate::text::plain;
+use crate::text::{bytes, plain};
 
+mod guard;
 mod protection;
+
+/// More rows than any answer has that we ask for, tables of the largest primary included.
+const MOST_ROWS: usize = 2_000_000;
+/// The largest answer. Two million names of tables fit.
+const MOST_BYTES: usize = 512 << 20;
+/// A login takes several answers, and may take longer than a query by this factor.
+const LOGIN: u32 = 3;
 
 /// The answer to a query: columns by name, values as text, `None` for NULL.
 pub struct Rows {
@@ -60,6 +71,8 @@ impl Rows {
 pub struct Session {
     conn: Option<Conn>,
     encrypted: bool,
+    /// The longest that a query to a peer we do not trust may take as a whole.
+    total: Option<Duration>,
 }
 
 impl Session {
@@ -74,7 +87,8 @@ impl Session {
         timeout: Duration,
     ) -> Result<Session, Trouble> {
         let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
-        let mut session = Session::open(opts).map_err(trouble)?;
+        let conn = guard::contained(|| Conn::new(opts).map_err(trouble))?;
+        let mut session = Session { conn: Some(conn), encrypted: false, total: None };
         // Text passes unchanged, and a quoted password does not depend on the sql_mode.
         session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;
         Ok(session)
@@ -97,28 +111,27 @@ impl Session {
             .user(Some(account.user.as_str()))
             .pass(Some(account.password.0.as_str()));
         let plain = protection::with_server_key(opts, &account.tls);
-        let opened = match Session::open(protection::with_tls(plain.clone(), &account.tls)?) {
-            // The greeting says so, before anything was sent.
-            Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
-                if account.tls.mode == TlsMode::Preferred =>
-            {
-                Session::open(plain)
-            }
-            opened => opened,
-        };
-        opened.map_err(|e| match (trouble(e), &account.tls.mode) {
+        let secured = protection::with_tls(plain.clone(), &account.tls)?;
+        let preferred = account.tls.mode == TlsMode::Preferred;
+        let opened = guard::within(timeout * LOGIN, move || {
+            let opened = match connect(secured) {
+                // The greeting says so, before anything was sent.
+                Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if preferred => {
+                    connect(plain)
+                }
+                opened => opened,
+            };
+            opened.map_err(trouble)
+        });
+        let session =
+            |(conn, encrypted)| Session { conn: Some(conn), encrypted, total: Some(timeout) };
+        opened.map(session).map_err(|t| match (t, &account.tls.mode) {
             (Trouble::Refused(why), TlsMode::VerifyIdentity) => {
                 let what = "the certificate must come from ssl-ca in [client] and name";
                 Trouble::Refused(format!("{why}; {what} {host}"))
             }
             (trouble, _) => trouble,
         })
-    }
-
-    fn open(opts: OptsBuilder) -> mysql::Result<Session> {
-        let opts = mysql::Opts::from(opts);
-        let encrypted = opts.get_ssl_opts().is_some();
-        Ok(Session { conn: Some(Conn::new(opts)?), encrypted })
     }
 
     /// True if what passes is encrypted by TLS.
@@ -134,13 +147,18 @@ impl Session {
         let Some(conn) = self.conn.as_mut() else {
             return Err(Trouble::Lost("the session was already lost".into()));
         };
-        let answer = collect(conn, sql).map_err(|e| match trouble(e) {
+        let line = sys::second_handle(conn.as_raw_fd()).ok();
+        let answer = match self.total {
+            Some(total) => guard::cut_off_after(total, line, || collect(conn, sql)),
+            None => guard::contained(|| collect(conn, sql)),
+        };
+        let answer = answer.map_err(|t| match t {
             // It was accepted before, so the connection broke.
             Trouble::Refused(why) => Trouble::Lost(why),
             t => t,
         });
         if !matches!(answer, Ok(_) | Err(Trouble::Server { .. })) {
-            self.conn = None;
+            self.give_up();
         }
         answer
     }
@@ -148,6 +166,18 @@ impl Session {
     /// Runs a statement that returns no rows of interest.
     pub fn run(&mut self, sql: &str) -> Result<(), Trouble> {
         self.query(sql).map(drop)
+    }
+
+    /// Drops the connection at once, whatever its peer does.
+    fn give_up(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        if let Ok(line) = sys::second_handle(conn.as_raw_fd()) {
+            let _ = line.shutdown(Shutdown::Both);
+        }
+        let _ = guard::contained(|| {
+            drop(conn);
+            Ok(())
+        });
     }
 
     /// A second handle on the connection, so that another thread can shut it down.
@@ -166,7 +196,15 @@ impl Session {
         if !self.conn.as_ref().is_some_and(set) {
             self.conn = None;
         }
+        self.total = self.total.map(|_| timeout);
     }
+}
+
+/// Connects, and says whether by TLS.
+fn connect(opts: OptsBuilder) -> mysql::Result<(Conn, bool)> {
+    let opts = mysql::Opts::from(opts);
+    let encrypted = opts.get_ssl_opts().is_some();
+    Ok((Conn::new(opts)?, encrypted))
 }
 
 fn common(timeout: Duration) -> OptsBuilder {
@@ -179,14 +217,32 @@ fn common(timeout: Duration) -> OptsBuilder {
         .write_timeout(Some(timeout))
 }
 
-fn collect(conn: &mut Conn, sql: &str) -> mysql::Result<Rows> {
-    let mut result = conn.query_iter(sql)?;
+fn collect(conn: &mut Conn, sql: &str) -> Result<Rows, Trouble> {
+    // Dropped, it would read the rest of the answer first: not after an error, nor while a panic
+    // unwinds, where another one would abort the program.
+    let mut result = ManuallyDrop::new(conn.query_iter(sql).map_err(trouble)?);
     let columns: Vec<String> =
         result.columns().as_ref().iter().map(|c| c.name_str().into_owned()).collect();
     let mut rows = Vec::new();
+    let mut size = 0;
     for row in result.by_ref() {
-        rows.push(row?.unwrap_raw().into_iter().map(|v| text(v.unwrap_or(Value::NULL))).collect());
+        let row = match row {
+            Ok(row) => row,
+            // The answer has ended, and the session can be used.
+            Err(e) => return Err(trouble(e)),
+        };
+        let row: Vec<_> =
+            row.unwrap_raw().into_iter().map(|v| text(v.unwrap_or(Value::NULL))).collect();
+        size += row.iter().flatten().map(String::len).sum::<usize>();
+        if rows.len() >= MOST_ROWS || size > MOST_BYTES {
+            return Err(Trouble::Lost(format!(
+                "its answer is larger than {MOST_ROWS} rows or {}",
+                bytes(MOST_BYTES as u64)
+            )));
+        }
+        rows.push(row);
     }
+    drop(ManuallyDrop::into_inner(result));
     Ok(Rows { columns, rows })
 }
 

@@ -106,16 +106,17 @@ fn pass(
         supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), before.as_ref());
     }
     let mut inventory = Inventory::new(&repo);
-    let result = (|| {
+    let result = Error::contain(|| {
         inventory.take(supervisor)?;
         repo.sweep_tmp(&lock)?;
         scratch.sweep(supervisor)?;
         let (before, new_chain) = (before.unwrap_or_default(), command == "seed");
         let mut attempts =
             Attempts::new(plan, supervisor, &repo, &mut scratch, &before, new_chain)?;
-        let worked = work(&mut attempts, &repo, &lock);
+        // A panic, too: the private server is shut down after it.
+        let worked = Error::contain(|| work(&mut attempts, &repo, &lock));
         attempts.end(worked)
-    })();
+    });
     let known = [
         (scratch.root(), Place::Scratch),
         (plan.scratch.as_path(), Place::Scratch),

@@ -4,3 +4,4 @@ pub mod catch_up;
 pub mod primary;
 pub mod privileges;
 pub mod replica;
+pub mod values;

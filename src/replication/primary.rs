@@ -15,7 +15,7 @@ use crate::mysql::position::{BinlogState, Position};
 use crate::mysql::session::{Rows, Session};
 use crate::mysql::trouble::Trouble;
 use crate::os::clock::Timestamp;
-use crate::replication::privileges;
+use crate::replication::{privileges, values};
 
 mod protection;
 
@@ -253,6 +253,7 @@ impl Primary {
         let encrypted = session.is_encrypted();
         let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
         let version = query("SELECT VERSION()")?.first().to_string();
+        values::check(&address.to_string(), "version", &version)?;
         let flavor = Flavor::from_version(&version);
         if !address.is_loopback() {
             protection::check(&address.to_string(), flavor, &self.account.tls)?;
@@ -298,8 +299,12 @@ impl Primary {
             position,
             keeps: binlog_retention(&limits.iter().collect::<Vec<_>>()),
             asked,
-            server_id: rows.require("server_id")?.parse().unwrap_or(0),
-            settings: settings(&rows)?,
+            server_id: values::number(
+                &address.to_string(),
+                "server_id",
+                rows.require("server_id")?,
+            )?,
+            settings: settings(&address.to_string(), &rows)?,
             history,
         })
     }
@@ -308,9 +313,14 @@ impl Primary {
 /// The values of [`SETTINGS`] in an answer that has them as columns.
 ///
 /// # Errors
-/// When one of them is missing.
-pub fn settings(rows: &Rows) -> Result<Vec<(String, String)>> {
-    SETTINGS.iter().map(|s| Ok((s.to_string(), rows.require(s)?.to_string()))).collect()
+/// When one of them is missing, or not what a server ever says.
+pub fn settings(server: &str, rows: &Rows) -> Result<Vec<(String, String)>> {
+    let read = |name: &&str| {
+        let value = rows.require(name)?;
+        values::check(server, name, value)?;
+        Ok((name.to_string(), value.to_string()))
+    };
+    SETTINGS.iter().map(read).collect()
 }
 
 /// How long binary logs are kept according to the variables. The newer one, in seconds, wins where

@@ -18,6 +18,7 @@ use crate::report::keys::{Key, Phase, State};
 use crate::report::meter::{Meter, Unit};
 use crate::report::metrics::Metrics;
 use crate::report::progress::Progress;
+use crate::text::harmless;
 
 /// At most this often while something moves.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -267,8 +268,7 @@ pub fn parse(text: &str) -> Result<Facts, String> {
 
 /// One line in single quotes, at most 500 bytes with them.
 fn message(text: &str) -> String {
-    let clean: String =
-        text.chars().map(|c| if c == '\'' || c.is_control() { '?' } else { c }).collect();
+    let clean = harmless(text).replace('\'', "?");
     let mut end = clean.len().min(MESSAGE_BYTES - 2);
     while !clean.is_char_boundary(end) {
         end -= 1;

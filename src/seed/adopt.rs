@@ -250,7 +250,7 @@ fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Ad
     let sql = format!("SELECT VERSION() AS version, {}", columns.join(", "));
     let answer = mysqld.control()?.query(&sql);
     let row = answer.map_err(|t| mysqld.lost("answer to a query", t))?;
-    let settings = primary::settings(&row)?;
+    let settings = primary::settings("the data", &row)?;
     let version = row.require("version")?.to_string();
     Ok(Adopted { position, version, settings, data_as_of })
 }

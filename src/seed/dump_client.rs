@@ -102,6 +102,8 @@ pub fn dump_command(setup: &Setup) -> Result<Command> {
         .arg("--defaults-file=/dev/stdin")
         .args(["--all-databases", "--single-transaction", "--max-allowed-packet=1G"])
         .args(["--routines", "--triggers", "--events"])
+        // They quote the greeting's version line, in which a line break would begin a statement.
+        .arg("--skip-comments")
         // Reports which table it is at.
         .arg("--verbose")
         .args(match setup.flavor {
