@@ -28,6 +28,7 @@ mod gtid;
 mod handover;
 mod harness;
 mod hooks;
+mod hostile;
 mod injection;
 mod install;
 mod leaks;

@@ -11,6 +11,7 @@
 pub mod certificates;
 pub mod compare;
 pub mod flavor;
+pub mod hostile;
 pub mod intruder;
 pub mod limits;
 pub mod monitoring;
