@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::limits::{Cgroup, FakeCgroup, address_space};
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Outcome, PATIENCE, Replica, Scene, alive, flavor, run_helper};
+use crate::support::{Outcome, PATIENCE, Replica, Scene, alive, flavor, run_helper, wait_until};
 
 const MIB: u64 = 1 << 20;
 
@@ -145,11 +145,14 @@ fn kills_by_the_kernel_and_by_hand_are_told_apart() {
         ),
     ];
     for (cgroup, counter) in &cases {
-        let pool = scene.path("pool");
-        let args = format!("echo \"$@\" >{}", pool.display());
-        let killed = scene.fake_mysqld("killed", &format!("{args}; kill -9 $$"));
+        // It may write into its log only.
+        let log = scene.scratch.join("mysqld.log");
+        let killed = scene.fake_mysqld("killed", "echo \"$@\" >&2; kill -9 $$");
         let counted = cgroup.path(counter);
-        let script = format!("echo 'oom_kill 4' >{}; kill -9 $$", counted.display());
+        let script = format!(
+            "echo starved >&2; until grep -q 'oom_kill 4' {}; do sleep 0.01; done; kill -9 $$",
+            counted.display()
+        );
         let starved = scene.fake_mysqld("starved", &script);
         let run = |fake: &std::path::Path| {
             let run = scene.command("run").arg("--mysqld").arg(fake).arg("--max-failures=0");
@@ -157,9 +160,17 @@ fn kills_by_the_kernel_and_by_hand_are_told_apart() {
         };
         let ended = run(&killed).expect(75);
         ended.says("error: mysqld-died: the private mysqld died: it was killed by signal 9 (KILL)");
-        let args = std::fs::read_to_string(&pool).unwrap();
+        let args = std::fs::read_to_string(&log).unwrap();
         assert!(args.contains("--innodb-buffer-pool-size=57671680 "), "a quarter of it: {args}");
-        let ended = run(&starved);
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_until("a start", COMMAND_PATIENCE, || {
+                    std::fs::read_to_string(&log).is_ok_and(|text| text.contains("starved"))
+                });
+                std::fs::write(&counted, "oom_kill 4\n").unwrap();
+            });
+            run(&starved)
+        });
         assert_out_of_memory(&scene, ended, "its cgroup limit is 220.0 MiB");
     }
 }

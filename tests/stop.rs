@@ -208,17 +208,16 @@ fn a_stop_waits_a_ping_at_most_for_a_transaction() {
 fn a_second_signal_ends_the_patience_with_mysqld() {
     need_server!();
     let scene = Scene::seeded("twice");
-    let asked = scene.path("asked");
-    let fake = scene.fake_mysqld(
-        "ignores",
-        &format!("trap 'echo >{}' TERM; MYSQLD \"$@\" & while :; do wait; done", asked.display()),
-    );
+    // It may write into its log only.
+    let log = scene.scratch.join("mysqld.log");
+    let body = "trap 'echo asked to end >&2' TERM; MYSQLD \"$@\" & while :; do wait; done";
+    let fake = scene.fake_mysqld("ignores", body);
     let program = || scene.command("run").arg("--mysqld").arg(&fake);
     // The first one arrives while mysqld is asked to end, and ends that no sooner ...
     let mut pass = program().arg("--shutdown-timeout=10m").spawn();
     wait_until("mysqld to be asked to end", PATIENCE, || {
         assert!(!pass.has_ended(), "{}", pass.dump());
-        asked.exists()
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("asked to end"))
     });
     pass.wait_for_phase("stop", PATIENCE);
     pass.kill(libc::SIGTERM);

@@ -103,10 +103,10 @@ impl Command {
     fn carry_out(self) -> Result<u8> {
         match self {
             Command::Run(plan) => {
-                Supervisor::new(plan.poll).and_then(|mut s| run::run(&plan, &mut s))
+                Supervisor::new(plan.retries.poll).and_then(|mut s| run::run(&plan, &mut s))
             }
             Command::Seed(plan) => {
-                Supervisor::new(plan.poll).and_then(|mut s| run::seed(&plan, &mut s))
+                Supervisor::new(plan.retries.poll).and_then(|mut s| run::seed(&plan, &mut s))
             }
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
             Command::List { repo, json } => list(&repo, json),

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::os::sys;
-use crate::repository::manifest::Manifest;
+use crate::repository::manifest::{Header, Manifest};
 use crate::text::shell;
 
 /// Settings without which a server does not start on the data or does not find its tables, with
@@ -20,15 +20,15 @@ pub fn owner(dir: &Path) -> (u32, Option<String>) {
 
 /// The last lines of a restore, ending with the next commands.
 pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)) -> Vec<String> {
-    let Manifest { flavor, version, position, .. } = manifest;
+    let Header { flavor, version, position, .. } = &manifest.header;
     let mariadb = flavor == "mariadb";
-    let as_of = manifest.data_as_of.rfc3339();
+    let as_of = manifest.header.data_as_of.rfc3339();
     let mut lines = vec![format!("data as of {as_of}, position {position}, {flavor} {version}")];
 
     let needed: Vec<String> = NEEDED
         .iter()
         .filter_map(|(name, usual)| {
-            let (_, value) = manifest.settings.iter().find(|(n, _)| n == name)?;
+            let (_, value) = manifest.header.settings.iter().find(|(n, _)| n == name)?;
             (value != usual).then(|| format!(" --{}={value}", name.replace('_', "-")))
         })
         .collect();
@@ -38,6 +38,7 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
         _ => format!("the data needs a {flavor} server of version {version} or later with{needed}"),
     });
     let others: Vec<String> = manifest
+        .header
         .settings
         .iter()
         .filter(|(name, _)| NEEDED.iter().all(|(n, _)| n != name))

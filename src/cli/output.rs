@@ -52,11 +52,11 @@ pub fn table(entries: &[Entry]) -> String {
             Some(m) => [
                 name,
                 state.into(),
-                m.data_as_of.rfc3339(),
+                m.header.data_as_of.rfc3339(),
                 bytes(m.size),
                 bytes(m.stored),
-                m.version.clone(),
-                m.position.clone(),
+                m.header.version.clone(),
+                m.header.position.clone(),
             ],
             None => {
                 [name, state.into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]
@@ -90,15 +90,15 @@ pub fn json(entries: &[Entry]) -> String {
             let time =
                 |f: fn(&Manifest) -> Timestamp| m.map_or("null".into(), |m| quote(&f(m).rfc3339()));
             let number = |f: fn(&Manifest) -> u64| m.map_or("null".into(), |m| f(m).to_string());
-            let base = m.and_then(|m| m.base.as_deref()).map_or("null".into(), quote);
+            let base = m.and_then(|m| m.header.base.as_deref()).map_or("null".into(), quote);
             let state = if entry.damage.is_some() { "damaged" } else { "complete" };
             object(&[
                 ("name", quote(&entry.name)),
                 ("state", quote(state)),
-                ("flavor", text(|m| &m.flavor)),
-                ("version", text(|m| &m.version)),
-                ("position", text(|m| &m.position)),
-                ("data_as_of", time(|m| m.data_as_of)),
+                ("flavor", text(|m| &m.header.flavor)),
+                ("version", text(|m| &m.header.version)),
+                ("position", text(|m| &m.header.position)),
+                ("data_as_of", time(|m| m.header.data_as_of)),
                 ("finished", time(|m| m.finished)),
                 ("files", number(|m| m.files.len() as u64)),
                 ("size", number(|m| m.size)),

@@ -7,7 +7,7 @@ use crate::cli::options::Options;
 use crate::error::{Error, Result};
 use crate::os::files::is_program;
 use crate::pass::hooks::{Hook, Hooks};
-use crate::pass::plan::Plan;
+use crate::pass::plan::{Places, Plan, Retries, Server, Storage};
 use crate::replication::primary::Primary;
 use crate::seed::adopt::Source;
 use crate::seed::dump::First;
@@ -92,35 +92,47 @@ pub fn plan(options: &Options) -> Result<Plan> {
         ],
     };
     Ok(Plan {
-        repo,
-        scratch,
-        others: log_file.into_iter().chain(metrics.clone()).chain([checkpoint.clone()]).collect(),
-        checkpoint,
-        metrics,
+        places: Places {
+            repo,
+            scratch,
+            others: log_file
+                .into_iter()
+                .chain(metrics.clone())
+                .chain([checkpoint.clone()])
+                .collect(),
+            checkpoint,
+            metrics,
+        },
         primary,
-        source,
-        program: server_program(options.path("mysqld"))?,
-        mysqld_user: options.text("mysqld-user").map(String::from),
-        mysqld_options: options.mysqld_options().to_vec(),
+        server: Server {
+            program: server_program(options.path("mysqld"))?,
+            user: options.text("mysqld-user").map(String::from),
+            options: options.mysqld_options().to_vec(),
+            allow_upgrade: options.switch("allow-upgrade"),
+        },
         first,
-        max_failures: options.max_failures()?,
-        backoff: (
-            options.duration("backoff-base", SECOND)?,
-            options.duration("backoff-cap", MINUTE)?,
-        ),
-        poll: options.duration("poll-interval", SECOND)?,
-        ping_timeout: options.duration("ping-timeout", SECOND * 30)?,
+        source,
+        retries: Retries {
+            max_failures: options.max_failures()?,
+            backoff: (
+                options.duration("backoff-base", SECOND)?,
+                options.duration("backoff-cap", MINUTE)?,
+            ),
+            poll: options.duration("poll-interval", SECOND)?,
+            ping_timeout: options.duration("ping-timeout", SECOND * 30)?,
+        },
         patience: Patience {
             start: options.duration("start-timeout", MINUTE * 10)?,
             shutdown: options.duration("shutdown-timeout", MINUTE * 5)?,
             stall: stall_timeout(options)?,
         },
+        storage: Storage {
+            policy: options.retention()?,
+            jobs: options.jobs()?,
+            level: options.compression_level()?,
+            keep_scratch: options.switch("keep-scratch"),
+        },
         min_interval: options.duration("min-interval", Duration::ZERO)?,
-        policy: options.retention()?,
-        jobs: options.jobs()?,
-        level: options.compression_level()?,
-        keep_scratch: options.switch("keep-scratch"),
-        allow_upgrade: options.switch("allow-upgrade"),
         hooks,
     })
 }

@@ -290,7 +290,7 @@ fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Op
         match repo.load(&name) {
             Ok(manifest) => match repo.state(&manifest) {
                 None => {
-                    found = Some(Newest { name, age: manifest.data_as_of.age(now) });
+                    found = Some(Newest { name, age: manifest.header.data_as_of.age(now) });
                     break;
                 }
                 // Pruned after it was read and before its packs were checked.

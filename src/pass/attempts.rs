@@ -20,7 +20,7 @@ use crate::replication::replica;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
 use crate::repository::directory::Repository;
-use crate::repository::pending::Header;
+use crate::repository::manifest::Header;
 use crate::scratch::working_directory::Scratch;
 use crate::server::lifecycle::{CleanShutdown, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
@@ -39,7 +39,6 @@ pub(crate) struct Goal {
 pub struct Attempts<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) supervisor: &'a mut Supervisor,
-    pub(crate) repo: &'a Repository,
     pub(crate) scratch: &'a mut Scratch,
     /// True if a new chain begins, which has no base.
     new_chain: bool,
@@ -69,16 +68,15 @@ impl<'a> Attempts<'a> {
         before: &Checkpointed,
         new_chain: bool,
     ) -> Result<Attempts<'a>> {
-        let (base, cap) = plan.backoff;
+        let (base, cap) = plan.retries.backoff;
         let mut attempts = Attempts {
             plan,
             supervisor,
-            repo,
             scratch,
             new_chain,
             started: Timestamp::now(),
             bases: Bases::new(repo),
-            breaker: Breaker::new(plan.max_failures, base, cap),
+            breaker: Breaker::new(plan.retries.max_failures, base, cap),
             hand: InHand::Nothing,
             program_version: None,
             facts: None,
@@ -190,7 +188,7 @@ impl<'a> Attempts<'a> {
             facts,
             account: &self.plan.primary.account_at(facts),
             goal: &goal.position,
-            poll: self.plan.poll,
+            poll: self.plan.retries.poll,
             stall: patience.stall,
         };
         let caught_up = catch_up
@@ -262,7 +260,7 @@ impl<'a> Attempts<'a> {
         let base = self.bases.current();
         let data_as_of = match (&self.goal, reached) {
             (Some(goal), Reached::Goal) => goal.as_of,
-            _ => base.map_or(self.started, |base| base.manifest.data_as_of),
+            _ => base.map_or(self.started, |base| base.manifest.header.data_as_of),
         };
         let header = Header {
             flavor: facts.flavor.name().into(),

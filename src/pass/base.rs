@@ -28,7 +28,8 @@ pub(crate) struct Base {
 
 /// The choice of a base.
 pub struct Bases<'a> {
-    repo: &'a Repository,
+    /// Where the backups are.
+    pub(crate) repo: &'a Repository,
     current: Option<Base>,
     skipped: Vec<String>,
 }
@@ -58,11 +59,11 @@ impl<'a> Bases<'a> {
     pub fn not_due(&self, min_interval: Duration) -> bool {
         let Some(base) = &self.current else { return false };
         let now = Timestamp::now();
-        if base.manifest.data_as_of.0 > now.0 + CLOCKS_DIFFER {
+        if base.manifest.header.data_as_of.0 > now.0 + CLOCKS_DIFFER {
             log::warn!("backup {} is dated in the future: a clock was or is wrong", base.name);
             return false;
         }
-        let age = base.manifest.data_as_of.age(now);
+        let age = base.manifest.header.data_as_of.age(now);
         let young = self.skipped.is_empty() && age < min_interval;
         if young {
             log::info!("nothing is due: {} is {} old", base.name, short(age));
@@ -79,7 +80,7 @@ impl<'a> Bases<'a> {
         let least = std::fs::metadata(&manifest).map_or(0, |m| m.len());
         check_room(root, least, Place::Repository)?;
         let free = sys::free_bytes(root).unwrap_or(u64::MAX);
-        if base.manifest.base.is_some() && free < base.manifest.stored {
+        if base.manifest.header.base.is_some() && free < base.manifest.stored {
             log::warn!(
                 "{} has {} free, and the last backup added {}: make room there, as with \
                  rollforward prune",
@@ -95,7 +96,7 @@ impl<'a> Bases<'a> {
     /// a few more nights without a pass they no longer reach back to it.
     pub fn warn_if_old(&self, keeps: Option<Duration>) {
         let (Some(base), Some(keeps)) = (&self.current, keeps) else { return };
-        let age = base.manifest.data_as_of.age(Timestamp::now());
+        let age = base.manifest.header.data_as_of.age(Timestamp::now());
         if age > keeps / 2 {
             log::warn!(
                 "{} is {} old, and the primary keeps its binary logs for {}: run more often, or \
@@ -137,9 +138,9 @@ impl<'a> Bases<'a> {
         if let Some(what) = self.repo.state(&manifest) {
             return Err(damaged(what));
         }
-        let flavor = Flavor::from_name(&manifest.flavor)
-            .ok_or_else(|| damaged(format!("unknown flavor {}", manifest.flavor)))?;
-        let position = Position::parse(flavor, &manifest.position).map_err(damaged)?;
+        let flavor = Flavor::from_name(&manifest.header.flavor)
+            .ok_or_else(|| damaged(format!("unknown flavor {}", manifest.header.flavor)))?;
+        let position = Position::parse(flavor, &manifest.header.position).map_err(damaged)?;
         Ok(Base { name: name.to_string(), manifest, position })
     }
 
@@ -177,7 +178,9 @@ impl<'a> Bases<'a> {
         }
         let position = before.get(Key::Position.name()).map(String::as_str).unwrap_or_default();
         let flavor = match &self.current {
-            Some(base) => Flavor::from_name(&base.manifest.flavor).unwrap_or(Flavor::MariaDb),
+            Some(base) => {
+                Flavor::from_name(&base.manifest.header.flavor).unwrap_or(Flavor::MariaDb)
+            }
             None if position.contains(':') => Flavor::MySql,
             None => Flavor::MariaDb,
         };

@@ -13,7 +13,7 @@ use crate::pass::in_hand::{Data, InHand};
 use crate::replication::primary::Facts;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
-use crate::repository::pending::Header;
+use crate::repository::manifest::Header;
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::Stage;
 use crate::seed::adopt::{self, Source};
@@ -84,14 +84,14 @@ impl Attempts<'_> {
     fn restore(&mut self, name: &str) -> Result<()> {
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Restore);
-        let held = self.repo.hold(name)?;
+        let held = self.bases.repo.hold(name)?;
         let into = if self.scratch.has_data() { Into::Existing } else { Into::Empty };
         self.scratch.set_stage(Stage::Partial, Some(name))?;
         self.scratch.make_data()?;
         let data = self.scratch.data();
         let to = Destination { path: &data, owner: self.scratch.user(), into, durable: false };
-        let mut crew = self.supervisor.crew("restore", self.plan.jobs);
-        let restored = restore::restore(self.repo, &held, to, &mut crew)?;
+        let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
+        let restored = restore::restore(self.bases.repo, &held, to, &mut crew)?;
         drop(crew);
         self.scratch.set_clean()?;
         self.scratch.set_stage(Stage::Ready, Some(name))?;
@@ -140,7 +140,7 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.phase(Phase::Seed);
         self.check_flavor(source)?;
         let setup = self.setup(source.flavor(), &[], 0);
-        let jobs = self.plan.jobs;
+        let jobs = self.plan.storage.jobs;
         let (adopted, clean) = adopt::adopt(&mut self.seeding(setup), source, jobs)?;
         log::info!(
             "adopted {} at {} in {}",
@@ -177,14 +177,14 @@ impl Attempts<'_> {
         let needs_grant_tables =
             self.program_version.as_ref().is_some_and(Version::needs_grant_tables);
         Setup {
-            program: self.plan.program.clone(),
+            program: self.plan.server.program.clone(),
             flavor,
             scratch: self.scratch.root().to_path_buf(),
             user: self.scratch.user(),
-            options: self.plan.mysqld_options.clone(),
+            options: self.plan.server.options.clone(),
             settings: settings.to_vec(),
             server_id: random_server_id(primary_id),
-            call_timeout: self.plan.ping_timeout,
+            call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables,
             data_size: self.bases.current().map(|base| base.manifest.size),
         }

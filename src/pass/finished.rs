@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::error::Result;
 use crate::os::workers::Crew;
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::pending::Header;
+use crate::repository::manifest::Header;
 use crate::repository::store::{self, Stored};
 use crate::server::lifecycle::CleanShutdown;
 

@@ -71,10 +71,10 @@ impl<'a> Inventory<'a> {
                     holdings.complete += 1;
                     holdings.newest.get_or_insert_with(|| Newest {
                         name,
-                        flavor: manifest.flavor.clone(),
-                        version: manifest.version.clone(),
-                        position: manifest.position.clone(),
-                        data_as_of: manifest.data_as_of,
+                        flavor: manifest.header.flavor.clone(),
+                        version: manifest.header.version.clone(),
+                        position: manifest.header.position.clone(),
+                        data_as_of: manifest.header.data_as_of,
                         finished: manifest.finished,
                         size: manifest.size,
                         stored: manifest.stored,

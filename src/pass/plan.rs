@@ -13,6 +13,30 @@ use crate::server::lifecycle::Patience;
 
 /// What a pass is to do.
 pub struct Plan {
+    /// Where its files are.
+    pub places: Places,
+    /// Where to replicate from.
+    pub primary: Primary,
+    /// The private server.
+    pub server: Server,
+    /// How to make a first backup, where there is none or a new chain begins.
+    pub first: Option<First>,
+    /// `--from dir:PATH`: the directory to adopt.
+    pub source: Option<Source>,
+    /// When to give up, and how often to look.
+    pub retries: Retries,
+    /// The time-outs of the private server.
+    pub patience: Patience,
+    /// What is stored and kept.
+    pub storage: Storage,
+    /// `--min-interval`.
+    pub min_interval: Duration,
+    /// `--before` and the like.
+    pub hooks: Hooks,
+}
+
+/// Where the files of a pass are.
+pub struct Places {
     /// `--repo`.
     pub repo: PathBuf,
     /// `--scratch`.
@@ -23,18 +47,22 @@ pub struct Plan {
     pub metrics: Option<PathBuf>,
     /// Other files of ours that may be in the scratch directory.
     pub others: Vec<PathBuf>,
-    /// Where to replicate from.
-    pub primary: Primary,
+}
+
+/// The private server of a pass.
+pub struct Server {
     /// The server program.
     pub program: PathBuf,
     /// `--mysqld-user`.
-    pub mysqld_user: Option<String>,
+    pub user: Option<String>,
     /// `--mysqld-option`s.
-    pub mysqld_options: Vec<String>,
-    /// How to make a first backup, where there is none or a new chain begins.
-    pub first: Option<First>,
-    /// `--from dir:PATH`: the directory to adopt.
-    pub source: Option<Source>,
+    pub options: Vec<String>,
+    /// `--allow-upgrade`.
+    pub allow_upgrade: bool,
+}
+
+/// When a pass gives up, and how often it looks.
+pub struct Retries {
     /// `--max-failures`.
     pub max_failures: u32,
     /// `--backoff-base` and `--backoff-cap`.
@@ -43,10 +71,10 @@ pub struct Plan {
     pub poll: Duration,
     /// `--ping-timeout`.
     pub ping_timeout: Duration,
-    /// The other time-outs.
-    pub patience: Patience,
-    /// `--min-interval`.
-    pub min_interval: Duration,
+}
+
+/// What a pass stores and keeps.
+pub struct Storage {
     /// `--keep-count`, `--keep-within`.
     pub policy: Policy,
     /// `--jobs`.
@@ -55,10 +83,6 @@ pub struct Plan {
     pub level: i32,
     /// `--keep-scratch`.
     pub keep_scratch: bool,
-    /// `--allow-upgrade`.
-    pub allow_upgrade: bool,
-    /// `--before` and the like.
-    pub hooks: Hooks,
 }
 
 /// Checks that neither directory contains the other.

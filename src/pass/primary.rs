@@ -42,22 +42,22 @@ impl Attempts<'_> {
     /// Fails unless private server, base and primary are compatible.
     fn check_compatibility(&mut self, facts: &Facts) -> Result<()> {
         self.ask_program_version()?;
-        let program = &self.plan.program;
+        let program = &self.plan.server.program;
         let primary = facts.address.to_string();
         let base = self.bases.current();
         if let Some(base) = base {
             compatibility::check_settings(
                 &base.name,
-                &base.manifest.settings,
+                &base.manifest.header.settings,
                 &primary,
                 &facts.settings,
             )?;
         }
         let Some(ours) = &self.program_version else { return Ok(()) };
         if let Some(base) = base
-            && let Some(version) = Version::parse(&base.manifest.version)
+            && let Some(version) = Version::parse(&base.manifest.header.version)
         {
-            let what = With::Backup(&base.name, self.plan.allow_upgrade);
+            let what = With::Backup(&base.name, self.plan.server.allow_upgrade);
             compatibility::check(program, ours, &what, &version)?;
         }
         if let Some(version) = Version::parse(&facts.version) {
@@ -71,7 +71,7 @@ impl Attempts<'_> {
     fn ask_program_version(&mut self) -> Result<()> {
         if self.program_version.is_none() {
             self.program_version =
-                compatibility::program_version(self.supervisor, &self.plan.program)?;
+                compatibility::program_version(self.supervisor, &self.plan.server.program)?;
         }
         Ok(())
     }
@@ -80,9 +80,12 @@ impl Attempts<'_> {
     pub(crate) fn check_flavor(&mut self, source: &Source) -> Result<()> {
         self.ask_program_version()?;
         match &self.program_version {
-            Some(ours) => {
-                compatibility::check_kind(&self.plan.program, ours, source.path(), source.flavor())
-            }
+            Some(ours) => compatibility::check_kind(
+                &self.plan.server.program,
+                ours,
+                source.path(),
+                source.flavor(),
+            ),
             None => Ok(()),
         }
     }

@@ -55,7 +55,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             attempts.supervisor.checkpoint.phase(Phase::Prune);
             attempts.supervisor.check_stop()?;
             let mut crew = attempts.supervisor.crew("prune", 1);
-            let pruned = prune::prune(repo, lock, plan.policy, false, &mut crew)?;
+            let pruned = prune::prune(repo, lock, plan.storage.policy, false, &mut crew)?;
             prune::report(&pruned, false);
         }
         let status = if reached == Reached::Goal && !skipped { 0 } else { 3 };
@@ -83,26 +83,26 @@ fn pass(
     command: &str,
     work: impl FnOnce(&mut Attempts, &Repository, &RepoLock) -> Result<Done>,
 ) -> Result<u8> {
-    let repo = ("repository", plan.repo.as_path());
-    let scratch = ("scratch directory", plan.scratch.as_path());
+    let repo = ("repository", plan.places.repo.as_path());
+    let scratch = ("scratch directory", plan.places.scratch.as_path());
     check_apart(repo, scratch)?;
     if let Some(source) = &plan.source {
         let source = ("data directory", source.path());
         check_apart(source, scratch)?;
         check_apart(source, repo)?;
     }
-    foreign::check(&plan.scratch, &plan.others)?;
-    run_as::check(&plan.scratch, plan.mysqld_user.as_deref())?;
-    let repo = Repository::open_or_create(&plan.repo)?;
+    foreign::check(&plan.places.scratch, &plan.places.others)?;
+    run_as::check(&plan.places.scratch, plan.server.user.as_deref())?;
+    let repo = Repository::open_or_create(&plan.places.repo)?;
     let lock = repo.lock(command)?;
-    let user = plan.mysqld_user.as_deref();
-    let mut scratch = Scratch::open(&plan.scratch, &plan.others, user, command)?;
-    let before = checkpoint::read(&plan.checkpoint).unwrap_or_else(|why| {
-        log::warn!("ignoring the checkpoint {}: {why}", plan.checkpoint.display());
+    let user = plan.server.user.as_deref();
+    let mut scratch = Scratch::open(&plan.places.scratch, &plan.places.others, user, command)?;
+    let before = checkpoint::read(&plan.places.checkpoint).unwrap_or_else(|why| {
+        log::warn!("ignoring the checkpoint {}: {why}", plan.places.checkpoint.display());
         None
     });
-    supervisor.checkpoint = Checkpoint::begin(&plan.checkpoint);
-    if let Some(path) = &plan.metrics {
+    supervisor.checkpoint = Checkpoint::begin(&plan.places.checkpoint);
+    if let Some(path) = &plan.places.metrics {
         supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), before.as_ref());
     }
     let mut inventory = Inventory::new(&repo);
@@ -119,7 +119,7 @@ fn pass(
     });
     let known = [
         (scratch.root(), Place::Scratch),
-        (plan.scratch.as_path(), Place::Scratch),
+        (plan.places.scratch.as_path(), Place::Scratch),
         (repo.root(), Place::Repository),
     ];
     let result = result.map_err(|e: Error| placed(e, &known));
@@ -168,7 +168,7 @@ fn conclude(
     result: Result<Done>,
 ) -> u8 {
     let status = exit_status(&result);
-    let left = match (Leftover::of(&result, status, plan.keep_scratch), &result) {
+    let left = match (Leftover::of(&result, status, plan.storage.keep_scratch), &result) {
         (Leftover::Kept, Ok(Done::Stored { name, .. })) => {
             scratch.set_stage(Stage::Kept, Some(name))
         }
@@ -233,8 +233,8 @@ fn store(
     let began = Instant::now();
     supervisor.checkpoint.phase(Phase::Backup);
     let position = finished.position().to_string();
-    let mut crew = supervisor.crew("store", plan.jobs);
-    let stored = finished.store(repo, lock, plan.level, &mut crew)?;
+    let mut crew = supervisor.crew("store", plan.storage.jobs);
+    let stored = finished.store(repo, lock, plan.storage.level, &mut crew)?;
     drop(crew);
     supervisor.checkpoint.set(Key::NewBackup, &stored.name);
     let metrics = &mut supervisor.checkpoint.metrics;

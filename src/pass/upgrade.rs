@@ -31,21 +31,23 @@ const TOOL: &str = "mariadb-upgrade";
 impl Attempts<'_> {
     /// The versions of the base and of the private server, if the server is of a newer series.
     pub fn upgrade(&self) -> Option<(Version, Version)> {
-        let base = &self.bases.current()?.manifest.version;
+        let base = &self.bases.current()?.manifest.header.version;
         newer_than(self.program_version.as_ref()?, base)
     }
 
     /// Fails if an upgrade is to be made and its program is missing.
     pub(crate) fn check_upgrade(&self, flavor: Flavor) -> Result<()> {
         match flavor {
-            Flavor::MariaDb if self.upgrade().is_some() => tool(&self.plan.program, TOOL).map(drop),
+            Flavor::MariaDb if self.upgrade().is_some() => {
+                tool(&self.plan.server.program, TOOL).map(drop)
+            }
             _ => Ok(()),
         }
     }
 
     /// Discards resumed data that belongs to another series of the server.
     pub(crate) fn check_series(&mut self) -> Result<()> {
-        let base = self.bases.current().map(|base| base.manifest.version.as_str());
+        let base = self.bases.current().map(|base| base.manifest.header.version.as_str());
         let fits = self
             .program_version
             .as_ref()

@@ -24,31 +24,38 @@ pub const BLOCK_SIZE: u64 = 4 << 20;
 /// A SHA-256.
 pub type Hash = [u8; 32];
 
-/// Everything known about one backup.
+/// Facts that do not come from the data itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub struct Header {
     /// `mariadb` or `mysql`.
     pub flavor: String,
-    /// The server's version string.
+    /// The server's version.
     pub version: String,
-    /// The position of the data, in the flavor's notation, without spaces.
+    /// The position of the data, in the notation of the flavor, without spaces.
     pub position: String,
-    /// When the primary was at that position.
+    /// When the goal was read.
     pub data_as_of: Timestamp,
     /// When the pass started.
     pub started: Timestamp,
-    /// When the last block was stored.
-    pub finished: Timestamp,
     /// The backup that this one grew from.
     pub base: Option<String>,
+    /// Server settings that the data needs, in the given order.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Everything known about one backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// What does not come from the data itself.
+    pub header: Header,
+    /// When the last block was stored.
+    pub finished: Timestamp,
     /// The size of a block.
     pub block_size: u64,
     /// Bytes of all files.
     pub size: u64,
     /// Bytes of the packs added by this backup.
     pub stored: u64,
-    /// Server settings that the data needs, in the given order.
-    pub settings: Vec<(String, String)>,
     /// The packs that contain its blocks.
     pub packs: Vec<PackRef>,
     /// Directories, parents first.
@@ -176,20 +183,20 @@ impl Manifest {
 
     fn write_header(&self, out: &mut String) {
         line(out, format_args!("format 1"));
-        line(out, format_args!("flavor {}", self.flavor));
-        line(out, format_args!("version {}", self.version));
-        line(out, format_args!("position {}", self.position));
-        line(out, format_args!("data_as_of {}", self.data_as_of.rfc3339()));
-        line(out, format_args!("started {}", self.started.rfc3339()));
+        line(out, format_args!("flavor {}", self.header.flavor));
+        line(out, format_args!("version {}", self.header.version));
+        line(out, format_args!("position {}", self.header.position));
+        line(out, format_args!("data_as_of {}", self.header.data_as_of.rfc3339()));
+        line(out, format_args!("started {}", self.header.started.rfc3339()));
         line(out, format_args!("finished {}", self.finished.rfc3339()));
-        if let Some(base) = &self.base {
+        if let Some(base) = &self.header.base {
             line(out, format_args!("base {base}"));
         }
         line(out, format_args!("block_size {}", self.block_size));
         line(out, format_args!("size {}", self.size));
         line(out, format_args!("stored {}", self.stored));
         line(out, format_args!("files {}", self.files.len()));
-        for (key, value) in &self.settings {
+        for (key, value) in &self.header.settings {
             line(out, format_args!("setting {key} {value}"));
         }
     }

@@ -14,29 +14,10 @@ use crate::os::clock::Timestamp;
 use crate::repository::directory::{RepoLock, Repository, write_durably};
 use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{
-    BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Manifest, PackRef, is_backup_name,
+    BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Header, Manifest, PackRef, is_backup_name,
 };
 use crate::repository::packs;
 use crate::repository::packs::write::{Location, Packer, Table, sync_dir};
-
-/// Facts that do not come from the data itself.
-#[derive(Clone, Debug)]
-pub struct Header {
-    /// `mariadb` or `mysql`.
-    pub flavor: String,
-    /// The server's version.
-    pub version: String,
-    /// The executed position.
-    pub position: String,
-    /// When the goal was read.
-    pub data_as_of: Timestamp,
-    /// When the pass started.
-    pub started: Timestamp,
-    /// The backup that this one grew from.
-    pub base: Option<String>,
-    /// Server settings that the data needs.
-    pub settings: Vec<(String, String)>,
-}
 
 /// A file whose blocks are stored.
 #[derive(Debug)]
@@ -177,17 +158,11 @@ fn assemble(
         entries.push(FileEntry { path: file.path, mode: file.mode, size: file.size, blocks });
     }
     Manifest {
-        flavor: header.flavor,
-        version: header.version,
-        position: header.position,
-        data_as_of: header.data_as_of,
-        started: header.started,
+        header,
         finished: Timestamp::now(),
-        base: header.base,
         block_size: BLOCK_SIZE,
         size,
         stored,
-        settings: header.settings,
         packs,
         dirs,
         files: entries,

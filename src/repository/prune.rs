@@ -82,8 +82,8 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
         match repo.load(&name) {
             Ok(manifest) => candidates.push(Candidate {
                 complete: repo.state(&manifest).is_none(),
-                data_as_of: manifest.data_as_of,
-                base: manifest.base,
+                data_as_of: manifest.header.data_as_of,
+                base: manifest.header.base,
                 name,
             }),
             Err(Error::BackupDamaged { .. }) => {}

@@ -25,7 +25,7 @@ use crate::repository::packs::write::{Location, PackWriter};
 use crate::repository::parcels::{parcel_size, spread};
 use crate::repository::pending::{PartialBackup, StoredFile};
 
-pub use crate::repository::pending::Header;
+pub use crate::repository::manifest::Header;
 
 /// The most small files in a batch.
 const BATCH: usize = 256;

@@ -172,7 +172,8 @@ impl Container {
     pub fn command(&self, name: &str) -> Rollforward {
         let wrapper = self.way.wrapper(&self.image, &self.work, self.helper.as_deref());
         let options = "--defaults-file=/etc/rollforward/rollforward.cnf";
-        Rollforward::new([name, options]).under(wrapper)
+        // In there it is not root.
+        Rollforward::new([name, options]).under(wrapper).without_user()
     }
 
     pub fn checkpoint(&self) -> Checkpoint {

@@ -262,16 +262,17 @@ fn a_mysqld_left_behind_is_ended_by_the_next_pass() {
     need_server!();
     let scene = Scene::seeded("orphan");
     scene.primary.slow_backlog("shop", 60, 0.05);
-    let noted = scene.path("orphan.pid");
+    // It may write into its log only.
+    let log = scene.scratch.join("mysqld.log");
     // A server whose parent-death signal was lost, as by file capabilities: by one more fork.
     let fake = scene.fake_mysqld(
         "orphan",
-        &format!(
-            "MYSQLD \"$@\" & echo $! >{}; while kill -0 $!; do wait $!; done 2>/dev/null",
-            noted.display()
-        ),
+        "MYSQLD \"$@\" & echo orphan $! >&2; while kill -0 $!; do wait $!; done 2>/dev/null",
     );
-    let orphan = || fs::read_to_string(&noted).ok()?.trim().parse::<i32>().ok();
+    let orphan = || {
+        let text = fs::read_to_string(&log).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("orphan ")?.parse::<i32>().ok())
+    };
     let program = scene.command("run").arg("--mysqld").arg(&fake);
     let mut pass = program.spawn();
     wait_until_moving(&scene, &mut pass);

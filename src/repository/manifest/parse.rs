@@ -11,7 +11,9 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::{Block, DirEntry, FileEntry, Hash, Manifest, PackRef, from_hex, is_backup_name};
+use super::{
+    Block, DirEntry, FileEntry, Hash, Header, Manifest, PackRef, from_hex, is_backup_name,
+};
 use crate::os::clock::Timestamp;
 use crate::repository::data_dir::misleads_server;
 
@@ -254,17 +256,19 @@ impl Parser {
             return Err("the base is not a backup name".into());
         }
         Ok(Manifest {
-            flavor,
-            version: self.text_of("version")?,
-            position,
-            data_as_of: self.time_of("data_as_of")?,
-            started: self.time_of("started")?,
             finished: self.time_of("finished")?,
-            base,
             block_size: self.number_of("block_size")?,
             size: self.size,
             stored: self.number_of("stored")?,
-            settings: self.settings,
+            header: Header {
+                flavor,
+                version: self.text_of("version")?,
+                position,
+                data_as_of: self.time_of("data_as_of")?,
+                started: self.time_of("started")?,
+                base,
+                settings: self.settings,
+            },
             packs: self.packs,
             dirs: self.dirs,
             files: self.files,

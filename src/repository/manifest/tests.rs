@@ -8,20 +8,22 @@ fn sample() -> Manifest {
     let file =
         |path: &str, size, blocks| FileEntry { path: path.into(), mode: 0o660, size, blocks };
     Manifest {
-        flavor: "mariadb".into(),
-        version: "10.11.19-MariaDB-1 deb12".into(),
-        position: "0-1-119,5-2-7".into(),
-        data_as_of: Timestamp(1_795_361_400),
-        started: Timestamp(1_795_361_000),
+        header: Header {
+            flavor: "mariadb".into(),
+            version: "10.11.19-MariaDB-1 deb12".into(),
+            position: "0-1-119,5-2-7".into(),
+            data_as_of: Timestamp(1_795_361_400),
+            started: Timestamp(1_795_361_000),
+            base: Some("20261121T153000Z-00ff".into()),
+            settings: vec![
+                ("lower_case_table_names".into(), "0".into()),
+                ("sql_mode".into(), "".into()),
+            ],
+        },
         finished: Timestamp(1_795_361_500),
-        base: Some("20261121T153000Z-00ff".into()),
         block_size: BLOCK_SIZE,
         size: 3 * BLOCK_SIZE + 17 + 5,
         stored: 250,
-        settings: vec![
-            ("lower_case_table_names".into(), "0".into()),
-            ("sql_mode".into(), "".into()),
-        ],
         packs: vec![PackRef { hash: [0xab; 32], size: 300 }],
         dirs: vec![DirEntry { path: "shop".into(), mode: 0o700 }],
         files: vec![
