@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::repository::{Json, copy, flip_bit, pack_path};
-use crate::support::{Outcome, Rollforward, Scene, TempDir, find_program, kill, wait_until};
+use crate::support::{
+    Outcome, Rollforward, Scene, TempDir, find_program, is_root, kill, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 const BACKUP: &str = "20261122T153000Z-8f3a";
@@ -290,13 +292,13 @@ fn the_wrapper_runs_real_passes_and_passes_a_stop_on() {
     let at = |name: &Path| name.display().to_string();
     let mut text = fs::read_to_string(&options).unwrap();
     text += &format!("[rollforward]\nrepo={}\nscratch={}\n", at(&scene.repo), at(&scene.scratch));
+    text += if is_root() { "mysqld-user=root\n" } else { "" };
     if let [_, mysqld] = scene.mysqld().as_slice() {
         text += &format!("mysqld={}\n", mysqld.display());
     }
     fs::write(&options, &text).unwrap();
     let none = scene.path("");
     let ended = nightly(&options, &none, "").run_to_end(4 * SOON).expect(0);
-    // Root is warned of being root.
     let said = ended.stdout.lines().skip(1).count();
     assert_eq!(said, 0, "{ended}");
     assert_eq!(scene.backups().len(), 2);

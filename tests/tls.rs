@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::wait_until;
 use crate::support::{
     Certificates, DUMP, NIGHTLY, Outcome, PASSWORD, PATIENCE, Primary, Proxy, Replica, Rollforward,
     Scene, find_program, flavor,
@@ -167,22 +168,21 @@ fn the_dump_verifies_the_certificate_by_itself() {
     let real = |name: &str| find_program(name).unwrap().display().to_string();
     for name in ["self", "elsewhere"] {
         certificates.show(&scene.primary, "server");
-        let swap = ["pem", "key"].map(|end| {
-            let path = |name: &str| certificates.path(&format!("{name}.{end}"));
-            format!("cp {} {}", path(name).display(), path("shown").display())
-        });
+        // It may write below the scratch directory only, so it asks for the swap, and waits.
+        let (asks, swapped) = (scene.scratch.join("tmp/asks"), scene.path("swapped"));
+        let _ = fs::remove_file(&swapped);
         let body = format!(
-            "{} && {} && {} --no-defaults -S {} -u root -e '{}' </dev/null && exec {} \"$@\"",
-            swap[0],
-            swap[1],
-            real("mariadb"),
-            scene.primary.socket().display(),
-            flavor::sql("FLUSH SSL"),
+            "mkdir tmp/asks; until [ -e {} ]; do sleep 0.05; done; exec {} \"$@\"",
+            swapped.display(),
             real("mariadb-dump")
         );
         scene.fake_mysqld(flavor::program("mariadb-dump"), &body);
         let program = scene.command("seed").args(["--from", "dump"]).arg("--mysqld").arg(&mysqld);
-        let ended = program.run_to_end(COMMAND_PATIENCE).expect(1);
+        let pass = program.spawn();
+        wait_until("the dump to begin", COMMAND_PATIENCE, || asks.exists());
+        certificates.show(&scene.primary, name);
+        fs::write(&swapped, "").unwrap();
+        let ended = pass.finish(COMMAND_PATIENCE).expect(1);
         assert_told(&scene, &ended, &["2026"]);
         assert_eq!(scene.backups(), backups, "{ended}");
     }

@@ -43,22 +43,27 @@ fn poses(scene: &Scene, dir: &str, add: i32, else_: &str) -> PathBuf {
     script(scene, dir, "server", &format!("{says}\n{else_}"))
 }
 
-/// The same, and it is the real one, which writes down what it is told.
+/// The same, and it is the real one, which writes down what it is told: into its log, since it may
+/// write nowhere else that stays.
 fn newer(scene: &Scene, dir: &str) -> PathBuf {
     let real = find_program("mariadbd").unwrap();
-    let (starts, told) = (scene.path("starts"), scene.path("told"));
     let body = format!(
-        "echo \"$*\" >>{}\nexec {} \"$@\" --general-log=1 --general-log-file={}",
-        starts.display(),
+        "echo one start >&2\nexec {} \"$@\" --general-log=1 --general-log-file={}",
         real.display(),
-        told.display()
+        scene.scratch.join("mysqld.log").display()
     );
     poses(scene, dir, 1, &body)
 }
 
+/// What it was told in the last pass.
+fn told(scene: &Scene) -> String {
+    let log = fs::read(scene.scratch.join("mysqld.log")).unwrap_or_default();
+    String::from_utf8_lossy(&log).into_owned()
+}
+
 /// How often it was started in earnest.
 fn starts(scene: &Scene) -> usize {
-    fs::read_to_string(scene.path("starts")).unwrap_or_default().lines().count()
+    told(scene).matches("one start").count()
 }
 
 fn run(scene: &Scene, program: &Path) -> Rollforward {
@@ -178,8 +183,7 @@ fn an_upgrade_ends_with_a_slow_shutdown_and_a_restart() {
     let ended = ended.says("upgrading the data of ").says("upgraded the data of ");
     assert_eq!(starts(&scene), 2, "{ended}");
     assert_eq!(scene.backups().len(), 2);
-    let told = fs::read(scene.path("told")).unwrap();
-    let told = String::from_utf8_lossy(&told);
+    let told = told(&scene);
     let (before, after) = told.split_once("SET GLOBAL innodb_fast_shutdown = 0").expect(&told);
     let starts_replication = flavor::either("START SLAVE", "START REPLICA");
     assert!(!before.contains(starts_replication) && after.contains(starts_replication), "{told}");
@@ -214,12 +218,7 @@ fn an_upgrade_that_fails_harms_nothing() {
     assert_eq!(scene.backups(), before);
     // One that dies in it: counted, and each time it begins with restored data.
     let real = find_program("mariadbd").unwrap();
-    let once = scene.path("once");
-    let dies = format!(
-        "mkdir {} 2>/dev/null && kill -9 $$\nexec {} \"$@\"",
-        once.display(),
-        real.display()
-    );
+    let dies = format!("mkdir tmp/once 2>/dev/null && kill -9 $$\nexec {} \"$@\"", real.display());
     let dies = poses(&scene, "dies", 1, &dies);
     let ended = allowed(&scene, &dies).expect(0).says("mysqld-died: the upgrade of ");
     assert_eq!(ended.stderr.matches("info: restored ").count(), 2, "{ended}");
@@ -246,9 +245,8 @@ fn a_failing_tool_is_named_and_stopped_upgrades_start_over() {
     scene.assert_nothing_left();
     // Stopped in the middle, by a signal and by a kill.
     for (signal, status) in [(libc::SIGTERM, 143), (libc::SIGKILL, 256 + libc::SIGKILL)] {
-        let here = scene.path("here");
-        let _ = fs::remove_dir(&here);
-        script(&scene, "new", TOOL, &format!("mkdir {}\nexec sleep 100", here.display()));
+        let here = scene.scratch.join("tmp/here");
+        script(&scene, "new", TOOL, "mkdir tmp/here\nexec sleep 100");
         let mut pass = run(&scene, &newer).arg("--allow-upgrade").spawn();
         crate::support::wait_until("the tool to be at work", crate::support::PATIENCE, || {
             assert!(!pass.has_ended(), "{}", pass.dump());

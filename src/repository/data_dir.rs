@@ -114,7 +114,7 @@ fn check_kind(path: &Path, m: &Metadata) -> Result<()> {
     // What is left out at the top has gone by here.
     if misleads_server(path) {
         return Err(Error::config(format!(
-            "{shown} stands for a table or database elsewhere, which would not be in the backup"
+            "{shown} leads to data elsewhere, as DATA DIRECTORY does, which would not be in the backup"
         )));
     }
     Ok(())

@@ -19,7 +19,7 @@ fn work_lasting_many_stall_times_ends_0() {
         alter_is_under_way(&scene)
     });
     let before = std::time::Instant::now();
-    wait_until("the end of the ALTER", LONG, || {
+    wait_until("the end of the ALTER", 3 * LONG, || {
         assert!(!pass.has_ended() || !alter_is_under_way(&scene), "{}", pass.dump());
         !alter_is_under_way(&scene)
     });
