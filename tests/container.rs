@@ -89,7 +89,7 @@ case " $* " in *' --version '*) exec {server} "$@" ;; esac
 i=0
 while [ $i -lt {orphans} ]; do
     i=$((i + 1))
-    ( {{ sleep 0.$((i % 10)); echo $i >>/scratch/orphans; }} & )
+    ( {{ sleep 0.$((i % 10)); echo $i >>/scratch/db1/tmp/orphans; }} & )
 done
 {}
 "#,
@@ -109,16 +109,16 @@ fn twenty_passes_as_pid_1_have_no_zombie() {
     let Some(way) = Way::all().pop() else { return };
     let container = Container::seeded("twenty", way, &["/bin/sh", "/bin/sleep"]);
     let server = bury(&container, "mysqld", 2, "exec MYSQLD \"$@\"");
-    for n in 1..=20 {
+    for _ in 1..=20 {
         container.scene.primary.slow_backlog("shop", 8, 0.1);
         let mut pass = container.command("run").args([&server, "--keep-count=2"]).spawn();
         let init = container.wait_for_catch_up(&mut pass);
         // Both orphans have come to their end, and to PID 1.
-        let ended = container.work.join("scratch/orphans");
+        let ended = container.scene.scratch.join("tmp/orphans");
         wait_until("the end of both", Duration::from_secs(5), || {
             let ended = fs::read_to_string(&ended).unwrap_or_default().lines().count();
             let left = children(init);
-            ended == 2 * n && left.len() <= 1 && left.iter().all(|child| !child.zombie)
+            ended == 2 && left.len() <= 1 && left.iter().all(|child| !child.zombie)
         });
         pass.finish(PATIENCE).expect(0);
         assert_eq!(container.scene.leftover_processes(), [] as [i32; 0]);
@@ -144,7 +144,7 @@ fn pid_1_reaps_orphans_and_loses_no_child_status() {
         left.len() == 1 && !left[0].zombie
     });
     println!("PID 1 had {most} children at a time");
-    let ended = fs::read_to_string(container.work.join("scratch/orphans")).unwrap();
+    let ended = fs::read_to_string(container.scene.scratch.join("tmp/orphans")).unwrap();
     assert_eq!(ended.lines().count(), 20, "they came to their end: {ended}");
     let server_pid = children(init)[0].pid;
     // Its death is still seen for what it is, and the pass goes on.
