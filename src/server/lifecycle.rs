@@ -138,7 +138,6 @@ pub fn wait_for_exit(
         if dying.0.has_exited() {
             return Ok(Look::Done(()));
         }
-        // One that is just starting may have lost the signal.
         dying.0.repeat_request();
         Ok(Look::Still)
     })?;

@@ -191,9 +191,10 @@ impl Mysqld {
         self.child.signal(libc::SIGTERM);
     }
 
-    /// Asks again for the shutdown that was requested, if it was.
+    /// Asks again for the shutdown of a server that was still starting: it may have lost the signal.
+    /// One that was ready has it, and a second one could disturb it.
     pub fn repeat_request(&mut self) {
-        if self.asked_to_end {
+        if self.asked_to_end && !self.ready {
             self.child.signal(libc::SIGTERM);
         }
     }
