@@ -1,5 +1,6 @@
 //! The primary is away, is another one, has lost its logs, refuses us, or conflicts with the base.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::support::scene::COMMAND_PATIENCE;
@@ -274,8 +275,14 @@ fn an_account_that_is_refused_ends_the_pass_at_once() {
     run(flavor::either("1820", "1862"));
     account("rf_tls", NIGHTLY.grants);
     primary.sql("ALTER USER rf_tls REQUIRE SSL");
+    let without_tls = || {
+        let text = fs::read_to_string(&scene.nightly).unwrap();
+        fs::write(&scene.nightly, format!("{text}ssl-mode=DISABLED\n")).unwrap();
+    };
+    without_tls();
     run("1045");
     primary.write_option_file(&scene.nightly, NIGHTLY);
+    without_tls();
     primary.sql("SET GLOBAL require_secure_transport = ON");
     // MariaDB says so since 11.
     let old = primary.value("SELECT VERSION()").starts_with("10.");
