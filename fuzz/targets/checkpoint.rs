@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rollforward::report::checkpoint::{Checkpoint, parse};
+use rollforward::report::keys::Key;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };
@@ -16,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(parse(&again).expect("what was written is read"), facts);
     }
     let mut checkpoint = Checkpoint::none();
-    checkpoint.set("message", text);
+    checkpoint.set(Key::Message, text);
     let facts = parse(&checkpoint.text()).expect("what was written is read");
     let message = &facts["message"];
     assert!(message.len() <= 500 && message.matches('\'').count() == 2, "{message}");
