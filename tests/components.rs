@@ -104,7 +104,7 @@ fn a_missing_keyring_is_named_with_what_is_encrypted() {
     let plain = find_program("mariadbd").unwrap();
     let lacking = adopt(&scene, &data, &plain, None).expect(2);
     let lacking = lacking.says("./shop/t0.ibd cannot be decrypted").says("no keyring with the key");
-    lacking.says("mysqld.my beside the program that --mysqld names");
+    lacking.says("mysqld.my next to the --mysqld program");
     assert!(scene.backups().is_empty());
     // The way out that it names.
     adopt(&scene, &data, &keyring.program(), Some(keyring.plugins())).expect(0);
@@ -142,7 +142,7 @@ fn a_component_that_is_missing_is_named() {
     // And not without one that its manifest names.
     let refused = adopt(&scene, &data, &keyring.program(), without).expect(1);
     let manifest = keyring.program().with_file_name("mysqld.my");
-    let says = format!("cannot load component_keyring_file, which {} names", manifest.display());
+    let says = format!("cannot load component_keyring_file, listed in {}", manifest.display());
     refused.says(&says);
     assert_eq!(scene.backups().len(), 1);
 }
