@@ -40,11 +40,12 @@ fn missing(programs: &[&str]) -> bool {
         .any(|p| !here(p) && skipped(&format!("{p} is not installed ('scripts/deps --deb')")))
 }
 
-/// Builds the package of our own binary in `dir`; `words` stand before `scripts/deb`.
+/// Builds the package of our own binary in `dir`; `words` stand before `scripts/deb`. Packing the
+/// program tightly takes ten seconds, and no test is about its size.
 fn build(words: &str, dir: &Path) -> PathBuf {
     let mut sh = Command::new("sh");
     sh.args(["-euc", &format!("{words} scripts/deb \"$1\""), "sh"]).arg(dir).current_dir(sources());
-    sh.env("BIN", env!("CARGO_BIN_EXE_rollforward"));
+    sh.env("BIN", env!("CARGO_BIN_EXE_rollforward")).env("DPKG_DEB_COMPRESSOR_LEVEL", "0");
     for name in ["MAKEFLAGS", "DEB_VERSION", "DEBFULLNAME", "DEBEMAIL", "SOURCE_DATE_EPOCH"] {
         sh.env_remove(name);
     }

@@ -184,7 +184,7 @@ fn a_push_killed_while_copying_packs_is_completed_later() {
     let repo = sample.copy(&s3);
     let total = size_of_packs(&repo);
     let mut killed = 0;
-    for percent in [2, 25, 50, 75, 95] {
+    for percent in [2, 50, 95] {
         let args = ["push", &word(&repo), "mirror:cut"];
         let mut push =
             s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "1M"), ("RCLONE_TRANSFERS", "2")]);
@@ -195,7 +195,7 @@ fn a_push_killed_while_copying_packs_is_completed_later() {
         push.kill_all();
         s3.assert_valid("cut");
     }
-    assert!(killed >= 3, "{killed}");
+    assert!(killed >= 2, "{killed}");
     s3.mirror_well(["push", &word(&repo), "mirror:cut"]);
     assert_eq!(s3.objects("cut"), contents(&repo));
     s3.mirror_well(["check", "--read-data", "mirror:cut"]);

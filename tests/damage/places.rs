@@ -118,7 +118,7 @@ fn a_named_file_that_never_answers_is_abandoned() {
         assert!(outcome.wall > Duration::from_secs(29), "{outcome}");
     }
     for endless in ["/dev/zero", "/dev/urandom"] {
-        let limit = ["prlimit", "--as=300000000", "--"];
+        let limit = ["prlimit", "--as=120000000", "--"];
         let run = case.command("run").arg("--scratch").arg(&scratch).under(limit);
         let refused = run.arg("--defaults-file").arg(endless).run_to_end(SOON).expect(2);
         refused.says("not a text file of at most 1 MiB");
@@ -136,19 +136,19 @@ fn a_named_file_that_never_answers_is_abandoned() {
 fn endless_lines_and_millions_of_lines_cost_little() {
     need_server!();
     let all = sample();
-    let limit = ["prlimit", "--as=300000000", "--"];
+    let limit = ["prlimit", "--as=120000000", "--"];
     type Edit = fn(&mut Vec<String>);
     let cases: [(&str, Edit); 5] = [
-        ("a long line", |lines| lines.push(format!("file {} 600 0", "x".repeat(60 << 20)))),
+        ("a long line", |lines| lines.push(format!("file {} 600 0", "x".repeat(24 << 20)))),
         ("many words", |lines| {
             let at = lines.iter().position(|l| l.starts_with("pack ")).unwrap();
-            lines.splice(at..at, (0..3_000_000).map(|n| format!("w{n} 1")));
+            lines.splice(at..at, (0..1_200_000).map(|n| format!("w{n} 1")));
         }),
         ("many settings", |lines| {
             let at = lines.iter().position(|l| l.starts_with("pack ")).unwrap();
-            lines.splice(at..at, (0..3_000_000).map(|n| format!("setting w{n} 1")));
+            lines.splice(at..at, (0..1_200_000).map(|n| format!("setting w{n} 1")));
         }),
-        ("many files", |lines| lines.extend((0..300_000).map(|n| format!("file f{n} 600 0")))),
+        ("many files", |lines| lines.extend((0..120_000).map(|n| format!("file f{n} 600 0")))),
         ("a deep path", |lines| {
             let at = lines.iter().position(|l| l.starts_with("dir ")).unwrap();
             let deep = |n: usize| format!("dir {} 700", vec!["d"; n].join("/"));

@@ -42,7 +42,7 @@ fn a_full_disk_removes_nothing_but_pruned_backups() {
 
     fs::remove_file(repo.join("backups").join(names[0])).unwrap();
     let mut failed = 0;
-    for kib in (0..=200).step_by(8) {
+    for kib in (0..=200).step_by(16) {
         disk.make_room();
         disk.leave(kib << 10);
         let (status, said) = s3.spawn_mirror(args, &env).finish();
