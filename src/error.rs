@@ -1,7 +1,7 @@
 //! What can go wrong, by cause.
 //!
-//! One variant for each cause of rollforward(8), DIAGNOSTICS. The fields hold the data, and the message is
-//! made only here. The program branches on the variant, never on a message.
+//! One variant for each cause of rollforward-monitoring(7), CAUSES. The fields hold the data, and the
+//! message is made only here. The program branches on the variant, never on a message.
 
 mod cause;
 pub mod remedy;

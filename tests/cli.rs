@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::repository::make_empty;
 use crate::support::{Outcome, Rollforward, TempDir};
 
 /// The patience with a command that has nothing to wait for.
@@ -51,8 +52,12 @@ impl Place {
         format!("--{option}={}", self.at(name).display())
     }
 
-    /// `run` with all that it needs: `repo`, `scratch`, `db.cnf`; it tries once.
+    /// `run` with all that it needs: `repo`, empty unless the test made it, `scratch`, `db.cnf`; it
+    /// tries once.
     fn run(&self) -> Rollforward {
+        if self.at("repo").symlink_metadata().is_err() {
+            self.make_repo("repo");
+        }
         Rollforward::new(["run", "--max-failures=0"]).args([
             self.arg("repo", "repo"),
             self.arg("scratch", "scratch"),
@@ -60,12 +65,9 @@ impl Place {
         ])
     }
 
-    /// An empty repository, made by hand as by an earlier version.
+    /// An empty repository.
     fn make_repo(&self, name: &str) -> PathBuf {
-        for dir in ["backups", "packs", "tmp"] {
-            self.mkdir(&format!("{name}/{dir}"));
-        }
-        self.write(&format!("{name}/format"), "rollforward repository 1\n");
+        make_empty(&self.at(name));
         self.at(name)
     }
 

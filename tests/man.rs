@@ -168,7 +168,7 @@ fn every_exit_status_is_in_the_page_and_help() {
 #[test]
 fn the_page_has_exactly_the_causes_of_the_program() {
     let program = Cause::ALL.iter().map(Cause::to_string).collect();
-    assert_equal("causes", &items(MAIN, "DIAGNOSTICS", "Sy"), &program);
+    assert_equal("causes", &items(MONITORING, "CAUSES", "Sy"), &program);
 }
 
 #[test]

@@ -301,8 +301,8 @@ fn a_killed_pass_appears_running_until_the_next_corrects_it() {
     let written: BTreeSet<String> =
         during.samples.keys().chain(after.samples.keys()).cloned().collect();
     assert_eq!(written, page_names());
-    let page = fs::read_to_string(root().join("man/rollforward.8")).unwrap();
-    let (_, diagnostics) = page.split_once(".Sh DIAGNOSTICS\n").unwrap();
+    let page = fs::read_to_string(root().join("man/rollforward-monitoring.7")).unwrap();
+    let (_, diagnostics) = page.split_once(".Sh CAUSES\n").unwrap();
     let (diagnostics, _) = diagnostics.split_once("\n.Sh ").unwrap();
     let causes = diagnostics.lines().filter_map(|l| l.strip_prefix(".It Sy "));
     assert_eq!(after.states("cause").0, causes.map(String::from).collect());

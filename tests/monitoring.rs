@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::monitoring::{dist, names, page_names, promtool, promtool_missing, root};
-use crate::support::repository::{Json, all_packs, edit_manifest, pack_path};
+use crate::support::repository::{Json, all_packs, edit_manifest, make_empty, pack_path};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::small_disk::SmallDisk;
 use crate::support::{Outcome, PATIENCE, Proxy, Rollforward, Scene, TempDir, run_helper};
@@ -278,6 +278,7 @@ fn faults_of_repository_and_disk_raise_their_patterns() {
     let scratch = disk.path("scratch");
     let full = run().arg("--scratch").arg(&scratch).scratch(&scratch).under(disk.wrapper());
     raises(&full.run_to_end(COMMAND_PATIENCE).expect(1).says("disk-full: "), &["DiskFull"]);
+    make_empty(&scene.path("empty"));
     let elsewhere = run().arg("--repo").arg(at("empty"));
     raises(&elsewhere.run_to_end(COMMAND_PATIENCE).expect(1).says("no-backup: "), &["Failed"]);
     let inside = run().arg("--scratch").arg(scene.repo.join("scratch"));

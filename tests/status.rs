@@ -291,7 +291,23 @@ fn status_tells_the_last_outcome_and_the_newest_age() {
     says("newest is damaged (--repo)", &alone, 1, &[&damaged]);
     assert_eq!(json(&alone, 1).get("newest").str(), scene.backups()[0]);
     scene.run().expect(3);
-    says("last pass 3", &both(&scene), 1, &["ended with status 3", "see its log", "newest backup"]);
+    let texts = ["ended with status 3", "needs attention: backup-damaged: backup ", &newest];
+    says("last pass 3", &both(&scene), 1, &texts);
+    // The pass made the same pack again.
+    let manifest = scene.repo.join("backups").join(&newest);
+    fs::write(&manifest, "format 1\n").unwrap();
+    // It stays so when nothing is due, and the damaged one is named though it is not the newest.
+    let checkpoint = fs::read(scene.scratch.join("checkpoint")).unwrap();
+    let idle = scene.command("run").arg("--min-interval=1h").run_to_end(COMMAND_PATIENCE);
+    idle.expect(0).says("nothing is due").says("stays on record: status 3");
+    assert_eq!(fs::read(scene.scratch.join("checkpoint")).unwrap(), checkpoint);
+    says("nothing was due after 3", &both(&scene), 1, &texts);
+    says("an older one is damaged", &alone, 1, &[&damaged]);
+    scene.run().expect(0);
+    says("a pass ended well", &both(&scene), 1, &["the last pass succeeded", &damaged]);
+    fs::remove_file(&manifest).unwrap();
+    scene.command("run").arg("--min-interval=1h").run_to_end(COMMAND_PATIENCE).expect(0);
+    says("all is well", &both(&scene), 0, &["the last pass succeeded"]);
 }
 
 #[test]

@@ -1,17 +1,15 @@
 //! What crosses the network: TLS where it is offered, and no readable password whoever asks.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use memchr::memmem::find;
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::server::free_port;
-use crate::support::{
-    Certificates, DUMP, NIGHTLY, PASSWORD, PATIENCE, Proxy, Scene, flavor, wait_for,
-};
+use crate::support::server::free_listener;
+use crate::support::{Certificates, DUMP, NIGHTLY, PASSWORD, Proxy, Scene, flavor};
 
 /// In front of the primary: lets our own sessions pass, and asks every other client to go on with
 /// another login. Keeps what those send.
@@ -22,10 +20,8 @@ struct Switcher {
 
 impl Switcher {
     fn start(to: u16, plugin: &'static str) -> Switcher {
-        let (port, listener) = wait_for("a port", PATIENCE, || {
-            let port = free_port();
-            TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener))
-        });
+        let listener = free_listener();
+        let port = listener.local_addr().unwrap().port();
         let sent = Arc::new(Mutex::new(Vec::new()));
         let all = sent.clone();
         std::thread::spawn(move || {

@@ -176,14 +176,15 @@ fn list(repo: &Path, json: bool) -> Result<u8> {
 fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Result<u8> {
     let began = Instant::now();
     let repo = Repository::open(repo)?;
+    let all = backup.is_none();
     let names = backup.map_or_else(|| repo.names(), |name| Ok(vec![name]))?;
     let mut supervisor = Supervisor::new(SECOND)?;
-    let report = verify::verify(&repo, &names, &mut supervisor.crew("verify", jobs))?;
-    let status = output::report_verify(&report, &names);
+    let report = verify::verify(&repo, &names, all, &mut supervisor.crew("verify", jobs))?;
+    let status = output::report_verify(&report);
     let printed = if json { print(&output::verify_json(&report)) } else { 0 };
     log::info!(
         "verified {}: {}, {}, in {}",
-        count(names.len(), "backup"),
+        count(report.backups.len(), "backup"),
         count(report.packs_read, "pack"),
         bytes(report.bytes),
         short(began.elapsed())

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
-use crate::repository::manifest::Manifest;
+use crate::repository::manifest::Summary;
 use crate::repository::verify::Report;
 use crate::text::{bytes, count, is_harmful};
 
@@ -13,7 +13,7 @@ use crate::text::{bytes, count, is_harmful};
 pub struct Entry {
     name: String,
     /// `None` if it cannot be read.
-    manifest: Option<Manifest>,
+    manifest: Option<Summary>,
     damage: Option<String>,
 }
 
@@ -24,9 +24,9 @@ pub struct Entry {
 pub fn entries(repo: &Repository) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for name in repo.names()? {
-        entries.push(match repo.load(&name) {
+        entries.push(match repo.summary(&name) {
             Ok(manifest) => {
-                let damage = repo.state(&manifest);
+                let damage = repo.state(&manifest.packs);
                 Entry { name, manifest: Some(manifest), damage }
             }
             // Pruned after listing.
@@ -86,10 +86,10 @@ pub fn json(entries: &[Entry]) -> String {
         .iter()
         .map(|entry| {
             let m = entry.manifest.as_ref();
-            let text = |f: fn(&Manifest) -> &str| m.map_or("null".into(), |m| quote(f(m)));
+            let text = |f: fn(&Summary) -> &str| m.map_or("null".into(), |m| quote(f(m)));
             let time =
-                |f: fn(&Manifest) -> Timestamp| m.map_or("null".into(), |m| quote(&f(m).rfc3339()));
-            let number = |f: fn(&Manifest) -> u64| m.map_or("null".into(), |m| f(m).to_string());
+                |f: fn(&Summary) -> Timestamp| m.map_or("null".into(), |m| quote(&f(m).rfc3339()));
+            let number = |f: fn(&Summary) -> u64| m.map_or("null".into(), |m| f(m).to_string());
             let base = m.and_then(|m| m.header.base.as_deref()).map_or("null".into(), quote);
             let state = if entry.damage.is_some() { "damaged" } else { "complete" };
             object(&[
@@ -100,7 +100,7 @@ pub fn json(entries: &[Entry]) -> String {
                 ("position", text(|m| &m.header.position)),
                 ("data_as_of", time(|m| m.header.data_as_of)),
                 ("finished", time(|m| m.finished)),
-                ("files", number(|m| m.files.len() as u64)),
+                ("files", number(|m| m.files)),
                 ("size", number(|m| m.size)),
                 ("stored", number(|m| m.stored)),
                 ("base", base),
@@ -114,7 +114,7 @@ pub fn json(entries: &[Entry]) -> String {
 ///
 /// # Errors
 /// [`Error::BackupDamaged`] naming the first damaged backup.
-pub fn report_verify(report: &Report, names: &[String]) -> Result<()> {
+pub fn report_verify(report: &Report) -> Result<()> {
     for damage in &report.damaged {
         let files: Vec<String> =
             damage.files.iter().take(5).map(|f| f.display().to_string()).collect();
@@ -139,7 +139,7 @@ pub fn report_verify(report: &Report, names: &[String]) -> Result<()> {
             })
         }
         None => {
-            log::debug!("{} verified, no damage", count(names.len(), "backup"));
+            log::debug!("{} verified, no damage", count(report.backups.len(), "backup"));
             Ok(())
         }
     }

@@ -274,7 +274,9 @@ fn ended(facts: &Facts, remarks: &mut Remarks) {
             Verdict::Warning,
             format!(
                 "the last pass ended with status 3 at {when}: backup stored, but it needs \
-                 attention; see its log"
+                 attention: {}: {}",
+                fact(facts, "cause"),
+                fact(facts, "message").trim_matches('\'')
             ),
         ),
         Ok(75 | 128..) => remarks.add(Verdict::Warning, why()),
@@ -282,22 +284,28 @@ fn ended(facts: &Facts, remarks: &mut Remarks) {
     }
 }
 
-/// The newest complete backup; damaged ones that are newer are a warning.
+/// The newest complete backup; damaged ones are a warning. Of those that are older, only as much is
+/// read as tells whether their packs are there.
 fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Option<Newest>> {
     let mut damaged = Vec::new();
     let mut found = None;
     for name in repo.names()?.into_iter().rev() {
-        match repo.load(&name) {
-            Ok(manifest) => match repo.state(&manifest) {
-                None => {
-                    found = Some(Newest { name, age: manifest.header.data_as_of.age(now) });
-                    break;
+        let what = match found {
+            Some(_) => repo.glance(&name),
+            None => repo.summary(&name).map(|summary| {
+                let what = repo.state(&summary.packs);
+                if what.is_none() {
+                    let age = summary.header.data_as_of.age(now);
+                    found = Some(Newest { name: name.clone(), age });
                 }
-                // Pruned after it was read and before its packs were checked.
-                Some(_) if matches!(repo.load(&name), Err(Error::NoBackup { .. })) => {}
-                Some(what) => damaged.push((name, what)),
-            },
-            Err(Error::BackupDamaged { what, .. }) => damaged.push((name, what)),
+                what
+            }),
+        };
+        match what {
+            Ok(None) => {}
+            // Pruned after it was read and before its packs were checked.
+            Ok(Some(_)) if matches!(repo.glance(&name), Err(Error::NoBackup { .. })) => {}
+            Ok(Some(what)) | Err(Error::BackupDamaged { what, .. }) => damaged.push((name, what)),
             // Pruned after listing.
             Err(Error::NoBackup { .. }) => {}
             Err(e) => return Err(e),

@@ -3,7 +3,7 @@
 use crate::text::words;
 
 words! {
-    /// The cause of a failure. Their meaning is in rollforward(8), DIAGNOSTICS.
+    /// The cause of a failure. Their meaning is in rollforward-monitoring(7), CAUSES.
     Cause {
         /// The private mysqld exited unexpectedly.
         MysqldDied = "mysqld-died",

@@ -114,6 +114,33 @@ impl Position {
         }
     }
 
+    /// All transactions of both. For MariaDB, the later one of each domain. Of positions of different
+    /// flavors, this one.
+    pub fn and(&self, other: &Position) -> Position {
+        match (self, other) {
+            (Position::MariaDb(a), Position::MariaDb(b)) => {
+                let mut domains = a.clone();
+                for (domain, last) in b {
+                    let here = domains.entry(*domain).or_insert(*last);
+                    if last.1 > here.1 {
+                        *here = *last;
+                    }
+                }
+                Position::MariaDb(domains)
+            }
+            (Position::MySql(a), Position::MySql(b)) => {
+                let mut sources = a.clone();
+                for (source, intervals) in b {
+                    let here = sources.entry(source.clone()).or_default();
+                    here.extend(intervals);
+                    merge(here);
+                }
+                Position::MySql(sources)
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// How many transactions of `goal` are missing here. A domain that is missing here counts from
     /// its beginning.
     pub fn distance_to(&self, goal: &Position) -> u64 {

@@ -12,7 +12,7 @@ use crate::os::sys;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::Key;
 use crate::repository::directory::Repository;
-use crate::repository::manifest::Manifest;
+use crate::repository::manifest::Summary;
 use crate::scratch::working_directory::Scratch;
 use crate::text::{bytes, short};
 
@@ -22,7 +22,7 @@ const CLOCKS_DIFFER: i64 = 300;
 /// A backup to start from.
 pub(crate) struct Base {
     pub(crate) name: String,
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: Summary,
     pub(crate) position: Position,
 }
 
@@ -48,6 +48,13 @@ impl<'a> Bases<'a> {
     /// True if a damaged backup was skipped.
     pub fn any_skipped(&self) -> bool {
         !self.skipped.is_empty()
+    }
+
+    /// Names the damaged backups that were skipped, if any.
+    pub fn skipped(&self) -> Option<String> {
+        let skipped = self.skipped.join(", ");
+        let what = "skipped as damaged; rollforward verify lists all damage";
+        (!skipped.is_empty()).then(|| format!("backup {skipped} was {what}"))
     }
 
     /// Excludes a backup from the choice.
@@ -133,9 +140,9 @@ impl<'a> Bases<'a> {
     }
 
     fn examine(&self, name: &str) -> Result<Base> {
-        let manifest = self.repo.load(name)?;
+        let manifest = self.repo.summary(name)?;
         let damaged = |what: String| Error::BackupDamaged { backup: name.into(), what };
-        if let Some(what) = self.repo.state(&manifest) {
+        if let Some(what) = self.repo.state(&manifest.packs) {
             return Err(damaged(what));
         }
         let flavor = Flavor::from_name(&manifest.header.flavor)

@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use crate::os::workers::Gauge;
 use crate::report::metrics::{Holdings, Newest};
 use crate::repository::directory::Repository;
-use crate::repository::manifest::Manifest;
+use crate::repository::manifest::Summary;
 use crate::supervisor::main_loop::Supervisor;
 
-/// The manifests read so far, without their files.
+/// The manifests read so far.
 pub struct Inventory<'a> {
     repo: &'a Repository,
-    known: BTreeMap<String, Manifest>,
+    known: BTreeMap<String, Summary>,
 }
 
 impl<'a> Inventory<'a> {
@@ -55,10 +55,9 @@ impl<'a> Inventory<'a> {
                 break;
             }
             if !self.known.contains_key(&name) {
-                match self.repo.load(&name) {
-                    Ok(mut manifest) => {
-                        (manifest.files, manifest.dirs) = (Vec::new(), Vec::new());
-                        self.known.insert(name.clone(), manifest);
+                match self.repo.summary(&name) {
+                    Ok(summary) => {
+                        self.known.insert(name.clone(), summary);
                     }
                     Err(Error::BackupDamaged { .. }) => {}
                     // Pruned since the listing.
@@ -66,18 +65,18 @@ impl<'a> Inventory<'a> {
                     Err(e) => return Err(e),
                 }
             }
-            match self.known.get(&name).filter(|m| self.repo.state(m).is_none()) {
-                Some(manifest) => {
+            match self.known.get(&name).filter(|m| self.repo.state(&m.packs).is_none()) {
+                Some(summary) => {
                     holdings.complete += 1;
                     holdings.newest.get_or_insert_with(|| Newest {
                         name,
-                        flavor: manifest.header.flavor.clone(),
-                        version: manifest.header.version.clone(),
-                        position: manifest.header.position.clone(),
-                        data_as_of: manifest.header.data_as_of,
-                        finished: manifest.finished,
-                        size: manifest.size,
-                        stored: manifest.stored,
+                        flavor: summary.header.flavor.clone(),
+                        version: summary.header.version.clone(),
+                        position: summary.header.position.clone(),
+                        data_as_of: summary.header.data_as_of,
+                        finished: summary.finished,
+                        size: summary.size,
+                        stored: summary.stored,
                     });
                 }
                 None => holdings.damaged += 1,

@@ -8,6 +8,7 @@ pub mod finished;
 pub mod hooks;
 pub mod in_hand;
 pub mod inventory;
+mod open;
 pub mod plan;
 pub mod primary;
 pub mod recover;

@@ -11,8 +11,9 @@ use crate::os::space::placed;
 use crate::pass::attempts::Attempts;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::inventory::Inventory;
+use crate::pass::open;
 use crate::pass::plan::{Plan, check_apart};
-use crate::report::checkpoint::{self, Checkpoint};
+use crate::report::checkpoint::{self, Checkpoint, Facts};
 use crate::report::keys::{Key, Phase, State};
 use crate::report::metrics::Metrics;
 use crate::repository::directory::{RepoLock, Repository};
@@ -28,8 +29,15 @@ use crate::text::{bytes, count, short};
 enum Done {
     /// The newest backup is young enough.
     NothingDue,
-    /// A backup is stored; the status is 3 if it needs attention.
-    Stored { name: String, status: u8 },
+    /// A backup is stored.
+    Stored { name: String, look: Option<Look> },
+}
+
+/// Why somebody should look, although a backup is stored: cause and message, or those of the failure
+/// that is already on record.
+enum Look {
+    OnRecord,
+    At(Cause, String),
 }
 
 /// `rollforward run`: one pass. Returns the exit status.
@@ -48,18 +56,29 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let finished = attempts.reach_goal()?;
         let reached = finished.reached();
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
-        let skipped = attempts.bases.any_skipped();
+        let mut look = match reached {
+            Reached::Goal => {
+                attempts.bases.skipped().map(|what| Look::At(Cause::BackupDamaged, what))
+            }
+            Reached::Short => Some(Look::OnRecord),
+        };
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
             attempts.supervisor.checkpoint.phase(Phase::Prune);
             attempts.supervisor.check_stop()?;
             let mut crew = attempts.supervisor.crew("prune", 1);
-            let pruned = prune::prune(repo, lock, plan.storage.policy, false, &mut crew)?;
-            prune::report(&pruned, false);
+            match prune::prune(repo, lock, plan.storage.policy, false, &mut crew) {
+                Ok(pruned) => prune::report(&pruned, false),
+                Err(stop @ Error::Interrupted { .. }) => return Err(stop),
+                // The backup is there all the same.
+                Err(e) => {
+                    log::warn!("{}: {e}; old backups were not pruned", e.cause());
+                    look = Some(Look::At(e.cause(), remedy::with(&e)));
+                }
+            }
         }
-        let status = if reached == Reached::Goal && !skipped { 0 } else { 3 };
-        Ok(Done::Stored { name: stored.name, status })
+        Ok(Done::Stored { name: stored.name, look })
     })
 }
 
@@ -72,7 +91,7 @@ pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             None => attempts.reach_goal()?,
         };
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
-        Ok(Done::Stored { name: stored.name, status: 0 })
+        Ok(Done::Stored { name: stored.name, look: None })
     })
 }
 
@@ -93,7 +112,7 @@ fn pass(
     }
     foreign::check(&plan.places.scratch, &plan.places.others)?;
     run_as::check(&plan.places.scratch, plan.server.user.as_deref())?;
-    let repo = Repository::open_or_create(&plan.places.repo)?;
+    let repo = open::repository(plan, command == "seed" || plan.first.is_some())?;
     let lock = repo.lock(command)?;
     let user = plan.server.user.as_deref();
     let mut scratch = Scratch::open(&plan.places.scratch, &plan.places.others, user, command)?;
@@ -101,16 +120,17 @@ fn pass(
         log::warn!("ignoring the checkpoint {}: {why}", plan.places.checkpoint.display());
         None
     });
+    let before = before.unwrap_or_default();
     supervisor.checkpoint = Checkpoint::begin(&plan.places.checkpoint);
     if let Some(path) = &plan.places.metrics {
-        supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), before.as_ref());
+        supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), &before);
     }
     let mut inventory = Inventory::new(&repo);
     let result = Error::contain(|| {
         inventory.take(supervisor)?;
         repo.sweep_tmp(&lock)?;
         scratch.sweep(supervisor)?;
-        let (before, new_chain) = (before.unwrap_or_default(), command == "seed");
+        let new_chain = command == "seed";
         let mut attempts =
             Attempts::new(plan, supervisor, &repo, &mut scratch, &before, new_chain)?;
         // A panic, too: the private server is shut down after it.
@@ -123,7 +143,7 @@ fn pass(
         (repo.root(), Place::Repository),
     ];
     let result = result.map_err(|e: Error| placed(e, &known));
-    Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, result))
+    Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, &before, result))
 }
 
 /// What happens to the scratch data when a pass ends.
@@ -153,7 +173,13 @@ impl Leftover {
 fn exit_status(result: &Result<Done>) -> u8 {
     match result {
         Ok(Done::NothingDue) => 0,
-        Ok(Done::Stored { status, .. }) => *status,
+        Ok(Done::Stored { look, .. }) => {
+            if look.is_some() {
+                3
+            } else {
+                0
+            }
+        }
         Err(e) => e.exit_status(),
     }
 }
@@ -165,6 +191,7 @@ fn conclude(
     supervisor: &mut Supervisor,
     scratch: &mut Scratch,
     inventory: &mut Inventory,
+    before: &Facts,
     result: Result<Done>,
 ) -> u8 {
     let status = exit_status(&result);
@@ -187,27 +214,7 @@ fn conclude(
         supervisor.begin_ending();
         let _ = inventory.take(supervisor);
     }
-    let checkpoint = &mut supervisor.checkpoint;
-    let state = match &result {
-        Ok(_) if status == 0 => {
-            checkpoint.clear(Key::Cause);
-            checkpoint.clear(Key::Message);
-            State::Done
-        }
-        Ok(_) => {
-            if checkpoint.get(Key::Cause).is_none() {
-                checkpoint.set(Key::Cause, Cause::BackupDamaged);
-            }
-            State::Done
-        }
-        Err(e) => {
-            checkpoint.set(Key::Cause, e.cause());
-            checkpoint.set(Key::Message, remedy::with(e));
-            let stopped = matches!(e, Error::Interrupted { .. });
-            if stopped { State::Stopped } else { State::Failed }
-        }
-    };
-    checkpoint.end(state, status);
+    record(&mut supervisor.checkpoint, before, &result, status);
     if !matches!(result, Ok(Done::NothingDue)) {
         plan.hooks.after(supervisor, status);
     }
@@ -221,6 +228,38 @@ fn conclude(
         Err(e) => log::error!("{}: {}; exit status {status}", e.cause(), remedy::with(e)),
     }
     status
+}
+
+/// Writes the outcome to the checkpoint. One of an earlier pass that needs attention stays there until
+/// a pass has done its work: that nothing was due is no reason to forget it.
+fn record(checkpoint: &mut Checkpoint, before: &Facts, result: &Result<Done>, status: u8) {
+    let unsolved = before.get("exit_status").filter(|status| *status != "0");
+    let state = match result {
+        Ok(Done::NothingDue) if unsolved.is_some() => {
+            let status = unsolved.map_or("", String::as_str);
+            log::info!("the outcome of the last pass stays on record: status {status}");
+            return checkpoint.leave_as(before);
+        }
+        Ok(Done::NothingDue | Done::Stored { look: None, .. }) => {
+            checkpoint.clear(Key::Cause);
+            checkpoint.clear(Key::Message);
+            State::Done
+        }
+        Ok(Done::Stored { look: Some(look), .. }) => {
+            if let Look::At(cause, message) = look {
+                checkpoint.set(Key::Cause, cause);
+                checkpoint.set(Key::Message, message);
+            }
+            State::Done
+        }
+        Err(e) => {
+            checkpoint.set(Key::Cause, e.cause());
+            checkpoint.set(Key::Message, remedy::with(e));
+            let stopped = matches!(e, Error::Interrupted { .. });
+            if stopped { State::Stopped } else { State::Failed }
+        }
+    };
+    checkpoint.end(state, status);
 }
 
 fn store(
@@ -256,7 +295,10 @@ mod tests {
 
     #[test]
     fn scratch_data_stays_where_a_later_pass_can_use_it() {
-        let stored = |status| Ok(Done::Stored { name: String::new(), status });
+        let stored = |status| {
+            let look = (status == 3).then_some(Look::OnRecord);
+            Ok(Done::Stored { name: String::new(), look })
+        };
         let failed = |e: Error| -> Result<Done> { Err(e) };
         let locked = Error::Locked { path: "/".into(), holder: String::new() };
         let no_backup = Error::NoBackup { what: String::new() };
@@ -272,6 +314,31 @@ mod tests {
         ] {
             assert_eq!(exit_status(&result), status);
             assert_eq!(Leftover::of(&result, status, keep), leftover, "status {status}");
+        }
+    }
+
+    #[test]
+    fn the_cause_on_record_is_that_of_the_outcome() {
+        let before = Facts::from(
+            [("exit_status", "3"), ("cause", "unequal")]
+                .map(|(k, v)| (k.to_string(), v.to_string())),
+        );
+        let clean = Facts::from([("exit_status".to_string(), "0".to_string())]);
+        let stored = |look| Ok(Done::Stored { name: String::new(), look });
+        let damaged = || Some(Look::At(Cause::BackupDamaged, "skipped".into()));
+        for (before, result, status, cause, recorded) in [
+            // A failure that was overcome is not what needs attention.
+            (&clean, stored(damaged()), 3, Some("backup-damaged"), "3"),
+            (&clean, stored(Some(Look::OnRecord)), 3, Some("stalled"), "3"),
+            (&before, stored(None), 0, None, "0"),
+            (&before, Ok(Done::NothingDue), 0, Some("unequal"), "3"),
+            (&clean, Ok(Done::NothingDue), 0, None, "0"),
+        ] {
+            let mut checkpoint = Checkpoint::none();
+            checkpoint.set(Key::Cause, "stalled");
+            record(&mut checkpoint, before, &result, status);
+            assert_eq!(checkpoint.get(Key::Cause), cause);
+            assert_eq!(checkpoint.get(Key::ExitStatus), Some(recorded));
         }
     }
 }

@@ -203,11 +203,30 @@ impl Checkpoint {
         self.forget_mysqld();
         self.metrics.phase(None);
         self.write(true);
+        self.close();
+    }
+
+    /// Ends with the facts of the pass `before` this one, as it left them; nothing is written
+    /// afterwards.
+    pub fn leave_as(&mut self, before: &Facts) {
+        self.measured();
+        self.facts.clone_from(before);
+        self.metrics.phase(None);
+        self.save(true);
+        self.close();
+    }
+
+    fn close(&mut self) {
         self.path = None;
+        self.metrics.close();
     }
 
     fn write(&mut self, durably: bool) {
         self.set(Key::Updated, Timestamp::now().rfc3339());
+        self.save(durably);
+    }
+
+    fn save(&mut self, durably: bool) {
         self.written = Instant::now();
         self.moved = false;
         self.metrics.write(&self.facts, durably);

@@ -72,14 +72,19 @@ pub struct Metrics {
 impl Metrics {
     /// Those of a pass on `repo`, for the file `path`. `before` is the checkpoint of the last
     /// pass; if that was killed, there is no outcome in it.
-    pub fn begin(path: &Path, repo: &Path, before: Option<&Facts>) -> Metrics {
-        let ended = before.filter(|b| b.get("state").is_some_and(|s| s != "running"));
+    pub fn begin(path: &Path, repo: &Path, before: &Facts) -> Metrics {
+        let ended = Some(before).filter(|b| b.get("state").is_some_and(|s| s != "running"));
         Metrics {
             path: Some(path.to_path_buf()),
             repo: repo.display().to_string(),
             last: ended.cloned().unwrap_or_default(),
             ..Metrics::default()
         }
+    }
+
+    /// Nothing is written any more, however long a hook takes after the end.
+    pub fn close(&mut self) {
+        self.path = None;
     }
 
     /// True if there is a file to write.
@@ -271,7 +276,7 @@ mod tests {
     #[test]
     fn labels_are_escaped_and_metrics_have_help_and_type() {
         let repo = Path::new("/b/\"a\\b\n");
-        let metrics = Metrics::begin(Path::new("x"), repo, None);
+        let metrics = Metrics::begin(Path::new("x"), repo, &Facts::new());
         let text = metrics.text(&facts(&[("state", "running"), ("failures", "2")]));
         assert!(text.contains("_running{repo=\"/b/\\\"a\\\\b\\n\"} 1\n"), "{text}");
         assert!(text.contains("# TYPE rollforward_pass_failures gauge\n"), "{text}");
@@ -285,7 +290,7 @@ mod tests {
     #[test]
     fn the_last_outcome_stands_until_this_pass_has_one() {
         let ended = facts(&[("state", "failed"), ("exit_status", "1"), ("cause", "purged")]);
-        let metrics = Metrics::begin(Path::new("x"), Path::new("/r"), Some(&ended));
+        let metrics = Metrics::begin(Path::new("x"), Path::new("/r"), &ended);
         let running = metrics.text(&facts(&[("state", "running")]));
         assert!(running.contains("rollforward_pass_exit_status{repo=\"/r\"} 1\n"), "{running}");
         assert!(running.contains("cause=\"purged\"} 1\n"), "{running}");
@@ -293,7 +298,7 @@ mod tests {
         assert!(done.contains("rollforward_pass_exit_status{repo=\"/r\"} 0\n"), "{done}");
         assert!(done.contains("cause=\"purged\"} 0\n"), "{done}");
         let killed = facts(&[("state", "running"), ("cause", "purged")]);
-        let metrics = Metrics::begin(Path::new("x"), Path::new("/r"), Some(&killed));
+        let metrics = Metrics::begin(Path::new("x"), Path::new("/r"), &killed);
         let running = metrics.text(&facts(&[("state", "running")]));
         assert!(!running.contains("_exit_status"), "{running}");
         assert!(running.contains("cause=\"purged\"} 0\n"), "{running}");

@@ -49,7 +49,8 @@ impl Progress {
     pub(super) fn reach(&mut self, at: Position) -> bool {
         let new = self.furthest.as_ref().is_none_or(|f| !f.contains(&at));
         if new {
-            self.furthest = Some(at.clone());
+            // Of several domains, one may be back where it was before a crash while another is ahead.
+            self.furthest = Some(self.furthest.as_ref().map_or_else(|| at.clone(), |f| f.and(&at)));
             self.made = true;
         }
         self.at = Some(at);
@@ -74,5 +75,19 @@ mod tests {
         assert!(!progress.reach(position("0-1-149")));
         assert!(progress.reach(position("0-1-151")));
         assert_eq!(progress.transactions(), 51);
+    }
+
+    #[test]
+    fn what_one_domain_applies_again_is_no_progress_of_another() {
+        let position = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+        let mut progress = Progress::default();
+        progress.start_at(position("0-1-100,1-1-100"));
+        assert!(progress.reach(position("0-1-200,1-1-100")));
+        progress.start_at(position("0-1-100,1-1-100"));
+        assert!(progress.reach(position("0-1-100,1-1-101")));
+        // Domain 0 was there before the crash.
+        assert!(!progress.reach(position("0-1-150,1-1-101")));
+        assert!(!progress.reach(position("0-1-200,1-1-101")));
+        assert!(progress.reach(position("0-1-201,1-1-101")));
     }
 }

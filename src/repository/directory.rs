@@ -18,16 +18,17 @@ use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
+use crate::repository::manifest::glance;
 use crate::repository::manifest::parse::parse;
-use crate::repository::manifest::{Hash, Manifest, PackRef, is_backup_name};
+use crate::repository::manifest::{Hash, Manifest, PackRef, Summary, is_backup_name};
 use crate::repository::packs::{self, write::sync_dir};
 
 const FORMAT: &str = "rollforward repository 1";
 const DIRS: [&str; 3] = ["backups", "packs", "tmp"];
 
-/// A longer manifest is not read, to bound memory.
 /// Seconds.
 const DAY: i64 = 86_400;
+/// A longer manifest is not read, to bound memory.
 const MAX_MANIFEST: u64 = 1 << 30;
 
 /// An open repository.
@@ -108,11 +109,16 @@ impl Repository {
         }))
     }
 
+    /// True if there is a repository at `path`, of whatever format.
+    pub fn exists(path: &Path) -> bool {
+        path.join("format").symlink_metadata().is_ok()
+    }
+
     /// Opens the repository at `path`, creating it in an absent or empty directory. Completes what
     /// an interrupted call left; refuses a directory that contains anything else.
     pub fn open_or_create(path: &Path) -> Result<Repository> {
         let fail = |e| Error::io("create", path, e);
-        if path.join("format").symlink_metadata().is_ok() {
+        if Repository::exists(path) {
             return Repository::open(path);
         }
         if path.symlink_metadata().is_ok() {
@@ -219,6 +225,11 @@ impl Repository {
         self.read(name, &self.open_manifest(name, false)?)
     }
 
+    /// Reads the manifest of the backup `name`, and keeps what is short.
+    pub fn summary(&self, name: &str) -> Result<Summary> {
+        self.load(name).map(Summary::from)
+    }
+
     pub(crate) fn open_manifest(&self, name: &str, write: bool) -> Result<File> {
         let absent =
             || Error::NoBackup { what: format!("no backup {name} in {}", self.root.display()) };
@@ -261,8 +272,20 @@ impl Repository {
     }
 
     /// What a quick check finds missing: all packs must be there with their sizes.
-    pub fn state(&self, manifest: &Manifest) -> Option<String> {
-        manifest.packs.iter().find_map(|pack| packs::look(&self.root, pack).err())
+    pub fn state(&self, packs: &[PackRef]) -> Option<String> {
+        packs.iter().find_map(|pack| packs::look(&self.root, pack).err())
+    }
+
+    /// What an even quicker check finds wrong: it reads only what a manifest says before its files.
+    pub fn glance(&self, name: &str) -> Result<Option<String>> {
+        let file = match self.open_manifest(name, false) {
+            Err(Error::BackupDamaged { what, .. }) => return Ok(Some(what)),
+            file => file?,
+        };
+        Ok(match glance::packs(&file) {
+            Ok(packs) => self.state(&packs),
+            Err(what) => Some(what),
+        })
     }
 
     /// Reads the backup `name` and protects it from removal.

@@ -6,6 +6,7 @@
 //! [`parse::parse`] turns bytes into a [`Manifest`], and it checks all of this. Whether the packs
 //! exist is for the repository to check.
 
+pub mod glance;
 pub mod parse;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,31 @@ pub struct Manifest {
     pub dirs: Vec<DirEntry>,
     /// Files with their blocks.
     pub files: Vec<FileEntry>,
+}
+
+/// A manifest without directories and files, of which there may be a million: all that most questions
+/// about many backups need.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// What does not come from the data itself.
+    pub header: Header,
+    /// When the last block was stored.
+    pub finished: Timestamp,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Bytes of the packs added by this backup.
+    pub stored: u64,
+    /// The packs that contain its blocks.
+    pub packs: Vec<PackRef>,
+    /// Number of files.
+    pub files: u64,
+}
+
+impl From<Manifest> for Summary {
+    fn from(manifest: Manifest) -> Summary {
+        let Manifest { header, finished, size, stored, packs, files, .. } = manifest;
+        Summary { header, finished, size, stored, packs, files: files.len() as u64 }
+    }
 }
 
 /// A pack, by name.

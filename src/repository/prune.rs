@@ -79,11 +79,11 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
         if gauge.stopped() {
             return Ok(out);
         }
-        match repo.load(&name) {
-            Ok(manifest) => candidates.push(Candidate {
-                complete: repo.state(&manifest).is_none(),
-                data_as_of: manifest.header.data_as_of,
-                base: manifest.header.base,
+        match repo.summary(&name) {
+            Ok(summary) => candidates.push(Candidate {
+                complete: repo.state(&summary.packs).is_none(),
+                data_as_of: summary.header.data_as_of,
+                base: summary.header.base,
                 name,
             }),
             Err(Error::BackupDamaged { .. }) => {}
@@ -169,8 +169,8 @@ fn plan(repo: &Repository, without: &[String], gauge: &Gauge) -> Result<Plan> {
         if without.contains(&name) {
             continue;
         }
-        match repo.load(&name) {
-            Ok(manifest) => named.extend(manifest.packs.iter().map(|p| p.hash)),
+        match repo.summary(&name) {
+            Ok(summary) => named.extend(summary.packs.iter().map(|p| p.hash)),
             Err(Error::BackupDamaged { .. }) => unreadable.push(name),
             Err(e) => return Err(e),
         }

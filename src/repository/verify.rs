@@ -63,11 +63,17 @@ struct Outcome {
     bad: BTreeSet<Wanted>,
 }
 
-/// Checks the backups `names`.
+/// Checks the backups `names`. With `all` they are those that a listing found: one that a prune has
+/// removed since is no loss, and not in the report.
 ///
 /// # Errors
 /// Those of reading; the watch's own. Damage is in the report, not an error.
-pub fn verify(repo: &Repository, names: &[String], crew: &mut Crew<'_>) -> Result<Report> {
+pub fn verify(
+    repo: &Repository,
+    names: &[String],
+    all: bool,
+    crew: &mut Crew<'_>,
+) -> Result<Report> {
     let mut report = Report::default();
     // Held, so that a concurrent prune leaves these backups alone.
     let mut guards = Vec::with_capacity(names.len());
@@ -86,6 +92,7 @@ pub fn verify(repo: &Repository, names: &[String], crew: &mut Crew<'_>) -> Resul
                 String::new()
             }
             Err(Error::BackupDamaged { what, .. }) => what,
+            Err(Error::NoBackup { .. }) if all => continue,
             Err(e) => return Err(e),
         };
         report.backups.push(BackupReport { name: name.clone(), ok: what.is_empty(), what });

@@ -341,6 +341,14 @@ impl Scratch {
     }
 }
 
+/// The backup that the data of an interrupted pass in the scratch directory at `root` grew from, if
+/// there is such data.
+pub fn interrupted_base(root: &Path) -> Option<String> {
+    let state = checkpoint::read(&root.join("state")).ok()??;
+    let ready = state.get("stage").map(String::as_str) == Some(Stage::Ready.name());
+    state.get("base").filter(|_| ready && root.join("data").exists()).cloned()
+}
+
 fn unkillable(pid: u32) -> Error {
     let what = format!("exit of its process {pid}, which was killed but is stuck in the kernel,");
     Error::MysqldHung { what, after: Some(KILL_TIMEOUT) }

@@ -16,12 +16,41 @@ fn a_missing_repository_is_named_and_not_made_by_readers() {
     place.refuses(&program(["restore", &repo, &place.arg("to", "to")]), &["no repository"]);
 }
 
+/// A file system that is not mounted looks like this.
+#[test]
+fn run_makes_no_repository_unless_for_a_first_backup() {
+    let place = Place::new("unmounted");
+    place.mkdir("empty");
+    for (repo, word) in [("absent", "no repository at"), ("empty", "no file 'format'")] {
+        let run = place.run().arg(place.arg("repo", repo));
+        place.refuses(&run, &[word, repo, "mounted?", "rollforward seed"]);
+    }
+    // Where it may, as any seed: but not beside data that says that there was one.
+    place.mkdir("scratch/data");
+    place.write("scratch/state", "format=1\nbase=20261122T153000Z-8f3a\nstage=ready\n");
+    let seed = program(["seed", "--from=dump", &place.arg("defaults-file", "db.cnf")])
+        .arg(place.arg("scratch", "scratch"));
+    for command in [place.run().arg("--first-backup=dump"), seed] {
+        for repo in ["absent", "empty"] {
+            let command = command.clone().arg(place.arg("repo", repo));
+            place.refuses(&command, &["20261122T153000Z-8f3a", "mount the repository"]);
+        }
+    }
+    fs::remove_dir_all(place.at("scratch")).unwrap();
+    for repo in ["absent", "empty"] {
+        let run = place.run().arg("--first-backup=dump").arg(place.arg("repo", repo));
+        run.run_to_end(SOON).expect(75).says("primary-unreachable");
+        let mode = fs::metadata(place.at(repo)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode, place.at(repo).join("format").exists()), (0o700, true), "{repo}");
+    }
+}
+
 #[test]
 fn a_directory_whose_parent_is_missing_is_not_made() {
     let place = Place::new("parents");
     let run = place.run();
-    let repo = run.clone().arg(place.arg("repo", "no/such/repo"));
-    place.refuses(&repo, &["no/such/repo", "does not exist"]);
+    let first = run.clone().args(["--first-backup=dump", &place.arg("repo", "no/such/repo")]);
+    place.refuses(&first, &["no/such/repo", "does not exist"]);
     place.refuses(&run.arg(place.arg("scratch", "no/scratch")), &["no/scratch", "does not exist"]);
     place.make_repo("repo");
     let restore = program(["restore", &place.arg("repo", "repo"), &place.arg("to", "no/to")]);
@@ -52,6 +81,7 @@ fn repository_and_scratch_may_not_lie_in_each_other() {
         place.refuses(&seed, &["one another"]);
     }
     // A common beginning of the name is no nesting.
+    place.make_repo("x");
     let run = place.run().args([place.arg("repo", "x"), place.arg("scratch", "x1")]);
     run.run_to_end(SOON).expect(1).says("no-backup");
 }
@@ -105,7 +135,9 @@ fn a_directory_with_foreign_files_does_not_become_a_repository() {
     let place = Place::new("strangers");
     place.mkdir("repo");
     place.write("repo/thesis.txt", "work of years");
-    place.refuses(&place.run(), &["repo", "not a repository", "thesis.txt"]);
+    place.refuses(&place.run(), &["repo", "not a repository", "no file 'format'"]);
+    let first = place.run().arg("--first-backup=dump");
+    place.refuses(&first, &["repo", "not a repository", "thesis.txt"]);
     for command in ["list", "verify", "prune"] {
         place.refuses(&program([command, &place.arg("repo", "repo")]), &["not a repository"]);
     }
@@ -174,10 +206,8 @@ fn run_on_an_empty_repository_explains_first_backups() {
     }
     let message = checkpoint.lines().find(|l| l.starts_with("message=")).unwrap();
     assert!(!message.contains('?') && message.contains("seed --from dump"), "{message}");
-    for dir in ["repo", "scratch"] {
-        let mode = fs::metadata(place.at(dir)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o700, "{dir}");
-    }
+    let mode = fs::metadata(place.at("scratch")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700);
 }
 
 #[test]

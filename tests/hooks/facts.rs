@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::{NOTE, Place, SOON, noted, shell};
+use crate::support::repository::make_empty;
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{PASSWORD, Rollforward, Scene, wait_until};
 
@@ -150,6 +151,7 @@ fn a_failed_pass_runs_after_failure_then_after() {
 #[test]
 fn early_refusals_skip_before_and_a_lock_skips_all_hooks() {
     let place = Place::new("never");
+    make_empty(&place.at("repo"));
     // No backup: for good, and somebody wants to know.
     let run = with_all(place.run(), place.dir.path()).arg("--first-backup=refuse");
     run.run_to_end(SOON).expect(1).says("error: no-backup: ");

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::{LONG, PATIENCE, on, states};
+use crate::support::repository::copy;
 use crate::support::{Scene, Server, alive, strace_missing, wait_until};
 
 #[test]
@@ -20,11 +21,13 @@ fn a_second_pass_ends_at_once_and_readers_proceed() {
     let checkpoint = scene.path("scratch/checkpoint");
     let before = fs::read(&checkpoint).unwrap();
     let elsewhere = scene.path("elsewhere");
+    let other = scene.path("other-repo");
+    copy(&scene.repo, &other);
 
     for (what, command) in [
         ("both", scene.command("run")),
         ("the repository", scene.command("run").arg("--scratch").arg(&elsewhere)),
-        ("the scratch", scene.command("run").arg("--repo").arg(scene.path("other-repo"))),
+        ("the scratch", scene.command("run").arg("--repo").arg(&other)),
         ("both, by a seed", scene.command("seed").args(["--from", "dump"])),
         ("the repository, by a prune", scene.command("prune").arg("--keep-count=1")),
         ("the repository, by a dry run", scene.command("prune").arg("--dry-run")),

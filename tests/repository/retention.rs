@@ -1,14 +1,15 @@
 //! What is kept, and what goes with what is not.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{LONG, PATIENCE, on, states};
-use crate::support::Scene;
 use crate::support::repository::{
     all_packs, copy, hex, manifest, pack_path, packs_of, set_age, tree,
 };
+use crate::support::{Scene, strace_missing};
 
 const DAY: u64 = 86_400;
 
@@ -163,4 +164,32 @@ fn only_own_files_are_swept_and_a_pass_prunes() {
     on(&chain.scene, repo, "verify").run_to_end(PATIENCE).expect(0);
     let newest = chain.scene.backups().into_iter().rfind(|n| n != "README").unwrap();
     assert!(manifest(repo, &newest).contains(&format!("\nbase {}\n", chain.names[3])));
+}
+
+/// What fails after the backup is stored does not make it worthless.
+#[test]
+fn a_failing_prune_after_the_backup_ends_3_by_name() {
+    need_server!();
+    if strace_missing() {
+        return;
+    }
+    let scene = Scene::seeded("unpruned");
+    scene.run().expect(0);
+    let old = scene.repo.join("backups").join(&scene.backups()[0]);
+    let mut under: Vec<OsString> =
+        ["strace", "-f", "-qq", "--seccomp-bpf", "-o"].map(OsString::from).into();
+    under.push(scene.path("strace.log").into_os_string());
+    under.extend(["-e", "trace=?unlink,?unlinkat", "-P"].map(OsString::from));
+    under.push(old.clone().into_os_string());
+    under.extend(["-e", "inject=?unlink,?unlinkat:error=EIO"].map(OsString::from));
+    let run = scene.command("run").arg("--keep-count=1");
+    let outcome = run.clone().under(under).run_to_end(LONG).expect(3);
+    let outcome = outcome.says("io-error").says("old backups were not pruned");
+    outcome.says(&old.display().to_string()).says("backup stored, but it needs attention");
+    assert_eq!((scene.backups().len(), old.exists()), (3, true));
+    let checkpoint = scene.checkpoint();
+    assert_eq!(checkpoint.get("cause"), Some("io-error"), "{checkpoint:?}");
+    assert_eq!(checkpoint.get("new_backup"), scene.backups().last().map(String::as_str));
+    run.run_to_end(LONG).expect(0);
+    assert!(!old.exists());
 }

@@ -1,12 +1,12 @@
 //! A primary that lies: it greets, logs anybody in, and answers any query with anything.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::server::free_port;
+use super::server::free_listener;
 
 /// What it does with a client.
 #[derive(Clone, Debug)]
@@ -27,8 +27,8 @@ pub enum Lie {
 
 /// Listens until the test ends. Returns its port.
 pub fn listen(lie: Lie) -> u16 {
-    let port = free_port();
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let listener = free_listener();
+    let port = listener.local_addr().unwrap().port();
     let lie = Arc::new(lie);
     thread::spawn(move || {
         for peer in listener.incoming().flatten() {

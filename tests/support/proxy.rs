@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use memchr::memmem;
 
-use super::server::free_port;
+use super::server::free_listener;
 use super::{PATIENCE, Primary, wait_for};
 
 /// Listens on 127.0.0.1 and passes all on to a primary, until it is dropped.
@@ -47,10 +47,8 @@ impl Proxy {
     }
 
     fn start_with(primary: &Primary, records: Option<Mutex<Vec<Record>>>) -> Proxy {
-        let (port, listener) = wait_for("a port for the proxy", PATIENCE, || {
-            let port = free_port();
-            TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener))
-        });
+        let listener = free_listener();
+        let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             to: primary.port(),
             cut: AtomicBool::new(false),

@@ -10,6 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::run_helper;
 
+/// An empty repository, made by hand as by an earlier version.
+pub fn make_empty(repo: &Path) {
+    for dir in ["backups", "packs", "tmp"] {
+        fs::create_dir_all(repo.join(dir)).unwrap();
+    }
+    fs::write(repo.join("format"), "rollforward repository 1\n").unwrap();
+}
+
 /// Copies a directory with all that is in it; `to` must not exist.
 #[track_caller]
 pub fn copy(from: &Path, to: &Path) {

@@ -320,10 +320,15 @@ fn text_of(value: Value) -> String {
 
 /// A port that was free a moment ago, below the range the system takes ports from.
 pub fn free_port() -> u16 {
+    free_listener().local_addr().unwrap().port()
+}
+
+/// A listener on such a port: nobody else can take it meanwhile.
+pub fn free_listener() -> TcpListener {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     wait_for("a free port", Duration::from_secs(10), || {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) * 7;
         let port = 20_000 + ((std::process::id() * 131 + step) % 12_000) as u16;
-        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+        TcpListener::bind(("127.0.0.1", port)).ok()
     })
 }

@@ -80,3 +80,10 @@ fn subtraction_and_containment_agree_with_counting() {
         }
     }
 }
+
+#[test]
+fn both_are_united_by_domain_and_by_source() {
+    assert_eq!(ma("0-1-100,1-1-5").and(&ma("0-2-90,1-3-7,2-1-1")), ma("0-1-100,1-3-7,2-1-1"));
+    assert_eq!(my("U:1-5:9").and(&my("U:6-7,V:1,U:tag:2")), my("U:1-7:9,V:1,U:tag:2"));
+    assert_eq!(ma("0-1-1").and(&my("U:1")), ma("0-1-1"));
+}

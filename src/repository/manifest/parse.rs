@@ -123,12 +123,11 @@ impl Parser {
     }
 
     fn pack(&mut self, rest: &str) -> Result<(), String> {
-        let [name, size] = words(rest)?;
-        let hash = from_hex(name).ok_or("the pack's name is not a SHA-256")?;
-        if !self.pack_names.insert(hash) {
+        let pack = pack_line(rest)?;
+        if !self.pack_names.insert(pack.hash) {
             return Err("duplicate pack".into());
         }
-        self.packs.push(PackRef { hash, size: number(size)? });
+        self.packs.push(pack);
         Ok(())
     }
 
@@ -288,6 +287,13 @@ impl Parser {
         let text = self.text_of(key)?;
         Timestamp::parse(&text).ok_or_else(|| format!("{key}: {text:?} is not a time"))
     }
+}
+
+/// What follows `pack` on a line.
+pub(super) fn pack_line(rest: &str) -> Result<PackRef, String> {
+    let [name, size] = words(rest)?;
+    let hash = from_hex(name).ok_or("the pack's name is not a SHA-256")?;
+    Ok(PackRef { hash, size: number(size)? })
 }
 
 fn words<const N: usize>(rest: &str) -> Result<[&str; N], String> {

@@ -34,7 +34,7 @@ fn a_flipped_bit_is_named_and_healed_by_storing() {
     let pack = manifest.packs[pack as usize];
     let path = s.pack(&pack);
     flip(&path, offset + 50_000);
-    assert_eq!(s.repo.state(&manifest), None, "it still looks well");
+    assert_eq!(s.repo.state(&manifest.packs), None, "it still looks well");
 
     let what = damage_text(s.restore(&name, &s.dir.join("to"), Into::Empty), &name);
     assert!(what.contains(&hex(&pack.hash)) && what.contains("shop/a.ibd"), "{what}");
@@ -46,7 +46,7 @@ fn a_flipped_bit_is_named_and_healed_by_storing() {
     assert_eq!(damage.backups, [name.as_str()]);
     assert_eq!(damage.files, [std::path::Path::new("shop/a.ibd")]);
     assert!(!path.exists() && path.with_extension("damaged").exists());
-    assert!(s.repo.state(&manifest).unwrap().contains("set aside"));
+    assert!(s.repo.state(&manifest.packs).unwrap().contains("set aside"));
 
     let healed = s.try_store(1).unwrap();
     assert!(healed.stored > BLOCK_SIZE);
@@ -106,7 +106,7 @@ fn a_pack_cut_short_deleted_or_replaced_is_named() {
         let (s, name) = two_files();
         let manifest = s.repo.load(&name).unwrap();
         action(&s.pack(&manifest.packs[0]));
-        assert!(s.repo.state(&manifest).unwrap().contains(says));
+        assert!(s.repo.state(&manifest.packs).unwrap().contains(says));
         let what = damage_text(s.restore(&name, &s.dir.join("to"), Into::Empty), &name);
         assert!(what.contains(says), "{what}");
         assert!(!s.dir.join("to").exists(), "nothing was begun");

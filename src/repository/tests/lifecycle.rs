@@ -10,6 +10,7 @@ use crate::repository::directory::Repository;
 use crate::repository::prune::{Removal, prune};
 use crate::repository::retention::Policy;
 use crate::repository::store::store;
+use crate::repository::verify::verify;
 
 const KEEP_ONE: Policy = Policy { keep_count: Some(1), keep_within: None };
 
@@ -209,4 +210,43 @@ fn a_name_later_than_tomorrow_is_not_the_newest() {
     assert_eq!(s.repo.names().unwrap(), [forged, &good]);
     assert_eq!(s.repo.names().unwrap().pop(), Some(good));
     assert!(s.store().name.as_str() < forged);
+}
+
+#[test]
+fn a_backup_pruned_beside_a_verify_of_all_is_no_damage() {
+    let s = Space::new();
+    s.file("a", 1, 10);
+    let names = [s.store().name, s.store().name];
+    s.repo.remove(&s.lock(), &names[0]).unwrap();
+    let report = verify(&s.repo, &names, true, &mut Crew::unwatched(1)).unwrap();
+    assert_eq!(
+        report.backups.iter().map(|b| (&b.name, b.ok)).collect::<Vec<_>>(),
+        [(&names[1], true)]
+    );
+    let named = verify(&s.repo, &names, false, &mut Crew::unwatched(1));
+    assert!(matches!(named, Err(Error::NoBackup { .. })));
+}
+
+#[test]
+fn a_glance_finds_missing_packs_and_truncated_manifests() {
+    let s = Space::new();
+    s.file("a", 1, 1000);
+    let name = s.store().name;
+    assert_eq!(s.repo.glance(&name).unwrap(), None);
+    let manifest = s.repo.backups().join(&name);
+    let text = fs::read_to_string(&manifest).unwrap();
+    for (cut, what) in [
+        (text[..text.len() - 1].to_string(), "last line is missing"),
+        (text[..40].to_string(), "last line is missing"),
+        (String::new(), "last line is missing"),
+        (text.replacen("pack ", "pack x", 1), "does not parse"),
+    ] {
+        fs::write(&manifest, &cut).unwrap();
+        let found = s.repo.glance(&name).unwrap().unwrap();
+        assert!(found.contains(what), "{found}");
+    }
+    fs::write(&manifest, &text).unwrap();
+    fs::remove_file(s.packs().pop().unwrap()).unwrap();
+    assert!(s.repo.glance(&name).unwrap().unwrap().contains("missing"));
+    assert!(matches!(s.repo.glance("20200101T000000Z-0000"), Err(Error::NoBackup { .. })));
 }

@@ -68,7 +68,7 @@ impl Space {
 
     pub fn verify(&self) -> Report {
         let names = self.repo.names().unwrap();
-        verify(&self.repo, &names, &mut Crew::unwatched(2)).unwrap()
+        verify(&self.repo, &names, true, &mut Crew::unwatched(2)).unwrap()
     }
 
     /// Restores into a new directory and compares.

@@ -1,0 +1,48 @@
+//! What a manifest says before its files, which may be a million lines: the packs it names.
+//!
+//! For a quick look at many backups. It shows packs that are gone and a manifest that is not whole;
+//! whether the rest is true, only reading all of it can tell.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+
+use super::PackRef;
+use super::parse::pack_line;
+
+/// The length of the last line: `end `, the SHA-256 in digits, a line feed.
+const LAST: i64 = 4 + 64 + 1;
+/// More than the packs of 60 TB take.
+const MOST: u64 = 64 << 20;
+
+/// The packs that a manifest names.
+///
+/// # Errors
+/// Says what is wrong with it, or why it cannot be read.
+pub fn packs(mut file: &File) -> Result<Vec<PackRef>, String> {
+    let mut packs = Vec::new();
+    let mut head = BufReader::new(file).take(MOST);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match head.read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(e) => return Err(format!("its manifest cannot be read: {e}")),
+        }
+        let text = str::from_utf8(&line).unwrap_or_default().trim_end();
+        match text.split_once(' ') {
+            Some(("pack", rest)) => {
+                let pack = pack_line(rest).map_err(|e| format!("its manifest does not parse: {e}"));
+                packs.push(pack?);
+            }
+            Some(("dir" | "file" | "end", _)) => break,
+            _ => {}
+        }
+    }
+    let mut last = Vec::new();
+    let read = file.seek(SeekFrom::End(-LAST)).and_then(|_| file.read_to_end(&mut last));
+    if read.is_err() || !last.starts_with(b"end ") || !last.ends_with(b"\n") {
+        return Err("its manifest is truncated: the last line is missing".into());
+    }
+    Ok(packs)
+}
