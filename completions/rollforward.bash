@@ -44,7 +44,7 @@ _rollforward_backups() {
 _rollforward() {
     local commands='run seed restore list verify prune status'
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
-        --mysqld-user --mysqld-option --first-backup --max-failures --backoff-base --backoff-cap
+        --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
         --before --after --after-success --after-failure --hook-timeout

@@ -8,24 +8,31 @@ use std::time::{Duration, Instant};
 use crate::support::hostile::{Lie, head, listen, packet, rows};
 use crate::support::{Outcome, PATIENCE, Rollforward, TempDir};
 
-/// Runs `seed` and a first `run` against `lie`.
-fn against(lie: Lie) -> Vec<Outcome> {
-    let dir = TempDir::new("hostile");
+const COMMANDS: [&[&str]; 2] = [&["seed", "--from=dump"], &["run", "--first-backup=dump"]];
+
+/// A command against a primary on `port`, in a directory of its own.
+fn command(words: &[&str], dir: &TempDir, port: u16) -> Rollforward {
     let account = dir.path().join("account.cnf");
     fs::write(&account, "[client]\nuser=u\npassword=secret\nssl-mode=DISABLED\n").unwrap();
     fs::set_permissions(&account, fs::Permissions::from_mode(0o600)).unwrap();
+    Rollforward::new(words)
+        .arg("--repo")
+        .arg(dir.path().join("repo"))
+        .arg("--scratch")
+        .arg(dir.path().join("scratch"))
+        .arg("--defaults-file")
+        .arg(&account)
+        .arg(format!("--primary=127.0.0.1:{port}"))
+}
+
+/// Runs `seed` and a first `run` against `lie`.
+fn against(lie: Lie) -> Vec<Outcome> {
+    let dir = TempDir::new("hostile");
     let port = listen(lie.clone());
-    let commands: [&[&str]; 2] = [&["seed", "--from=dump"], &["run", "--first-backup=dump"]];
-    let ended = commands.map(|command| {
-        let ended = Rollforward::new(command)
-            .arg("--repo")
-            .arg(dir.path().join("repo"))
-            .arg("--scratch")
-            .arg(dir.path().join("scratch"))
-            .arg("--defaults-file")
-            .arg(&account)
-            .arg(format!("--primary=127.0.0.1:{port}"))
+    let ended = COMMANDS.map(|words| {
+        let ended = command(words, &dir, port)
             .args(["--max-failures=1", "--backoff-base=20ms", "--backoff-cap=20ms"])
+            .arg("--connect-timeout=5s")
             .run_to_end(PATIENCE);
         assert!(matches!(ended.status, 1 | 2 | 75), "{lie:?}: {ended}");
         assert!(!ended.stderr.contains("panicked"), "{lie:?}: {ended}");
@@ -102,6 +109,23 @@ fn end_in_time(lie: Lie) {
         ended.expect(75).says("no answer in time");
     }
     assert!(began.elapsed() < Duration::from_secs(70), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_stop_waits_for_no_primary() {
+    let slow = Duration::from_secs(2);
+    for lie in [Lie::Slow(slow), Lie::Trickle(slow)] {
+        let dir = TempDir::new("silent");
+        let port = listen(lie.clone());
+        for words in COMMANDS {
+            let pass = command(words, &dir, port).spawn();
+            std::thread::sleep(Duration::from_secs(1));
+            let told = Instant::now();
+            pass.kill(libc::SIGTERM);
+            let ended = pass.finish(PATIENCE).expect(143);
+            assert!(told.elapsed() < Duration::from_secs(1), "{lie:?}: {ended}");
+        }
+    }
 }
 
 #[test]

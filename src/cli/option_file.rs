@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::mysql::account::{Account, Secret, ServerKey, Tls, TlsMode};
 use crate::os::files;
-use crate::replication::primary::{Address, Primary};
+use crate::replication::primary::Address;
 use crate::text::system_text;
 
 /// How deeply files may include one another.
@@ -124,7 +124,11 @@ impl OptionFile {
     ///
     /// # Errors
     /// [`Error::Configuration`] naming what is missing or malformed.
-    pub fn primary(&self, given: Option<&str>, password_file: Option<&Path>) -> Result<Primary> {
+    pub fn primary(
+        &self,
+        given: Option<&str>,
+        password_file: Option<&Path>,
+    ) -> Result<(Vec<Address>, Account)> {
         let port = match self.client.get("port") {
             Some(text) => parse_port(text)
                 .ok_or_else(|| Error::config(format!("malformed port '{text}' in [client]")))?,
@@ -152,7 +156,7 @@ impl OptionFile {
         };
         let user = self.client.get("user").cloned().unwrap_or_default();
         let account = Account { user, password: Secret(password), tls: self.tls()? };
-        Ok(Primary { candidates, account })
+        Ok((candidates, account))
     }
 
     /// A switch as MariaDB's clients read it: `ssl`, `ssl=0`, `skip-ssl`, `disable-ssl`.

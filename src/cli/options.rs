@@ -368,6 +368,10 @@ impl Options {
     /// # Errors
     /// Names what is missing or malformed in `--primary`, the password file or `[client]`.
     pub fn primary(&self) -> Result<Primary> {
-        self.file.primary(self.text("primary"), self.path("password-file").as_deref())
+        let (named, password) = (self.text("primary"), self.path("password-file"));
+        let patience = self.duration("connect-timeout", Duration::from_secs(30))?;
+        let listing = self.duration("stall-timeout", Duration::from_secs(600))?;
+        let (candidates, account) = self.file.primary(named, password.as_deref())?;
+        Ok(Primary { candidates, account, patience, listing })
     }
 }

@@ -43,6 +43,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         Spec { commands: &["seed"], ..setting("position", "POS", "position of dir:PATH, if the data lacks it") },
     ]),
     ("Patience and retries", &[
+        setting("connect-timeout", "D", "time for the primary to greet and log us in [30s]"),
         setting("max-failures", "N", "failures without progress before giving up [10]"),
         setting("backoff-base", "D", "wait after the first failure; doubles each time [1s]"),
         setting("backoff-cap", "D", "longest wait between attempts [1m]"),

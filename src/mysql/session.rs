@@ -30,8 +30,8 @@ mod protection;
 const MOST_ROWS: usize = 2_000_000;
 /// The largest answer. Two million names of tables fit.
 const MOST_BYTES: usize = 512 << 20;
-/// A login takes several answers, and may take longer than a query by this factor.
-const LOGIN: u32 = 3;
+/// Nothing that can be reached takes longer to accept a connection: the kernel has asked four times.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// The answer to a query: columns by name, values as text, `None` for NULL.
 pub struct Rows {
@@ -94,7 +94,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Logs in to a primary over TCP.
+    /// Logs in to a primary over TCP. The whole login may take `timeout`, and so may each query later.
     ///
     /// # Errors
     /// The server's refusal, or why it cannot be reached.
@@ -107,13 +107,13 @@ impl Session {
         let opts = common(timeout)
             .ip_or_hostname(Some(host))
             .tcp_port(port)
-            .tcp_connect_timeout(Some(timeout))
+            .tcp_connect_timeout(Some(timeout.min(CONNECT)))
             .user(Some(account.user.as_str()))
             .pass(Some(account.password.0.as_str()));
         let plain = protection::with_server_key(opts, &account.tls);
         let secured = protection::with_tls(plain.clone(), &account.tls)?;
         let preferred = account.tls.mode == TlsMode::Preferred;
-        let opened = guard::within(timeout * LOGIN, move || {
+        let opened = guard::within(timeout, move || {
             let opened = match connect(secured) {
                 // The greeting says so, before anything was sent.
                 Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if preferred => {

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -191,6 +192,35 @@ impl<'a> Crew<'a> {
     }
 }
 
+/// A question that is answered on a thread of its own, which nobody waits for.
+pub struct Aside<T>(Receiver<Result<T>>);
+
+impl<T: Send + 'static> Aside<T> {
+    /// Asks it. When it is answered, a byte is written to `waker`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn ask(
+        waker: Option<UnixStream>,
+        question: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Aside<T>> {
+        let (sender, receiver) = channel();
+        let body = move || {
+            let _ = sender.send(Error::contain(question));
+            if let Some(waker) = &waker {
+                sys::wake(waker);
+            }
+        };
+        let thread = thread::Builder::new().name("aside".into()).spawn(body);
+        thread.map(|_| Aside(receiver)).map_err(thread_error)
+    }
+
+    /// The answer, once it is there.
+    pub fn take(&mut self) -> Option<Result<T>> {
+        self.0.try_recv().ok()
+    }
+}
+
 fn thread_error(e: io::Error) -> Error {
     Error::io("start a thread of", Path::new("rollforward"), e)
 }
@@ -219,6 +249,18 @@ mod tests {
         let mut crew = Crew::new(3, Some(waker), until_woken(reader));
         let out = crew.work(|| Ok(7)).unwrap();
         assert_eq!(out, [7, 7, 7]);
+    }
+
+    #[test]
+    fn an_answer_from_aside_wakes_and_a_panic_is_one_too() {
+        let (mut reader, waker) = UnixStream::pair().unwrap();
+        let mut aside = Aside::ask(Some(waker), || Ok(7)).unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+        assert!(matches!(aside.take(), Some(Ok(7))));
+        let (mut reader, waker) = UnixStream::pair().unwrap();
+        let mut aside = Aside::<()>::ask(Some(waker), || panic!("on purpose")).unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+        assert!(matches!(aside.take(), Some(Err(_))));
     }
 
     #[test]

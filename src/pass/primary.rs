@@ -4,23 +4,24 @@ use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::version::Version;
 use crate::pass::attempts::Attempts;
-use crate::replication::primary::Facts;
+use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::report::keys::Key;
 use crate::seed::adopt::Source;
 use crate::server::compatibility::{self, With};
+use crate::supervisor::watched::Nothing;
 
 impl Attempts<'_> {
     /// The first candidate that answers and can be replicated from, starting at the data.
     pub(crate) fn ask_primary(&mut self) -> Result<Facts> {
-        let base = self.bases.current().map(|b| &b.position);
-        let supervisor = &mut *self.supervisor;
-        let progress = supervisor.checkpoint.progress();
-        let at = self.hand.data().and_then(|_| progress.at().cloned());
-        let facts = self.plan.primary.choose(at.as_ref().or(base), &mut || supervisor.turn())?;
+        let base = self.bases.current().map(|b| b.position.clone());
+        let at = self.supervisor.checkpoint.progress().at().cloned();
+        let at = self.hand.data().and(at).or(base);
+        let facts = self.ask_aside(move |primary| primary.choose(at.as_ref()))?;
         self.check_compatibility(&facts)?;
         if self.facts.is_none() {
-            self.plan.primary.check_privileges(&facts, privileges::NIGHTLY)?;
+            let asked = facts.clone();
+            self.ask_aside(move |primary| primary.check_privileges(&asked, privileges::NIGHTLY))?;
             self.bases.warn_if_old(facts.keeps);
         }
         if !self.told_unencrypted
@@ -32,6 +33,16 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.set(Key::Primary, &facts.address);
         self.facts = Some(facts.clone());
         Ok(facts)
+    }
+
+    fn ask_aside<T: Send + 'static>(
+        &mut self,
+        question: impl FnOnce(&Primary) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let primary = &self.plan.primary;
+        // A private server that runs meanwhile is not asked for signs of life: it may be dying, and
+        // the next wait tells.
+        primary.question(self.supervisor, &mut Nothing, question)
     }
 
     /// The flavor of the primary. Before it is known, any will do.

@@ -20,9 +20,10 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait, is_active};
 use crate::supervisor::watched::Watched;
 use crate::text::count;
 
-/// This many consecutive checks without a connection, this far apart, are a failed attempt.
-const LOOKS: u32 = 3;
-const APART: Duration = Duration::from_secs(1);
+/// So long a receiver whose first try has failed may try again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// So much longer than the server's own time-out its first try may take.
+const GRACE: Duration = Duration::from_secs(5);
 /// Before a stop, how long to wait for an applier that shows no sign of life.
 const DRAINING: Duration = Duration::from_secs(5);
 /// The minimum time allowed for the applier to stop, unless in a hurry. MySQL's waits a minute for
@@ -215,28 +216,31 @@ impl CatchUp<'_> {
         {
             return Err(failure);
         }
-        if connection.is_lost(status.has_connected()) {
+        let tries = match status.has_connected() {
+            true => None,
+            false if status.has_failed_to_connect() => Some(AGAIN),
+            false => Some(replica::net_timeout(self.facts) + GRACE),
+        };
+        if connection.is_lost(tries) {
             return Err(status.not_connected(&self.facts.address));
         }
         Ok(())
     }
 }
 
-/// Counts consecutive checks without a connection.
+/// Since when the receiver has had no connection.
 #[derive(Default)]
 struct Connection {
-    looks: u32,
-    last: Option<Instant>,
+    gone: Option<Instant>,
 }
 
 impl Connection {
-    fn is_lost(&mut self, connected: bool) -> bool {
-        if connected {
-            *self = Connection::default();
-        } else if self.last.is_none_or(|l| l.elapsed() >= APART) {
-            self.looks += 1;
-            self.last = Some(Instant::now());
-        }
-        self.looks >= LOOKS
+    /// `patience` with a receiver without a connection, or `None` for one that has it.
+    fn is_lost(&mut self, patience: Option<Duration>) -> bool {
+        let Some(patience) = patience else {
+            self.gone = None;
+            return false;
+        };
+        self.gone.get_or_insert_with(Instant::now).elapsed() >= patience
     }
 }

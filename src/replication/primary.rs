@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::mysql::account::{Account, TlsMode};
@@ -16,11 +16,10 @@ use crate::mysql::session::{Rows, Session};
 use crate::mysql::trouble::Trouble;
 use crate::os::clock::Timestamp;
 use crate::replication::{privileges, values};
+use crate::supervisor::main_loop::Supervisor;
+use crate::supervisor::watched::Watched;
 
 mod protection;
-
-/// The time-out of every call to the primary.
-const CALL: Duration = Duration::from_secs(5);
 
 /// Server settings that the data needs, or that affect replicated statements.
 pub const SETTINGS: [&str; 7] = [
@@ -67,6 +66,11 @@ pub struct Primary {
     pub candidates: Vec<Address>,
     /// The account.
     pub account: Account,
+    /// `--connect-timeout`: for a login as a whole, and for each short query.
+    pub patience: Duration,
+    /// For a query about all tables, each of which a large server opens for it: `--stall-timeout`,
+    /// or zero if that is off.
+    pub listing: Duration,
 }
 
 /// What a primary reported.
@@ -90,6 +94,8 @@ pub struct Facts {
     pub settings: Vec<(String, String)>,
     /// How long it keeps its binary logs; `None` for forever or unknown.
     pub keeps: Option<Duration>,
+    /// How long our login took.
+    pub greeted_after: Duration,
     history: History,
 }
 
@@ -172,7 +178,22 @@ impl Primary {
     /// # Errors
     /// [`Error::AccessDenied`], or [`Error::PrimaryUnreachable`].
     pub fn open(&self, facts: &Facts) -> Result<Session> {
-        open(&facts.address, &self.account_at(facts))
+        open(&facts.address, &self.account_at(facts), self.patience)
+    }
+
+    /// Runs `question` beside the loop, which watches `watched` meanwhile: a primary may take its time,
+    /// and nothing waits for one that does not answer but the question. See [`Supervisor::aside`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn question<W: Watched, T: Send + 'static>(
+        &self,
+        supervisor: &mut Supervisor,
+        watched: &mut W,
+        question: impl FnOnce(&Primary) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let primary = self.clone();
+        supervisor.aside(watched, move || question(&primary))
     }
 
     /// The account, with what was found out about TLS in place of PREFERRED.
@@ -194,18 +215,12 @@ impl Primary {
     }
 
     /// The facts of the first candidate that answers and that a replica at `base` can follow.
-    /// `go_on` is called before each of them, because a dead candidate takes a while.
     ///
     /// # Errors
     /// The last candidate's error; unreachable if any candidate may recover.
-    pub fn choose(
-        &self,
-        base: Option<&Position>,
-        go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Facts> {
+    pub fn choose(&self, base: Option<&Position>) -> Result<Facts> {
         let mut worst: Option<Error> = None;
         for address in &self.candidates {
-            go_on()?;
             let judged = self.ask(address).and_then(|facts| {
                 base.map_or(Ok(()), |b| facts.check_base(b))?;
                 Ok(facts)
@@ -249,7 +264,9 @@ impl Primary {
     }
 
     fn ask(&self, address: &Address) -> Result<Facts> {
-        let mut session = open(address, &self.account)?;
+        let began = Instant::now();
+        let mut session = open(address, &self.account, self.patience)?;
+        let greeted_after = began.elapsed();
         let encrypted = session.is_encrypted();
         let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
         let version = query("SELECT VERSION()")?.first().to_string();
@@ -296,6 +313,7 @@ impl Primary {
             flavor,
             version,
             encrypted,
+            greeted_after,
             position,
             keeps: binlog_retention(&limits.iter().collect::<Vec<_>>()),
             asked,
@@ -335,8 +353,8 @@ fn binlog_retention(variables: &[Vec<&str>]) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-fn open(address: &Address, account: &Account) -> Result<Session> {
-    Session::over_tcp(&address.host, address.port, account, CALL)
+fn open(address: &Address, account: &Account, patience: Duration) -> Result<Session> {
+    Session::over_tcp(&address.host, address.port, account, patience)
         .map_err(|t| refused(address, protection::with_hint(t, &account.tls)))
 }
 

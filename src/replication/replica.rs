@@ -17,6 +17,15 @@ use crate::server::mysqld::Mysqld;
 /// stopped in the middle of a transaction, then answers while the stop continues.
 const STOPPING: Duration = Duration::from_secs(2);
 
+/// Time until a silent primary is noticed, and at most that a connection of the receiver may take; the
+/// private server is started with it. Heartbeats arrive every two seconds.
+const NET_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for the primary of `facts`: one that took long to greet us, greets the receiver no faster.
+pub fn net_timeout(facts: &Facts) -> Duration {
+    NET_TIMEOUT.max(3 * facts.greeted_after)
+}
+
 /// Points replication at the primary of `facts` and starts it, whatever it did before. It stops by
 /// itself at `until`, so that a later statement, perhaps an hour's ALTER, is not running when
 /// replication is to stop. Without `until` only the receiver starts, to test the connection. An
@@ -33,6 +42,11 @@ pub fn start(
 ) -> Result<()> {
     let (host, port) = (quoted(&facts.address.host), facts.address.port);
     let (user, password) = (quoted(&account.user), quoted(&account.password.0));
+    let net_timeout = net_timeout(facts).as_secs();
+    mysqld.run(&match facts.flavor {
+        Flavor::MariaDb => format!("SET GLOBAL slave_net_timeout = {net_timeout}"),
+        Flavor::MySql => format!("SET GLOBAL replica_net_timeout = {net_timeout}"),
+    })?;
     match facts.flavor {
         Flavor::MariaDb => {
             if until.is_some() && is_applying_from(mysqld, facts)? {
@@ -261,6 +275,11 @@ impl ReplicaStatus {
             Receiver::Connecting => false,
             Receiver::Stopped => self.receiver_error.0 == 0 && self.applier_runs,
         }
+    }
+
+    /// True if the receiver has tried to connect and failed, and not just begun.
+    pub fn has_failed_to_connect(&self) -> bool {
+        self.receiver_error.0 != 0
     }
 
     /// The failure in this status, unless it is a connection that may still succeed. `facts`

@@ -23,6 +23,7 @@ use crate::server::error_log::without_statement;
 use crate::server::lifecycle::wait_for_exit;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::Supervisor;
+use crate::supervisor::watched::Nothing;
 use crate::supervisor::watched::Watched;
 use recipient::{Recipient, no_plugin};
 
@@ -73,7 +74,10 @@ const STATUS: &str = "\
 /// being complete.
 pub fn clone(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Seeded> {
     let requirement = check_connection(primary, facts)?;
-    let space = check_primary(primary, facts)?;
+    let asked = facts.clone();
+    let space = primary.question(seeding.supervisor, &mut Nothing, move |primary| {
+        check_primary(primary, &asked)
+    })?;
     seeding.make_empty(space + RECIPIENT)?;
     seeding.setup.options.extend(OPTIONS.map(String::from));
 
@@ -144,7 +148,7 @@ fn check_primary(primary: &Primary, facts: &Facts) -> Result<u64> {
     let address = &facts.address;
     primary.check_privileges(facts, privileges::CLONE)?;
     let mut session = primary.open(facts)?;
-    session.set_timeout(LISTING);
+    session.set_timeout(primary.listing);
     let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
     let plugin =
         query("SELECT plugin_status FROM information_schema.plugins WHERE plugin_name = 'clone'")?;

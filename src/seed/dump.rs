@@ -28,7 +28,7 @@ use crate::server::mysqld::Mysqld;
 use crate::server::setup::Setup;
 use crate::server::tools::{complaint, output, spawn};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
-use crate::supervisor::watched::Watched;
+use crate::supervisor::watched::{Nothing, Watched};
 
 /// What the clients print on standard error, in the scratch directory.
 const DUMP_REPORT: &str = "dump.err";
@@ -56,14 +56,17 @@ const EMPTY_SERVER: u64 = 120 << 20;
 /// # Errors
 /// What keeps it from being complete and of one moment.
 pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Seeded> {
-    primary.check_privileges(facts, privileges::dump(facts.flavor))?;
+    let asked = facts.clone();
+    primary.question(seeding.supervisor, &mut Nothing, move |primary| {
+        primary.check_privileges(&asked, privileges::dump(asked.flavor))
+    })?;
     for tries in 1.. {
-        let before = tables::list_primary(primary, facts)?;
+        let before = list_primary(seeding.supervisor, &mut Nothing, primary, facts)?;
         let dumped = dump_once(seeding, primary, facts, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
         // "Table definition has changed" and "no such table" of the servers' error references.
         let changed = matches!(e, Error::ReplicationError { errno: 1412 | 1146, .. });
-        let after = tables::list_primary(primary, facts)?;
+        let after = list_primary(seeding.supervisor, &mut Nothing, primary, facts)?;
         if tries == TRIES || (!changed && before.keys().eq(after.keys())) {
             return Err(e);
         }
@@ -84,7 +87,7 @@ fn dump_once(
     let pipe = Pipe::start(&seeding.setup, &mut mysqld, primary, facts)?;
     let seeded = pipe
         .run(seeding.supervisor, seeding.patience.stall, before)
-        .and_then(|()| check(&mut mysqld, primary, facts, before))
+        .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, before))
         .map_err(|e| seeding.explain(&mut mysqld, e))?;
     seeding.finish(mysqld)?;
     Ok(seeded)
@@ -203,9 +206,25 @@ impl Watched for Pipe<'_> {
     }
 }
 
+fn list_primary<W: Watched>(
+    supervisor: &mut Supervisor,
+    watched: &mut W,
+    primary: &Primary,
+    facts: &Facts,
+) -> Result<Tables> {
+    let facts = facts.clone();
+    primary.question(supervisor, watched, move |primary| tables::list_primary(primary, &facts))
+}
+
 /// Compares what was loaded with the primary, and reads the position.
-fn check(mysqld: &mut Mysqld, primary: &Primary, facts: &Facts, before: &Tables) -> Result<Seeded> {
-    let after = tables::list_primary(primary, facts)?;
+fn check(
+    supervisor: &mut Supervisor,
+    mysqld: &mut Mysqld,
+    primary: &Primary,
+    facts: &Facts,
+    before: &Tables,
+) -> Result<Seeded> {
+    let after = list_primary(supervisor, mysqld, primary, facts)?;
     let loaded = tables::list_private(mysqld, facts.flavor)?;
     tables::compare(before, &after, &loaded)?;
     if facts.flavor == Flavor::MariaDb {

@@ -10,7 +10,7 @@ use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::server::mysqld::Mysqld;
 
-/// Time-out of a query that lists tables: a large server opens each of them for it.
+/// Time-out of a query of the private server that lists tables: it opens each of them for it.
 pub const LISTING: Duration = Duration::from_secs(30);
 
 /// What a server says of one of its tables.
@@ -63,6 +63,7 @@ const CSV: &str = "\
 pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     let mut session = primary.open(facts)?;
     let refused = |t| refused(&facts.address, t);
+    session.set_timeout(primary.listing);
     let mut tables = list(&mut session, facts.flavor).map_err(refused)?;
     for row in session.query(CSV).map_err(refused)?.iter() {
         let sum = session.query(&format!("CHECKSUM TABLE {}", row[1])).map_err(refused)?;
@@ -78,12 +79,15 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
 /// # Errors
 /// Those of any query to it.
 pub fn list_private(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Tables> {
-    let answer = list(mysqld.control()?, flavor);
+    let usual = mysqld.call_timeout();
+    let session = mysqld.control()?;
+    session.set_timeout(LISTING.max(usual));
+    let answer = list(session, flavor);
+    session.set_timeout(usual);
     answer.map_err(|t| mysqld.lost("list of tables", t))
 }
 
 fn list(session: &mut Session, flavor: Flavor) -> std::result::Result<Tables, Trouble> {
-    session.set_timeout(LISTING);
     if flavor == Flavor::MySql {
         session.run(NO_CACHE)?;
     }

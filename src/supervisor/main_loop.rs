@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::os::process::{Activity, reap_orphans};
 use crate::os::signals::Signals;
-use crate::os::workers::{Crew, Gauge};
+use crate::os::workers::{Aside, Crew, Gauge};
 use crate::report::checkpoint::Checkpoint;
 use crate::report::meter::Unit;
 use crate::report::sd_notify::Notifier;
@@ -193,6 +193,26 @@ impl Supervisor {
                 next_look = Instant::now();
             }
         }
+    }
+
+    /// Runs `question`, which waits for an answer from elsewhere, on a thread of its own, while the loop
+    /// goes on and watches `watched`. If that fails or a stop arrives, what still runs is left to
+    /// itself: it must end by itself and change nothing of ours.
+    ///
+    /// # Errors
+    /// As [`Supervisor::wait_for`], else that of the question.
+    pub fn aside<W: Watched, T: Send + 'static>(
+        &mut self,
+        watched: &mut W,
+        question: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut answer = Aside::ask(self.waker(), question)?;
+        let wait = Wait { every: Duration::from_millis(250), patience: None };
+        let answered = self.wait_for(watched, wait, |_, _| {
+            answer.take().map_or(Ok(Look::Still), |answer| answer.map(Look::Done))
+        })?;
+        // Without patience only a second signal ends the wait.
+        answered.ok_or(Error::Interrupted { signal: libc::SIGTERM })
     }
 
     /// Sleeps while watching `watched`. Fails as [`Supervisor::wait_for`] does.

@@ -29,6 +29,7 @@ struct Shared {
     generation: AtomicU64,
     /// Bytes a second from the primary, on each connection.
     rate: AtomicU64,
+    hesitation: AtomicU64,
     /// All that passed, for each connection and direction its own; `None` does not record.
     records: Option<Mutex<Vec<Record>>>,
 }
@@ -56,6 +57,7 @@ impl Proxy {
             ended: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             rate: AtomicU64::new(u64::MAX),
+            hesitation: AtomicU64::new(0),
             records,
         });
         let own = shared.clone();
@@ -67,16 +69,27 @@ impl Proxy {
                 if own.cut.load(Ordering::SeqCst) {
                     continue;
                 }
-                let Ok(server) = TcpStream::connect(("127.0.0.1", own.to)) else { continue };
-                let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let (up, down) = (own.clone(), own.clone());
-                let dead = Arc::new(AtomicBool::new(own.hole.load(Ordering::SeqCst)));
-                let dead2 = dead.clone();
-                std::thread::spawn(move || up.pass_on(client, server, &dead, false));
-                std::thread::spawn(move || down.pass_on(server2, client2, &dead2, true));
+                let own = own.clone();
+                let hesitation = Duration::from_millis(own.hesitation.load(Ordering::SeqCst));
+                let connect = move || {
+                    std::thread::sleep(hesitation);
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", own.to)) else { return };
+                    let other = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                    let dead = Arc::new(AtomicBool::new(own.hole.load(Ordering::SeqCst)));
+                    let (up, dead2) = (own.clone(), dead.clone());
+                    std::thread::spawn(move || up.pass_on(client, server, &dead, false));
+                    own.pass_on(other.1, other.0, &dead2, true);
+                };
+                std::thread::spawn(connect);
             }
         });
         Proxy { port, shared }
+    }
+
+    /// From now on new connections are passed on only after this time: as by a name that is looked up
+    /// slowly, or a server that is busy.
+    pub fn hesitate(&self, time: Duration) {
+        self.shared.hesitation.store(time.as_millis() as u64, Ordering::SeqCst);
     }
 
     /// So many bytes a second from now on.

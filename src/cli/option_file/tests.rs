@@ -18,9 +18,9 @@ fn file(text: &str) -> OptionFile {
 fn values_as_mysql_reads_them() {
     let f = file("[client]\nuser = u # me\npassword=\"a#b\\\\c\\s\"\nport=3307\nhost='db1'\nx");
     let primary = f.primary(None, None).unwrap();
-    assert_eq!(primary.account.user, "u");
-    assert_eq!(primary.account.password.0, "a#b\\c ");
-    assert_eq!(primary.candidates[0].to_string(), "db1:3307");
+    assert_eq!(primary.1.user, "u");
+    assert_eq!(primary.1.password.0, "a#b\\c ");
+    assert_eq!(primary.0[0].to_string(), "db1:3307");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn verify_ca_is_refused_with_the_reason() {
 fn mariadb_ssl_switches_count_where_ssl_mode_is_silent() {
     let mode = |keys: &str| {
         let primary = file(&format!("[client]\n{keys}")).primary(None, None);
-        primary.map(|p| p.account.tls.mode)
+        primary.map(|p| p.1.tls.mode)
     };
     for on in ["ssl", "ssl=1", "ssl = ON"] {
         assert_eq!(mode(on).unwrap(), TlsMode::Required, "{on}");

@@ -15,6 +15,7 @@ fn facts(state: &str, applied: &str) -> Facts {
         server_id: 2,
         settings: Vec::new(),
         keeps: None,
+        greeted_after: Duration::ZERO,
         history: History::MariaDb {
             state: BinlogState::parse(state).unwrap(),
             applied: position(applied),

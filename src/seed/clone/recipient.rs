@@ -9,7 +9,7 @@ use crate::mysql::account::{Tls, TlsMode};
 use crate::mysql::session::quoted;
 use crate::mysql::trouble::Trouble;
 use crate::os::process::Activity;
-use crate::os::workers::{Crew, Gauge};
+use crate::os::workers::{Aside, Crew, Gauge};
 use crate::replication::primary::{Facts, Primary, TLS_FAILED, denies_access};
 use crate::report::checkpoint::Checkpoint;
 use crate::report::meter::Unit;
@@ -48,6 +48,8 @@ pub(super) struct Recipient<'a> {
     /// When data last came, and when the primary was last asked whether it is there.
     quiet: Instant,
     asked: Instant,
+    /// A login to the primary that is not answered yet.
+    question: Option<Aside<()>>,
     /// Since when the primary has not answered.
     gone: Option<Instant>,
     /// The private server is shutting down and answers no more.
@@ -69,6 +71,7 @@ impl<'a> Recipient<'a> {
             total: 0,
             quiet: now,
             asked: now,
+            question: None,
             gone: None,
             silent: false,
         }
@@ -197,8 +200,14 @@ impl<'a> Recipient<'a> {
     /// Checks that the primary is still there. The server itself notices a lost connection only
     /// after minutes.
     fn ask_primary(&mut self) -> Result<()> {
-        let answer = self.primary.open(self.facts);
-        self.asked = Instant::now();
+        let Some(question) = &mut self.question else {
+            let (primary, facts) = (self.primary.clone(), self.facts.clone());
+            self.question = Some(Aside::ask(None, move || primary.open(&facts).map(drop))?);
+            self.gone.get_or_insert_with(Instant::now);
+            return Ok(());
+        };
+        let Some(answer) = question.take() else { return Ok(()) };
+        (self.question, self.asked) = (None, Instant::now());
         match answer {
             Err(e @ Error::PrimaryUnreachable { .. }) => {
                 let since = *self.gone.get_or_insert(self.asked);
