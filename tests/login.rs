@@ -1,7 +1,8 @@
-//! Logins that not every server has: MySQL's to the primary without TLS, under its public key and
-//! only if that was asked for; that to a private MariaDB 11, to an account in its memory.
+//! Logins: to the primary without TLS, under a public key of MySQL and only if that was asked for;
+//! slow ones; that to a private MariaDB 11, to an account in its memory.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{PASSWORD, Proxy, Replica, Scene, Server, flavor};
@@ -100,4 +101,25 @@ fn a_kill_while_the_account_is_created_is_recovered_from() {
         assert_eq!(tables, "0");
         scene.assert_nothing_left();
     }
+}
+
+/// As where names are looked up slowly: whoever gets in at all is followed.
+#[test]
+fn a_slow_handshake_is_slow_and_not_lost() {
+    need_server!();
+    let scene = Scene::seeded("slow");
+    scene.primary.backlog("shop", 20);
+    let proxy = Proxy::start(&scene.primary);
+    proxy.hesitate(Duration::from_secs(4));
+    let run = |more: &[&str]| {
+        scene
+            .command("run")
+            .args(["--primary", &proxy.address()])
+            .args(more)
+            .run_to_end(Duration::from_secs(120))
+    };
+    let ended = run(&[]).expect(0);
+    assert!(!ended.stderr.contains("warn"), "{ended}");
+    let ended = run(&["--connect-timeout=2s", "--max-failures=0"]).expect(75);
+    ended.says("primary-unreachable").says("no answer in time");
 }

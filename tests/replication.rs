@@ -398,24 +398,3 @@ fn refused_as_configured(scene: &Scene, primary: &Primary) -> Outcome {
     scene.assert_nothing_left();
     ended
 }
-
-/// As where names are looked up slowly: whoever gets in at all is followed.
-#[test]
-fn a_slow_handshake_is_slow_and_not_lost() {
-    need_server!();
-    let scene = Scene::seeded("slow");
-    scene.primary.backlog("shop", 20);
-    let proxy = Proxy::start(&scene.primary);
-    proxy.hesitate(Duration::from_secs(4));
-    let run = |more: &[&str]| {
-        scene
-            .command("run")
-            .args(["--primary", &proxy.address()])
-            .args(more)
-            .run_to_end(Duration::from_secs(120))
-    };
-    let ended = run(&[]).expect(0);
-    assert!(!ended.stderr.contains("warn"), "{ended}");
-    let ended = run(&["--connect-timeout=2s", "--max-failures=0"]).expect(75);
-    ended.says("primary-unreachable").says("no answer in time");
-}

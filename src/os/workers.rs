@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_from_aside_wakes_and_a_panic_is_one_too() {
+    fn an_answer_from_aside_wakes_as_does_a_panic() {
         let (mut reader, waker) = UnixStream::pair().unwrap();
         let mut aside = Aside::ask(Some(waker), || Ok(7)).unwrap();
         reader.read_exact(&mut [0]).unwrap();

@@ -213,7 +213,7 @@ fn a_name_later_than_tomorrow_is_not_the_newest() {
 }
 
 #[test]
-fn a_backup_pruned_beside_a_verify_of_all_is_no_damage() {
+fn a_backup_pruned_beside_a_verify_is_no_damage() {
     let s = Space::new();
     s.file("a", 1, 10);
     let names = [s.store().name, s.store().name];
