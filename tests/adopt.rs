@@ -1,14 +1,16 @@
 //! A data directory becomes the first backup: of a stopped server, or prepared by mariadb-backup.
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::intruder::{Swapper, outside};
+use crate::support::repository::tree;
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{
-    Outcome, Replica, Rollforward, Scene, Server, assert_same, find_program, flavor, run_helper,
-    snapshot,
+    Outcome, Replica, Rollforward, Scene, Server, assert_same, find_program, flavor, is_root,
+    run_helper, snapshot,
 };
 
 fn adopt(scene: &Scene, source: &Path, more: &[&str]) -> Outcome {
@@ -196,4 +198,32 @@ fn prepared_by_xtrabackup() {
     scene.run().expect(0);
     let restored = Server::start_on(&scene.restore(None));
     assert_same("the copy", &snapshot(&restored), "the primary", &snapshot(&scene.primary));
+}
+
+/// The scratch directory belongs to the private mysqld's user, who puts links in the place of what
+/// root has just made.
+#[test]
+fn a_directory_swapped_for_a_link_misleads_no_adoption() {
+    need_server!();
+    let mut scene = Scene::new("swapped");
+    // Time enough to swap, and a directory of which there are many files.
+    scene.primary.sql("CREATE DATABASE many");
+    let tables: String = (0..60).map(|n| format!("CREATE TABLE many.t{n} (a INT);")).collect();
+    scene.primary.sql(&tables);
+    scene.primary.stop();
+    let source = scene.primary.datadir().to_path_buf();
+    let (mut swaps, link) = (0, scene.path("link"));
+    let outside = outside(&scene.path("."));
+    symlink(&outside, &link).unwrap();
+    let before = tree(&outside);
+    for _ in 0..6 {
+        let swapper = Swapper::start(&scene.scratch.join("data/many"), &link);
+        let user = if is_root() { &["--mysqld-user=nobody"][..] } else { &[] };
+        let outcome = adopt(&scene, &source, user);
+        swaps += swapper.end();
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        assert_eq!(tree(&outside), before, "{outcome}");
+    }
+    println!("{swaps} swaps");
+    assert!(swaps > 6, "{swaps}");
 }

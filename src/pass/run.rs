@@ -128,7 +128,7 @@ fn pass(
     let mut inventory = Inventory::new(&repo);
     let result = Error::contain(|| {
         inventory.take(supervisor)?;
-        repo.sweep_tmp(&lock)?;
+        supervisor.crew("sweep", 1).alone(|| repo.sweep_tmp(&lock))?;
         scratch.sweep(supervisor)?;
         let new_chain = command == "seed";
         let mut attempts =

@@ -8,13 +8,14 @@
 //! swapped back. So: if something of this kind changed just before the kill, the data is unusable
 //! if such a statement is among those that the killed mysqld had received beyond its position.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::os::files;
 
 /// The time from a file change to its position in the log and on disk; mysqld writes its log once
 /// per second.
@@ -58,7 +59,7 @@ impl Doubt {
         // The first log contains nothing but its own header.
         let purged = logs.first().is_none_or(|(number, _): &(u32, _)| *number > 2);
         for (_, path) in logs {
-            doubt.read(BufReader::new(File::open(path)?), purged)?;
+            doubt.read(BufReader::new(files::open_no_link(&path)?), purged)?;
         }
         // No log at all does not prove that nothing was received.
         if purged && doubt.first.is_none() {
@@ -158,7 +159,7 @@ mod tests {
         let now = SystemTime::now();
         let touch = |name: &str, ago: u64| {
             let path = data.join(name);
-            let file = if path.is_dir() { File::open(&path) } else { File::create(&path) };
+            let file = if path.is_dir() { fs::File::open(&path) } else { fs::File::create(&path) };
             file.unwrap().set_modified(now - Duration::from_secs(ago)).unwrap();
         };
         let look = |since: u64| changed_lately(&data, now - Duration::from_secs(since)).unwrap();

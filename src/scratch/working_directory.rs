@@ -319,7 +319,11 @@ impl Scratch {
                 }
             }
         }
-        remove_all(&self.root.join(OLD_DATA))?;
+        let old = self.root.join(OLD_DATA);
+        if old.exists() {
+            // As large as the data was.
+            supervisor.crew("remove", 1).alone(|| remove_all(&old))?;
+        }
         self.tidy();
         let log = self.root.join("mysqld.log");
         fs::remove_file(&log).ignoring(io::ErrorKind::NotFound).doing("remove", &log)

@@ -5,24 +5,23 @@
 //! is started on the copy, which proves it, given its position if it has none, and shut down. No
 //! primary is needed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, IoExt, Place, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::{BinlogState, Position};
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::space::check_room;
-use crate::os::sys::{self, open_below};
+use crate::os::sys::{self, mkdir_below, open_below};
 use crate::os::workers::Gauge;
 use crate::replication::primary::{self, SETTINGS};
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
-use crate::scratch::working_directory::Scratch;
 use crate::seed::seeding::Seeding;
 use crate::server::lifecycle::CleanShutdown;
 use crate::server::mysqld::{Mysqld, forget_replication};
@@ -112,13 +111,17 @@ impl Source {
     }
 
     fn copy(&self, seeding: &mut Seeding, tree: &Tree, jobs: usize) -> Result<()> {
-        let (scratch, data) = (&*seeding.scratch, seeding.scratch.data());
+        let (user, data) = (seeding.scratch.user(), seeding.scratch.data());
         let needed = tree.files.iter().map(|f| f.space).sum();
         check_room(&data, needed, Place::Scratch)?;
+        // All of it below this descriptor: the directory is the private mysqld's user's, who could put
+        // a link in the place of what was just made.
+        let below = files::open_dir(&data).doing("open", &data)?;
         for dir in &tree.dirs {
-            let to = data.join(&dir.path);
-            let made = fs::DirBuilder::new().mode(0o700).create(&to);
-            made.and_then(|()| own(&to, scratch)).map_err(|e| Error::io("create", &to, e))?;
+            let made = mkdir_below(&below, &dir.path, 0o700)
+                .and_then(|()| open_below(&below, &dir.path, libc::O_RDONLY | libc::O_DIRECTORY, 0))
+                .and_then(|made| own(&made, user));
+            made.doing("create", &data.join(&dir.path))?;
         }
         let root = self.open()?;
         let mut crew = seeding.supervisor.crew("copy", jobs);
@@ -131,12 +134,15 @@ impl Source {
                     break;
                 }
                 let (from, to) = (self.path.join(&file.path), data.join(&file.path));
-                let source = open_below(&root, &file.path, libc::O_RDONLY | libc::O_NONBLOCK, 0);
-                source
-                    .and_then(|source| copy_file(source, &to, &gauge))
-                    .map_err(|e| Error::io(&format!("copy {} to", from.display()), &to, e))?;
-                own(&to, scratch).map_err(|e| Error::io("chown", &to, e))?;
-                let after = fs::metadata(&from).map_err(|e| Error::io("read", &from, e))?;
+                let copied = open_below(&root, &file.path, libc::O_RDONLY | libc::O_NONBLOCK, 0)
+                    .and_then(|source| {
+                        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+                        let copy = open_below(&below, &file.path, flags, 0o600)?;
+                        own(&copy, user)?;
+                        copy_file(&source, copy, &gauge)?;
+                        source.metadata()
+                    });
+                let after = copied.doing(&format!("copy {} to", from.display()), &to)?;
                 if !gauge.stopped() && !file.is_unchanged(&after) {
                     let text = format!("{} changed while it was copied", from.display());
                     return Err(Error::config(format!("{text}: is a server running on it?")));
@@ -148,21 +154,20 @@ impl Source {
     }
 }
 
-fn own(path: &Path, scratch: &Scratch) -> io::Result<()> {
-    scratch.user().map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
+fn own(file: &File, user: Option<(u32, u32)>) -> io::Result<()> {
+    user.map_or(Ok(()), |(uid, gid)| fchown(file, Some(uid), Some(gid)))
 }
 
 /// Copies a file. Its holes stay holes.
-fn copy_file(mut from: File, to: &Path, gauge: &Gauge) -> io::Result<()> {
-    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+fn copy_file(mut from: &File, mut to: File, gauge: &Gauge) -> io::Result<()> {
     let size = from.metadata()?.len();
     let mut at = 0;
     while at < size && !gauge.stopped() {
-        let data = sys::next_data(&from, at)?.unwrap_or(size).min(size);
+        let data = sys::next_data(from, at)?.unwrap_or(size).min(size);
         gauge.add(data - at);
         from.seek(SeekFrom::Start(data))?;
         to.seek(SeekFrom::Start(data))?;
-        let copied = io::copy(&mut io::Read::take(&from, CHUNK), &mut to)?;
+        let copied = io::copy(&mut io::Read::take(from, CHUNK), &mut to)?;
         gauge.add(copied);
         if copied == 0 {
             break;

@@ -6,10 +6,10 @@
 //! error (`--verbose`) which table it is at. Sizes are the primary's statistics: the total, and
 //! the time left that follows from it, are estimates.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
+use crate::os::files;
 use crate::seed::tables::Tables;
 
 /// How the clients of both servers announce a table.
@@ -80,7 +80,7 @@ impl DumpProgress {
     /// Whole lines that were not read before.
     fn new_lines(&mut self) -> String {
         let mut bytes = Vec::new();
-        let read = File::open(&self.report).and_then(|mut file| {
+        let read = files::open_no_link(&self.report).and_then(|mut file| {
             file.seek(SeekFrom::Start(self.read))?;
             file.take(1 << 20).read_to_end(&mut bytes)
         });
