@@ -98,6 +98,27 @@ fn a_clear_text_switch_gets_no_password_from_the_dump() {
     }
 }
 
+#[test]
+fn a_clear_text_switch_gets_no_password_from_the_receiver() {
+    need_server!();
+    let scene = Scene::seeded("receiver");
+    scene.primary.backlog("shop", 10);
+    append(&scene, "ssl-mode=DISABLED");
+    for plugin in ["mysql_clear_password", "dialog"] {
+        let switcher = Switcher::start(scene.primary.port(), plugin);
+        let program = scene.command("run").args(["--max-failures=0", "--stall-timeout=10s"]);
+        let ended = program.args(["--primary", &switcher.address()]).run_to_end(COMMAND_PATIENCE);
+        let ended = ended.says("error: ");
+        let sent = switcher.sent.lock().unwrap();
+        assert!(!sent.is_empty(), "the receiver was not asked; {ended}");
+        for said in sent.iter() {
+            assert!(find(said, NIGHTLY.user.as_bytes()).is_some(), "no login: {said:?}");
+            assert!(find(said, PASSWORD.as_bytes()).is_none(), "{plugin} got it; {ended}");
+        }
+        assert!(!ended.stderr.contains(PASSWORD), "{ended}");
+    }
+}
+
 /// Adds `lines` to both option files.
 fn append(scene: &Scene, lines: &str) {
     for (path, account) in [(&scene.nightly, NIGHTLY), (&scene.dump, DUMP)] {
