@@ -155,7 +155,13 @@ estimates:
 fuzz:
 	scripts/fuzz '$(TARGET)' '$(SECONDS)'
 
+# The same of a primary that lies, for ten minutes: `make fuzz-primary SECONDS=60 SEED=7`.
+fuzz-primary:
+	scripts/deps --quiet
+	ROLLFORWARD_FUZZ_SECONDS='$(or $(SECONDS),600)' SEED='$(SEED)' \
+		$(CARGO) test --locked --test suite hostile::fuzz -- --nocapture
+
 clean:
 	$(CARGO) clean
 
-.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install uninstall deb deb-check fuzz leaks estimates clean
+.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install uninstall deb deb-check fuzz fuzz-primary leaks estimates clean

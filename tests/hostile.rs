@@ -1,6 +1,8 @@
 //! A primary that answers with anything: each command ends by its own words, and writes nothing
 //! outside of repository and scratch directory.
 
+mod fuzz;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
@@ -58,6 +60,9 @@ fn malformed_answers_are_a_primary_that_is_unreachable() {
         packet(1, &[0xff, 0x15]),
         // Counts of columns that no memory holds, and that do not end.
         packet(1, &[0xfe, 255, 255, 255, 255, 255, 255, 255, 255]),
+        packet(1, &[0xfe, 0, 0, 0, 0, 0, 1, 0, 0]),
+        packet(1, &[0xfe, 0, 0, 0, 0, 1, 0, 0, 0]),
+        packet(1, &[0xfd, 255, 255, 255]),
         packet(1, &[0xfc]),
         packet(1, &[0xfb, b'/', b'x']),
         // A column that is none, a row that is none.

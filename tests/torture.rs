@@ -9,7 +9,7 @@
 //! machine.
 
 mod load;
-mod plan;
+pub mod plan;
 mod proof;
 mod strike;
 mod words;

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod confinement;
 pub mod files;
 pub mod lock;
+pub mod memory;
 pub mod process;
 pub mod random;
 pub mod signals;

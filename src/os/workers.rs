@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::error::{Error, Result};
+use crate::os::memory;
 use crate::os::sys;
 
 /// Progress, shared between the workers and the watch.
@@ -193,7 +194,11 @@ impl<'a> Crew<'a> {
 }
 
 /// A question that is answered on a thread of its own, which nobody waits for.
-pub struct Aside<T>(Receiver<Result<T>>);
+pub struct Aside<T> {
+    answer: Receiver<Result<T>>,
+    /// Threads that slept for good when it was asked.
+    asleep: u32,
+}
 
 impl<T: Send + 'static> Aside<T> {
     /// Asks it. When it is answered, a byte is written to `waker`.
@@ -204,7 +209,8 @@ impl<T: Send + 'static> Aside<T> {
         waker: Option<UnixStream>,
         question: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<Aside<T>> {
-        let (sender, receiver) = channel();
+        let (sender, answer) = channel();
+        let asleep = memory::asleep();
         let body = move || {
             let _ = sender.send(Error::contain(question));
             if let Some(waker) = &waker {
@@ -212,12 +218,17 @@ impl<T: Send + 'static> Aside<T> {
             }
         };
         let thread = thread::Builder::new().name("aside".into()).spawn(body);
-        thread.map(|_| Aside(receiver)).map_err(thread_error)
+        thread.map(|_| Aside { answer, asleep }).map_err(thread_error)
     }
 
     /// The answer, once it is there.
     pub fn take(&mut self) -> Option<Result<T>> {
-        self.0.try_recv().ok()
+        self.answer.try_recv().ok()
+    }
+
+    /// True if it will never come: see [`memory`].
+    pub fn is_lost(&self) -> bool {
+        memory::asleep() != self.asleep
     }
 }
 

@@ -195,7 +195,12 @@ impl Primary {
         question: impl FnOnce(&Primary) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let primary = self.clone();
-        supervisor.aside(watched, move || question(&primary))
+        let answer = supervisor.aside(watched, move || question(&primary))?;
+        answer.ok_or_else(|| {
+            let names: Vec<_> = self.candidates.iter().map(Address::to_string).collect();
+            let text = "its answer is malformed: no memory holds what it announces".into();
+            Error::PrimaryUnreachable { primary: names.join(","), text }
+        })
     }
 
     /// The account, with what was found out about TLS in place of PREFERRED.

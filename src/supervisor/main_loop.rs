@@ -197,7 +197,7 @@ impl Supervisor {
 
     /// Runs `question`, which waits for an answer from elsewhere, on a thread of its own, while the loop
     /// goes on and watches `watched`. If that fails or a stop arrives, what still runs is left to
-    /// itself: it must end by itself and change nothing of ours.
+    /// itself: it must end by itself and change nothing of ours. `None` if no answer will ever come.
     ///
     /// # Errors
     /// As [`Supervisor::wait_for`], else that of the question.
@@ -205,11 +205,13 @@ impl Supervisor {
         &mut self,
         watched: &mut W,
         question: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<Option<T>> {
         let mut answer = Aside::ask(self.waker(), question)?;
         let wait = Wait { every: Duration::from_millis(250), patience: None };
-        let answered = self.wait_for(watched, wait, |_, _| {
-            answer.take().map_or(Ok(Look::Still), |answer| answer.map(Look::Done))
+        let answered = self.wait_for(watched, wait, |_, _| match answer.take() {
+            Some(answer) => answer.map(|answer| Look::Done(Some(answer))),
+            None if answer.is_lost() => Ok(Look::Done(None)),
+            None => Ok(Look::Still),
         })?;
         // Without patience only a second signal ends the wait.
         answered.ok_or(Error::Interrupted { signal: libc::SIGTERM })

@@ -83,7 +83,8 @@ pub fn rows<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     bytes
 }
 
-fn greeting() -> Vec<u8> {
+/// The first packet of a server.
+pub fn greeting() -> Vec<u8> {
     let mut greeting = b"\x0a5.5.5-10.11.0-MariaDB\0\x01\0\0\0abcdefgh\0".to_vec();
     greeting.extend_from_slice(&0xf7feu16.to_le_bytes());
     greeting.extend_from_slice(&[33, 2, 0, 0xff, 0x80, 21]);

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::mysql::trouble::Trouble;
+use crate::os::memory;
 
 /// Runs `call`, and turns a panic in it into a trouble.
 pub(super) fn contained<T>(call: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
@@ -42,7 +43,7 @@ pub(super) fn within<T: Send + 'static>(
 ) -> Result<T, Trouble> {
     let (done, waiting) = channel();
     let thread = thread::Builder::new().name("login".into()).spawn(move || {
-        let _ = done.send(contained(call));
+        let _ = done.send(contained(|| memory::bounded(call)));
     });
     match thread {
         Ok(_) => waiting.recv_timeout(patience).unwrap_or(Err(Trouble::TimedOut)),
@@ -50,7 +51,7 @@ pub(super) fn within<T: Send + 'static>(
     }
 }
 
-/// Runs `call`, and shuts `line` down after `patience`, which ends its reads.
+/// Runs `call`, on a thread that nobody joins, and shuts `line` down after `patience`, which ends its reads.
 /// No patience (zero) is endless patience.
 pub(super) fn cut_off_after<T>(
     patience: Duration,
@@ -67,7 +68,7 @@ pub(super) fn cut_off_after<T>(
             }
             late
         });
-        let result = contained(call);
+        let result = contained(|| memory::bounded(call));
         drop(done);
         match watch.map(|watch| watch.join()) {
             Ok(Ok(true)) => Err(Trouble::TimedOut),

@@ -206,6 +206,10 @@ impl<'a> Recipient<'a> {
             self.gone.get_or_insert_with(Instant::now);
             return Ok(());
         };
+        if question.is_lost() {
+            self.question = None;
+            return Ok(());
+        }
         let Some(answer) = question.take() else { return Ok(()) };
         (self.question, self.asked) = (None, Instant::now());
         match answer {
