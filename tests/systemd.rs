@@ -85,9 +85,10 @@ impl Machine {
     fn boot(name: &str) -> Machine {
         let mut scene = Scene::new(name);
         let work = scene.path("machine");
-        for dir in ["backup", "lib", "etc/rollforward"] {
+        for dir in ["backup/db2", "lib/rollforward/db2", "etc/rollforward"] {
             fs::create_dir_all(work.join(dir)).unwrap();
         }
+        fs::write(work.join("etc/rollforward/db2.cnf"), "[client]\npassword=other\n").unwrap();
         scene.repo = work.join("backup/db1");
         scene.primary.fill("shop", 2, 2000);
         scene.seed();
@@ -272,7 +273,21 @@ fn the_service_runs_sandboxed_stops_and_resumes() {
             .unwrap()
             .contains("rw")
     };
-    assert!(!writable("/") && !writable("/usr") && writable("/backup"));
+    assert!(!writable("/") && !writable("/usr") && !writable("/backup"));
+    assert!(writable("/backup/db1") && writable("/var/lib/rollforward/db1"));
+    // Of another database there is nothing to be seen, and nothing there can be executed.
+    let seen = |dir: &str| -> Vec<_> {
+        let names = fs::read_dir(format!("/proc/{pid}/root{dir}")).unwrap();
+        names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    for (dir, own) in
+        [("/backup", "db1"), ("/var/lib/rollforward", "db1"), ("/etc/rollforward", "db1.cnf")]
+    {
+        assert_eq!(seen(dir), [own], "{dir}");
+    }
+    let refused =
+        |at: &str| mounts.lines().any(|l| l.split(' ').nth(4) == Some(at) && l.contains("noexec"));
+    assert!(refused("/backup/db1") && refused("/var/lib/rollforward/db1"), "{mounts}");
 
     machine.systemctl(&["stop", UNIT]);
     let checkpoint = machine.checkpoint();
