@@ -227,3 +227,25 @@ fn a_directory_swapped_for_a_link_misleads_no_adoption() {
     println!("{swaps} swaps");
     assert!(swaps > 6, "{swaps}");
 }
+
+#[test]
+fn an_adopted_replica_brings_no_login_of_its_primary() {
+    need_server!();
+    let scene = Scene::new("upstream");
+    let mut replica = Replica::start(&scene.primary);
+    scene.primary.fill("shop", 1, 100);
+    let position = scene.primary.gtid_pos();
+    replica.advance_to(&position);
+    replica.stop();
+    let source = replica.datadir().to_path_buf();
+    adopt(&scene, &source, &["--position", &position]).expect(0);
+    let restored = scene.restore(None);
+    let files = [restored.join("master.info"), restored.join("relay-log.info")];
+    assert!(files.iter().all(|f| !f.exists()), "{files:?}");
+    let server = Server::start_on(&restored);
+    assert_eq!(server.value("SELECT COUNT(*) FROM shop.t0"), "100");
+    if flavor::is_mysql() {
+        let logins = "SELECT COUNT(*) FROM mysql.slave_master_info WHERE host <> ''";
+        assert_eq!(server.value(logins), "0");
+    }
+}

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::Ipv6Addr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -252,6 +253,11 @@ impl OptionFile {
 }
 
 fn load(path: &Path) -> Result<String> {
+    // It names programs that run as us, and where everything is written.
+    if std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o002 != 0) {
+        let path = path.display();
+        return Err(Error::config(format!("any user can write to {path}: chmod o-w {path}")));
+    }
     files::read_user_file(path, LARGEST)
         .map_err(|e| cannot_read(path, &e))
         .and_then(|bytes| text_of(path, bytes))

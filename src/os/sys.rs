@@ -193,6 +193,18 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(answer.f_bavail * answer.f_frsize)
 }
 
+/// No core file of ours, which would hold passwords. Children may set it otherwise.
+pub fn leave_no_core_file() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the structure is valid for both calls.
+    unsafe {
+        let mut now = none;
+        if libc::getrlimit(libc::RLIMIT_CORE, &mut now) == 0 {
+            libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, ..now });
+        }
+    }
+}
+
 /// Starts writing back what was written to `file` so far without waiting, so that the final fsync
 /// finds little to do. A hint: errors do not matter.
 pub fn start_writeback(file: &File, offset: u64, length: u64) {

@@ -235,6 +235,8 @@ pub fn adopt(
 /// Reads what is known of the data that `mysqld` runs on, and sets its position.
 fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Adopted> {
     mysqld.load_grant_tables(source.flavor)?;
+    // A replica brings where it replicated from, and MySQL's the password there, in a table.
+    replica::forget(mysqld, source.flavor)?;
     let own = replica::position(mysqld, source.flavor)?;
     let position = match &source.position {
         Some(position) => {

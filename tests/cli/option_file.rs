@@ -165,3 +165,18 @@ fn verbose_on_the_command_line_beats_quiet_in_the_file() {
     assert!(!quiet.stderr.contains(" info: "), "{quiet}");
     run.arg("-v").run_to_end(SOON).expect(75).says(" debug: ");
 }
+
+#[test]
+fn an_option_file_that_anybody_may_write_is_refused() {
+    let place = Place::new("writable");
+    let included = place.write("included.cnf", "[rollforward]\nbefore=/bin/true\n");
+    let text = format!("!include {}\n[client]\nhost=h\nuser=u\n", included.display());
+    let file = place.write("db.cnf", &text);
+    for path in [&file, &included] {
+        let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o666);
+        place.refuses(&place.run(), &["any user can write to", path.to_str().unwrap(), "chmod"]);
+        mode(0o644);
+    }
+    place.run().run_to_end(SOON).expect(1).says("no-backup");
+}

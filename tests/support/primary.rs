@@ -244,6 +244,12 @@ impl Deref for Replica {
     }
 }
 
+impl DerefMut for Replica {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.0
+    }
+}
+
 /// A position with its domains in order, for comparison as text.
 fn sorted(position: &str) -> String {
     let mut parts: Vec<&str> = position.split(',').map(str::trim).collect();
