@@ -63,6 +63,8 @@ pub enum Error {
         free: Option<u64>,
         /// Bytes needed, if known.
         needed: Option<u64>,
+        /// True if it is inodes that are used up.
+        inodes: bool,
         /// What we use the directory for.
         place: Place,
     },
@@ -197,6 +199,7 @@ impl Error {
                 path: path.to_path_buf(),
                 free: None,
                 needed: None,
+                inodes: false,
                 place: Place::Other,
             },
             _ => Error::Io { doing: format!("{doing} {}", path.display()), source },
@@ -329,7 +332,13 @@ impl fmt::Display for Error {
                      pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
                 )
             }
-            Error::DiskFull { path, free, needed, place } => {
+            Error::DiskFull { path, inodes: true, place, .. } => write!(
+                f,
+                "no space left on the file system of {}: all its inodes are used; {}",
+                path.display(),
+                place.advice().replacen("free some space", "remove files", 1)
+            ),
+            Error::DiskFull { path, free, needed, place, .. } => {
                 write!(f, "no space left on the file system of {}", path.display())?;
                 if let Some(n) = free {
                     write!(f, ": {} free", bytes(*n))?;

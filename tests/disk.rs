@@ -9,7 +9,9 @@ use crate::support::limits::file_size;
 use crate::support::repository::all_packs;
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::small_disk::{SmallDisk, space};
-use crate::support::{Outcome, PATIENCE, Rollforward, Running, Scene, alive, flavor, wait_for};
+use crate::support::{
+    Outcome, PATIENCE, Rollforward, Running, Scene, alive, flavor, is_root, wait_for,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -46,6 +48,28 @@ fn assert_clean(scene: &Scene, scratch: &Path, backups: &[String]) {
     assert_eq!(scene.backups(), backups);
     assert_eq!(fs::read_dir(scene.repo.join("tmp")).unwrap().count(), 0);
     scene.assert_nothing_left();
+}
+
+/// There are bytes enough, and the message must not send people to look for them.
+#[test]
+fn used_up_inodes_are_named() {
+    need_server!();
+    let scene = Scene::seeded("inodes");
+    if !is_root() {
+        return;
+    }
+    let mount = "mount -t tmpfs -o nr_inodes=40,size=1g inodes \"$0\"; exec \"$@\"";
+    let dir = scene.path("mounted");
+    fs::create_dir(&dir).unwrap();
+    let under = |command: Rollforward| {
+        let dir = dir.to_str().unwrap();
+        let ended = command.under(["unshare", "--mount", "sh", "-ec", mount, dir]);
+        let ended = ended.run_to_end(COMMAND_PATIENCE).expect(1).says("disk-full: ");
+        let ended = ended.says("all its inodes are used; remove files there, or use another --");
+        assert!(!ended.stderr.contains(" free"), "{ended}");
+    };
+    under(scene.command("run").arg("--scratch").arg(dir.join("scratch")));
+    under(scene.command("restore").arg("--to").arg(dir.join("to")));
 }
 
 /// The space that a restored copy takes.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::repository::make_empty;
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::writer::STEADY;
 use crate::support::{
@@ -160,6 +161,8 @@ fn a_first_pass_by_dump_stores_one_backup() {
     need_server!();
     let scene = Scene::new("first");
     scene.primary.fill("shop", 2, 500);
+    scene.run().expect(2).says("no repository at ").says("rollforward seed");
+    make_empty(&scene.repo);
     let refused = scene.run().expect(1).says("error: no-backup: ").says("rollforward seed --from");
     assert!(refused.wall < Duration::from_secs(10), "{refused}");
     assert!(!scene.scratch.join("mysqld.log").exists());

@@ -185,12 +185,23 @@ pub fn sync_file_system(file: &File) -> io::Result<()> {
 
 /// Bytes an unprivileged process may still write on the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    file_system_of(path).map(|fs| fs.f_bavail * fs.f_frsize)
+}
+
+/// True if the file system of `path`, or of the nearest directory above it that there is, counts its
+/// inodes and has none left.
+pub fn lacks_inodes(path: &Path) -> bool {
+    let found = path.ancestors().find_map(|p| file_system_of(p).ok());
+    found.is_some_and(|fs| fs.f_files > 0 && fs.f_favail == 0)
+}
+
+fn file_system_of(path: &Path) -> io::Result<libc::statvfs> {
     let path = c_string(path.as_os_str())?;
     // SAFETY: statvfs is plain data for which all zeros is a value.
     let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are valid for the call.
     check(unsafe { libc::statvfs(path.as_ptr(), &mut answer) })?;
-    Ok(answer.f_bavail * answer.f_frsize)
+    Ok(answer)
 }
 
 /// No core file of ours, which would hold passwords. Children may set it otherwise.

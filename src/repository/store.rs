@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
-use crate::os::sys::{free_bytes, next_data, open_below};
+use crate::os::sys::{free_bytes, lacks_inodes, next_data, open_below};
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
@@ -122,12 +122,14 @@ fn with_needed_space(
     gauge: &Gauge,
 ) -> Error {
     match error {
-        Error::DiskFull { path, needed: None, .. } if path.starts_with(repo.root()) => {
+        Error::DiskFull { path, needed: None, .. }
+            if path.starts_with(repo.root()) && !lacks_inodes(repo.root()) =>
+        {
             let share = gauge.total() as f64 / gauge.done().max(1) as f64;
             let whole = (added as f64 * share) as u64;
             let needed = (added > 0).then(|| whole.max(free + (1 << 20)));
             let (path, place) = (repo.root().to_path_buf(), Place::Repository);
-            Error::DiskFull { path, free: Some(free), needed, place }
+            Error::DiskFull { path, free: Some(free), needed, inodes: false, place }
         }
         other => other,
     }

@@ -55,6 +55,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
             path: setup.data(),
             free: crate::os::sys::free_bytes(&setup.data()).ok(),
             needed: None,
+            inodes: false,
             place: Place::Scratch,
         }),
         Some(exit) => Err(Error::MysqldStart {

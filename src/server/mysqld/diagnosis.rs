@@ -66,7 +66,7 @@ impl Mysqld {
     pub fn no_room_for(&self, needed: u64) -> Error {
         let needed = (needed > 0).then_some(needed);
         let (path, free) = (self.data.clone(), self.free());
-        Error::DiskFull { path, free, needed, place: Place::Scratch }
+        Error::DiskFull { path, free, needed, inodes: false, place: Place::Scratch }
     }
 
     /// The real reason for `error`, which it reported or which is a hang: memory or space that it
@@ -116,7 +116,8 @@ impl Mysqld {
     }
 
     fn out_of_space(&self, free: Option<u64>) -> Error {
-        Error::DiskFull { path: self.data.clone(), free, needed: None, place: Place::Scratch }
+        let (path, place) = (self.data.clone(), Place::Scratch);
+        Error::DiskFull { path, free, needed: None, inodes: false, place }
     }
 
     fn file_too_large(&self) -> Error {
