@@ -4,9 +4,11 @@
 //! message is made only here. The program branches on the variant, never on a message.
 
 mod cause;
+mod place;
 pub mod remedy;
 
 pub use cause::Cause;
+pub use place::Place;
 
 use std::fmt;
 use std::io;
@@ -158,32 +160,6 @@ pub enum Limit {
     Cgroup(u64),
     /// On its address space.
     AddressSpace(u64),
-}
-
-/// What a directory is used for. This decides which advice helps when it is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// `--scratch`.
-    Scratch,
-    /// `--repo`.
-    Repository,
-    /// `--to`.
-    Target,
-    /// Anything else, or not known yet.
-    Other,
-}
-
-impl Place {
-    fn advice(self) -> &'static str {
-        match self {
-            Place::Scratch => "free some space there, or use another --scratch",
-            Place::Repository => {
-                "free some space there, for example with rollforward prune, or use another --repo"
-            }
-            Place::Target => "free some space there, or use another --to",
-            Place::Other => "free some space there",
-        }
-    }
 }
 
 impl Error {

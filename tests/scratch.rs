@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::intruder::{ALL, Swapper, outside};
 use crate::support::repository::tree;
-use crate::support::{PATIENCE, Scene, wait_until};
+use crate::support::{PATIENCE, Replica, Scene, wait_until};
 
 /// No command may wait for what it is given.
 const SOON: Duration = Duration::from_secs(10);
@@ -108,4 +108,20 @@ fn swapping_a_directory_for_a_link_misleads_no_clearing() {
     println!("{swaps} swaps in {TIMES} passes");
     scene.run().expect(0);
     assert_eq!(tree(&outside), before);
+}
+
+/// Servers take a colon for the end of a directory, and their scripts a blank.
+#[test]
+fn any_name_will_do_for_the_directories() {
+    need_server!();
+    let mut scene = Scene::new("names");
+    scene.primary.fill("shop", 1, 50);
+    for name in ["a b", "a:b", "a'b\"; $a *", "ä=b,c"] {
+        scene.scratch = scene.path(&format!("scratch {name}"));
+        scene.repo = scene.path(&format!("repo {name}"));
+        println!("{name}");
+        scene.seed();
+        scene.run().expect(0);
+        scene.assert_newest_equals(&Replica::start(&scene.primary));
+    }
 }

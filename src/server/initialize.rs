@@ -21,12 +21,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
         Flavor::MariaDb => (mariadb(setup)?, "mariadb-install-db"),
         Flavor::MySql => (mysql(setup), "mysqld --initialize-insecure"),
     };
-    command
-        .arg(format!("--datadir={}", setup.data().display()))
-        // Its server removes the temporary tables of all others that share the directory.
-        .arg(format!("--tmpdir={}", setup.scratch.join("tmp").display()))
-        .current_dir(&setup.scratch)
-        .stdin(Stdio::null());
+    command.stdin(Stdio::null());
     // Settings that are fixed once the tables exist.
     for (name, value) in &setup.settings {
         if matches!(name.as_str(), "innodb_page_size" | "lower_case_table_names") {
@@ -78,12 +73,17 @@ fn mariadb(setup: &Setup) -> Result<Command> {
     command
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .arg("--skip-name-resolve");
+    // Relative, since the script does not quote its arguments. And its server would remove the
+    // temporary tables of all others that share a directory.
+    command.args(["--datadir=./data", "--tmpdir=../tmp"]).current_dir(&setup.scratch);
     Ok(command)
 }
 
 fn mysql(setup: &Setup) -> Command {
     let mut command = process::command(&setup.program);
     command.args(["--no-defaults", "--initialize-insecure", "--mysqlx=OFF"]);
+    command.arg(format!("--datadir={}", setup.data().display()));
+    command.arg(format!("--tmpdir={}", setup.tmp().display())).current_dir(setup.data());
     // The default of some packages is a directory that does not exist.
     command.args(["--secure-file-priv=NULL", "--skip-log-bin"]);
     // A server with networking on a restored copy creates keys of its own.

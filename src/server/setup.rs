@@ -49,6 +49,13 @@ impl Setup {
         self.scratch.join("mysqld.sock")
     }
 
+    /// The directory for temporary files, as the server is told: it would take a colon for the end of one
+    /// directory and the beginning of another. It is started and works in its data directory.
+    pub fn tmp(&self) -> PathBuf {
+        let tmp = self.scratch.join("tmp");
+        if tmp.as_os_str().as_encoded_bytes().contains(&b':') { "../tmp".into() } else { tmp }
+    }
+
     /// mysqld's log.
     pub fn log(&self) -> PathBuf {
         self.scratch.join("mysqld.log")
@@ -82,7 +89,7 @@ impl Setup {
             // Relative to the data directory, because a socket's path is limited to 107 bytes.
             .arg("--socket=../mysqld.sock")
             .arg(path("--pid-file=", self.scratch.join("mysqld.pid")))
-            .arg(path("--tmpdir=", self.scratch.join("tmp")))
+            .arg(path("--tmpdir=", self.tmp()))
             .arg(format!("--server-id={}", self.server_id))
             .arg(format!("--innodb-buffer-pool-size={}", buffers.pool))
             .arg(format!("--key-buffer-size={}", buffers.other))
@@ -154,7 +161,7 @@ impl Setup {
             // glibc would reserve 64 MiB of address space for the heap of each thread.
             command.env("MALLOC_ARENA_MAX", "1");
         }
-        command.current_dir(&self.scratch).stdin(Stdio::null());
+        command.current_dir(self.data()).stdin(Stdio::null());
         command
     }
 }
