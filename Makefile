@@ -161,7 +161,13 @@ fuzz-primary:
 	ROLLFORWARD_FUZZ_SECONDS='$(or $(SECONDS),600)' SEED='$(SEED)' \
 		$(CARGO) test --locked --test suite hostile::fuzz -- --nocapture
 
+# Stops at random moments: `make stops ROUNDS=200 SEED=7`.
+stops:
+	scripts/deps --quiet
+	ROUNDS='$(ROUNDS)' SEED='$(SEED)' \
+		$(CARGO) test --locked --test suite stops:: -- --nocapture
+
 clean:
 	$(CARGO) clean
 
-.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install uninstall deb deb-check fuzz fuzz-primary leaks estimates clean
+.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install uninstall deb deb-check fuzz fuzz-primary stops leaks estimates clean

@@ -84,7 +84,7 @@ fn every_test_module_has_one_tier_and_names_that_exist() {
         let [module, class, load, seconds, names @ ..] = line.as_slice() else {
             panic!("{line:?}")
         };
-        assert!(["once", "local", "dialect", "long", "asked"].contains(class), "{line:?}");
+        assert!(["once", "rare", "local", "dialect", "long", "asked"].contains(class), "{line:?}");
         assert!(["busy", "waiting"].contains(load) && seconds.parse::<u32>().is_ok(), "{line:?}");
         assert!(names.is_empty() || *class == "dialect", "{line:?}");
         for name in names {

@@ -10,9 +10,8 @@ macro_rules! need_s3 {
     };
 }
 
-mod full;
 mod refusals;
-mod s3;
+pub mod s3;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -31,45 +30,45 @@ use crate::support::{
 use s3::{S3, SECRET, files};
 
 /// What belongs to a repository and is mirrored.
-fn contents(repo: &Path) -> std::collections::BTreeMap<String, String> {
+pub fn contents(repo: &Path) -> std::collections::BTreeMap<String, String> {
     let mut all = files(repo);
     all.retain(|name, _| name != "lock" && !name.starts_with("tmp/"));
     all
 }
 
-fn word(path: &Path) -> String {
+pub fn word(path: &Path) -> String {
     path.to_str().unwrap().to_string()
 }
 
-fn rollforward(command: &str, repo: &Path) -> Rollforward {
+pub fn rollforward(command: &str, repo: &Path) -> Rollforward {
     Rollforward::new([command]).arg("--repo").arg(repo)
 }
 
 #[track_caller]
-fn assert_verified(repo: &Path) {
+pub fn assert_verified(repo: &Path) {
     rollforward("verify", repo).run_to_end(PATIENCE).expect(0);
 }
 
-fn size_of_packs(repo: &Path) -> u64 {
+pub fn size_of_packs(repo: &Path) -> u64 {
     let size = |pack: &String| fs::metadata(pack_path(repo, pack)).unwrap().len();
     all_packs(repo).iter().map(size).sum()
 }
 
 /// Bytes that the S3 server has on its disk.
-fn stored(s3: &S3) -> u64 {
+pub fn stored(s3: &S3) -> u64 {
     let said = run_helper(Command::new("du").arg("-sb").arg(s3.path("data")), "");
     said.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// A repository of four backups with some packs of its own each; copied for each test.
-struct Sample {
+pub struct Sample {
     _dir: TempDir,
     repo: PathBuf,
-    names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 impl Sample {
-    fn get() -> &'static Sample {
+    pub fn get() -> &'static Sample {
         static SAMPLE: OnceLock<Sample> = OnceLock::new();
         SAMPLE.get_or_init(|| {
             let scene = Scene::seeded("mirrored");
@@ -88,7 +87,7 @@ impl Sample {
         })
     }
 
-    fn copy(&self, s3: &S3) -> PathBuf {
+    pub fn copy(&self, s3: &S3) -> PathBuf {
         let repo = s3.path("repo");
         repository::copy(&self.repo, &repo);
         repo
@@ -135,89 +134,6 @@ fn a_lost_repository_comes_back_from_s3_and_restores() {
     scene.run().expect(0);
     s3.mirror_well(["push", &word(&scene.repo), "mirror:db1"]);
     assert_eq!(s3.objects("db1"), contents(&scene.repo));
-}
-
-#[test]
-fn a_push_killed_before_any_step_is_completed_later() {
-    need_server!();
-    let s3 = need_s3!();
-    let sample = Sample::get();
-    let repo = sample.copy(&s3);
-    let mut steps = 0;
-    for first in [true, false] {
-        let mut step = 1;
-        loop {
-            s3.forget_calls();
-            let at = step.to_string();
-            let args = ["push", &word(&repo), "mirror:steps"];
-            let (status, said) = s3.spawn_mirror(args, &[("KILL_AT", &at)]).finish();
-            let there = s3.assert_valid("steps");
-            if status == 0 {
-                break;
-            }
-            assert_eq!(status, 256 + libc::SIGKILL, "{said}");
-            if first && there.is_empty() {
-                let none = s3.mirror(["pull", "mirror:steps", &word(&s3.path("none"))]);
-                assert_eq!(none.0, 1, "{}", none.1);
-                assert!(!s3.path("none").exists());
-            } else {
-                s3.mirror_well(["check", "mirror:steps"]);
-            }
-            step += 1;
-            steps += 1;
-        }
-        assert_eq!(s3.objects("steps"), contents(&repo));
-        // Again, with backups and packs to be removed.
-        let keep = rollforward("prune", &repo).arg("--keep-count=1");
-        keep.run_to_end(PATIENCE).expect(0);
-        assert!(!first || contents(&repo).len() < s3.objects("steps").len());
-    }
-    assert!(steps >= 8, "{steps}");
-    assert_verified(&repo);
-}
-
-#[test]
-fn a_push_killed_while_copying_packs_is_completed_later() {
-    need_server!();
-    let s3 = need_s3!();
-    let sample = Sample::get();
-    let repo = sample.copy(&s3);
-    let total = size_of_packs(&repo);
-    let mut killed = 0;
-    for percent in [2, 50, 95] {
-        let args = ["push", &word(&repo), "mirror:cut"];
-        let mut push =
-            s3.spawn_mirror(args, &[("RCLONE_BWLIMIT", "1M"), ("RCLONE_TRANSFERS", "2")]);
-        wait_until("some of the packs", PATIENCE, || {
-            push.has_ended() || stored(&s3) > total * percent / 100
-        });
-        killed += i32::from(!push.has_ended());
-        push.kill_all();
-        s3.assert_valid("cut");
-    }
-    assert!(killed >= 2, "{killed}");
-    s3.mirror_well(["push", &word(&repo), "mirror:cut"]);
-    assert_eq!(s3.objects("cut"), contents(&repo));
-    s3.mirror_well(["check", "--read-data", "mirror:cut"]);
-
-    // Back, killed again and again.
-    let back = s3.path("back");
-    for step in 1..100 {
-        s3.forget_calls();
-        let at = step.to_string();
-        let args = ["pull", "mirror:cut", &word(&back)];
-        let (status, _) = s3.spawn_mirror(args, &[("KILL_AT", &at)]).finish();
-        if back.join("format").exists() {
-            assert_verified(&back);
-        }
-        if status == 0 {
-            break;
-        }
-    }
-    assert_eq!(contents(&back), contents(&repo));
-    assert_eq!(fs::read_dir(back.join("tmp")).unwrap().count(), 0);
-    let whole = rollforward("list", &back).run_to_end(PATIENCE).expect(0).stdout;
-    assert_eq!(whole.matches(" complete ").count(), sample.names.len(), "{whole}");
 }
 
 #[test]

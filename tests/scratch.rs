@@ -116,12 +116,10 @@ fn any_name_will_do_for_the_directories() {
     need_server!();
     let mut scene = Scene::new("names");
     scene.primary.fill("shop", 1, 50);
-    for name in ["a b", "a:b", "a'b\"; $a *", "ä=b,c"] {
-        scene.scratch = scene.path(&format!("scratch {name}"));
-        scene.repo = scene.path(&format!("repo {name}"));
-        println!("{name}");
-        scene.seed();
-        scene.run().expect(0);
-        scene.assert_newest_equals(&Replica::start(&scene.primary));
-    }
+    let name = "a:b 'c\"; $d * ä=e,f";
+    scene.scratch = scene.path(&format!("scratch {name}"));
+    scene.repo = scene.path(&format!("repo {name}"));
+    scene.seed();
+    scene.run().expect(0);
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
 }

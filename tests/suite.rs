@@ -37,7 +37,9 @@ mod login;
 mod man;
 mod memory;
 mod metrics;
+#[macro_use]
 mod mirror;
+mod mirror_kills;
 mod monitoring;
 mod notify;
 mod pairs;
@@ -50,6 +52,7 @@ mod scripts;
 mod secrets;
 mod status;
 mod stop;
+mod stops;
 mod supervision;
 mod systemd;
 mod tls;

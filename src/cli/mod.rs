@@ -7,6 +7,7 @@ pub mod option_file;
 pub mod options;
 pub mod output;
 pub mod pass_options;
+mod prefixes;
 pub mod restore_dir;
 pub mod shell_words;
 pub mod status;

@@ -12,8 +12,9 @@ use std::time::Duration;
 use getopts::{Matches, ParsingStyle};
 
 use crate::cli::option_file::{self, OptionFile};
+use crate::cli::prefixes;
 use crate::cli::shell_words;
-use crate::cli::usage::{COMMANDS, belongs, help, options, version};
+use crate::cli::usage::{COMMANDS, belongs, help, help_of, options, version};
 use crate::error::{Error, Result};
 use crate::os::clock::parse_duration;
 use crate::replication::primary::Primary;
@@ -55,6 +56,11 @@ pub fn parse_arguments() -> Result<Request> {
 /// # Errors
 /// [`Error::Configuration`], naming the wrong word.
 pub fn parse(args: Vec<String>) -> Result<Request> {
+    let args = match prefixes::expand(&args, None) {
+        // One that is not clear before the command is known may be so afterwards.
+        Err(_) => args,
+        Ok(expanded) => expanded,
+    };
     let leading = getopts(None, ParsingStyle::StopAtFirstFree, &args)?;
     let at = args.len() - leading.free.len();
     let Some(word) = leading.free.first() else {
@@ -68,11 +74,15 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
         let text = if leading.opt_present("help") { help(None) } else { version() };
         return Ok(Request::Print(text));
     }
+    if word == "help" {
+        return help_of(args.get(at + 1)).map(Request::Print);
+    }
     let Some((command, operands, _)) = COMMANDS.iter().find(|c| c.0 == word) else {
         return Err(Error::config(format!("unknown command '{word}'; see 'rollforward --help'")));
     };
     // Options may also precede the command, as in similar tools.
     let rest: Vec<String> = args[..at].iter().chain(&args[at + 1..]).cloned().collect();
+    let rest = prefixes::expand(&rest, Some(command))?;
     let matches = getopts(Some(command), ParsingStyle::FloatingFrees, &rest)?;
     if matches.opt_present("help") {
         return Ok(Request::Print(help(Some(command))));
@@ -102,6 +112,7 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
 pub fn asks_for_status() -> bool {
     let args: Vec<String> =
         std::env::args_os().skip(1).filter_map(|a| a.into_string().ok()).collect();
+    let args = prefixes::expand(&args, None).unwrap_or(args);
     let word = match getopts(None, ParsingStyle::StopAtFirstFree, &args) {
         Ok(matches) => matches.free.first().cloned(),
         // An option before the command is wrong: use the first word that is a command.
@@ -222,9 +233,14 @@ impl Options {
         for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;
         }
-        for name in
-            ["poll-interval", "ping-timeout", "start-timeout", "shutdown-timeout", "hook-timeout"]
-        {
+        for name in [
+            "connect-timeout",
+            "poll-interval",
+            "ping-timeout",
+            "start-timeout",
+            "shutdown-timeout",
+            "hook-timeout",
+        ] {
             if self.duration(name, Duration::MAX)?.is_zero() {
                 return Err(Error::config(format!("--{name} must be longer than 0")));
             }
@@ -288,7 +304,7 @@ impl Options {
         let Some(text) = self.text(long) else { return Ok(default) };
         parse_duration(text).ok_or_else(|| {
             Error::config(format!(
-                "malformed duration '{text}' for --{long}: a number with ms, s, m, h or d"
+                "malformed duration '{text}' for --{long}: a number with ms, s, m, h, d or w"
             ))
         })
     }

@@ -2,6 +2,8 @@
 //!
 //! There is one table for parsing, help and tests.
 
+use crate::error::{Error, Result};
+
 /// An option.
 pub struct Spec {
     /// Its letter; empty if it has none.
@@ -111,6 +113,19 @@ pub fn version() -> String {
     format!("rollforward {}\n", env!("CARGO_PKG_VERSION"))
 }
 
+/// The text of `help` and `help COMMAND`.
+///
+/// # Errors
+/// [`Error::Configuration`] for a word that is no command.
+pub fn help_of(word: Option<&String>) -> Result<String> {
+    let unknown =
+        |word| Error::config(format!("unknown command '{word}'; see 'rollforward --help'"));
+    match word {
+        Some(word) if COMMANDS.iter().all(|c| c.0 != word) => Err(unknown(word)),
+        word => Ok(help(word.map(String::as_str))),
+    }
+}
+
 /// The text of `--help`, for the program or a command.
 pub fn help(command: Option<&str>) -> String {
     let mut text = String::new();
@@ -144,7 +159,7 @@ pub fn help(command: Option<&str>) -> String {
             text += &format!("  {long:<36} {}{only}\n", spec.help);
         }
     }
-    text += "\nD is a duration: a number with ms, s, m, h or d\n\
+    text += "\nD is a duration: a number with ms, s, m, h, d or w\n\
              TLS to the primary, by default where it is offered: ssl-mode, ssl-ca, ssl-cert, ssl-key\n\
              in [client] of the option file\n\
              exit status: 0 stored or nothing due, 1 failed for good, 2 usage or configuration,\n\

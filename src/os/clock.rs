@@ -108,6 +108,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "m" => 60.0,
         "h" => 3600.0,
         "d" => 86_400.0,
+        "w" => 7.0 * 86_400.0,
         _ => return None,
     };
     if !number.starts_with(|c: char| c.is_ascii_digit()) || number.ends_with('.') {
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(parse_duration("0"), Some(Duration::ZERO));
         assert_eq!(parse_duration("2d"), Some(Duration::from_secs(172_800)));
         for bad in
-            ["", "5", "s", "-1s", "1 s", "1w", "1..5s", ".5s", "5.s", "1e3s", "inf", "99999999999d"]
+            ["", "5", "s", "-1s", "1 s", "1y", "1..5s", ".5s", "5.s", "1e3s", "inf", "99999999999d"]
         {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }

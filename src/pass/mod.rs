@@ -12,5 +12,6 @@ mod open;
 pub mod plan;
 pub mod primary;
 pub mod recover;
+mod reread;
 pub mod run;
 pub mod upgrade;

@@ -35,7 +35,7 @@ enum Done {
 
 /// Why somebody should look, although a backup is stored: cause and message, or those of the failure
 /// that is already on record.
-enum Look {
+pub(crate) enum Look {
     OnRecord,
     At(Cause, String),
 }
@@ -55,13 +55,15 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         plan.hooks.before(attempts.supervisor)?;
         let finished = attempts.reach_goal()?;
         let reached = finished.reached();
+        let rotten = attempts.reread_packs(lock)?;
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
         let mut look = match reached {
             Reached::Goal => {
                 attempts.bases.skipped().map(|what| Look::At(Cause::BackupDamaged, what))
             }
             Reached::Short => Some(Look::OnRecord),
-        };
+        }
+        .or(rotten);
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {

@@ -7,6 +7,7 @@ pub mod packs;
 pub mod parcels;
 pub mod pending;
 pub mod prune;
+pub mod reread;
 pub mod restore;
 pub mod retention;
 pub mod store;

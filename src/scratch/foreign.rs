@@ -25,6 +25,8 @@ const OURS: &[&str] = &[
     "mysqld.pid",
     "dump.err",
     "load.err",
+    "packs-read",
+    "packs-read.new",
     "lost+found",
 ];
 /// Checks whether [`super::Scratch::open`] could use `root`. Changes nothing, so that a refused

@@ -2,6 +2,7 @@
 
 pub mod crash_safety;
 pub mod foreign;
+pub mod packs_read;
 pub mod run_as;
 pub mod unlogged_ddl;
 pub mod working_directory;

@@ -83,7 +83,7 @@ fn mysql(setup: &Setup) -> Command {
     let mut command = process::command(&setup.program);
     command.args(["--no-defaults", "--initialize-insecure", "--mysqlx=OFF"]);
     command.arg(format!("--datadir={}", setup.data().display()));
-    command.arg(format!("--tmpdir={}", setup.tmp().display())).current_dir(setup.data());
+    command.arg(format!("--tmpdir={}", setup.tmp().display())).current_dir(setup.place());
     // The default of some packages is a directory that does not exist.
     command.args(["--secure-file-priv=NULL", "--skip-log-bin"]);
     // A server with networking on a restored copy creates keys of its own.

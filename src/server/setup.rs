@@ -49,11 +49,19 @@ impl Setup {
         self.scratch.join("mysqld.sock")
     }
 
-    /// The directory for temporary files, as the server is told: it would take a colon for the end of one
-    /// directory and the beginning of another. It is started and works in its data directory.
+    /// The directory for temporary files, as the server is told: it would take a colon for the end of
+    /// one directory and the beginning of another.
     pub fn tmp(&self) -> PathBuf {
-        let tmp = self.scratch.join("tmp");
-        if tmp.as_os_str().as_encoded_bytes().contains(&b':') { "../tmp".into() } else { tmp }
+        if self.has_colon() { "../tmp".into() } else { self.scratch.join("tmp") }
+    }
+
+    /// Where it is started: a relative directory must be right before and after it goes to its data.
+    pub fn place(&self) -> PathBuf {
+        if self.has_colon() { self.data() } else { self.scratch.clone() }
+    }
+
+    fn has_colon(&self) -> bool {
+        self.scratch.as_os_str().as_encoded_bytes().contains(&b':')
     }
 
     /// mysqld's log.
@@ -161,7 +169,7 @@ impl Setup {
             // glibc would reserve 64 MiB of address space for the heap of each thread.
             command.env("MALLOC_ARENA_MAX", "1");
         }
-        command.current_dir(self.data()).stdin(Stdio::null());
+        command.current_dir(self.place()).stdin(Stdio::null());
         command
     }
 }

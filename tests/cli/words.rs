@@ -52,8 +52,7 @@ fn unknown_options_are_named() {
         refused(&program([command, "-x"]), &["unknown option -x"]);
     }
     refused(&program(["--bogus", "list"]), &["unknown option --bogus"]);
-    // Nothing is completed: a later version may know two options that begin so.
-    refused(&program(["list", "--rep=x"]), &["unknown option --rep"]);
+    refused(&program(["list", "--rex=x"]), &["unknown option --rex"]);
 }
 
 #[test]
@@ -123,7 +122,7 @@ fn malformed_durations_are_named_with_their_option() {
         "keep-within",
     ];
     for option in options {
-        for bad in ["5", "soon", "-1s", "1 s", "1w", "s", "1e3s", "99999999d"] {
+        for bad in ["5", "soon", "-1s", "1 s", "1y", "s", "1e3s", "99999999d"] {
             // Also by a command that does not use it.
             for command in ["run", "list"] {
                 let args = [command.to_string(), format!("--{option}={bad}")];
@@ -293,4 +292,23 @@ fn mysqld_options_add_up_and_reserved_ones_are_refused() {
             refused(&hidden, &[&format!("'{bad}'")]);
         }
     }
+}
+
+#[test]
+fn help_is_a_command_and_names_may_be_cut_short() {
+    for (words, same) in [(&["help"][..], &["--help"][..]), (&["help", "run"], &["run", "--help"])]
+    {
+        let text = program(words).run_to_end(SOON).expect(0).stdout;
+        assert_eq!(text, program(same).run_to_end(SOON).expect(0).stdout);
+    }
+    refused(&program(["help", "now"]), &["unknown command 'now'"]);
+    let place = Place::new("short");
+    let repo = place.make_repo("repo");
+    let list = program(["list", "--rep", repo.to_str().unwrap(), "--js"]).run_to_end(SOON);
+    assert_eq!(list.expect(0).stdout, "[]\n");
+    let before = program([&format!("--rep={}", repo.display()), "list", "--json"]).run_to_end(SOON);
+    assert_eq!(before.expect(0).stdout, "[]\n");
+    refused(&program(["run", "--keep=1"]), &["--keep is ambiguous", "--keep-count"]);
+    let weeks = program(["prune", &place.arg("repo", "repo"), "--keep-within=4w"]).run_to_end(SOON);
+    weeks.expect(0);
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{LONG, PATIENCE};
-use crate::support::repository::{manifest, tree};
-use crate::support::{PASSWORD, Scene, Server};
+use crate::support::repository::{flip_bit, manifest, pack_path, packs_of, tree};
+use crate::support::{PASSWORD, Replica, Scene, Server};
 
 /// The program with a umask that would let everybody in.
 const OPEN: [&str; 4] = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];
@@ -118,4 +118,37 @@ fn unchanged_data_adds_little_and_kept_scratch_is_reused() {
     assert_eq!(scene.checkpoint().get("state"), Some("done"));
     scene.command("run").arg("--min-interval=0").run_to_end(LONG).expect(0);
     assert_eq!(scene.backups().len(), 4);
+}
+
+/// Kept data is not read from the packs, so rot in them would be inherited for ever.
+#[test]
+fn rot_below_kept_data_is_found_and_mended() {
+    need_server!();
+    let scene = Scene::seeded("rot");
+    let run = scene.command("run").arg("--keep-scratch");
+    let kept = run.run_to_end(LONG).expect(0).says("read back ");
+    let newest = scene.backups().pop().unwrap();
+    for pack in packs_of(&scene.repo, &newest) {
+        flip_bit(&pack_path(&scene.repo, &pack), 1000);
+    }
+    // At the latest in the seventh pass; there are few packs.
+    let mut found = None;
+    for _ in 0..7 {
+        scene.primary.backlog("shop", 2);
+        let ended = run.run_to_end(LONG);
+        if ended.status != 0 {
+            found = Some(ended);
+            break;
+        }
+    }
+    let found = found.unwrap_or_else(|| panic!("not found in seven passes; {kept}")).expect(3);
+    let found = found.says("backup-damaged: pack ").says("is stored again from the data");
+    found.says("backup stored, but it needs attention");
+    assert_eq!(scene.checkpoint().get("cause"), Some("backup-damaged"));
+    // Until all are found, and then all is well.
+    let ends: Vec<_> = (0..8).map(|_| run.run_to_end(LONG).status).collect();
+    assert_eq!(ends.last(), Some(&0), "{ends:?}");
+    let newest = scene.backups().pop().unwrap();
+    scene.command("verify").arg(&newest).run_to_end(PATIENCE).expect(0);
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
 }

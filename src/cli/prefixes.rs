@@ -1,0 +1,97 @@
+//! Options whose long name is cut short: what begins only one of them stands for it, as with
+//! getopt_long. Pure.
+
+use crate::cli::usage::{Spec, belongs, options};
+use crate::error::{Error, Result};
+
+/// The arguments with full names. A value that looks like an option is left alone, and so is what
+/// begins no option.
+///
+/// # Errors
+/// [`Error::Configuration`] for what begins several options that `command` accepts, or any command.
+pub fn expand(args: &[String], command: Option<&str>) -> Result<Vec<String>> {
+    let mut out = Vec::with_capacity(args.len());
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg == "--" {
+            out.push(arg.clone());
+            break;
+        }
+        let full = match arg.strip_prefix("--") {
+            Some(word) => full(word, command)?,
+            None => arg.clone(),
+        };
+        let takes_next = awaits_value(&full);
+        out.push(full);
+        if takes_next {
+            out.extend(rest.next().cloned());
+        }
+    }
+    out.extend(rest.cloned());
+    Ok(out)
+}
+
+fn full(word: &str, command: Option<&str>) -> Result<String> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (word, None),
+    };
+    let begun = |spec: &&Spec| spec.long.starts_with(name) && belongs(spec, command);
+    let found: Vec<&str> = match options().any(|spec| spec.long == name) {
+        true => vec![name],
+        false => options().filter(begun).map(|spec| spec.long).collect(),
+    };
+    match found[..] {
+        [one] => Ok(format!("--{one}{}", value.map_or(String::new(), |v| format!("={v}")))),
+        [] => Ok(format!("--{word}")),
+        [..] => {
+            let all = found.join(", --");
+            Err(Error::config(format!("option --{name} is ambiguous: it may be --{all}")))
+        }
+    }
+}
+
+/// True for an option, long or of one letter, whose value is the next argument.
+fn awaits_value(arg: &str) -> bool {
+    let named = |spec: &Spec| match arg.strip_prefix("--") {
+        Some(name) => spec.long == name,
+        None => arg.strip_prefix('-').is_some_and(|s| !s.is_empty() && spec.short == s),
+    };
+    options().any(|spec| !spec.value.is_empty() && named(spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(args: &[&str], command: Option<&str>) -> Result<String> {
+        let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
+        expand(&args, command).map(|args| args.join(" "))
+    }
+
+    #[test]
+    fn a_unique_beginning_stands_for_the_option() {
+        for (args, command, full) in [
+            (&["run", "--rep", "/r", "--keep-c=3"][..], None, "run --repo /r --keep-count=3"),
+            (&["--t", "x"], Some("restore"), "--to x"),
+            (&["--json"], Some("list"), "--json"),
+            // Values, and what follows the end of options, are no options.
+            (
+                &["--before", "--rep", "-r", "--mysqld-u"],
+                Some("run"),
+                "--before --rep -r --mysqld-u",
+            ),
+            (&["--", "--rep"], Some("run"), "-- --rep"),
+            (&["--nonsense=1"], Some("run"), "--nonsense=1"),
+            // A whole name, though others begin with it.
+            (&["--mysqld", "x", "--after", "y"], Some("run"), "--mysqld x --after y"),
+        ] {
+            assert_eq!(expanded(args, command).unwrap(), full);
+        }
+        let error = expanded(&["--keep=1"], Some("run")).unwrap_err().to_string();
+        assert!(
+            error.contains("--keep is ambiguous") && error.contains("--keep-within"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! With `--keep-scratch`, packs are read back in turn before the data is stored: what is damaged is
+//! stored again, out of data that was compared with its hashes and has been replicated to since.
+
+use crate::error::{Cause, Result};
+use crate::pass::attempts::Attempts;
+use crate::pass::run::Look;
+use crate::report::keys::Phase;
+use crate::repository::directory::RepoLock;
+use crate::repository::reread::reread;
+use crate::scratch::packs_read;
+use crate::text::{bytes, count};
+
+impl Attempts<'_> {
+    /// Reads back a share of the packs that the base needs. Returns what somebody should look at.
+    ///
+    /// # Errors
+    /// Those of reading, except damage; a stop.
+    pub(crate) fn reread_packs(&mut self, lock: &RepoLock) -> Result<Option<Look>> {
+        let Some(base) = self.bases.current().filter(|_| self.plan.storage.keep_scratch) else {
+            return Ok(None);
+        };
+        self.supervisor.checkpoint.phase(Phase::Backup);
+        let root = self.scratch.root();
+        let mut last = packs_read::read(root);
+        let mut crew = self.supervisor.crew("read back", self.plan.storage.jobs);
+        let read = reread(self.bases.repo, lock, &base.manifest.packs, &mut last, &mut crew)?;
+        drop(crew);
+        packs_read::write(root, &last);
+        let (packs, size) = (count(read.packs, "pack"), bytes(read.bytes));
+        log::info!("read back {packs} of {}, {size}", base.manifest.packs.len());
+        let Some(first) = read.damaged.first() else { return Ok(None) };
+        for what in &read.damaged {
+            log::warn!("backup-damaged: {what}; its content is stored again from the data");
+        }
+        let what =
+            format!("{first}, of which {} was made; its content was stored again", base.name);
+        Ok(Some(Look::At(Cause::BackupDamaged, what)))
+    }
+}
