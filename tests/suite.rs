@@ -23,6 +23,7 @@ mod dist;
 mod environment;
 mod estimates;
 mod faults;
+mod field;
 mod formats;
 mod gtid;
 mod handover;

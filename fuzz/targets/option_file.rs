@@ -18,17 +18,16 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     let _ = file.primary(Some("db1,[::1]:3307"), None);
-    let Ok(primary) = file.primary(None, None) else { return };
-    for address in &primary.candidates {
+    let Ok((candidates, account)) = file.primary(None, None) else { return };
+    for address in &candidates {
         assert!(address.port > 0 && !address.host.is_empty(), "{address}");
         let shown = read(&format!("[client]\nhost={address}\n")).expect("an address");
-        assert_eq!(shown.primary(None, None).expect("an address").candidates, [address.clone()]);
-        let again =
-            read(&client_options(&primary.account, address, Flavor::MariaDb)).expect("our own");
-        let Account { user, password, tls } = again.primary(None, None).expect("our own").account;
-        assert_eq!(user, primary.account.user);
-        assert_eq!(password.0, primary.account.password.0);
-        assert_eq!(tls.mode, primary.account.tls.mode);
+        assert_eq!(shown.primary(None, None).expect("an address").0, [address.clone()]);
+        let again = read(&client_options(&account, address, Flavor::MariaDb)).expect("our own");
+        let Account { user, password, tls } = again.primary(None, None).expect("our own").1;
+        assert_eq!(user, account.user);
+        assert_eq!(password.0, account.password.0);
+        assert_eq!(tls.mode, account.tls.mode);
     }
 });
 

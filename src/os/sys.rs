@@ -297,6 +297,16 @@ pub fn mkdir_below(dir: &File, path: &Path, mode: u32) -> io::Result<()> {
     check(unsafe { libc::mkdirat(at, name.as_ptr(), mode) }).map(drop)
 }
 
+/// Seconds that our own time zone is east of UTC at a moment.
+pub fn local_offset(at: i64) -> Option<i32> {
+    // SAFETY: tm is plain data for which all zeros is a value, and both pointers are valid.
+    unsafe {
+        let mut time: libc::tm = std::mem::zeroed();
+        let found = libc::localtime_r(&at, &mut time);
+        (!found.is_null()).then_some(time.tm_gmtoff as i32)
+    }
+}
+
 /// True when running as root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid cannot fail.

@@ -17,6 +17,7 @@ use crate::pass::plan::Plan;
 use crate::replication::catch_up::{self, CatchUp};
 use crate::replication::primary::Facts;
 use crate::replication::replica;
+use crate::replication::time_zone;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
 use crate::repository::directory::Repository;
@@ -168,6 +169,8 @@ impl<'a> Attempts<'a> {
         wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
         let base = self.bases.current().filter(|_| fresh).map(|base| &base.position);
         let (version, at) = catch_up::prepare(mysqld, facts, base)
+            .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
+        time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         log::info!("started mysqld {version} (pid {}) in {}", mysqld.pid(), short(began.elapsed()));
         if let Some(data) = self.hand.data_mut() {

@@ -183,6 +183,7 @@ impl Attempts<'_> {
             user: self.scratch.user(),
             options: self.plan.server.options.clone(),
             settings: settings.to_vec(),
+            zone: self.facts.as_ref().and_then(|facts| facts.zone.zone()),
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables,

@@ -4,4 +4,5 @@ pub mod catch_up;
 pub mod primary;
 pub mod privileges;
 pub mod replica;
+pub mod time_zone;
 pub mod values;

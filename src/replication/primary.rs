@@ -14,6 +14,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::{BinlogState, Position};
 use crate::mysql::session::{Rows, Session};
 use crate::os::clock::Timestamp;
+use crate::replication::time_zone::{self, Offsets};
 use crate::replication::{privileges, values};
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Watched;
@@ -22,6 +23,10 @@ mod protection;
 mod refusal;
 
 pub use refusal::{TLS_FAILED, denies_access, refused};
+
+/// The longest password in MySQL's START REPLICA, characters; it cuts off the rest without a word. From
+/// the manual of CHANGE REPLICATION SOURCE.
+const MYSQL_PASSWORD: usize = 32;
 
 /// Server settings that the data needs, or that affect replicated statements.
 pub const SETTINGS: [&str; 7] = [
@@ -96,6 +101,8 @@ pub struct Facts {
     pub settings: Vec<(String, String)>,
     /// How long it keeps its binary logs; `None` for forever or unknown.
     pub keeps: Option<Duration>,
+    /// The time zone of its machine.
+    pub zone: Offsets,
     /// How long our login took.
     pub greeted_after: Duration,
     history: History,
@@ -279,6 +286,13 @@ impl Primary {
         let version = query("SELECT VERSION()")?.first().to_string();
         values::check(&address.to_string(), "version", &version)?;
         let flavor = Flavor::from_version(&version);
+        if flavor == Flavor::MySql && self.account.password.0.chars().count() > MYSQL_PASSWORD {
+            return Err(Error::config(format!(
+                "the password of {} is longer than {MYSQL_PASSWORD} characters, all that MySQL's \
+                 replication takes: give that account a shorter one",
+                self.account.user
+            )));
+        }
         if !address.is_loopback() {
             protection::check(&address.to_string(), flavor, &self.account.tls)?;
         }
@@ -286,7 +300,8 @@ impl Primary {
         let own = match flavor {
             Flavor::MariaDb => {
                 "@@global.gtid_binlog_pos AS position, @@global.gtid_binlog_state AS state, \
-                 @@global.gtid_slave_pos AS applied, @@global.log_bin AS logs"
+                 @@global.gtid_slave_pos AS applied, @@global.log_slave_updates AS logs_all, \
+                 @@global.log_bin AS logs"
             }
             Flavor::MySql => {
                 "@@global.gtid_executed AS position, @@global.gtid_purged AS purged, \
@@ -311,18 +326,30 @@ impl Primary {
             Flavor::MySql => History::MySql { purged: position("purged")? },
         };
         let position = position("position")?;
+        if let History::MariaDb { applied, .. } = &history
+            && rows.require("logs_all")? == "0"
+            && !position.contains(applied)
+        {
+            return Err(Error::config(format!(
+                "primary {address} is a replica that does not log what it applies: nothing of that \
+                 would arrive here; set log_slave_updates there, or use its own primary"
+            )));
+        }
         let limits = query(
             "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
              ('binlog_expire_logs_seconds', 'expire_logs_days')",
         )?;
+        query(time_zone::AS_SYSTEM)?;
+        let zone = Offsets::parse(&address.to_string(), query(&time_zone::query())?.first())?;
         Ok(Facts {
+            zone,
             address: address.clone(),
             flavor,
             version,
             encrypted,
             greeted_after,
             position,
-            keeps: binlog_retention(&limits.iter().collect::<Vec<_>>()),
+            keeps: values::binlog_retention(&limits.iter().collect::<Vec<_>>()),
             asked,
             server_id: values::number(
                 &address.to_string(),
@@ -346,18 +373,6 @@ pub fn settings(server: &str, rows: &Rows) -> Result<Vec<(String, String)>> {
         Ok((name.to_string(), value.to_string()))
     };
     SETTINGS.iter().map(read).collect()
-}
-
-/// How long binary logs are kept according to the variables. The newer one, in seconds, wins where
-/// it is set; 0 means forever.
-fn binlog_retention(variables: &[Vec<&str>]) -> Option<Duration> {
-    let value = |name: &str| {
-        let row = variables.iter().find(|r| r.first() == Some(&name))?;
-        row.get(1)?.parse::<f64>().ok().filter(|v| *v > 0.0)
-    };
-    let days = || value("expire_logs_days").map(|days| days * 86_400.0);
-    let seconds = value("binlog_expire_logs_seconds").or_else(days)?;
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn open(address: &Address, account: &Account, patience: Duration) -> Result<Session> {

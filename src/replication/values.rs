@@ -4,6 +4,8 @@
 //! Whoever answers in the place of a primary can say anything: what has another form than any server
 //! gives it is refused when it is read, before something is written.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 
 /// Longer than any version line, list of modes or name of a collation.
@@ -50,6 +52,18 @@ fn fits(name: &str, value: &str) -> bool {
             !value.is_empty() && all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         }
     }
+}
+
+/// How long binary logs are kept according to the variables. The newer one, in seconds, wins where
+/// it is set; 0 means forever.
+pub fn binlog_retention(variables: &[Vec<&str>]) -> Option<Duration> {
+    let value = |name: &str| {
+        let row = variables.iter().find(|r| r.first() == Some(&name))?;
+        row.get(1)?.parse::<f64>().ok().filter(|v| *v > 0.0)
+    };
+    let days = || value("expire_logs_days").map(|days| days * 86_400.0);
+    let seconds = value("binlog_expire_logs_seconds").or_else(days)?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]

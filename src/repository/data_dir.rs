@@ -140,6 +140,9 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
     }
     let starts = |s: &str| name.starts_with(s.as_bytes());
     let ends = |s: &str| name.ends_with(s.as_bytes());
+    if is_tablespace(path) {
+        return false;
+    }
     matches!(name, b"core" | b"ibtmp1" | b"multi-master.info")
         || (ends(".cnf") && name != b"mysqld-auto.cnf")
         || starts("ib_buffer_pool")
@@ -152,6 +155,12 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
             && ends(".info"))
         || [".pid", ".sock", ".sock.lock", ".err"].iter().any(|s| ends(s))
         || is_log(name)
+}
+
+/// True for a name that only a tablespace has, whatever its beginning: MySQL's CREATE TABLESPACE accepts
+/// `core.ibd` and `master-1.ibd`, and CREATE UNDO TABLESPACE the like.
+pub fn is_tablespace(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "ibd" || e == "ibu")
 }
 
 /// Binary and relay logs and their companion files, whatever their base name: they end in a number
@@ -228,6 +237,12 @@ mod tests {
             "tc.log",
             "relay",
             "t.000001.ibd",
+            "core.ibd",
+            "master_data.ibd",
+            "relay-log.info.ibd",
+            "relay-archive.ibd",
+            "ib_buffer_pool.ibd",
+            "xtrabackup_1.ibu",
         ] {
             assert!(!is_left_out(Path::new(name), false), "{name}");
         }

@@ -18,6 +18,7 @@ use crate::os::process::{Activity, Child, Exit};
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
+use crate::replication::time_zone;
 use crate::report::meter::Unit;
 use crate::seed::dump_client::{client_options, dump_command, dump_error, errno_of, load_command};
 use crate::seed::dump_progress::DumpProgress;
@@ -84,6 +85,8 @@ fn dump_once(
     let space: u64 = before.values().map(|t| t.bytes).sum();
     seeding.make_empty(space + EMPTY_SERVER)?;
     let mut mysqld = seeding.start(true)?;
+    time_zone::check(&mut mysqld, &facts.address.to_string(), &facts.zone)
+        .map_err(|e| seeding.explain(&mut mysqld, e))?;
     let pipe = Pipe::start(&seeding.setup, &mut mysqld, primary, facts)?;
     let seeded = pipe
         .run(seeding.supervisor, seeding.patience.stall, before)

@@ -107,7 +107,10 @@ pub fn dump_command(setup: &Setup) -> Result<Command> {
         // Reports which table it is at.
         .arg("--verbose")
         .args(match setup.flavor {
-            Flavor::MariaDb => ["--gtid", "--master-data=1"].as_slice(),
+            // To MariaDB every directory is a database, also that of a file system's root.
+            Flavor::MariaDb => {
+                ["--gtid", "--master-data=1", "--ignore-database=#mysql50#lost+found"].as_slice()
+            }
             Flavor::MySql => ["--set-gtid-purged=ON"].as_slice(),
         })
         .stdout(Stdio::piped());

@@ -56,6 +56,46 @@ const CSV: &str = "\
     WHERE engine = 'CSV' \
       AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
 
+/// Views that cannot be used, and so not be dumped: what they refer to is gone, or the rights on it.
+/// MariaDB looks into them only for a length.
+const BROKEN: &str = "\
+    SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables \
+    WHERE table_type = 'VIEW' AND table_comment LIKE '%references invalid%' \
+      AND (data_length IS NULL OR data_length >= 0) \
+      AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
+/// MySQL's tablespaces of several tables, which a dump refers to and does not make.
+const SPACES: &str = "\
+    SELECT name FROM information_schema.innodb_tablespaces \
+    WHERE space_type = 'General' AND name <> 'mysql'";
+/// So many are named.
+const NAMED: usize = 10;
+
+/// Fails if there are views that would end the dump after hours, one at a time.
+fn check_views(broken: &Rows) -> Result<()> {
+    let Some(views) = named(broken) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a dump would fail at {views}: what such a view refers to is missing, or its definer, or the \
+         account lacks EXECUTE on a function in it; mend or drop each on the primary, or copy the \
+         data directory (--from dir:PATH, or clone on MySQL)"
+    )))
+}
+
+fn check_spaces(found: &Rows) -> Result<()> {
+    let Some(spaces) = named(found) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a dump would not bring the tablespace of several tables {spaces}: use --from clone, or \
+         --from dir:PATH"
+    )))
+}
+
+/// The first values of the rows, or the first of them; `None` if there are no rows.
+fn named(rows: &Rows) -> Option<String> {
+    let names: Vec<String> = rows.iter().map(|row| row[0].to_string()).collect();
+    let more = names.len().saturating_sub(NAMED);
+    let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!names.is_empty()).then(|| names[..names.len() - more].join(", ") + &and)
+}
+
 /// The tables of the primary.
 ///
 /// # Errors
@@ -65,6 +105,10 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     let refused = |t| refused(&facts.address, t);
     session.set_timeout(primary.listing);
     let mut tables = list(&mut session, facts.flavor).map_err(refused)?;
+    check_views(&session.query(BROKEN).map_err(refused)?)?;
+    if facts.flavor == Flavor::MySql {
+        check_spaces(&session.query(SPACES).map_err(refused)?)?;
+    }
     for row in session.query(CSV).map_err(refused)?.iter() {
         let sum = session.query(&format!("CHECKSUM TABLE {}", row[1])).map_err(refused)?;
         if let Some(table) = tables.get_mut(row[0]) {

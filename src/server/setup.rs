@@ -28,6 +28,8 @@ pub struct Setup {
     pub options: Vec<String>,
     /// Settings that the data needs: name and value.
     pub settings: Vec<(String, String)>,
+    /// The time zone to run in, if not ours.
+    pub zone: Option<String>,
     /// Never the primary's.
     pub server_id: u32,
     /// The time-out of every SQL call.
@@ -75,6 +77,9 @@ impl Setup {
         // The umask is not enough, because mysqld sets its own: master.info contains a password.
         command.env("UMASK", "0600").env("UMASK_DIR", "0700");
         command.env("TMPDIR", self.scratch.join("tmp"));
+        if let Some(zone) = &self.zone {
+            command.env("TZ", zone);
+        }
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }

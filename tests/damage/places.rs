@@ -172,3 +172,27 @@ fn endless_lines_and_millions_of_lines_cost_little() {
     let list = case.command("list").under(limit).run_to_end(SOON).expect(0);
     assert!(list.stdout.contains("larger than 1 GiB"), "{list}");
 }
+
+/// What is read of one manifest is let go before the next.
+#[test]
+fn memory_does_not_grow_with_the_number_of_backups() {
+    need_server!();
+    let all = sample();
+    let case = Copy::new("many backups");
+    edit_manifest(&case.repo, &all.newer, |lines| {
+        let count = lines.iter().filter(|l| l.starts_with("file ")).count();
+        let files = lines.iter_mut().find(|l| l.starts_with("files ")).unwrap();
+        *files = format!("files {}", count + 20_000);
+        lines.extend((0..20_000).map(|n| format!("file f{n} 600 0")));
+    });
+    for n in 0..15 {
+        let copy = format!("20261101T0000{n:02}Z-0000");
+        fs::copy(case.manifest(), case.repo.join("backups").join(copy)).unwrap();
+    }
+    let limit = ["prlimit", "--as=60000000", "--"];
+    for command in ["list", "status"] {
+        case.command(command).under(limit).run_to_end(PATIENCE).expect(0);
+    }
+    let list = case.command("list").run_to_end(PATIENCE).expect(0).stdout;
+    assert!(list.matches(" complete ").count() > 15, "{list}");
+}

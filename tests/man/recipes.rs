@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{FORMAT, PAGES, RECOVERY, SOON, help, missing, page, page_path, root};
-use crate::support::repository::copy;
-use crate::support::{Rollforward, Scene, TempDir, run_helper};
+use crate::support::repository::{copy, edit_manifest};
+use crate::support::{Rollforward, Scene, TempDir, run_helper, try_helper};
 
 /// The literal lines of a page, continued ones joined.
 fn literal_lines(name: &str) -> Vec<String> {
@@ -96,6 +96,26 @@ fn sample(dir: &TempDir) -> PathBuf {
     // Git knows no empty directories.
     fs::create_dir(repo.join("tmp")).unwrap();
     repo
+}
+
+/// A manifest is not trusted by them either.
+#[test]
+fn the_shell_lines_write_nothing_elsewhere() {
+    if missing("mandoc") || missing("zstd") {
+        return;
+    }
+    let dir = TempDir::new("elsewhere");
+    let repo = sample(&dir);
+    let name = "20261122T153000Z-8f3a";
+    edit_manifest(&repo, name, |lines| {
+        let at = lines.iter().position(|l| l.starts_with("file ")).unwrap();
+        lines.insert(at, "file ../planted 600 0".into());
+    });
+    let taken = dir.path().join("taken-out");
+    let script = script(&repo, name, &taken);
+    let (_, said, _) = try_helper(Command::new("sh").args(["-euc", &script]), "", SOON);
+    assert!(!dir.path().join("planted").exists(), "{said}");
+    assert!(taken.exists(), "{said}");
 }
 
 #[test]

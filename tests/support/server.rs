@@ -140,7 +140,14 @@ impl Server {
             Some(port) => command.args(["--bind-address=127.0.0.1", &format!("--port={port}")]),
             None => command.arg("--skip-networking"),
         };
-        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // `env:TZ=UTC` is no option but a variable.
+        for arg in &self.args {
+            match arg.to_str().and_then(|arg| arg.strip_prefix("env:")?.split_once('=')) {
+                Some((name, value)) => command.env(name, value),
+                None => command.arg(arg),
+            };
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         super::die_with_us(&mut command);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let opened = wait_for("a server that answers", PATIENCE, || {

@@ -1,11 +1,12 @@
 //! What a primary's refusal means: which errors waiting does not cure.
 
+use std::fmt::Display;
+
 use crate::error::Error;
 use crate::mysql::trouble::Trouble;
-use crate::replication::primary::Address;
 
 /// Converts a primary's refusal.
-pub fn refused(address: &Address, trouble: Trouble) -> Error {
+pub fn refused(address: &dyn Display, trouble: Trouble) -> Error {
     match trouble {
         Trouble::Server { errno, text } if denies_access(errno) => Error::AccessDenied {
             primary: address.to_string(),

@@ -16,6 +16,7 @@ fn facts(state: &str, applied: &str) -> Facts {
         settings: Vec::new(),
         keeps: None,
         greeted_after: Duration::ZERO,
+        zone: Offsets::default(),
         history: History::MariaDb {
             state: BinlogState::parse(state).unwrap(),
             applied: position(applied),
@@ -39,7 +40,7 @@ fn a_base_that_the_primary_never_had_is_diverged() {
 #[test]
 fn zero_means_no_expiry_and_seconds_win_over_days() {
     let binlog_retention = |rows: &[(&str, &str)]| {
-        super::binlog_retention(&rows.iter().map(|(n, v)| vec![*n, *v]).collect::<Vec<_>>())
+        values::binlog_retention(&rows.iter().map(|(n, v)| vec![*n, *v]).collect::<Vec<_>>())
             .map(|d| d.as_secs())
     };
     let (days, seconds) = ("expire_logs_days", "binlog_expire_logs_seconds");

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::error::{Error, IoExt, Result};
 use crate::os::files;
 use crate::os::sys::open_below;
+use crate::repository::data_dir::is_tablespace;
 
 /// Removes replication's files: MariaDB's `master.info` contains a password, and after a power loss
 /// these files keep replication from being set up again. The position is in the tables. Closes
@@ -23,7 +24,7 @@ pub fn forget_replication(data: &Path) -> Result<()> {
         let name = file.to_string_lossy();
         let ours = ["master", "multi-master", "relay-log", "relay.", "relay-"];
         let kind = entry.file_type();
-        let is_file = kind.as_ref().is_ok_and(|t| t.is_file());
+        let is_file = kind.as_ref().is_ok_and(|t| t.is_file()) && !is_tablespace(Path::new(&file));
         if is_file && (name == "auto.cnf" || ours.iter().any(|p| name.starts_with(p))) {
             files::remove(&dir, Path::new(&file), false).doing("remove", &data.join(&file))?;
         }
@@ -45,7 +46,7 @@ pub fn forget_login(data: &Path) -> std::io::Result<()> {
         let file = entry.file_name();
         let login =
             ["master", "multi-master"].iter().any(|p| file.to_string_lossy().starts_with(p));
-        if login && entry.file_type()?.is_file() {
+        if login && !is_tablespace(Path::new(&file)) && entry.file_type()?.is_file() {
             files::remove(&dir, Path::new(&file), false)?;
         }
     }
