@@ -57,6 +57,10 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let reached = finished.reached();
         let rotten = attempts.reread_packs(lock)?;
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
+        attempts.supervisor.crew("set aside", 1).alone(|| {
+            repo.set_aside_distrusted();
+            Ok(())
+        })?;
         let mut look = match reached {
             Reached::Goal => {
                 attempts.bases.skipped().map(|what| Look::At(Cause::BackupDamaged, what))

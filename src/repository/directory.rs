@@ -10,9 +10,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
@@ -37,6 +37,8 @@ pub struct Repository {
     root: PathBuf,
     /// True while this process holds the lock.
     locked: Arc<AtomicBool>,
+    /// Packs that were found damaged and are still in place: see [`super::reread`].
+    pub(super) distrusted: Mutex<Vec<PackRef>>,
 }
 
 /// The repository lock, released on drop. Functions that change the repository require it.
@@ -99,7 +101,7 @@ impl Repository {
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().next().unwrap_or_default();
         if line == FORMAT {
-            return Ok(Repository { root, locked: Arc::default() });
+            return Ok(Repository { root, locked: Arc::default(), distrusted: Mutex::default() });
         }
         Err(Error::config(match line.strip_prefix("rollforward repository ") {
             Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {

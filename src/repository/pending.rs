@@ -214,7 +214,9 @@ fn well_used(repo: &Repository, manifest: &Manifest) -> Vec<PackRef> {
     }
     let packs = manifest.packs.iter().zip(used);
     let good = packs.filter(|(pack, used)| {
-        used.saturating_mul(2) >= pack.size && packs::look(repo.root(), pack).is_ok()
+        used.saturating_mul(2) >= pack.size
+            && repo.trusts(pack)
+            && packs::look(repo.root(), pack).is_ok()
     });
     good.map(|(pack, _)| *pack).collect()
 }

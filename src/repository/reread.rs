@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Result;
 use crate::os::clock::Timestamp;
-use crate::os::workers::Crew;
+use crate::os::workers::{Crew, locked};
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Hash, PackRef};
 use crate::repository::packs::{Fault, check_pack};
@@ -26,8 +26,8 @@ pub struct Reread {
     pub packs: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// What is wrong with those that are damaged; each was set aside, so that what it held is stored
-    /// again.
+    /// What is wrong with those that are damaged: nothing reuses them from now on, so that what they
+    /// hold is stored again.
     pub damaged: Vec<String>,
 }
 
@@ -87,12 +87,28 @@ fn read(
         match read {
             Ok(()) => drop(last.insert(pack.hash, Timestamp::now())),
             Err(what) => {
-                repo.set_aside(&pack.hash);
+                locked(&repo.distrusted).push(pack);
                 out.damaged.push(what);
             }
         }
     }
     Ok(out)
+}
+
+impl Repository {
+    /// True unless it was found damaged.
+    pub(super) fn trusts(&self, pack: &PackRef) -> bool {
+        !locked(&self.distrusted).contains(pack)
+    }
+
+    /// Sets aside what was found damaged, unless the backup that was stored since has put the same
+    /// pack in its place. Not before: a pass that is killed in between must find the backup that it
+    /// grew from, or the good data would not be resumed.
+    pub fn set_aside_distrusted(&self) {
+        for pack in std::mem::take(&mut *locked(&self.distrusted)) {
+            self.suspect(&pack);
+        }
+    }
 }
 
 /// The packs to be read now: at least a seventh of all bytes.

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::Repository;
 use crate::repository::prune::{Removal, prune};
+use crate::repository::reread::{LastRead, reread};
 use crate::repository::retention::Policy;
 use crate::repository::store::store;
 use crate::repository::verify::verify;
@@ -249,4 +250,30 @@ fn a_glance_finds_missing_packs_and_truncated_manifests() {
     fs::remove_file(s.packs().pop().unwrap()).unwrap();
     assert!(s.repo.glance(&name).unwrap().unwrap().contains("missing"));
     assert!(matches!(s.repo.glance("20200101T000000Z-0000"), Err(Error::NoBackup { .. })));
+}
+
+/// As a kill between the reading and the storing would leave it.
+#[test]
+fn a_pack_found_damaged_stays_until_its_content_is_stored() {
+    let s = Space::new();
+    s.file("a", 1, 100_000);
+    let old = s.store().name;
+    let packs = s.repo.summary(&old).unwrap().packs;
+    let path = s.packs().pop().unwrap();
+    let good = fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&path, &bad).unwrap();
+    let lock = s.lock();
+    let read =
+        reread(&s.repo, &lock, &packs, &mut LastRead::new(), &mut Crew::unwatched(1)).unwrap();
+    assert_eq!((read.packs, read.damaged.len()), (1, 1));
+    assert_eq!((s.repo.glance(&old).unwrap(), fs::read(&path).unwrap() == bad), (None, true));
+    drop(lock);
+    let new = s.store().name;
+    let report = verify(&s.repo, &[new], false, &mut Crew::unwatched(1)).unwrap();
+    assert!(report.backups[0].ok && fs::read(&path).unwrap() == good);
+    let _lock = s.lock();
+    s.repo.set_aside_distrusted();
+    assert_eq!(s.packs(), [path]);
 }
