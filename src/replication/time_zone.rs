@@ -17,6 +17,9 @@ const DATABASE: &str = "/usr/share/zoneinfo";
 const LISTS: [&str; 2] = ["zone1970.tab", "zone.tab"];
 /// The largest file of a zone or list.
 const LARGEST: u64 = 1 << 20;
+/// So many months of the 800 may differ by the age of two databases of one zone, whose government has
+/// changed its mind. Another zone differs in more.
+const FEW: usize = 120;
 const MONTH: i64 = 30 * 86_400;
 /// 1971 and 2037: what a TIMESTAMP can hold.
 const FIRST: i64 = 31_536_000;
@@ -57,34 +60,40 @@ impl Offsets {
         }
     }
 
-    /// The value of TZ for a server that is to have these; `None` if ours has them already, or no zone
-    /// is known that does.
+    /// The value of TZ for a server that is to have these; `None` if none is known that comes nearer
+    /// than ours.
     pub fn zone(&self) -> Option<String> {
-        if self.fit(sys::local_offset) {
+        let own = self.misfits(sys::local_offset);
+        if own == 0 {
             return None;
         }
         if let Some(first) = self.0.first().filter(|first| self.0.iter().all(|o| o == *first)) {
             return Some(fixed(*first));
         }
-        self.named(Path::new(DATABASE))
+        let (misfits, name) = self.nearest(Path::new(DATABASE))?;
+        (misfits < own).then_some(name)
     }
 
-    fn fit(&self, offset: impl Fn(i64) -> Option<i32>) -> bool {
-        instants().zip(&self.0).all(|(at, wanted)| offset(at).is_none_or(|o| o == *wanted))
+    fn misfits(&self, offset: impl Fn(i64) -> Option<i32>) -> usize {
+        let misfit = |(at, wanted): &(i64, &i32)| offset(*at).is_some_and(|o| o != **wanted);
+        instants().zip(&self.0).filter(misfit).count()
     }
 
-    /// The first zone of the database that fits.
-    fn named(&self, database: &Path) -> Option<String> {
+    fn differences(&self, other: &Offsets) -> usize {
+        self.0.iter().zip(&other.0).filter(|(a, b)| a != b).count()
+    }
+
+    /// The zone of the database that comes nearest, and how many of the instants it misses.
+    fn nearest(&self, database: &Path) -> Option<(usize, String)> {
         let list = LISTS.iter().find_map(|list| files::read(&database.join(list), LARGEST).ok())?;
         let list = String::from_utf8_lossy(&list).into_owned();
         let names =
             list.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split('\t').nth(2));
-        let fits = |name: &&str| {
-            let file = files::read(&database.join(name), LARGEST).ok();
-            let zone = file.and_then(|bytes| Zone::parse(&bytes));
-            zone.is_some_and(|zone| self.fit(|at| zone.offset(at)))
-        };
-        names.into_iter().find(fits).map(String::from)
+        let zones = names.filter_map(|name| {
+            let zone = Zone::parse(&files::read(&database.join(name), LARGEST).ok()?)?;
+            Some((self.misfits(|at| zone.offset(at)), name.to_string()))
+        });
+        zones.min_by_key(|(misfits, _)| *misfits)
     }
 }
 
@@ -165,7 +174,17 @@ pub fn check(mysqld: &mut Mysqld, primary: &str, offsets: &Offsets) -> Result<()
     mysqld.run(AS_SYSTEM)?;
     let answer = mysqld.control()?.query(&query());
     let answer = answer.map_err(|t| mysqld.lost("answer to a query", t))?;
-    if Offsets::parse("the private server", answer.first())? == *offsets {
+    let ours = Offsets::parse("the private server", answer.first())?;
+    let differ = ours.differences(offsets);
+    if differ == 0 {
+        return Ok(());
+    }
+    if differ <= FEW {
+        log::warn!(
+            "the time zone of primary {primary} changes at other times than here in {differ} of the \
+             months from 1971 to 2037: times in these may differ; update the databases of time zones \
+             (tzdata) of both machines"
+        );
         return Ok(());
     }
     let database = match fs::exists(DATABASE) {
@@ -218,9 +237,22 @@ mod tests {
             (Some(7200), Some(3600))
         );
         let offsets = Offsets(instants().map(|at| berlin.offset(at).unwrap_or(3600)).collect());
-        let found = offsets.named(Path::new(DATABASE)).unwrap();
+        let (misfits, found) = offsets.nearest(Path::new(DATABASE)).unwrap();
+        assert_eq!(misfits, 0);
         let found = Zone::parse(&read(&found).unwrap()).unwrap();
         assert!(instants().all(|at| found.offset(at).is_none_or(|o| berlin.offset(at) == Some(o))));
         assert!(Zone::parse(b"TZif").is_none() && Zone::parse(&[0; 100]).is_none());
+    }
+
+    /// A database that is some years older than the other.
+    #[test]
+    fn a_zone_changed_by_law_is_still_the_nearest() {
+        let file = files::read(&Path::new(DATABASE).join("America/Mexico_City"), LARGEST).ok();
+        let Some(zone) = file.and_then(|bytes| Zone::parse(&bytes)) else { return };
+        let now = Offsets(instants().map(|at| zone.offset(at).unwrap_or(-21_600)).collect());
+        let mut before = now.clone();
+        before.0.iter_mut().rev().take(100).for_each(|offset| *offset += 3600);
+        let (misfits, _) = before.nearest(Path::new(DATABASE)).unwrap();
+        assert!((1..=FEW).contains(&misfits) && now.differences(&before) == 100, "{misfits}");
     }
 }
