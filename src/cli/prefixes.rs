@@ -37,7 +37,8 @@ fn full(word: &str, command: Option<&str>) -> Result<String> {
         None => (word, None),
     };
     let begun = |spec: &&Spec| spec.long.starts_with(name) && belongs(spec, command);
-    let found: Vec<&str> = match options().any(|spec| spec.long == name) {
+    let whole = name.is_empty() || options().any(|spec| spec.long == name);
+    let found: Vec<&str> = match whole {
         true => vec![name],
         false => options().filter(begun).map(|spec| spec.long).collect(),
     };
@@ -82,7 +83,7 @@ mod tests {
                 "--before --rep -r --mysqld-u",
             ),
             (&["--", "--rep"], Some("run"), "-- --rep"),
-            (&["--nonsense=1"], Some("run"), "--nonsense=1"),
+            (&["--nonsense=1", "--=x"], Some("run"), "--nonsense=1 --=x"),
             // A whole name, though others begin with it.
             (&["--mysqld", "x", "--after", "y"], Some("run"), "--mysqld x --after y"),
         ] {
