@@ -130,7 +130,7 @@ fn rot_below_kept_data_is_found_and_mended() {
     let newest = scene.backups().pop().unwrap();
     for pack in packs_of(&scene.repo, &newest) {
         let path = pack_path(&scene.repo, &pack);
-        let middle = std::fs::metadata(&path).unwrap().len() / 2;
+        let middle = std::fs::metadata(&path).unwrap().len() as usize / 2;
         flip_bit(&path, middle);
     }
     // At the latest in the seventh pass; there are few packs.
