@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::intruder::{ALL, Swapper, outside};
 use crate::support::repository::tree;
-use crate::support::{PATIENCE, Replica, Scene, wait_until};
+use crate::support::{PATIENCE, Replica, Rollforward, Running, Scene, strace_missing, wait_until};
 
 /// No command may wait for what it is given.
 const SOON: Duration = Duration::from_secs(10);
@@ -122,4 +122,64 @@ fn any_name_will_do_for_the_directories() {
     scene.seed();
     scene.run().expect(0);
     scene.assert_newest_equals(&Replica::start(&scene.primary));
+}
+
+/// A pass that waits a tenth of a second before each call of one of `calls`.
+fn slowed(command: &Rollforward, calls: &str) -> Running {
+    let (trace, slow) = (format!("trace={calls}"), format!("inject={calls}:delay_enter=100000"));
+    let strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
+    command.clone().under(strace.into_iter().chain(["-e", &trace, "-e", &slow])).spawn()
+}
+
+/// It ends within a second or two of what could take a minute.
+#[track_caller]
+fn stops_at_once(pass: Running) {
+    let asked = Instant::now();
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE).expect(128 + libc::SIGTERM);
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}; {ended}", asked.elapsed());
+}
+
+#[test]
+fn a_stop_waits_for_no_removal_of_old_data() {
+    need_server!();
+    if strace_missing() {
+        return;
+    }
+    let scene = Scene::seeded("removal");
+    let old = scene.scratch.join("data.old");
+    fs::create_dir_all(old.join("shop")).unwrap();
+    for n in 0..600 {
+        fs::write(old.join(format!("shop/t{n}.ibd")), "old").unwrap();
+    }
+    let left = || fs::read_dir(old.join("shop")).map_or(0, Iterator::count);
+    let mut pass = slowed(&scene.command("run"), "?unlink,?unlinkat");
+    wait_until("the removal", PATIENCE, || (1..590).contains(&left()) || pass.has_ended());
+    stops_at_once(pass);
+    assert!((1..590).contains(&left()), "{} files are left", left());
+    scene.run().expect(0);
+    assert!(!old.exists());
+}
+
+#[test]
+fn a_stop_waits_for_no_walk_through_a_source() {
+    need_server!();
+    if strace_missing() {
+        return;
+    }
+    let mut scene = Scene::new("walk");
+    scene.primary.stop();
+    let source = scene.primary.datadir().to_path_buf();
+    fs::create_dir(source.join("many")).unwrap();
+    for n in 0..600 {
+        fs::write(source.join(format!("many/t{n}.ibd")), "").unwrap();
+    }
+    let seed = scene.command("seed").arg(format!("--from=dir:{}", source.display()));
+    // The metadata of each entry is asked for.
+    let mut pass = slowed(&seed, "?statx,?newfstatat");
+    pass.wait_for_phase("seed", PATIENCE);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!scene.scratch.join("data/many").exists(), "it was no longer walking");
+    stops_at_once(pass);
+    assert!(!scene.scratch.join("data/many").exists());
 }

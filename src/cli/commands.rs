@@ -225,7 +225,7 @@ fn prune(repo: &Path, policy: Policy, dry_run: bool) -> Result<u8> {
     let repo = Repository::open(repo)?;
     let lock = repo.lock("prune")?;
     if !dry_run {
-        repo.sweep_tmp(&lock)?;
+        repo.sweep_tmp(&lock, &|| false)?;
     }
     let pruned = prune::prune(&repo, &lock, policy, dry_run, &mut Crew::unwatched(1))?;
     prune::report(&pruned, dry_run);

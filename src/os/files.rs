@@ -136,11 +136,22 @@ pub fn list(dir: &File) -> io::Result<ReadDir> {
     fs::read_dir(path_of(dir))
 }
 
-/// Removes everything in an open directory.
-pub fn empty(dir: &File) -> io::Result<()> {
+/// Removes everything in an open directory, which may take minutes, or part of it if `stopped` says
+/// so between two files.
+pub fn empty(dir: &File, stopped: &dyn Fn() -> bool) -> io::Result<()> {
     for entry in list(dir)? {
+        if stopped() {
+            break;
+        }
         let entry = entry?;
-        remove(dir, Path::new(&entry.file_name()), entry.file_type()?.is_dir())?;
+        let (name, is_dir) = (entry.file_name(), entry.file_type()?.is_dir());
+        if is_dir {
+            empty(&open_dir(&path_of(dir).join(&name))?, stopped)?;
+            if stopped() {
+                break;
+            }
+        }
+        remove(dir, Path::new(&name), is_dir)?;
     }
     Ok(())
 }

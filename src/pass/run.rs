@@ -134,7 +134,10 @@ fn pass(
     let mut inventory = Inventory::new(&repo);
     let result = Error::contain(|| {
         inventory.take(supervisor)?;
-        supervisor.crew("sweep", 1).alone(|| repo.sweep_tmp(&lock))?;
+        let mut crew = supervisor.crew("sweep", 1);
+        let gauge = crew.gauge();
+        crew.alone(|| repo.sweep_tmp(&lock, &|| gauge.stopped()))?;
+        drop(crew);
         scratch.sweep(supervisor)?;
         let new_chain = command == "seed";
         let mut attempts =

@@ -184,10 +184,10 @@ impl Repository {
         Ok(RepoLock { _file: file, locked: Arc::clone(&self.locked) })
     }
 
-    /// Removes the leftovers of an interrupted pass.
-    pub fn sweep_tmp(&self, _lock: &RepoLock) -> Result<()> {
+    /// Removes the leftovers of an interrupted pass, until `stopped` says so.
+    pub fn sweep_tmp(&self, _lock: &RepoLock, stopped: &dyn Fn() -> bool) -> Result<()> {
         let tmp = self.tmp();
-        let swept = files::open_dir(&tmp).and_then(|dir| files::empty(&dir));
+        let swept = files::open_dir(&tmp).and_then(|dir| files::empty(&dir, stopped));
         swept.doing("sweep", &tmp)
     }
 

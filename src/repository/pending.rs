@@ -67,7 +67,7 @@ impl<'a> PartialBackup<'a> {
         header: &Header,
         level: i32,
     ) -> Result<Self> {
-        repo.sweep_tmp(lock)?;
+        repo.sweep_tmp(lock, &|| false)?;
         let packer = Packer::new(repo.root(), level, reusable(repo, header.base.as_deref())?);
         Ok(PartialBackup { repo, lock, packer, named: false })
     }
@@ -116,7 +116,7 @@ impl Drop for PartialBackup<'_> {
     fn drop(&mut self) {
         if !self.named {
             self.packer.abandon();
-            let _ = self.repo.sweep_tmp(self.lock);
+            let _ = self.repo.sweep_tmp(self.lock, &|| false);
         }
     }
 }

@@ -62,8 +62,10 @@ pub fn store(
     let gauge = crew.gauge();
     let root = files::open_dir(data).doing("open", data)?;
     // Reading a large manifest takes seconds, finding a million files minutes.
-    let (partial, tree) =
-        crew.alone(|| Ok((PartialBackup::begin(repo, lock, &header, level)?, walk(&root, data)?)))?;
+    let (partial, tree) = crew.alone(|| {
+        let partial = PartialBackup::begin(repo, lock, &header, level)?;
+        Ok((partial, walk(&root, data, &gauge)?))
+    })?;
     let size = tree.files.iter().map(|f| f.size).sum();
     let source = Source { data, root, files: &tree.files, gauge: &gauge };
     let jobs = crew.jobs();

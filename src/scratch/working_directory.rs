@@ -16,6 +16,7 @@ use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
 use crate::os::process::{KILL_TIMEOUT, is_gone};
 use crate::os::sys;
+use crate::os::workers::Gauge;
 use crate::report::checkpoint::{self, Facts};
 use crate::server::mysqld::{Mysqld, forget_login};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -244,12 +245,14 @@ impl Scratch {
         if self.has_data() || old.exists() {
             let has_data = self.has_data();
             // A large directory takes minutes.
-            supervisor.crew("remove", 1).alone(|| {
-                remove_all(&old)?;
-                if has_data {
+            let mut crew = supervisor.crew("remove", 1);
+            let gauge = crew.gauge();
+            crew.alone(|| {
+                remove_all(&old, &gauge)?;
+                if has_data && !gauge.stopped() {
                     fs::rename(&data, &old).doing("move away", &data)?;
                 }
-                remove_all(&old)
+                remove_all(&old, &gauge)
             })?;
         }
         // Even if something else removed it: new data must not be taken for the old.
@@ -282,7 +285,7 @@ impl Scratch {
 
     fn make_tmp(&self) -> Result<()> {
         let tmp = self.root.join("tmp");
-        remove_all(&tmp)?;
+        fs::remove_dir_all(&tmp).ignoring(io::ErrorKind::NotFound).doing("remove", &tmp)?;
         self.make_dir("tmp")
     }
 
@@ -322,7 +325,9 @@ impl Scratch {
         let old = self.root.join(OLD_DATA);
         if old.exists() {
             // As large as the data was.
-            supervisor.crew("remove", 1).alone(|| remove_all(&old))?;
+            let mut crew = supervisor.crew("remove", 1);
+            let gauge = crew.gauge();
+            crew.alone(|| remove_all(&old, &gauge))?;
         }
         self.tidy();
         let log = self.root.join("mysqld.log");
@@ -358,7 +363,14 @@ fn unkillable(pid: u32) -> Error {
     Error::MysqldHung { what, after: Some(KILL_TIMEOUT) }
 }
 
-fn remove_all(dir: &Path) -> Result<()> {
+/// Removes the directory `dir`, if it exists, unless the gauge is stopped meanwhile.
+fn remove_all(dir: &Path, gauge: &Gauge) -> Result<()> {
+    if let Ok(open) = files::open_dir(dir) {
+        files::empty(&open, &|| gauge.stopped()).doing("remove", dir)?;
+    }
+    if gauge.stopped() {
+        return Ok(());
+    }
     fs::remove_dir_all(dir).ignoring(io::ErrorKind::NotFound).doing("remove", dir)
 }
 

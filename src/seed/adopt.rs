@@ -220,7 +220,10 @@ pub fn adopt(
     jobs: usize,
 ) -> Result<(Adopted, CleanShutdown)> {
     let root = source.open()?;
-    let tree = seeding.supervisor.crew("copy", 1).alone(|| data_dir::walk(&root, &source.path))?;
+    let mut crew = seeding.supervisor.crew("copy", 1);
+    let gauge = crew.gauge();
+    let tree = crew.alone(|| data_dir::walk(&root, &source.path, &gauge))?;
+    drop(crew);
     seeding.scratch.discard(seeding.supervisor)?;
     seeding.scratch.make_data()?;
     source.copy(seeding, &tree, jobs)?;

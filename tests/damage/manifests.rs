@@ -288,3 +288,45 @@ fn a_huge_size_costs_neither_memory_nor_time() {
     let outcome = outcome.expect(if made { 0 } else { 1 });
     assert!(made || !to.exists(), "{outcome}");
 }
+
+/// Whoever can write to the store or to the checkpoint must not steer the terminal that shows it.
+#[test]
+fn escapes_in_a_repository_reach_no_terminal() {
+    need_server!();
+    let bad = "10.11\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}";
+    for key in ["version", "position", "flavor", "base", "data_as_of"] {
+        let case = Copy::new(key);
+        // Escaped as in a path, and as it is.
+        for value in [bad.to_string(), "10.11\\x1b]0;owned\\x07".to_string()] {
+            edit_manifest(&case.repo, &sample().newer, |lines| {
+                let line = lines.iter_mut().find(|l| l.starts_with(&format!("{key} "))).unwrap();
+                *line = format!("{key} {value}");
+            });
+            let scratch = case.dir.path().join("scratch");
+            fs::create_dir_all(&scratch).unwrap();
+            let checkpoint = format!(
+                "format=1\nstate=failed\nphase=catch-up\ncause=diverged\nexit_status=1\n\
+                 primary={bad}\nposition={bad}\nmessage='{bad}'\nstarted=2026-11-22T15:30:00Z\n"
+            );
+            fs::write(scratch.join("checkpoint"), checkpoint).unwrap();
+            let scratch = format!("--scratch={}", scratch.display());
+            for words in [
+                &["list"][..],
+                &["list", "--json"],
+                &["verify"],
+                &["verify", "--json"],
+                &["status", &scratch],
+                &["status", "--json", &scratch],
+                &["prune", "--keep-count=1"],
+                &["restore", &sample().newer, "--to=/nonexistent/to"],
+            ] {
+                let ended = case.run(words);
+                assert!(ended.status < 4, "{words:?}: {ended}");
+                for text in [&ended.stdout, &ended.stderr] {
+                    let harm = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+                    assert!(!text.contains(harm), "{key} {words:?}: {text:?}");
+                }
+            }
+        }
+    }
+}

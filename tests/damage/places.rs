@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Copy, PATIENCE, sample};
 use crate::support::intruder::{ALL, outside};
-use crate::support::repository::{copy, edit_manifest, packs_of, tree};
+use crate::support::repository::{copy, edit_manifest, flip_bit, packs_of, tree};
 use crate::support::{Outcome, Rollforward, TempDir, run_helper};
 
 /// No command may wait for what it is given.
@@ -195,4 +195,31 @@ fn memory_does_not_grow_with_the_number_of_backups() {
     }
     let list = case.command("list").run_to_end(PATIENCE).expect(0).stdout;
     assert!(list.matches(" complete ").count() > 15, "{list}");
+}
+
+/// The root of a file system of its own is the usual target of an emergency.
+#[test]
+fn a_fresh_file_system_is_a_target() {
+    need_server!();
+    let case = Copy::new("fresh");
+    let to = case.dir.path().join("fresh");
+    fs::create_dir_all(to.join("lost+found")).unwrap();
+    let arg = format!("--to={}", to.display());
+    case.run(&["restore", &sample().older, &arg]).expect(0);
+    assert!(to.join("lost+found").is_dir() && to.join("ibdata1").is_file());
+    // It stays when a restore fails, and anything else in it is still refused.
+    for name in fs::read_dir(&to).unwrap().map(|e| e.unwrap().path()) {
+        if name.is_dir() {
+            fs::remove_dir_all(name).unwrap()
+        } else {
+            fs::remove_file(name).unwrap()
+        }
+    }
+    fs::create_dir(to.join("lost+found")).unwrap();
+    flip_bit(&case.pack(&sample().own), 100);
+    case.run(&["restore", &arg]).expect(1);
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
+    assert!(to.join("lost+found").is_dir());
+    fs::write(to.join("other"), "").unwrap();
+    case.run(&["restore", &arg]).expect(2).says("is not empty");
 }
