@@ -146,6 +146,15 @@ pub enum Error {
     /// An error on data that was resumed or whose mysqld died. The data may be at fault, so the
     /// error counts as temporary.
     OnSuspectData(Box<Error>),
+    /// An error that no pass gets over from the backups that there are.
+    ChainEnds {
+        /// The error.
+        error: Box<Error>,
+        /// The backup that does not lead on.
+        backup: String,
+        /// An older one that was tried instead, and why it does not lead on either.
+        tried: Option<(String, Cause)>,
+    },
     /// Wrong usage, or a configuration that cannot work.
     Configuration {
         /// What is wrong, naming the option, file or key.
@@ -213,7 +222,7 @@ impl Error {
             Error::Locked { .. } => Cause::Locked,
             Error::Interrupted { .. } => Cause::Interrupted,
             Error::Configuration { .. } => Cause::Configuration,
-            Error::OnSuspectData(error) => error.cause(),
+            Error::OnSuspectData(error) | Error::ChainEnds { error, .. } => error.cause(),
         }
     }
 
@@ -367,6 +376,18 @@ impl fmt::Display for Error {
             }
             Error::Interrupted { signal } => write!(f, "stopped by signal {signal}"),
             Error::OnSuspectData(error) => error.fmt(f),
+            Error::ChainEnds { error, backup, tried } => {
+                // One that a server does not start on is not praised.
+                let (can, from) = match **error {
+                    Error::MysqldStart { .. } => ("no backup can be made".into(), backup.as_str()),
+                    _ => (format!("{backup} can be restored, but no later one made"), "it"),
+                };
+                write!(f, "{error}; {can} from {from}")?;
+                match tried {
+                    Some((older, cause)) => write!(f, ", nor from the older {older} ({cause})"),
+                    None => Ok(()),
+                }
+            }
             Error::Configuration { text } => f.write_str(text),
         }
     }

@@ -54,7 +54,7 @@ fn next(error: &Error) -> Option<&'static str> {
         },
         Error::Locked { .. } => "wait for it to finish, then run again",
         Error::Interrupted { .. } => "run again to resume",
-        Error::OnSuspectData(error) => return next(error),
+        Error::OnSuspectData(error) | Error::ChainEnds { error, .. } => return next(error),
         // These messages already name the command or option that helps.
         Error::OutOfMemory { .. }
         | Error::DiskFull { .. }

@@ -4,6 +4,7 @@
 //! mysqld unless it runs, replicates up to the goal and shuts mysqld down. `failure` decides how to
 //! respond to a failure, `recover` does it. During an outage of the primary mysqld keeps running.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -56,6 +57,10 @@ pub struct Attempts<'a> {
     pub(crate) goal: Option<Goal>,
     /// The number of dumps in this pass.
     pub(crate) dumps: u32,
+    /// Where the applier was started again after a failure.
+    pub(crate) tried_again: Option<Position>,
+    /// Temporary tables that sessions of the primary have open, at the last look.
+    pub(crate) open_tables: Cell<u64>,
 }
 
 impl<'a> Attempts<'a> {
@@ -84,6 +89,8 @@ impl<'a> Attempts<'a> {
             told_unencrypted: false,
             goal: None,
             dumps: 0,
+            tried_again: None,
+            open_tables: Cell::new(0),
         };
         if !new_chain {
             attempts.pick_base()?;
@@ -161,6 +168,7 @@ impl<'a> Attempts<'a> {
         let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
         forget_replication(&setup.data())?;
         let data = self.hand.data();
+        self.open_tables.set(0);
         let (doubtful, fresh) = data.map_or((false, false), |d| (d.doubt.is_some(), d.fresh));
         let mysqld = Mysqld::spawn(&setup, false)?;
         let Some(mysqld) = self.hand.start(mysqld) else { return Ok(()) };
@@ -193,6 +201,7 @@ impl<'a> Attempts<'a> {
             goal: &goal.position,
             poll: self.plan.retries.poll,
             stall: patience.stall,
+            open_tables: &self.open_tables,
         };
         let caught_up = catch_up
             .run(self.supervisor, mysqld, &mut self.breaker)
@@ -206,7 +215,7 @@ impl<'a> Attempts<'a> {
             count(transactions, "transaction"),
             short(began.elapsed())
         );
-        Ok(())
+        self.close_tables(began.elapsed())
     }
 
     /// Stops replication, reads the position for the backup, and shuts mysqld down. The server stays
@@ -219,9 +228,10 @@ impl<'a> Attempts<'a> {
         };
         // One that is still starting cannot be queried, and has replicated nothing.
         if mysqld.is_ready() {
-            let at = catch_up::stop(self.supervisor, mysqld, flavor, patience)
-                .and_then(|()| replica::position(mysqld, flavor))
+            let (open_tables, at) = catch_up::stop(self.supervisor, mysqld, flavor, patience)
+                .and_then(|open| Ok((open, replica::position(mysqld, flavor)?)))
                 .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
+            self.open_tables.set(open_tables);
             self.supervisor.checkpoint.reach(at);
         }
         let ended = shut_down(self.supervisor, mysqld, patience);
@@ -272,6 +282,7 @@ impl<'a> Attempts<'a> {
             data_as_of,
             started: self.started,
             base: base.map(|base| base.name.clone()),
+            open_tables: self.open_tables.get(),
             settings: facts.settings.clone(),
         };
         Ok(Finished::new(clean, self.scratch.data(), header, reached))
@@ -289,6 +300,11 @@ impl<'a> Attempts<'a> {
             if let Err(e) = self.shut_down() {
                 log::warn!("{}: {e}; the scratch data was not shut down cleanly", e.cause());
                 self.server_died();
+            }
+            if let Err(why) = self.tables_lost()
+                && let Err(e) = self.discard(&why)
+            {
+                log::warn!("{}: {e}", e.cause());
             }
         }
         result

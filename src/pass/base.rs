@@ -1,5 +1,8 @@
-//! The backup that a pass starts from: the newest undamaged one, with a warning about damaged ones;
-//! and whether the data of an interrupted pass belongs to it.
+//! The backup that a pass starts from, and whether the data of an interrupted pass belongs to it.
+//!
+//! It is the newest undamaged one, with a warning about damaged ones. Two kinds are passed over:
+//! one with temporary tables open, while an older one without is left, since later statements may
+//! use them; and one that has turned out not to lead on.
 
 use std::time::Duration;
 
@@ -20,10 +23,18 @@ use crate::text::{bytes, short};
 const CLOCKS_DIFFER: i64 = 300;
 
 /// A backup to start from.
+#[derive(Clone)]
 pub(crate) struct Base {
     pub(crate) name: String,
     pub(crate) manifest: Summary,
     pub(crate) position: Position,
+}
+
+impl Base {
+    /// True if sessions of the primary had temporary tables open.
+    pub(crate) fn has_open_tables(&self) -> bool {
+        self.manifest.header.open_tables > 0
+    }
 }
 
 /// The choice of a base.
@@ -32,12 +43,28 @@ pub struct Bases<'a> {
     pub(crate) repo: &'a Repository,
     current: Option<Base>,
     skipped: Vec<String>,
+    /// The newest undamaged backup, whatever the base is.
+    newest: Option<Base>,
+    /// Those with temporary tables open are taken, too.
+    any: bool,
+    /// The backup that did not lead on, and why.
+    given_up: Option<(String, Error)>,
+    /// The one that is tried instead, or else those older than it.
+    instead: Option<String>,
 }
 
 impl<'a> Bases<'a> {
     /// None chosen yet.
     pub fn new(repo: &'a Repository) -> Bases<'a> {
-        Bases { repo, current: None, skipped: Vec::new() }
+        Bases {
+            repo,
+            current: None,
+            skipped: Vec::new(),
+            newest: None,
+            any: false,
+            given_up: None,
+            instead: None,
+        }
     }
 
     /// The base, if there is one.
@@ -59,12 +86,61 @@ impl<'a> Bases<'a> {
 
     /// Excludes a backup from the choice.
     pub fn skip(&mut self, name: String) {
+        self.newest.take_if(|newest| newest.name == name);
         self.skipped.push(name);
+    }
+
+    /// True if a newer backup was passed over for its temporary tables.
+    pub fn passes_over(&self) -> bool {
+        let names = (self.newest.as_ref().map(|b| &b.name), self.current.as_ref().map(|b| &b.name));
+        names.0 != names.1 && self.given_up.is_none()
+    }
+
+    /// From now on temporary tables are no reason to pass over a backup.
+    pub fn take_any(&mut self) {
+        self.any = true;
+    }
+
+    /// An older backup than the base, to go back to if that does not lead on: the one that it grew from,
+    /// since that led as far, or the next older one; one with temporary tables open is none. `None`
+    /// once a base was given up.
+    pub fn older(&self) -> Option<String> {
+        let base = self.current.as_ref().filter(|_| self.given_up.is_none())?;
+        let names = self.repo.names().ok()?;
+        let older = names.iter().rev().skip_while(|name| **name != base.name).skip(1);
+        let older = older.filter(|name| !self.skipped.contains(name));
+        let grew_from = base.manifest.header.base.iter().filter(|b| names.contains(b));
+        let mut all = grew_from.chain(older);
+        all.find(|name| self.examine(name).is_ok_and(|b| !b.has_open_tables())).cloned()
+    }
+
+    /// The base does not lead on, because of `error`: an older one is picked from now on.
+    pub fn give_up(&mut self, error: Error) {
+        self.instead = self.older();
+        if let Some(base) = self.current.take() {
+            (self.any, self.given_up) = (false, Some((base.name, error)));
+        }
+    }
+
+    /// The backup that did not lead on, and why.
+    pub fn given_up(&self) -> Option<&(String, Error)> {
+        self.given_up.as_ref()
+    }
+
+    /// The same, for the message of a pass that fails.
+    pub fn take_given_up(&mut self) -> Option<(String, Error)> {
+        self.given_up.take()
+    }
+
+    /// True if a backup of data at `at` would not be behind the newest one.
+    pub fn is_ahead(&self, at: Option<&Position>) -> bool {
+        let newest = self.newest.as_ref().map(|newest| &newest.position);
+        newest.is_none_or(|newest| at.is_some_and(|at| at.contains(newest)))
     }
 
     /// True if the newest backup is younger than `min_interval`.
     pub fn not_due(&self, min_interval: Duration) -> bool {
-        let Some(base) = &self.current else { return false };
+        let Some(base) = &self.newest else { return false };
         let now = Timestamp::now();
         if base.manifest.header.data_as_of.0 > now.0 + CLOCKS_DIFFER {
             log::warn!("backup {} is dated in the future: a clock was or is wrong", base.name);
@@ -116,25 +192,44 @@ impl<'a> Bases<'a> {
         }
     }
 
-    /// Picks the newest undamaged backup; skips damaged ones with a warning. Fails if the repository
-    /// cannot be read.
+    /// Picks the base; skips damaged backups with a warning. Fails if the repository cannot be read.
     pub fn pick(&mut self) -> Result<()> {
         self.current = None;
-        for name in self.repo.names()?.into_iter().rev() {
+        // With temporary tables open: the base only if there is no better one.
+        let mut second: Option<Base> = None;
+        let instead = self.instead.clone();
+        let names = self.repo.names()?.into_iter().rev();
+        for name in names.skip_while(|name| instead.as_ref().is_some_and(|i| i != name)) {
             if self.skipped.contains(&name) {
                 continue;
             }
             match self.examine(&name) {
                 Ok(base) => {
-                    self.current = Some(base);
-                    return Ok(());
+                    if instead.is_none() {
+                        self.newest.get_or_insert_with(|| base.clone());
+                    }
+                    if self.any || !base.has_open_tables() {
+                        self.current = Some(base);
+                        break;
+                    } else {
+                        second.get_or_insert(base);
+                    }
                 }
                 Err(e @ Error::BackupDamaged { .. }) => {
                     log::warn!("backup-damaged: skipping a backup: {e}");
-                    self.skipped.push(name);
+                    self.skip(name);
                 }
                 Err(e) => return Err(e),
             }
+        }
+        match (&self.current, second) {
+            (Some(base), Some(newer)) => log::info!(
+                "starting from {}: {} has temporary tables open, which later statements may use",
+                base.name,
+                newer.name
+            ),
+            (None, second) => self.current = second,
+            _ => {}
         }
         Ok(())
     }

@@ -156,6 +156,7 @@ impl Attempts<'_> {
             data_as_of: adopted.data_as_of,
             started: self.started,
             base: None,
+            open_tables: 0,
             settings: adopted.settings,
         };
         self.supervisor.checkpoint.start_at(adopted.position);

@@ -1,8 +1,9 @@
 //! How to respond to a failed attempt. Pure: the whole decision is one table.
 //!
 //! A temporary failure is counted and followed by another attempt. An error that faulty data may
-//! cause is final on fresh data; on other data it is counted, and the data is restored again. With
-//! no attempt left, what was reached is stored if the primary is at fault.
+//! cause is counted on data that is not fresh, and the data is restored again. On fresh data it is
+//! final, but not before each way past it was tried once: the applier is started again, and an older
+//! backup is restored. With no attempt left, what was reached is stored if the primary is at fault.
 
 use crate::error::Error;
 
@@ -17,8 +18,16 @@ pub struct Hand {
     pub base: bool,
     /// The data came from a dump, and another dump may be made.
     pub another_dump: bool,
-    /// This pass has executed anything new.
+    /// This pass has executed anything new, and the newest backup has nothing that the data lacks.
     pub progress: bool,
+    /// The applier of the server stopped at a statement.
+    pub applier_failed: bool,
+    /// It was started again at that statement, and failed again.
+    pub tried_again: bool,
+    /// There is an older backup to go back to, and none was gone back to yet.
+    pub older: bool,
+    /// A newer backup was passed over as the base, for the temporary tables that were open in it.
+    pub newer: bool,
 }
 
 /// What is left in the scratch directory after a failure.
@@ -39,6 +48,12 @@ pub enum Left {
 pub enum Next {
     /// Restore an older backup at once: the data contradicts the manifest of the base.
     SkipBase,
+    /// Read the privileges again and start the applier again, on the same server.
+    TryAgain,
+    /// Restore an older backup: this one may not lead on.
+    GoBack,
+    /// Restore the newest backup, although temporary tables were open in it.
+    TakeNewest,
     /// Wait, then try again.
     Retry(With),
     /// Store what was reached.
@@ -66,6 +81,10 @@ pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
         return Next::SkipBase;
     }
     let applying = matches!(error, Error::ReplicationError { errno, .. } if *errno != 0);
+    let at_statement = hand.left == Left::Server && hand.applier_failed && applying;
+    if at_statement && !hand.suspect && !hand.tried_again {
+        return Next::TryAgain;
+    }
     let with = if applying && hand.another_dump && hand.left == Left::Server {
         With::Dump
     } else if hand.suspect && error.may_blame_data() {
@@ -74,7 +93,12 @@ pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
         With::InHand
     };
     if with == With::InHand && !error.is_temporary() {
-        return Next::GiveUp(with);
+        let refused = matches!(error, Error::MysqldStart { .. });
+        return match error {
+            Error::Purged { .. } if hand.base && hand.newer => Next::TakeNewest,
+            _ if hand.base && hand.older && (at_statement || refused) => Next::GoBack,
+            _ => Next::GiveUp(with),
+        };
     }
     if !exhausted {
         return Next::Retry(with);
@@ -106,13 +130,13 @@ mod tests {
             ("server", Error::OutOfMemory { how: how.clone(), log: log.clone(), limit: None }),
             ("primary", Error::PrimaryUnreachable { primary: text(), text: text() }),
             ("primary", Error::Stalled { after: Duration::ZERO, what: text() }),
-            ("data", Error::MysqldStart { how, log }),
+            ("start", Error::MysqldStart { how, log }),
             ("data", Error::Diverged { errant: text(), primary: text() }),
             ("data", Error::ReplicationError { errno: 0, text: text() }),
             ("statement", Error::ReplicationError { errno: 1062, text: text() }),
             ("base", Error::BackupDamaged { backup: text(), what: text() }),
             ("final", Error::AccessDenied { primary: text(), text: text() }),
-            ("final", Error::Purged { position: text(), primary: text() }),
+            ("purged", Error::Purged { position: text(), primary: text() }),
             ("final", Error::NoBackup { what: text() }),
             ("final", Error::io("", "/".as_ref(), io::Error::from_raw_os_error(libc::ENOSPC))),
             ("final", Error::Io { doing: text(), source: io::Error::other("x") }),
@@ -122,9 +146,10 @@ mod tests {
         ]
     }
 
-    /// The table: the response by class, suspicion, and what is left.
+    /// The table: the response by class, suspicion, what is left, and what was tried.
     fn expected(class: &str, hand: Hand, exhausted: bool) -> Next {
         let counted = |with| if exhausted { Next::GiveUp(with) } else { Next::Retry(with) };
+        let stopped = hand.left == Left::Server && hand.applier_failed;
         match (class, hand.suspect, hand.left) {
             ("base", _, Left::Doubtful | Left::Data | Left::Server) => Next::SkipBase,
             ("server", ..) => counted(With::InHand),
@@ -134,8 +159,12 @@ mod tests {
                 Next::StoreShort
             }
             ("primary", ..) => counted(With::InHand),
+            ("statement", false, _) if stopped && !hand.tried_again => Next::TryAgain,
             ("statement", _, Left::Server) if hand.another_dump => counted(With::Dump),
-            ("statement" | "data", true, _) => counted(With::Restore),
+            ("statement" | "start" | "data", true, _) => counted(With::Restore),
+            ("statement", false, _) if stopped && hand.base && hand.older => Next::GoBack,
+            ("start", false, _) if hand.base && hand.older => Next::GoBack,
+            ("purged", ..) if hand.base && hand.newer => Next::TakeNewest,
             _ => Next::GiveUp(With::InHand),
         }
     }
@@ -144,13 +173,21 @@ mod tests {
     fn every_cell_of_the_table() {
         let mut cells = 0;
         for (class, error) in errors() {
-            for bits in 0..32u32 {
+            for bits in 0..512u32 {
                 let bit = |n: u32| bits & (1 << n) != 0;
                 for left in LEFT {
-                    let (suspect, base) = (bit(0), bit(1));
-                    let (another_dump, progress) = (bit(2), bit(3));
-                    let hand = Hand { left, suspect, base, another_dump, progress };
-                    let exhausted = bit(4);
+                    let hand = Hand {
+                        left,
+                        suspect: bit(0),
+                        base: bit(1),
+                        another_dump: bit(2),
+                        progress: bit(3),
+                        applier_failed: bit(4),
+                        tried_again: bit(5),
+                        older: bit(6),
+                        newer: bit(7),
+                    };
+                    let exhausted = bit(8);
                     let next = after_failure(hand, &error, exhausted);
                     let wanted = expected(class, hand, exhausted);
                     assert_eq!(next, wanted, "{error:?} with {hand:?}, exhausted: {exhausted}");
@@ -158,6 +195,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(cells, errors().len() * 32 * 4);
+        assert_eq!(cells, errors().len() * 512 * 4);
     }
 }

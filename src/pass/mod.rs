@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod base;
+mod beyond;
 pub mod data;
 pub mod failure;
 pub mod finished;
@@ -15,3 +16,4 @@ pub mod recover;
 mod reread;
 pub mod run;
 pub mod upgrade;
+mod ways_out;

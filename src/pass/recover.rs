@@ -35,11 +35,12 @@ impl Attempts<'_> {
     /// The server has died, or is killed here: keeps its data if that survives a kill.
     pub(crate) fn server_died(&mut self) {
         let data = self.hand.take_data();
+        let tables = self.tables_lost();
         self.supervisor.checkpoint.forget_mysqld();
         let flavor = self.flavor();
         let doubt = self.scratch.doubt(flavor);
         let _ = forget_replication(&self.scratch.data());
-        let safe = self.scratch.check_crash_safe(flavor).and(doubt);
+        let safe = tables.and_then(|()| self.scratch.check_crash_safe(flavor)).and(doubt);
         self.hand = match (data, safe) {
             (None, _) => InHand::Nothing,
             (Some(mut data), Ok(doubt)) => {
@@ -86,11 +87,13 @@ impl Attempts<'_> {
         if let Some(data) = self.hand.take_data() {
             self.hand = InHand::Data(Data { fresh: false, ..data });
         }
-        Ok(())
+        self.tables_lost().or_else(|why| self.discard(&why))
     }
 
     /// What the response to a failure depends on.
-    fn situation(&self, suspect: bool) -> Hand {
+    fn situation(&mut self, suspect: bool, error: &Error) -> Hand {
+        let applier_failed = self.applier_failed(error);
+        let at = self.supervisor.checkpoint.progress().at();
         let base = self.bases.current().is_some();
         let left = match &self.hand {
             InHand::Nothing => Left::Nothing,
@@ -102,8 +105,19 @@ impl Attempts<'_> {
         // A clone is of a single moment.
         let dumped = !base && self.plan.first == Some(First::Dump);
         let another_dump = dumped && self.dumps < dump::TRIES;
-        let progress = self.supervisor.checkpoint.progress().was_made();
-        Hand { left, suspect, base, another_dump, progress }
+        Hand {
+            left,
+            suspect,
+            base,
+            another_dump,
+            // What an older base leads to must not become the newest backup short of a newer one.
+            progress: self.supervisor.checkpoint.progress().was_made() && self.bases.is_ahead(at),
+            applier_failed,
+            tried_again: at.is_some() && self.tried_again.as_ref() == at,
+            // To know it, manifests are read.
+            older: error.may_blame_data() && self.bases.older().is_some(),
+            newer: self.bases.passes_over(),
+        }
     }
 
     /// Responds to a failed attempt: an error ends the pass, `true` gives up with what was reached,
@@ -113,9 +127,15 @@ impl Attempts<'_> {
         let suspect = self.hand.is_suspect();
         self.examine_server(&error)?;
         let exhausted = self.breaker.is_exhausted();
-        let next = after_failure(self.situation(suspect), &error, exhausted);
+        let next = after_failure(self.situation(suspect, &error), &error, exhausted);
         let error = match next {
             Next::SkipBase => return self.skip_base(&error).map(|()| false),
+            Next::TryAgain => {
+                self.try_again(&error);
+                return Ok(false);
+            }
+            Next::GoBack => return self.go_back(error).map(|()| false),
+            Next::TakeNewest => return self.take_newest(&error).map(|()| false),
             Next::Retry(with) | Next::GiveUp(with) if with != With::InHand => {
                 self.start_over()?;
                 let how = match with {
@@ -126,7 +146,7 @@ impl Attempts<'_> {
                 // Counted: with fresh data the next attempt may succeed.
                 Error::OnSuspectData(Box::new(error))
             }
-            Next::GiveUp(_) if !error.is_temporary() => return Err(error),
+            Next::GiveUp(_) if !error.is_temporary() => return Err(self.verdict(error)),
             _ => error,
         };
         if self.hand.data().is_none() {

@@ -40,6 +40,15 @@ pub(crate) enum Look {
     At(Cause, String),
 }
 
+impl Look {
+    /// Logs it.
+    fn tell(&self) {
+        if let Look::At(cause, text) = self {
+            log::warn!("{cause}: {text}");
+        }
+    }
+}
+
 /// `rollforward run`: one pass. Returns the exit status.
 ///
 /// # Errors
@@ -67,7 +76,8 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             }
             Reached::Short => Some(Look::OnRecord),
         }
-        .or(rotten);
+        .or(rotten)
+        .or(attempts.chain_doubts().inspect(Look::tell));
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
@@ -96,8 +106,9 @@ pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             Some(source) => attempts.adopt(source)?,
             None => attempts.reach_goal()?,
         };
+        let look = attempts.chain_doubts().inspect(Look::tell);
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
-        Ok(Done::Stored { name: stored.name, look: None })
+        Ok(Done::Stored { name: stored.name, look })
     })
 }
 

@@ -4,6 +4,7 @@
 //! receiver must have connected as well: a base that is ahead of a reset primary "contains" the
 //! goal, too.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::mysql::position::Position;
 use crate::os::process::Activity;
 use crate::replication::primary::Facts;
 use crate::replication::replica::{self, ReplicaStatus};
+use crate::replication::temporary_tables;
 use crate::report::meter::Unit;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::breaker::Breaker;
@@ -81,7 +83,8 @@ pub fn drain(supervisor: &mut Supervisor, mysqld: &mut Mysqld, flavor: Flavor) -
     Ok(())
 }
 
-/// Stops replication and forgets the primary. Waits for an applier within a transaction while it
+/// Stops replication and forgets the primary. Returns the number of temporary tables that were open
+/// then, and are no more. Waits for an applier within a transaction while it
 /// shows signs of life, and for `patience` without any; after a stop, only for the time-out of one
 /// answer.
 ///
@@ -92,7 +95,7 @@ pub fn stop(
     mysqld: &mut Mysqld,
     flavor: Flavor,
     patience: Duration,
-) -> Result<()> {
+) -> Result<u64> {
     let told = supervisor.was_told();
     let patience = if told { mysqld.call_timeout() } else { patience.max(REST) };
     let hung = || Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
@@ -104,7 +107,8 @@ pub fn stop(
     let wait = Wait { every: Duration::from_millis(200), patience: None };
     let stopped = supervisor.wait_for(mysqld, wait, |mysqld, _| {
         if replica::stop_applier(mysqld, flavor)? {
-            return replica::forget(mysqld, flavor).map(Look::Done);
+            let open_tables = temporary_tables::open(mysqld)?;
+            return replica::forget(mysqld, flavor).map(|()| Look::Done(open_tables));
         }
         let signs = signs_of(mysqld);
         if !told && is_active(vital, signs, looked.elapsed()) {
@@ -128,6 +132,8 @@ pub struct CatchUp<'a> {
     pub poll: Duration,
     /// `--stall-timeout`.
     pub stall: Option<Duration>,
+    /// The temporary tables that were open at the last look.
+    pub open_tables: &'a Cell<u64>,
 }
 
 impl CatchUp<'_> {
@@ -170,6 +176,7 @@ impl CatchUp<'_> {
         let wait = Wait { every: self.poll, patience: self.stall };
         let reached = supervisor.wait_for(mysqld, wait, |mysqld, checkpoint| {
             let status = ReplicaStatus::read(mysqld, self.facts.flavor)?;
+            self.open_tables.set(temporary_tables::open(mysqld)?);
             let at = replica::position(mysqld, self.facts.flavor)?;
             let missing = at.distance_to(self.goal);
             let all = all.unwrap_or(missing);

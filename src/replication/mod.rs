@@ -4,5 +4,6 @@ pub mod catch_up;
 pub mod primary;
 pub mod privileges;
 pub mod replica;
+pub mod temporary_tables;
 pub mod time_zone;
 pub mod values;

@@ -282,11 +282,16 @@ impl ReplicaStatus {
         self.receiver_error.0 != 0
     }
 
+    /// True if the applier has stopped at a statement.
+    pub fn applier_failed(&self) -> bool {
+        self.applier_error.0 != 0 && !self.applier_runs
+    }
+
     /// The failure in this status, unless it is a connection that may still succeed. `facts`
     /// describe the primary it follows, `at` is the executed position.
     pub fn failure(&self, facts: &Facts, at: &Position) -> Option<Error> {
         let (errno, text) = &self.applier_error;
-        if *errno != 0 && !self.applier_runs {
+        if self.applier_failed() {
             return Some(Error::ReplicationError { errno: *errno, text: text.clone() });
         }
         let (errno, text) = &self.receiver_error;

@@ -40,6 +40,9 @@ pub struct Header {
     pub started: Timestamp,
     /// The backup that this one grew from.
     pub base: Option<String>,
+    /// Temporary tables that sessions of the primary had open, and that are not in the data: later
+    /// statements may use them.
+    pub open_tables: u64,
     /// Server settings that the data needs, in the given order.
     pub settings: Vec<(String, String)>,
 }
@@ -217,6 +220,9 @@ impl Manifest {
         line(out, format_args!("finished {}", self.finished.rfc3339()));
         if let Some(base) = &self.header.base {
             line(out, format_args!("base {base}"));
+        }
+        if self.header.open_tables > 0 {
+            line(out, format_args!("open_temporary_tables {}", self.header.open_tables));
         }
         line(out, format_args!("block_size {}", self.block_size));
         line(out, format_args!("size {}", self.size));

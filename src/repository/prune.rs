@@ -83,6 +83,7 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
             Ok(summary) => candidates.push(Candidate {
                 complete: repo.state(&summary.packs).is_none(),
                 data_as_of: summary.header.data_as_of,
+                open_tables: summary.header.open_tables > 0,
                 base: summary.header.base,
                 name,
             }),

@@ -1,7 +1,8 @@
 //! Decides which backups expire. Pure.
 //!
 //! Only complete backups count: a damaged one neither fills the count nor keeps others. The newest
-//! complete backup and its base are kept under any policy, and without a policy nothing expires.
+//! complete backup and its base are kept under any policy, and without a policy nothing expires. If
+//! temporary tables were open in the newest, so is the newest without any: the next pass starts there.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Candidate {
     pub data_as_of: Timestamp,
     /// The backup it grew from.
     pub base: Option<String>,
+    /// True if temporary tables were open in it.
+    pub open_tables: bool,
     /// True if all its packs exist.
     pub complete: bool,
 }
@@ -50,6 +53,8 @@ pub fn expired(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<Str
         .collect();
     kept.insert(&newest.name);
     kept.extend(newest.base.as_deref());
+    let leads_on = complete.iter().rev().find(|b| !b.open_tables);
+    kept.extend(leads_on.map(|b| b.name.as_str()));
     // A damaged backup documents a loss until everything older than it has expired.
     let oldest_kept = backups.iter().position(|b| b.complete && kept.contains(b.name.as_str()));
     let gone = backups.iter().enumerate().filter(|(at, b)| {
@@ -65,15 +70,17 @@ mod tests {
     const DAY: i64 = 86_400;
     const NOW: Timestamp = Timestamp(100 * DAY);
 
-    /// Backups named by their age in days; `!` marks a damaged one, `<N` its base.
+    /// Backups named by their age in days; `!` marks a damaged one, `?` one with temporary tables
+    /// open, `<N` its base.
     fn backups(text: &str) -> Vec<Candidate> {
         let one = |word: &str| {
             let (word, base) = word.split_once('<').map_or((word, None), |(w, b)| (w, Some(b)));
-            let age = word.trim_end_matches('!');
+            let age = word.trim_end_matches(['!', '?']);
             Candidate {
                 name: age.into(),
                 data_as_of: Timestamp(NOW.0 - age.parse::<i64>().unwrap() * DAY),
                 base: base.map(Into::into),
+                open_tables: word.ends_with('?'),
                 complete: !word.ends_with('!'),
             }
         };
@@ -101,6 +108,11 @@ mod tests {
             (None, Some(1), "9 8 7", "9 8"),
             // So is its base.
             (Some(1), None, "9 8 7<9", "8"),
+            // So is the newest one that surely leads on, and no other for that.
+            (Some(1), None, "9 8 7? 6?<7", "9"),
+            (Some(1), None, "9? 8?", "9"),
+            (Some(1), None, "9 8! 7?<8", ""),
+            (Some(1), None, "9? 8 7", "9 8"),
             // Damaged ones do not count, and expire once nothing older is kept.
             (Some(2), None, "9 8 7! 6", "9"),
             (Some(2), None, "9! 8 7! 6", "9!"),

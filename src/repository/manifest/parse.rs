@@ -266,6 +266,7 @@ impl Parser {
                 data_as_of: self.time_of("data_as_of")?,
                 started: self.time_of("started")?,
                 base,
+                open_tables: self.optional_number("open_temporary_tables")?,
                 settings: self.settings,
             },
             packs: self.packs,
@@ -281,6 +282,11 @@ impl Parser {
 
     fn number_of(&self, key: &str) -> Result<u64, String> {
         number(&self.text_of(key)?).map_err(|what| format!("{key}: {what}"))
+    }
+
+    /// 0 where it is not given.
+    fn optional_number(&self, key: &str) -> Result<u64, String> {
+        if self.header.contains_key(key) { self.number_of(key) } else { Ok(0) }
     }
 
     fn time_of(&self, key: &str) -> Result<Timestamp, String> {

@@ -15,6 +15,7 @@ fn sample() -> Manifest {
             data_as_of: Timestamp(1_795_361_400),
             started: Timestamp(1_795_361_000),
             base: Some("20261121T153000Z-00ff".into()),
+            open_tables: 2,
             settings: vec![
                 ("lower_case_table_names".into(), "0".into()),
                 ("sql_mode".into(), "".into()),

@@ -114,6 +114,7 @@ pub fn header() -> Header {
         data_as_of: Timestamp::now(),
         started: Timestamp::now(),
         base: None,
+        open_tables: 0,
         settings: vec![("lower_case_table_names".into(), "0".into())],
     }
 }
