@@ -34,6 +34,18 @@ fn next(error: &Error) -> Option<&'static str> {
             "if another replica has the same server uuid, run again, since each run uses a new one; \
              otherwise start a new chain with rollforward seed --from dump"
         }
+        Error::ReplicationError { errno: 1126..=1128, .. } => {
+            "install the library of the primary's loadable functions in the plugin directory of \
+             --mysqld (--mysqld-option=--plugin-dir=DIR); rollforward seed does not help"
+        }
+        Error::ReplicationError { errno: 1524, .. } => {
+            "have --mysqld load the plugin, as with --mysqld-option=--plugin-load-add=NAME; \
+             rollforward seed does not help"
+        }
+        Error::ReplicationError { errno: 1146, .. } => {
+            "if it is a temporary table of a session that was open when the first backup was made, or \
+             if the data differs from the primary, start a new chain with rollforward seed --from dump"
+        }
         Error::ReplicationError { .. } => {
             "if the data differs from the primary, start a new chain with rollforward seed --from \
              dump"

@@ -23,7 +23,8 @@ use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Header;
-use crate::scratch::working_directory::Scratch;
+use crate::scratch::working_directory::{Scratch, Stage};
+use crate::server::access::without_functions;
 use crate::server::lifecycle::{CleanShutdown, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::supervisor::breaker::Breaker;
@@ -61,6 +62,8 @@ pub struct Attempts<'a> {
     pub(crate) tried_again: Option<Position>,
     /// Temporary tables that sessions of the primary have open, at the last look.
     pub(crate) open_tables: Cell<u64>,
+    /// The data has functions or plugins that the private server loads with its grant tables only.
+    pub(crate) grant_tables: bool,
 }
 
 impl<'a> Attempts<'a> {
@@ -91,6 +94,7 @@ impl<'a> Attempts<'a> {
             dumps: 0,
             tried_again: None,
             open_tables: Cell::new(0),
+            grant_tables: false,
         };
         if !new_chain {
             attempts.pick_base()?;
@@ -170,27 +174,43 @@ impl<'a> Attempts<'a> {
         let data = self.hand.data();
         self.open_tables.set(0);
         let (doubtful, fresh) = data.map_or((false, false), |d| (d.doubt.is_some(), d.fresh));
+        let base_name = self.bases.current().map(|base| base.name.clone());
         let mysqld = Mysqld::spawn(&setup, false)?;
+        let entered = mysqld.is_being_entered();
+        if entered {
+            self.scratch.set_stage(Stage::Partial, base_name.as_deref())?;
+        }
         let Some(mysqld) = self.hand.start(mysqld) else { return Ok(()) };
         self.scratch.set_running(mysqld, doubtful)?;
         self.supervisor.checkpoint.set(Key::Socket, setup.socket().display());
         wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
+        if entered {
+            self.scratch.set_stage(Stage::Ready, base_name.as_deref())?;
+        }
         let base = self.bases.current().filter(|_| fresh).map(|base| &base.position);
         let (version, at) = catch_up::prepare(mysqld, facts, base)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
+        let functions = !setup.needs_grant_tables && mysqld.has_functions()?;
         log::info!("started mysqld {version} (pid {}) in {}", mysqld.pid(), short(began.elapsed()));
         if let Some(data) = self.hand.data_mut() {
             data.version = version;
         }
         let verdict = facts.check_base(&at);
         self.supervisor.checkpoint.start_at(at);
-        verdict
+        verdict?;
+        if functions {
+            log::info!("its data has loadable functions, so it is started with its grant tables");
+            self.grant_tables = true;
+            self.shut_down()?;
+            return self.start(facts);
+        }
+        Ok(())
     }
 
     fn replicate(&mut self, facts: &Facts) -> Result<()> {
-        let began = Instant::now();
+        let (began, loads) = (Instant::now(), self.loads_all());
         let (Some(mysqld), Some(goal)) = (self.hand.mysqld(), &self.goal) else { return Ok(()) };
         self.supervisor.checkpoint.phase(Phase::CatchUp);
         self.scratch.set_replicating()?;
@@ -205,6 +225,7 @@ impl<'a> Attempts<'a> {
         };
         let caught_up = catch_up
             .run(self.supervisor, mysqld, &mut self.breaker)
+            .map_err(|e| if loads { e } else { without_functions(e) })
             .map_err(|e| explain(self.supervisor, mysqld, e, patience.shutdown));
         let reached = goal.position.to_string();
         caught_up.map_err(|e| self.judge_again(e))?;
@@ -218,9 +239,14 @@ impl<'a> Attempts<'a> {
         self.close_tables(began.elapsed())
     }
 
+    /// True if the private server is started with its grant tables, and so loads all that they name.
+    pub(crate) fn loads_all(&self) -> bool {
+        self.grant_tables || self.program_version.as_ref().is_some_and(Version::needs_grant_tables)
+    }
+
     /// Stops replication, reads the position for the backup, and shuts mysqld down. The server stays
     /// in hand until it has exited, for the case of a failure or a stop.
-    fn shut_down(&mut self) -> Result<CleanShutdown> {
+    pub(crate) fn shut_down(&mut self) -> Result<CleanShutdown> {
         let (flavor, patience) = (self.flavor(), self.plan.patience.shutdown);
         self.supervisor.checkpoint.phase(Phase::Stop);
         let Some(mysqld) = self.hand.mysqld() else {

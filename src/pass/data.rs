@@ -5,7 +5,6 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
-use crate::mysql::version::Version;
 use crate::os::random::random_server_id;
 use crate::pass::attempts::Attempts;
 use crate::pass::finished::{Finished, Reached};
@@ -175,8 +174,7 @@ impl Attempts<'_> {
         settings: &[(String, String)],
         primary_id: u32,
     ) -> Setup {
-        let needs_grant_tables =
-            self.program_version.as_ref().is_some_and(Version::needs_grant_tables);
+        let needs_grant_tables = self.loads_all();
         Setup {
             program: self.plan.server.program.clone(),
             flavor,

@@ -28,7 +28,14 @@ pub struct Hand {
     pub older: bool,
     /// A newer backup was passed over as the base, for the temporary tables that were open in it.
     pub newer: bool,
+    /// The server was started with its grant tables.
+    pub grant_tables: bool,
 }
+
+/// Errors of a server that was started without its grant tables, which then loads no functions and
+/// plugins of its tables: `ER_CANT_INITIALIZE_UDF`, `ER_PLUGIN_IS_NOT_LOADED`,
+/// `ER_UNKNOWN_STORAGE_ENGINE`. From both servers' error references.
+const NOT_LOADED: [u16; 3] = [1123, 1524, 1286];
 
 /// What is left in the scratch directory after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub enum Left {
 pub enum Next {
     /// Restore an older backup at once: the data contradicts the manifest of the base.
     SkipBase,
+    /// Start the server again with its grant tables, and with them what else its tables load.
+    LoadGrantTables,
     /// Read the privileges again and start the applier again, on the same server.
     TryAgain,
     /// Restore an older backup: this one may not lead on.
@@ -82,6 +91,11 @@ pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
     }
     let applying = matches!(error, Error::ReplicationError { errno, .. } if *errno != 0);
     let at_statement = hand.left == Left::Server && hand.applier_failed && applying;
+    let not_loaded =
+        matches!(error, Error::ReplicationError { errno, .. } if NOT_LOADED.contains(errno));
+    if at_statement && not_loaded && !hand.grant_tables {
+        return Next::LoadGrantTables;
+    }
     if at_statement && !hand.suspect && !hand.tried_again {
         return Next::TryAgain;
     }
@@ -134,6 +148,7 @@ mod tests {
             ("data", Error::Diverged { errant: text(), primary: text() }),
             ("data", Error::ReplicationError { errno: 0, text: text() }),
             ("statement", Error::ReplicationError { errno: 1062, text: text() }),
+            ("loading", Error::ReplicationError { errno: 1123, text: text() }),
             ("base", Error::BackupDamaged { backup: text(), what: text() }),
             ("final", Error::AccessDenied { primary: text(), text: text() }),
             ("purged", Error::Purged { position: text(), primary: text() }),
@@ -148,6 +163,13 @@ mod tests {
 
     /// The table: the response by class, suspicion, what is left, and what was tried.
     fn expected(class: &str, hand: Hand, exhausted: bool) -> Next {
+        if class == "loading" {
+            let stopped = hand.left == Left::Server && hand.applier_failed;
+            return match stopped && !hand.grant_tables {
+                true => Next::LoadGrantTables,
+                false => expected("statement", hand, exhausted),
+            };
+        }
         let counted = |with| if exhausted { Next::GiveUp(with) } else { Next::Retry(with) };
         let stopped = hand.left == Left::Server && hand.applier_failed;
         match (class, hand.suspect, hand.left) {
@@ -173,7 +195,7 @@ mod tests {
     fn every_cell_of_the_table() {
         let mut cells = 0;
         for (class, error) in errors() {
-            for bits in 0..512u32 {
+            for bits in 0..1024u32 {
                 let bit = |n: u32| bits & (1 << n) != 0;
                 for left in LEFT {
                     let hand = Hand {
@@ -186,6 +208,7 @@ mod tests {
                         tried_again: bit(5),
                         older: bit(6),
                         newer: bit(7),
+                        grant_tables: bit(9),
                     };
                     let exhausted = bit(8);
                     let next = after_failure(hand, &error, exhausted);
@@ -195,6 +218,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(cells, errors().len() * 512 * 4);
+        assert_eq!(cells, errors().len() * 1024 * 4);
     }
 }

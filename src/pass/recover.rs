@@ -34,8 +34,10 @@ impl Attempts<'_> {
 
     /// The server has died, or is killed here: keeps its data if that survives a kill.
     pub(crate) fn server_died(&mut self) {
+        let entered = self.hand.mysqld().is_some_and(|mysqld| mysqld.is_being_entered());
         let data = self.hand.take_data();
-        let tables = self.tables_lost();
+        let lost = if entered { Err("its mysqld died early".into()) } else { Ok(()) };
+        let tables = lost.and(self.tables_lost());
         self.supervisor.checkpoint.forget_mysqld();
         let flavor = self.flavor();
         let doubt = self.scratch.doubt(flavor);
@@ -117,6 +119,7 @@ impl Attempts<'_> {
             // To know it, manifests are read.
             older: error.may_blame_data() && self.bases.older().is_some(),
             newer: self.bases.passes_over(),
+            grant_tables: self.loads_all(),
         }
     }
 
@@ -134,6 +137,7 @@ impl Attempts<'_> {
                 self.try_again(&error);
                 return Ok(false);
             }
+            Next::LoadGrantTables => return self.restart_with_grant_tables(&error).map(|()| false),
             Next::GoBack => return self.go_back(error).map(|()| false),
             Next::TakeNewest => return self.take_newest(&error).map(|()| false),
             Next::Retry(with) | Next::GiveUp(with) if with != With::InHand => {

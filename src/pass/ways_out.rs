@@ -41,6 +41,20 @@ impl Attempts<'_> {
         }
     }
 
+    /// Starts the server again in the way in which it loads functions and plugins. Its data stays, but for
+    /// temporary tables that would end with it.
+    pub(crate) fn restart_with_grant_tables(&mut self, error: &Error) -> Result<()> {
+        if let Error::ReplicationError { errno, .. } = error {
+            log::info!("error {errno} at a mysqld without its grant tables; starting it with them");
+        }
+        self.grant_tables = true;
+        match self.shut_down() {
+            Ok(_) => self.tables_lost().or_else(|why| self.discard(&why)),
+            Err(stop @ Error::Interrupted { .. }) => Err(stop),
+            Err(e) => self.discard(&e.to_string()),
+        }
+    }
+
     /// Gives up the base, and all that grew from it: the next attempt starts from an older backup.
     pub(crate) fn go_back(&mut self, error: Error) -> Result<()> {
         let base = self.bases.current().map(|b| b.name.clone()).unwrap_or_default();

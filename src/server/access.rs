@@ -8,13 +8,21 @@
 //! knows the account, but it is stored nowhere, and loading the grant tables again removes it. If
 //! the server is killed at that moment, its table of accounts has another name: nobody can log in,
 //! and the data is restored again.
+//!
+//! Without grant tables neither server loads functions and plugins of its tables, nor lets one be
+//! created ("UDFs are unavailable with the --skip-grant-tables option"). So data that has such
+//! functions, or gets some, is entered through an account on any version. MySQL keeps its accounts
+//! in InnoDB only: there the account is a row, without a password like the server before, that is
+//! deleted, and that deletion flushed, before it listens. If the server is killed at that moment,
+//! the row may be left, and the data is restored again.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 
-use crate::error::{IoExt, Result};
+use crate::error::{Error, IoExt, Result};
+use crate::mysql::flavor::Flavor;
 use crate::os::files;
 use crate::os::random::random_name;
 use crate::os::sys;
@@ -24,10 +32,39 @@ use crate::server::setup::Setup;
 /// The name of the file of statements, in the directory for temporary files.
 const FILE: &str = "login.sql";
 
+/// The columns of MySQL's table of accounts without which ours could not do all it does.
+const PRIVILEGES: [&str; 12] = [
+    "Select",
+    "Insert",
+    "Update",
+    "Delete",
+    "Create",
+    "Drop",
+    "Alter",
+    "Reload",
+    "Shutdown",
+    "Process",
+    "Super",
+    "Repl_client",
+];
+
+/// What `error` of the applier means if the server was started without its grant tables. Once they were
+/// loaded afterwards, MariaDB 10.11 takes its lack of loadable functions for one of memory:
+/// `ER_OUT_OF_RESOURCES` for `ER_CANT_INITIALIZE_UDF`.
+pub fn without_functions(error: Error) -> Error {
+    match error {
+        Error::ReplicationError { errno: 1041, text } => {
+            Error::ReplicationError { errno: 1123, text }
+        }
+        error => error,
+    }
+}
+
 /// An account that only a running server knows. Dropping this removes its file.
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
+    flavor: Flavor,
     tmp: PathBuf,
 }
 
@@ -37,8 +74,14 @@ impl Login {
         let tmp = setup.scratch.join("tmp");
         let path = tmp.join(FILE);
         let write = || {
-            let (user, password) = (format!("rollforward-{}", random_name()?), random_name()?);
-            let login = Login { user, password, tmp };
+            // MySQL allows 32 characters.
+            let user: String = format!("rollforward-{}", random_name()?).chars().take(32).collect();
+            let flavor = setup.flavor;
+            let password = match flavor {
+                Flavor::MariaDb => random_name()?,
+                Flavor::MySql => String::new(),
+            };
+            let login = Login { user, password, flavor, tmp };
             login.forget()?;
             // Through its descriptor: the private mysqld's user could put a link in its place.
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
@@ -65,8 +108,36 @@ impl Login {
         files::remove(&self.dir()?, Path::new(FILE), false).ignoring(io::ErrorKind::NotFound)
     }
 
-    /// One statement per line. MEMORY does not support TEXT, the column's type in the real table.
+    /// True if data of a server that ended before it listened may hold the account.
+    pub(super) fn may_stay(&self) -> bool {
+        self.flavor == Flavor::MySql
+    }
+
     fn statements(&self) -> String {
+        match self.flavor {
+            Flavor::MariaDb => self.mariadb(),
+            Flavor::MySql => self.mysql(),
+        }
+    }
+
+    /// One statement per line. The log of InnoDB is flushed with the deletion.
+    fn mysql(&self) -> String {
+        let user = &self.user;
+        let names: String = PRIVILEGES.iter().map(|name| format!(", {name}_priv")).collect();
+        let all = ", 'Y'".repeat(PRIVILEGES.len());
+        format!(
+            "SET SESSION sql_mode = '';\n\
+             SET GLOBAL innodb_flush_log_at_trx_commit = 1;\n\
+             INSERT INTO mysql.user (Host, User, plugin, authentication_string{names}) \
+             VALUES ('localhost', '{user}', 'caching_sha2_password', ''{all});\n\
+             FLUSH LOCAL PRIVILEGES;\n\
+             DELETE FROM mysql.user WHERE Host = 'localhost' AND User = '{user}';\n\
+             SET GLOBAL innodb_flush_log_at_trx_commit = 0;\n"
+        )
+    }
+
+    /// The same. MEMORY does not support TEXT, the column's type in the real table.
+    fn mariadb(&self) -> String {
         let Login { user, password, .. } = self;
         format!(
             "SET SESSION sql_mode = '', enforce_storage_engine = NULL;\n\

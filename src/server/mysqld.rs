@@ -179,6 +179,25 @@ impl Mysqld {
         self.ready
     }
 
+    /// True while an account of ours may be in its data.
+    pub fn is_being_entered(&self) -> bool {
+        self.login.as_ref().is_some_and(Login::may_stay)
+    }
+
+    /// True if its tables name functions that it loads only with its grant tables.
+    ///
+    /// # Errors
+    /// [`Error::MysqldHung`] if it does not answer.
+    pub fn has_functions(&mut self) -> Result<bool> {
+        let answer = self.control()?.query("SELECT COUNT(*) FROM mysql.func");
+        match answer {
+            Ok(rows) => Ok(rows.first() != "0"),
+            // A table that cannot be read names none.
+            Err(Trouble::Server { .. }) => Ok(false),
+            Err(trouble) => Err(self.lost("answer to a query", trouble)),
+        }
+    }
+
     /// True if the process has exited, for any reason.
     pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().is_some()

@@ -158,7 +158,13 @@ impl Setup {
             ]),
         };
         match init_file {
-            Some(file) => drop(command.arg(path("--init-file=", file.into()))),
+            Some(file) => {
+                command.arg(path("--init-file=", file.into()));
+                if self.flavor == Flavor::MySql {
+                    // A plugin of the primary's that would look for its group.
+                    command.arg("--loose-group-replication-start-on-boot=OFF");
+                }
+            }
             None if grant_tables => {}
             None => drop(command.arg("--skip-grant-tables")),
         }

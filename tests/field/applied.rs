@@ -1,11 +1,12 @@
 //! What a plain replica applies, and passes that do not end for want of what one has.
 
+use std::process::Command;
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Replica, Scene, Server, flavor, snapshot, wait_until};
+use crate::support::{Replica, Scene, Server, TempDir, flavor, snapshot, wait_until};
 
 /// Statements in the binary log, where the server does not choose so by itself.
 const STATEMENTS: &str = "--binlog-format=STATEMENT";
@@ -123,4 +124,61 @@ fn a_backup_that_does_not_lead_on_is_passed_over() {
     assert_eq!(scene.backups(), backups);
     scene.assert_nothing_left();
     assert!(!snapshot(&Server::start_on(&scene.restore(None))).is_empty());
+}
+
+/// A library with functions that servers load, in a directory of its own.
+fn library() -> TempDir {
+    let dir = TempDir::new("plugins");
+    let function = |name: &str| {
+        format!(
+            "int {name}_init(void *i, void *a, char *m) {{ return 0; }}\n\
+             long long {name}(void *i, void *a, char *n, char *e) {{ return 7; }}\n"
+        )
+    };
+    let source = dir.path().join("rf.c");
+    std::fs::write(&source, function("rf_seven") + &function("rf_other")).unwrap();
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-nostdlib", "-o"]);
+    compile.args([&dir.path().join("rf.so"), &source]);
+    assert!(compile.status().unwrap().success());
+    dir
+}
+
+/// A server without its grant tables, as the private one is by default, has no such functions.
+#[test]
+fn loadable_functions_come_used_and_go() {
+    need_server!();
+    let library = library();
+    let plugins = format!("--plugin-dir={}", library.path().display());
+    let scene = Scene::seeded_with("functions", &[STATEMENTS, &plugins]);
+    let option = format!("--mysqld-option={plugins}");
+    let run = scene.command("run").arg(&option);
+    let all = |server: &Server| {
+        server.sql(
+            "SELECT CONCAT(name, ret, dl) FROM mysql.func UNION ALL \
+             SELECT CONCAT(id, '-', n) FROM shop.t0 WHERE id > 9000 UNION ALL \
+             SELECT CONCAT(user, '@', host) FROM mysql.user ORDER BY 1",
+        )
+    };
+    scene.primary.sql(
+        "CREATE FUNCTION rf_seven RETURNS INTEGER SONAME 'rf.so'; \
+         CREATE FUNCTION rf_other RETURNS INTEGER SONAME 'rf.so'; \
+         INSERT INTO shop.t0 (id, n, text) VALUES (9001, rf_seven(), 'by a function'); \
+         CREATE USER maker; FLUSH PRIVILEGES; \
+         CREATE EVENT shop.e ON SCHEDULE EVERY 1 YEAR DO DELETE FROM shop.t1; \
+         DROP FUNCTION rf_other",
+    );
+    let ended = run.run_to_end(COMMAND_PATIENCE).expect(0);
+    // MariaDB 11 is always started so.
+    let always = scene.primary.value("SELECT VERSION()").starts_with("11.");
+    assert_ne!(ended.stderr.contains("without its grant tables; starting it with them"), always);
+    assert_eq!(all(&Server::start_on(&scene.restore(None))), all(&scene.primary));
+    scene.primary.sql(
+        "INSERT INTO shop.t0 (id, n, text) VALUES (9002, rf_seven(), 'again'); \
+         DROP FUNCTION IF EXISTS rf_seven; DROP USER maker",
+    );
+    run.run_to_end(COMMAND_PATIENCE).expect(0);
+    assert_eq!(all(&Server::start_on(&scene.restore(None))), all(&scene.primary));
+    assert_eq!(scene.primary.value("SELECT COUNT(*) FROM mysql.func"), "0");
+    scene.assert_nothing_left();
 }
