@@ -11,6 +11,7 @@ use crate::mysql::position::Position;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
 use crate::pass::base::Bases;
+use crate::pass::examine::Examined;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::in_hand::InHand;
 use crate::pass::plan::Plan;
@@ -56,6 +57,8 @@ pub struct Attempts<'a> {
     pub(crate) goal: Option<Goal>,
     /// The number of dumps in this pass.
     pub(crate) dumps: u32,
+    /// What was found when the data was looked at.
+    pub(crate) examined: Examined,
 }
 
 impl<'a> Attempts<'a> {
@@ -84,6 +87,7 @@ impl<'a> Attempts<'a> {
             told_unencrypted: false,
             goal: None,
             dumps: 0,
+            examined: Examined::default(),
         };
         if !new_chain {
             attempts.pick_base()?;
@@ -149,6 +153,9 @@ impl<'a> Attempts<'a> {
             }
         }
         self.replicate(&facts)?;
+        self.compare_definitions(&facts)?;
+        self.compare_rows(&facts)?;
+        self.check_tables()?;
         let clean = self.shut_down()?;
         self.finish(clean, Reached::Goal)
     }

@@ -57,6 +57,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let reached = finished.reached();
         let rotten = attempts.reread_packs(lock)?;
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
+        attempts.put_on_record(&stored.name);
         attempts.supervisor.crew("set aside", 1).alone(|| {
             repo.set_aside_distrusted();
             Ok(())
@@ -67,7 +68,8 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             }
             Reached::Short => Some(Look::OnRecord),
         }
-        .or(rotten);
+        .or(rotten)
+        .or(attempts.unequal());
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
@@ -97,7 +99,8 @@ pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             None => attempts.reach_goal()?,
         };
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
-        Ok(Done::Stored { name: stored.name, look: None })
+        attempts.put_on_record(&stored.name);
+        Ok(Done::Stored { name: stored.name, look: attempts.unequal() })
     })
 }
 
