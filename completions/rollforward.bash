@@ -46,7 +46,7 @@ _rollforward() {
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
-        --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
+        --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
     local switches=' --keep-scratch --allow-upgrade --json --dry-run --verbose --quiet --help --version '

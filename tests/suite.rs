@@ -22,6 +22,7 @@ mod disk;
 mod dist;
 mod environment;
 mod estimates;
+mod examine;
 mod faults;
 mod field;
 mod formats;

@@ -222,7 +222,9 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        const MAY_BE_ZERO: [&str; 6] = [
+        const MAY_BE_ZERO: [&str; 8] = [
+            "check-time",
+            "compare-time",
             "backoff-base",
             "backoff-cap",
             "stall-timeout",

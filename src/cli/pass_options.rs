@@ -7,7 +7,7 @@ use crate::cli::options::Options;
 use crate::error::{Error, Result};
 use crate::os::files::is_program;
 use crate::pass::hooks::{Hook, Hooks};
-use crate::pass::plan::{Places, Plan, Retries, Server, Storage};
+use crate::pass::plan::{Examination, Places, Plan, Retries, Server, Storage};
 use crate::replication::primary::Primary;
 use crate::seed::adopt::Source;
 use crate::seed::dump::First;
@@ -91,6 +91,11 @@ pub fn plan(options: &Options) -> Result<Plan> {
             ("checkpoint", checkpoint.clone().into()),
         ],
     };
+    // A first backup has nothing yet that could be older than the server it came from.
+    let of_run = |name: &str, usual| match options.command {
+        "run" => options.duration(name, usual),
+        _ => Ok(Duration::ZERO),
+    };
     Ok(Plan {
         places: Places {
             repo,
@@ -131,6 +136,10 @@ pub fn plan(options: &Options) -> Result<Plan> {
             jobs: options.jobs()?,
             level: options.compression_level()?,
             keep_scratch: options.switch("keep-scratch"),
+        },
+        examination: Examination {
+            check: of_run("check-time", MINUTE)?,
+            compare: of_run("compare-time", Duration::ZERO)?,
         },
         min_interval: options.duration("min-interval", Duration::ZERO)?,
         hooks,

@@ -55,6 +55,10 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("start-timeout", "D", "time a starting mysqld may be inactive [10m]"),
         setting("shutdown-timeout", "D", "time a stopping mysqld may be inactive [5m]"),
     ]),
+    ("Checks", &[
+        setting("check-time", "D", "time for CHECK TABLE, table after table in turn; 0 is none [1m]"),
+        setting("compare-time", "D", "time to compare tables with the primary, in turn [0]"),
+    ]),
     ("Retention", &[
         setting("min-interval", "D", "do nothing if the newest backup is younger [0]"),
         setting("keep-count", "N", "keep the N newest complete backups"),

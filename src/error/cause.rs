@@ -31,6 +31,8 @@ words! {
         BackupDamaged = "backup-damaged",
         /// There is no backup.
         NoBackup = "no-backup",
+        /// A check or a comparison found a difference.
+        Unequal = "unequal",
         /// A system call failed.
         IoError = "io-error",
         /// Another process holds a lock.

@@ -61,6 +61,13 @@ impl Rows {
         self.rows.iter().map(|r| r.iter().map(|v| v.as_deref().unwrap_or_default()).collect())
     }
 
+    /// Such an answer, for tests of what reads one.
+    #[cfg(test)]
+    pub fn of<'a>(rows: impl Iterator<Item = Vec<&'a str>>) -> Rows {
+        let row = |row: Vec<&str>| row.into_iter().map(|v| Some(v.to_string())).collect();
+        Rows { columns: Vec::new(), rows: rows.map(row).collect() }
+    }
+
     /// The first value of the first row; empty if there is none.
     pub fn first(&self) -> &str {
         self.rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default()

@@ -12,6 +12,7 @@ use crate::mysql::position::Position;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
 use crate::pass::base::Bases;
+use crate::pass::examine::Examined;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::in_hand::InHand;
 use crate::pass::plan::Plan;
@@ -64,6 +65,8 @@ pub struct Attempts<'a> {
     pub(crate) open_tables: Cell<u64>,
     /// The data has functions or plugins that the private server loads with its grant tables only.
     pub(crate) grant_tables: bool,
+    /// What was found when the data was looked at.
+    pub(crate) examined: Examined,
 }
 
 impl<'a> Attempts<'a> {
@@ -95,6 +98,7 @@ impl<'a> Attempts<'a> {
             tried_again: None,
             open_tables: Cell::new(0),
             grant_tables: false,
+            examined: Examined::default(),
         };
         if !new_chain {
             attempts.pick_base()?;
@@ -160,6 +164,9 @@ impl<'a> Attempts<'a> {
             }
         }
         self.replicate(&facts)?;
+        self.compare_definitions(&facts)?;
+        self.compare_rows(&facts)?;
+        self.check_tables()?;
         let clean = self.shut_down()?;
         self.finish(clean, Reached::Goal)
     }

@@ -1,11 +1,14 @@
-//! Beyond the goal, while sessions of the primary have temporary tables open: they end with the private
-//! server, and the next pass may need them. Most sessions close theirs soon.
+//! Beyond the goal, to where the primary has got meanwhile: for a comparison, and while sessions of the
+//! primary have temporary tables open. Those end with the private server, and the next pass may need
+//! them; most sessions close theirs soon.
 
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::mysql::position::Position;
 use crate::pass::attempts::Attempts;
 use crate::replication::catch_up::CatchUp;
+use crate::replication::primary::Facts;
 use crate::replication::temporary_tables;
 use crate::server::lifecycle::explain;
 use crate::text::{count, short};
@@ -37,7 +40,7 @@ impl Attempts<'_> {
             short(most)
         );
         while open > 0 && Instant::now() < until {
-            match self.follow() {
+            match self.keep_up() {
                 Ok(()) => {}
                 Err(
                     e @ (Error::ReplicationError { .. }
@@ -59,24 +62,35 @@ impl Attempts<'_> {
     }
 
     /// Replicates to where the primary is now, or waits a moment if that is where the data is.
-    fn follow(&mut self) -> Result<()> {
+    fn keep_up(&mut self) -> Result<()> {
         let facts = self.ask_primary()?;
-        let there = self.supervisor.checkpoint.progress().at();
-        let there = there.is_some_and(|at| at.contains(&facts.position));
-        let Some(mysqld) = self.hand.mysqld() else { return Ok(()) };
-        if there {
-            return self.supervisor.pause(mysqld, PAUSE);
+        if self.follow(&facts, &facts.position)? {
+            return Ok(());
         }
+        match self.hand.mysqld() {
+            Some(mysqld) => self.supervisor.pause(mysqld, PAUSE),
+            None => Ok(()),
+        }
+    }
+
+    /// Replicates to `to`, which the primary had after the goal. `false` if the data is there already.
+    pub(crate) fn follow(&mut self, facts: &Facts, to: &Position) -> Result<bool> {
+        let there = self.supervisor.checkpoint.progress().at();
+        let Some(mysqld) = self.hand.mysqld().filter(|_| there.is_none_or(|at| !at.contains(to)))
+        else {
+            return Ok(false);
+        };
         let catch_up = CatchUp {
-            facts: &facts,
-            account: &self.plan.primary.account_at(&facts),
-            goal: &facts.position,
+            facts,
+            account: &self.plan.primary.account_at(facts),
+            goal: to,
             poll: self.plan.retries.poll.min(PAUSE),
             stall: self.plan.patience.stall,
             open_tables: &self.open_tables,
         };
         catch_up
             .run(self.supervisor, mysqld, &mut self.breaker)
+            .map(|()| true)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))
     }
 

@@ -3,7 +3,10 @@
 pub mod attempts;
 pub mod base;
 mod beyond;
+mod compare;
+mod compare_rows;
 pub mod data;
+mod examine;
 pub mod failure;
 pub mod finished;
 pub mod hooks;

@@ -29,6 +29,8 @@ pub struct Plan {
     pub patience: Patience,
     /// What is stored and kept.
     pub storage: Storage,
+    /// How long the data is looked at before it is stored.
+    pub examination: Examination,
     /// `--min-interval`.
     pub min_interval: Duration,
     /// `--before` and the like.
@@ -71,6 +73,14 @@ pub struct Retries {
     pub poll: Duration,
     /// `--ping-timeout`.
     pub ping_timeout: Duration,
+}
+
+/// How long a pass looks at the data that has reached the goal.
+pub struct Examination {
+    /// `--check-time`; zero for not at all.
+    pub check: Duration,
+    /// `--compare-time`; zero for not at all.
+    pub compare: Duration,
 }
 
 /// What a pass stores and keeps.

@@ -22,6 +22,7 @@ impl Attempts<'_> {
         if self.facts.is_none() {
             let asked = facts.clone();
             self.ask_aside(move |primary| primary.check_privileges(&asked, privileges::NIGHTLY))?;
+            self.check_may_compare(&facts)?;
             self.bases.warn_if_old(facts.keeps);
         }
         if !self.told_unencrypted

@@ -66,6 +66,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let reached = finished.reached();
         let rotten = attempts.reread_packs(lock)?;
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
+        attempts.put_on_record(&stored.name);
         attempts.supervisor.crew("set aside", 1).alone(|| {
             repo.set_aside_distrusted();
             Ok(())
@@ -77,7 +78,8 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             Reached::Short => Some(Look::OnRecord),
         }
         .or(rotten)
-        .or(attempts.chain_doubts().inspect(Look::tell));
+        .or(attempts.chain_doubts().inspect(Look::tell))
+        .or(attempts.unequal());
         if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
@@ -108,7 +110,8 @@ pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         };
         let look = attempts.chain_doubts().inspect(Look::tell);
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
-        Ok(Done::Stored { name: stored.name, look })
+        attempts.put_on_record(&stored.name);
+        Ok(Done::Stored { name: stored.name, look: look.or(attempts.unequal()) })
     })
 }
 

@@ -39,6 +39,15 @@ pub fn missing<'a>(grants: &[String], wanted: &[&'a str]) -> Vec<&'a str> {
     wanted.iter().copied().filter(|p| !has(p)).collect()
 }
 
+/// True if the account may read any tables at all.
+pub fn may_read(grants: &[String]) -> bool {
+    grants.iter().any(|line| {
+        let list = line.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON "));
+        let mut list = list.map_or("", |(list, _)| list).split(',').map(str::trim);
+        list.any(|p| matches!(p, "SELECT" | "ALL PRIVILEGES"))
+    })
+}
+
 /// `SELECT, EVENT` of `GRANT SELECT, EVENT ON *.* TO ...`.
 fn global_privileges(line: &str) -> Option<&str> {
     let (list, _) = line.strip_prefix("GRANT ")?.split_once(" ON *.* TO ")?;
@@ -59,6 +68,8 @@ mod tests {
             "GRANT REPLICATION SLAVE ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*1'",
         ]);
         assert_eq!(missing(&some, DUMP), ["EVENT"]);
+        assert!(may_read(&some) && may_read(&grants(&["GRANT SELECT ON `shop`.* TO `u`@`%`"])));
+        assert!(!may_read(&some[2..]) && !may_read(&grants(&["GRANT `SELECT` TO `u`@`%`"])));
         assert!(missing(&some, NIGHTLY).is_empty());
         let all = grants(&["GRANT ALL PRIVILEGES ON *.* TO `u`@`%` WITH GRANT OPTION"]);
         assert!(missing(&all, DUMP).is_empty());

@@ -122,7 +122,8 @@ pub fn load_command(setup: &Setup) -> Result<Command> {
     let mut command = client(setup, programs(setup.flavor).1)?;
     command
         .args(["--no-defaults", "--protocol=socket", "--host=localhost", "--socket=mysqld.sock"])
-        .args(["--user=root", "--binary-mode"])
+        // MariaDB's client takes comments out of the bodies of routines otherwise.
+        .args(["--user=root", "--binary-mode", "--comments"])
         .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
         .stdout(Stdio::null());
     if setup.flavor == Flavor::MariaDb {

@@ -42,6 +42,7 @@ pub struct Mysqld {
     control: Option<Session>,
     pinger: Option<Session>,
     spare: Option<Session>,
+    worker: Option<Session>,
     kills_before: u64,
 }
 
@@ -87,6 +88,7 @@ impl Mysqld {
             control: None,
             pinger: None,
             spare: None,
+            worker: None,
             kills_before,
         })
     }
@@ -96,11 +98,12 @@ impl Mysqld {
     /// # Errors
     /// If it answers with an error.
     pub fn connect(&mut self) -> Result<bool> {
-        while self.spare.is_none() {
+        while self.worker.is_none() {
             match self.open(self.call_timeout) {
                 Ok(session) if self.control.is_none() => self.control = Some(session),
                 Ok(session) if self.pinger.is_none() => self.pinger = Some(session),
-                Ok(session) => self.spare = Some(session),
+                Ok(session) if self.spare.is_none() => self.spare = Some(session),
+                Ok(session) => self.worker = Some(session),
                 Err(Trouble::Lost(_)) => return Ok(false),
                 Err(trouble) => return Err(self.lost("answer to a login", trouble)),
             }
@@ -119,6 +122,20 @@ impl Mysqld {
         self.control
             .as_mut()
             .ok_or(Error::MysqldHung { what: "remaining session with it".into(), after: None })
+    }
+
+    /// The session for statements that take long, to be used on a thread of its own.
+    ///
+    /// # Errors
+    /// [`Error::MysqldHung`] if it was lost, or is lent already.
+    pub fn lend(&mut self) -> Result<Session> {
+        let worker = self.worker.take().filter(Session::is_alive);
+        worker.ok_or(Error::MysqldHung { what: "session for long statements".into(), after: None })
+    }
+
+    /// Takes it back.
+    pub fn give_back(&mut self, worker: Session) {
+        self.worker = Some(worker);
     }
 
     /// Runs a statement on the control session.
@@ -206,7 +223,7 @@ impl Mysqld {
     /// Requests a clean shutdown. Closes our sessions first, because it would wait for them.
     pub fn request_shutdown(&mut self) {
         self.asked_to_end = true;
-        (self.control, self.pinger, self.spare) = (None, None, None);
+        self.close();
         self.child.signal(libc::SIGTERM);
     }
 
@@ -263,8 +280,12 @@ impl Mysqld {
 
     /// Kills it.
     pub fn kill(&mut self) {
-        (self.control, self.pinger, self.spare) = (None, None, None);
+        self.close();
         self.child.kill();
+    }
+
+    fn close(&mut self) {
+        (self.control, self.pinger, self.spare, self.worker) = (None, None, None, None);
     }
 }
 

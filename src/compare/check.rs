@@ -1,0 +1,287 @@
+//! `CHECK TABLE` on the private server, one table after the other, until the time is up.
+//!
+//! The statements run on a session of their own and a thread of their own: one of them may take hours.
+//! It is killed when the time is up or the pass is told to stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::compare::names::TableName;
+use crate::compare::rotation::{self, Turns};
+use crate::error::{Error, Result};
+use crate::mysql::session::{Rows, Session};
+use crate::mysql::trouble::Trouble;
+use crate::os::clock::Timestamp;
+use crate::os::workers::{Aside, locked};
+use crate::server::error_log::without_statement;
+use crate::server::mysqld::Mysqld;
+use crate::supervisor::main_loop::{Look, Supervisor, Wait};
+use crate::text::harmless;
+
+/// Engines with a check of their own. Others answer that they have none, or would go to another
+/// server for it.
+const ENGINES: &str = "'InnoDB', 'MyISAM', 'Aria', 'ARCHIVE', 'CSV', 'ROCKSDB'";
+/// How long a statement that was killed may take to end.
+const GRACE: Duration = Duration::from_secs(30);
+/// Errors of tables that are whole: made by an older server, or without their file on purpose.
+const HARMLESS: [&str; 3] = ["upgrade required", "rebuild required", "has been discarded"];
+/// The longest finding, characters.
+const LONGEST: usize = 300;
+
+/// What a check says of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is whole.
+    Right,
+    /// It is not.
+    Wrong(String),
+    /// Its engine cannot tell.
+    Unknown,
+    /// The time was up.
+    Cut,
+}
+
+/// What is to be checked.
+pub struct Job {
+    /// The last turns of the tables.
+    pub turns: Turns,
+    /// These are left out.
+    pub without: Vec<TableName>,
+    /// When this is.
+    pub now: Timestamp,
+    /// For so long in all.
+    pub time: Duration,
+}
+
+/// What was checked, and how it came to an end.
+pub struct Checked {
+    /// Each table with its verdict, in order.
+    pub verdicts: Vec<(TableName, Verdict)>,
+    /// All tables that can be checked; empty if they could not be listed.
+    pub listed: Vec<TableName>,
+    /// Those of them that would take too long.
+    pub too_long: Vec<TableName>,
+    /// The table that was being checked when the server was lost.
+    pub at: Option<TableName>,
+    /// A stop, or what became of the server.
+    pub ended: Result<()>,
+}
+
+/// What the thread tells the loop while it works.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// When the first table was begun.
+    began: Mutex<Option<Instant>>,
+    /// The time was up, and what ran was killed.
+    killed: AtomicBool,
+    at: Mutex<Option<TableName>>,
+    verdicts: Mutex<Vec<(TableName, Verdict)>>,
+    listed: Mutex<Vec<TableName>>,
+    too_long: Mutex<Vec<TableName>>,
+}
+
+/// The tables of a private server that can be checked.
+///
+/// # Errors
+/// Those of the session.
+pub fn list(session: &mut Session) -> Result<Vec<TableName>, Trouble> {
+    // An engine that cannot be read is a table that cannot be opened.
+    let sql = format!(
+        "SELECT table_schema, table_name FROM information_schema.tables \
+         WHERE table_type <> 'VIEW' AND (engine IN ({ENGINES}) OR engine IS NULL) \
+           AND table_type NOT LIKE 'SYSTEM VIEW' AND table_type NOT LIKE 'TEMPORARY%' \
+           AND table_schema NOT IN ('information_schema', 'performance_schema')"
+    );
+    Ok(session.query(&sql)?.iter().map(|row| TableName::new(row[0], row[1])).collect())
+}
+
+/// Checks tables in the order of their turns until the time is up.
+pub fn check(supervisor: &mut Supervisor, mysqld: &mut Mysqld, job: Job) -> Checked {
+    let shared = Arc::new(Shared::default());
+    let ended = run(supervisor, mysqld, job, shared.clone());
+    // Its thread may still be at it; what it finds now counts no more.
+    shared.stop.store(true, Ordering::Release);
+    Checked {
+        verdicts: std::mem::take(&mut *locked(&shared.verdicts)),
+        listed: std::mem::take(&mut *locked(&shared.listed)),
+        too_long: std::mem::take(&mut *locked(&shared.too_long)),
+        at: locked(&shared.at).take(),
+        ended,
+    }
+}
+
+fn run(
+    supervisor: &mut Supervisor,
+    mysqld: &mut Mysqld,
+    job: Job,
+    shared: Arc<Shared>,
+) -> Result<()> {
+    let time = job.time;
+    let mut session = mysqld.lend()?;
+    // The loop watches the time.
+    session.set_timeout(Duration::ZERO);
+    let id = session.query("SELECT CONNECTION_ID()");
+    let id: u64 = id
+        .map_err(|t| mysqld.lost("answer to a query", t))?
+        .first()
+        .parse()
+        .map_err(|_| Error::config("the private server has no connection id"))?;
+    let theirs = shared.clone();
+    let mut answer = Aside::ask(supervisor.waker(), move || {
+        let ended = work(&mut session, &theirs, job);
+        Ok((session, ended))
+    })?;
+    let every = time.clamp(Duration::from_millis(10), Duration::from_millis(100));
+    let wait = Wait { every, patience: None };
+    let (mut killed, mut at) = (None, None);
+    let waited = supervisor.wait_for(mysqld, wait, |mysqld, _| {
+        if let Some(answer) = answer.take() {
+            return answer.map(|answer| Look::Done(Some(answer)));
+        }
+        let now_at = locked(&shared.at).clone();
+        if now_at != at {
+            if let Some(table) = &now_at {
+                log::debug!("checking table {table}");
+            }
+            at = now_at;
+        }
+        let began = *locked(&shared.began);
+        if began.is_some_and(|began| began.elapsed() >= time) {
+            shared.killed.store(true, Ordering::Release);
+            let since = *killed.get_or_insert_with(Instant::now);
+            // The first one may come between two statements.
+            kill(mysqld, id)?;
+            if since.elapsed() >= GRACE {
+                return Ok(Look::Done(None));
+            }
+        }
+        Ok(Look::Still)
+    });
+    match waited {
+        Ok(Some(Some((session, ended)))) => {
+            mysqld.give_back(session);
+            ended.map_err(|t| mysqld.lost("answer to a check", t))
+        }
+        // The server ends it when it is shut down.
+        Ok(_) => Ok(()),
+        Err(stop @ Error::Interrupted { .. }) => {
+            shared.stop.store(true, Ordering::Release);
+            let _ = kill(mysqld, id);
+            Err(stop)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Ends the statement that the session `id` is at, if any.
+fn kill(mysqld: &mut Mysqld, id: u64) -> Result<()> {
+    match mysqld.run(&format!("KILL QUERY {id}")) {
+        // It is gone.
+        Err(Error::ReplicationError { errno: 1094, .. }) => Ok(()),
+        done => done,
+    }
+}
+
+fn work(session: &mut Session, shared: &Shared, job: Job) -> Result<(), Trouble> {
+    let mut tables = list(session)?;
+    tables.sort();
+    locked(&shared.listed).clone_from(&tables);
+    let (tables, too_long) = rotation::order(tables, &job.turns, job.now, job.time);
+    *locked(&shared.too_long) = too_long;
+    let began = Instant::now();
+    *locked(&shared.began) = Some(began);
+    for table in tables {
+        if began.elapsed() >= job.time || shared.stop.load(Ordering::Acquire) {
+            break;
+        }
+        if job.without.contains(&table) {
+            continue;
+        }
+        *locked(&shared.at) = Some(table.clone());
+        let answer = session.query(&format!("CHECK TABLE {}", table.quoted()));
+        let verdict = match answer {
+            // One that was killed says so in one way or another.
+            Ok(_) | Err(Trouble::Server { .. }) if shared.killed.load(Ordering::Acquire) => {
+                Verdict::Cut
+            }
+            Ok(rows) => judge(&rows),
+            Err(Trouble::Server { errno, text }) => {
+                Verdict::Wrong(format!("error {errno}: {}", without_statement(&text)))
+            }
+            Err(lost) => return Err(lost),
+        };
+        *locked(&shared.at) = None;
+        locked(&shared.verdicts).push((table, verdict));
+    }
+    Ok(())
+}
+
+/// What the answer of `CHECK TABLE` means: rows of table, operation, type and text of a message.
+fn judge(rows: &Rows) -> Verdict {
+    let (mut found, mut wrong, mut can_tell) = (Vec::new(), false, true);
+    for row in rows.iter() {
+        let [_, _, kind, text] = row.as_slice() else { continue };
+        let (kind, lower) = (kind.to_lowercase(), text.to_lowercase());
+        match kind.as_str() {
+            "status" if matches!(lower.as_str(), "ok" | "table is already up to date") => {}
+            "note" => can_tell &= !lower.contains("doesn't support"),
+            "error" if HARMLESS.iter().any(|words| lower.contains(words)) => {
+                return Verdict::Unknown;
+            }
+            "status" | "error" | "warning" => {
+                wrong |= kind != "warning";
+                found.push(harmless(text));
+            }
+            _ => {}
+        }
+    }
+    found.dedup();
+    let found: String = found.join("; ").chars().take(LONGEST).collect();
+    match (wrong, can_tell) {
+        (true, _) => Verdict::Wrong(found),
+        (false, true) => Verdict::Right,
+        (false, false) => Verdict::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_and_bad_ends_are_a_finding() {
+        let rows = |rows: &[(&str, &str)]| {
+            Rows::of(rows.iter().map(|(kind, text)| vec!["a.t", "check", kind, text]))
+        };
+        let wrong = |text: &str| Verdict::Wrong(text.into());
+        for (said, verdict) in [
+            (vec![("status", "OK")], Verdict::Right),
+            // A MyISAM table of a server that was killed.
+            (vec![("warning", "1 client is using it"), ("status", "OK")], Verdict::Right),
+            (
+                vec![("note", "The storage engine for the table doesn't support check")],
+                Verdict::Unknown,
+            ),
+            (
+                vec![("error", "Table rebuild required. Please do \"ALTER TABLE\"")],
+                Verdict::Unknown,
+            ),
+            (
+                vec![("Warning", "InnoDB: bad\nindex"), ("error", "Corrupt")],
+                wrong("InnoDB: bad?index; Corrupt"),
+            ),
+            (vec![("status", "Operation failed")], wrong("Operation failed")),
+            (
+                vec![
+                    ("Error", "Table 'a.t' doesn't exist in engine"),
+                    ("status", "Operation failed"),
+                ],
+                wrong("Table 'a.t' doesn't exist in engine; Operation failed"),
+            ),
+        ] {
+            assert_eq!(judge(&rows(&said)), verdict, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A session with the primary whose rows are those of one position, without a lock.
+//!
+//! Each chunk is read below a savepoint that is rolled back: otherwise the transaction would hold on to
+//! the definition of each table, and an ALTER on the primary, and all behind it, would wait for us.
+
+use std::time::Duration;
+
+use crate::compare::sessions::position;
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::mysql::session::{Rows, Session, quoted};
+use crate::mysql::trouble::Trouble;
+use crate::replication::primary::Facts;
+
+/// MySQL does not say where a snapshot is. So many times one is taken in the hope that nothing happens
+/// meanwhile, so far apart.
+const TRIES: u32 = 100;
+const APART: &str = "DO SLEEP(0.02)";
+/// No chunk takes longer, and no statement of ours runs on for longer when we are gone.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A session with the primary for comparisons.
+pub struct Snapshot {
+    session: Session,
+    facts: Facts,
+}
+
+impl Snapshot {
+    /// Prepares `session`: no statement waits for a lock for more than a second, or runs for long.
+    ///
+    /// # Errors
+    /// Those of the session.
+    pub fn prepare(mut session: Session, facts: &Facts) -> Result<Snapshot, Trouble> {
+        session.set_timeout(LONGEST * 2);
+        let limit = match facts.flavor {
+            Flavor::MariaDb => format!("max_statement_time = {}", LONGEST.as_secs()),
+            Flavor::MySql => format!("max_execution_time = {}", LONGEST.as_millis()),
+        };
+        session.run(&format!(
+            "SET SESSION {limit}, SESSION lock_wait_timeout = 1, SESSION wait_timeout = 28800"
+        ))?;
+        session.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
+        Ok(Snapshot { session, facts: facts.clone() })
+    }
+
+    /// Takes a snapshot in the place of an earlier one. `None` if the primary, of MySQL, gave no moment
+    /// of rest: then the position is unknown.
+    ///
+    /// # Errors
+    /// Those of the session.
+    pub fn take(&mut self) -> Result<Option<Position>, Trouble> {
+        const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+        self.end()?;
+        if self.facts.flavor == Flavor::MariaDb {
+            self.session.run(BEGIN)?;
+            let rows = self.session.query("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")?;
+            let value = |name: &str| {
+                let row = rows.iter().find(|row| row[0].eq_ignore_ascii_case(name));
+                row.map_or(String::new(), |row| row[1].to_string())
+            };
+            let (file, at) = (value("Binlog_snapshot_file"), value("Binlog_snapshot_position"));
+            let at: u64 = at.parse().unwrap_or(0);
+            let sql = format!("SELECT BINLOG_GTID_POS({}, {at})", quoted(&file));
+            let text = self.session.query(&sql)?.first().to_string();
+            let parsed = Position::parse(Flavor::MariaDb, &text).map_err(Trouble::Lost)?;
+            return Ok(Some(parsed).filter(|position| !position.is_empty()));
+        }
+        for _ in 0..TRIES {
+            let before = position(&mut self.session, &self.facts)?;
+            self.session.run(BEGIN)?;
+            if position(&mut self.session, &self.facts)? == before {
+                return Ok(Some(before));
+            }
+            self.end()?;
+            self.session.run(APART)?;
+        }
+        Ok(None)
+    }
+
+    /// Reads below a savepoint.
+    ///
+    /// # Errors
+    /// Those of the session.
+    pub fn read(&mut self, sql: &str) -> Result<Rows, Trouble> {
+        self.session.run("SAVEPOINT chunk")?;
+        let rows = self.session.query(sql);
+        if self.session.is_alive() {
+            self.session.run("ROLLBACK TO SAVEPOINT chunk")?;
+        }
+        rows
+    }
+
+    /// Ends the snapshot.
+    ///
+    /// # Errors
+    /// Those of the session.
+    pub fn end(&mut self) -> Result<(), Trouble> {
+        self.session.run("ROLLBACK")
+    }
+}
