@@ -178,7 +178,7 @@ fn a_repository_of_a_later_format_is_left_alone() {
     let (dir, repo) = sample();
     let to = dir.path().join("to");
     for (text, says) in [
-        ("rollforward repository 2\n", "later format 2"),
+        ("rollforward repository 3\n", "later format 3"),
         ("rollforward repository 17\nmore\n", "later format 17"),
         ("something else\n", "not a repository"),
         ("", "not a repository"),

@@ -18,13 +18,13 @@ use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
+use crate::repository::format;
 use crate::repository::manifest::glance;
 use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{Hash, Manifest, PackRef, Summary, is_backup_name};
 use crate::repository::packs::{self, write::sync_dir};
 
-const FORMAT: &str = "rollforward repository 1";
-const DIRS: [&str; 3] = ["backups", "packs", "tmp"];
+const DIRS: [&str; 4] = ["backups", "packs", "tmp", "proofs"];
 
 /// Seconds.
 const DAY: i64 = 86_400;
@@ -75,40 +75,8 @@ impl Repository {
     /// Opens the repository at `path`.
     pub fn open(path: &Path) -> Result<Repository> {
         let root = std::path::absolute(path).doing("find", path)?;
-        let shown = path.display();
-        let mut text = Vec::new();
-        let format = root.join("format");
-        match files::open(&format).and_then(|f| f.take(100).read_to_end(&mut text)) {
-            Ok(_) => {}
-            Err(e) if not_a_file(&e) => {
-                let text = format!("{shown} is not a repository: its `format` is not a file");
-                return Err(Error::config(text));
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound && root.exists() => {
-                return Err(Error::config(format!(
-                    "{shown} is not a repository: no file 'format'"
-                )));
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::config(format!("no repository at {shown}")));
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Error::config(format!("{shown} is not a directory")));
-            }
-            Err(e) => return Err(Error::io("read", &format, e)),
-        }
-        // The first line alone counts, whatever is appended.
-        let text = String::from_utf8_lossy(&text);
-        let line = text.lines().next().unwrap_or_default();
-        if line == FORMAT {
-            return Ok(Repository { root, locked: Arc::default(), distrusted: Mutex::default() });
-        }
-        Err(Error::config(match line.strip_prefix("rollforward repository ") {
-            Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
-                format!("{shown} is a repository of the later format {n}; this program knows 1")
-            }
-            _ => format!("{shown} is not a repository: unexpected text in its file 'format'"),
-        }))
+        format::read(&root, path)?;
+        Ok(Repository { root, locked: Arc::default(), distrusted: Mutex::default() })
     }
 
     /// True if there is a repository at `path`, of whatever format.
@@ -150,7 +118,7 @@ impl Repository {
         }
         sync_dir(path)?;
         // Last: once this file exists, everything else does too.
-        write_durably(&path.join("tmp/format"), format!("{FORMAT}\n").as_bytes())?;
+        write_durably(&path.join("tmp/format"), format::text().as_bytes())?;
         fs::rename(path.join("tmp/format"), path.join("format")).map_err(fail)?;
         sync_dir(path)?;
         Repository::open(path)
@@ -337,12 +305,6 @@ impl Repository {
     }
 }
 
-/// True for the errors of opening something other than a file.
-fn not_a_file(e: &io::Error) -> bool {
-    e.kind() == io::ErrorKind::InvalidInput
-        || matches!(e.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::ELOOP))
-}
-
 /// A [`Error::BackupDamaged`].
 pub(crate) fn damaged(name: &str, what: String) -> Error {
     Error::BackupDamaged { backup: name.into(), what }
@@ -367,7 +329,7 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     for entry in fs::read_dir(path).map_err(fail)? {
         let name = entry.map_err(fail)?.file_name();
         let harmless = match name.to_str() {
-            Some("backups" | "packs") => empty(&path.join(&name)).map_err(fail)?,
+            Some("backups" | "packs" | "proofs") => empty(&path.join(&name)).map_err(fail)?,
             // A file system's root has lost+found.
             Some("lock" | "lost+found") => true,
             // Only what we create there first ourselves.

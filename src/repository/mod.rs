@@ -2,10 +2,12 @@
 
 pub mod data_dir;
 pub mod directory;
+mod format;
 pub mod manifest;
 pub mod packs;
 pub mod parcels;
 pub mod pending;
+pub mod proofs;
 pub mod prune;
 pub mod reread;
 pub mod restore;

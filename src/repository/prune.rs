@@ -99,6 +99,9 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
             Removal::InUse => out.in_use.push(name),
         }
     }
+    if !dry_run {
+        repo.forget_records_but(&repo.names()?)?;
+    }
     let plan = plan(repo, &out.removed, gauge)?;
     out.unreadable = plan.unreadable;
     gauge.set_total(plan.packs.iter().map(|(_, size)| size).sum());

@@ -2,5 +2,6 @@
 
 mod damage;
 mod lifecycle;
+mod proofs;
 mod roundtrip;
 mod support;

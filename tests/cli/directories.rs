@@ -149,14 +149,14 @@ fn a_directory_with_foreign_files_does_not_become_a_repository() {
 fn a_repository_of_a_later_format_is_left_alone() {
     let place = Place::new("later");
     let repo = place.make_repo("repo");
-    fs::write(repo.join("format"), "rollforward repository 2\n").unwrap();
+    fs::write(repo.join("format"), "rollforward repository 3\n").unwrap();
     fs::write(repo.join("tmp/half"), "what a later version was writing").unwrap();
-    place.refuses(&place.run(), &["later format 2"]);
+    place.refuses(&place.run(), &["later format 3"]);
     for command in ["list", "verify", "prune"] {
-        place.refuses(&program([command, &place.arg("repo", "repo")]), &["later format 2"]);
+        place.refuses(&program([command, &place.arg("repo", "repo")]), &["later format 3"]);
     }
     let restore = program(["restore", &place.arg("repo", "repo"), &place.arg("to", "to")]);
-    place.refuses(&restore, &["later format 2"]);
+    place.refuses(&restore, &["later format 3"]);
     fs::write(repo.join("format"), [0xff, 0xfe]).unwrap();
     place.refuses(&place.run(), &["not a repository", "format"]);
 }

@@ -318,7 +318,8 @@ fn octal(text: &str) -> Result<u32, String> {
     value.filter(|&m| m <= 0o777).ok_or_else(|| format!("{text:?} is not a mode"))
 }
 
-fn unescape(word: &str) -> Option<Vec<u8>> {
+/// The bytes of an escaped word.
+pub(in crate::repository) fn unescape(word: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -23,11 +23,11 @@ fn repositories_are_private_and_half_made_ones_are_completed() {
     assert!(Repository::open_or_create(&path).is_err());
     fs::create_dir(s.dir.join("deep")).unwrap();
     Repository::open_or_create(&path).unwrap();
-    for dir in ["", "backups", "packs", "tmp"] {
+    for dir in ["", "backups", "packs", "tmp", "proofs"] {
         let mode = path.join(dir).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{dir}");
     }
-    assert_eq!(fs::read_to_string(path.join("format")).unwrap(), "rollforward repository 1\n");
+    assert_eq!(fs::read_to_string(path.join("format")).unwrap(), "rollforward repository 2\n");
     fs::rename(path.join("format"), path.join("tmp/format")).unwrap();
     fs::remove_dir(path.join("backups")).unwrap();
     assert!(Repository::open(&path).is_err());
@@ -49,8 +49,8 @@ fn what_is_not_a_repository_is_refused_and_not_touched() {
     assert!(says(Repository::open(&path)).contains("not a repository"));
     assert!(says(Repository::open_or_create(&path)).contains("'photos'"));
     assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
-    fs::write(path.join("format"), "rollforward repository 2\n").unwrap();
-    assert!(says(Repository::open_or_create(&path)).contains("later format 2"));
+    fs::write(path.join("format"), "rollforward repository 3\n").unwrap();
+    assert!(says(Repository::open_or_create(&path)).contains("later format 3"));
     fs::write(path.join("format"), [0xff, 0xfe]).unwrap();
     assert!(says(Repository::open_or_create(&path)).contains("unexpected text"));
     fs::write(s.dir.join("plain"), "").unwrap();
