@@ -6,7 +6,7 @@
 //! pass may both have something to say of one backup. What is read is untrusted: a line that makes
 //! no sense is skipped with a warning, and stays in the file.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
