@@ -119,6 +119,11 @@ pub enum Error {
         /// What is wrong, and where.
         what: String,
     },
+    /// A check or a comparison of data found a difference.
+    Unequal {
+        /// What differs and where: tables by name.
+        what: String,
+    },
     /// The repository has no backup, or not the requested one.
     NoBackup {
         /// What was looked for and where, and what to do.
@@ -208,6 +213,7 @@ impl Error {
             Error::Diverged { .. } => Cause::Diverged,
             Error::ReplicationError { .. } => Cause::ReplicationError,
             Error::BackupDamaged { .. } => Cause::BackupDamaged,
+            Error::Unequal { .. } => Cause::Unequal,
             Error::NoBackup { .. } => Cause::NoBackup,
             Error::Io { .. } => Cause::IoError,
             Error::Locked { .. } => Cause::Locked,
@@ -351,7 +357,7 @@ impl fmt::Display for Error {
             Error::BackupDamaged { backup, what } => {
                 write!(f, "backup {backup} is damaged: {what}")
             }
-            Error::NoBackup { what } => f.write_str(what),
+            Error::NoBackup { what } | Error::Unequal { what } => f.write_str(what),
             Error::Io { doing, source } => {
                 write!(f, "cannot {doing}: {}", system_text(source))?;
                 if source.raw_os_error() == Some(libc::EFBIG) {

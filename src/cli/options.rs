@@ -222,13 +222,15 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        const MAY_BE_ZERO: [&str; 6] = [
+        const MAY_BE_ZERO: [&str; 8] = [
             "backoff-base",
             "backoff-cap",
             "stall-timeout",
             "min-interval",
             "keep-within",
             "max-age",
+            "max-proof-age",
+            "since",
         ];
         for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;

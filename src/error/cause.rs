@@ -29,6 +29,8 @@ words! {
         ReplicationError = "replication-error",
         /// A backup does not hold what it should.
         BackupDamaged = "backup-damaged",
+        /// A check or a comparison found a difference.
+        Unequal = "unequal",
         /// There is no backup.
         NoBackup = "no-backup",
         /// A system call failed.

@@ -168,7 +168,7 @@ impl<'a> Attempts<'a> {
         self.supervisor.checkpoint.set(Key::Socket, setup.socket().display());
         wait_until_ready(self.supervisor, mysqld, self.plan.patience.start)?;
         let base = self.bases.current().filter(|_| fresh).map(|base| &base.position);
-        let (version, at) = catch_up::prepare(mysqld, facts, base)
+        let (version, at) = catch_up::prepare(mysqld, facts.flavor, base)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;

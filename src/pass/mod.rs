@@ -11,6 +11,7 @@ pub mod inventory;
 mod open;
 pub mod plan;
 pub mod primary;
+pub mod prove;
 pub mod recover;
 mod reread;
 pub mod run;

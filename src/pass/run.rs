@@ -13,6 +13,7 @@ use crate::pass::finished::{Finished, Reached};
 use crate::pass::inventory::Inventory;
 use crate::pass::open;
 use crate::pass::plan::{Plan, check_apart};
+use crate::pass::prove::Prover;
 use crate::report::checkpoint::{self, Checkpoint, Facts};
 use crate::report::keys::{Key, Phase, State};
 use crate::report::metrics::Metrics;
@@ -68,7 +69,12 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             Reached::Short => Some(Look::OnRecord),
         }
         .or(rotten);
-        if attempts.upgrade().is_some() {
+        let unproven = prove(plan, attempts, repo, &stored.name)?;
+        let keeps_all = unproven.is_some();
+        look = look.or(unproven);
+        if keeps_all {
+            log::warn!("the new backup is not proven, so nothing is pruned");
+        } else if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
             attempts.supervisor.checkpoint.phase(Phase::Prune);
@@ -122,6 +128,9 @@ fn pass(
     let lock = repo.lock(command)?;
     let user = plan.server.user.as_deref();
     let mut scratch = Scratch::open(&plan.places.scratch, &plan.places.others, user, command)?;
+    scratch.put_checkpoint_back(&plan.places.checkpoint).unwrap_or_else(|e| {
+        log::warn!("{}: {e}", e.cause());
+    });
     let before = checkpoint::read(&plan.places.checkpoint).unwrap_or_else(|why| {
         log::warn!("ignoring the checkpoint {}: {why}", plan.places.checkpoint.display());
         None
@@ -139,6 +148,7 @@ fn pass(
         crew.alone(|| repo.sweep_tmp(&lock, &|| gauge.stopped()))?;
         drop(crew);
         scratch.sweep(supervisor)?;
+        scratch.sweep_proof(supervisor)?;
         let new_chain = command == "seed";
         let mut attempts =
             Attempts::new(plan, supervisor, &repo, &mut scratch, &before, new_chain)?;
@@ -269,6 +279,40 @@ fn record(checkpoint: &mut Checkpoint, before: &Facts, result: &Result<Done>, st
         }
     };
     checkpoint.end(state, status);
+}
+
+/// Proves the backup just stored, with `--prove`. Returns what somebody should look at.
+///
+/// # Errors
+/// A stop.
+fn prove(
+    plan: &Plan,
+    attempts: &mut Attempts,
+    repo: &Repository,
+    name: &str,
+) -> Result<Option<Look>> {
+    if !plan.storage.prove {
+        return Ok(None);
+    }
+    if !plan.storage.keep_scratch {
+        // Its room is needed.
+        attempts.scratch.discard(attempts.supervisor)?;
+    }
+    let (supervisor, scratch) = (&mut *attempts.supervisor, &*attempts.scratch);
+    let base = supervisor.checkpoint.get(Key::BaseBackup).map(String::from);
+    let proved = Prover { plan, repo, supervisor, scratch }.prove(name);
+    match base {
+        Some(base) => attempts.supervisor.checkpoint.set(Key::BaseBackup, base),
+        None => attempts.supervisor.checkpoint.clear(Key::BaseBackup),
+    }
+    match proved {
+        Ok(()) => Ok(None),
+        Err(stop @ Error::Interrupted { .. }) => Err(stop),
+        Err(e) => {
+            log::warn!("{}: {e}", e.cause());
+            Ok(Some(Look::At(e.cause(), remedy::with(&e))))
+        }
+    }
 }
 
 fn store(

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::{TempDir, alive, end, processes_under, server::tail, wait_for};
 
-const COMMANDS: [&str; 7] = ["run", "seed", "restore", "list", "verify", "prune", "status"];
+const COMMANDS: [&str; 9] =
+    ["run", "seed", "restore", "list", "verify", "prune", "prove", "report", "status"];
 
 /// A command line of the program, not yet started.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +87,7 @@ impl Rollforward {
         let mut line: Vec<OsString> = self.wrapper.clone();
         line.push(BINARY.into());
         line.extend(self.args.iter().cloned());
-        let passes = self.args.first().is_some_and(|c| c == "run" || c == "seed");
+        let passes = self.args.first().is_some_and(|c| c == "run" || c == "seed" || c == "prove");
         let named = self.args.iter().any(|w| w.to_string_lossy().starts_with("--mysqld-user"));
         if passes && super::is_root() && !self.without_user && !named {
             line.insert(self.wrapper.len() + 2, "--mysqld-user=root".into());
