@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::support::repository::{flip_bit, pack_path, packs_of};
+use crate::support::repository::{Json, flip_bit, pack_path, packs_of};
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Outcome, Rollforward, Scene, flavor};
+use crate::support::{NIGHTLY, Outcome, PASSWORD, Rollforward, Scene};
 
 const LONG: std::time::Duration = COMMAND_PATIENCE;
 
@@ -17,7 +17,7 @@ fn record(scene: &Scene, backup: &str) -> String {
     fs::read_to_string(scene.repo.join("proofs").join(backup)).unwrap_or_default()
 }
 
-/// The value of a key of the newest backup in `list --json`.
+/// A value of the newest backup in `list --json`, as it is written.
 fn listed(scene: &Scene, key: &str) -> String {
     let json = scene.command("list").arg("--json").run_to_end(LONG).expect(0).stdout;
     let line = json.lines().rfind(|l| l.contains("\"name\"")).expect("a backup").to_string();
@@ -102,22 +102,114 @@ fn damage_below_right_checksums_is_named_by_table() {
         scene.backups().pop().unwrap()
     };
     let sound = adopt("one");
+    let (good, page) = (fs::read(&index).unwrap(), source.join("shop/t1.ibd"));
     fs::write(&index, &old).unwrap();
-    let first = adopt("two");
-    let page = source.join("shop/t1.ibd");
     flip_bit(&page, 4 * 16384 + 5000);
-    let both = adopt("three");
+    let both = adopt("two");
+    flip_bit(&page, 4 * 16384 + 5000);
+    let first = adopt("three");
+    fs::write(&index, &good).unwrap();
 
     scene.command("prove").arg(&sound).run_to_end(LONG).expect(0);
-    let one = scene.command("prove").arg(&first).run_to_end(LONG).expect(1);
-    let one = one.says("unequal: ").says("shop.broken");
-    assert!(!one.stderr.contains("shop.t1"), "{one}");
-    let two = prove(&scene).expect(1).says("unequal: ").says("shop.broken").says("shop.t1");
-    assert!(!two.stderr.contains("shop.v"), "{two}");
-    assert!(!two.stderr.contains("shop.t0"), "{two}");
-    assert_eq!(scene.checkpoint().get("cause"), Some("unequal"));
+    let two = scene.command("prove").arg(&both).run_to_end(LONG).expect(1);
+    let two = two.says("unequal: ").says("shop.broken").says("shop.t1");
+    assert!(!two.stderr.contains("shop.v") && !two.stderr.contains("shop.t0"), "{two}");
     assert!(record(&scene, &both).contains(" result=unequal "), "{}", record(&scene, &both));
-    println!("{}", record(&scene, &both));
-    println!("{}", record(&scene, &sound));
-    let _ = flavor::is_mysql();
+    let one = prove(&scene).expect(1).says("unequal: ").says("shop.broken").says(&first);
+    assert!(!one.stderr.contains("shop.t1"), "{one}");
+    assert_eq!(scene.checkpoint().get("cause"), Some("unequal"));
+
+    // What is stored is kept, and so is what was good before.
+    scene.primary.restart();
+    let run = scene.command("run").args(["--prove", "--keep-count=1"]);
+    run.run_to_end(LONG).expect(3).says("unequal: ").says("shop.broken");
+    assert_eq!(scene.backups().len(), 4);
+    assert_eq!(scene.checkpoint().get("base_backup"), Some(&*first));
+    assert_eq!(listed(&scene, "proven"), "null");
+    let shown = scene.command("report").run_to_end(LONG).expect(0);
+    assert_eq!(shown.stdout.matches("proof at ").count(), 3, "{shown}");
+}
+
+/// Passes on record with their ends, one that was killed, and backups with their proofs.
+#[test]
+fn a_report_has_each_pass_with_its_end_and_each_proof() {
+    need_server!();
+    let scene = Scene::seeded("report");
+    fs::write(scene.repo.join("format"), "rollforward repository 1\n").unwrap();
+    fs::remove_dir_all(scene.repo.join("proofs")).unwrap();
+    let run = |more: &[&str]| scene.command("run").args(more).run_to_end(LONG);
+    run(&["--prove"]).expect(0).says("format 2").says("proved ");
+    run(&["--min-interval=1h"]).expect(0).says("nothing is due");
+    run(&["--primary=127.0.0.1:1", "--max-failures=0"]).expect(75);
+    scene.primary.sql(&format!("ALTER USER {} IDENTIFIED BY 'other'", NIGHTLY.user));
+    run(&[]).expect(1);
+    scene.primary.sql(&format!("ALTER USER {} IDENTIFIED BY '{PASSWORD}'", NIGHTLY.user));
+    scene.primary.backlog("shop", 20_000);
+    let mut killed = scene.command("run").spawn();
+    killed.wait_for_phase("catch-up", LONG);
+    killed.kill(libc::SIGKILL);
+    killed.finish(LONG);
+    run(&[]).expect(0);
+
+    let report = scene.command("report");
+    let text = report.run_to_end(LONG).expect(0).stdout;
+    assert!(text.contains("5 passes, 2 with status 0; nothing was due at 1 other run"), "{text}");
+    assert!(text.contains("3 backups, 1 proven, 0 damaged"), "{text}");
+    for word in ["no end: killed", "access-denied", "primary-unreachable"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let json = report.clone().arg("--json").run_to_end(LONG).expect(0).stdout;
+    let json = Json::parse(&json);
+    let due = |pass: &&Json| *pass.get("due") == Json::Bool(true);
+    let passes = json.get("passes").list();
+    let ends: Vec<(Json, Json)> = passes
+        .iter()
+        .filter(due)
+        .map(|p| (p.get("status").clone(), p.get("cause").clone()))
+        .collect();
+    let status = |n: u32| Json::Number(n.to_string());
+    let text = |t: &str| Json::Text(t.into());
+    let expected = [
+        (status(0), Json::Null),
+        (status(75), text("primary-unreachable")),
+        (status(1), text("access-denied")),
+        (Json::Null, Json::Null),
+        (status(0), Json::Null),
+    ];
+    assert_eq!(ends, expected);
+    assert_eq!(passes.len(), 6);
+    let backups = scene.backups();
+    let proven = backups[1].as_str();
+    assert_eq!(passes[0].get("backup").str(), proven);
+    let backup = &json.get("backups").list()[1];
+    let proof = &backup.get("proofs").list()[0];
+    for key in ["restore_seconds", "start_seconds", "tables"] {
+        assert!(matches!(proof.get(key), Json::Number(_)), "{key}: {proof:?}");
+    }
+    assert_eq!((backup.get("name").str(), proof.get("result").str()), (proven, "ok"));
+    let later = report.arg("--since=0").run_to_end(LONG).expect(0).stdout;
+    assert!(later.contains("0 backups") && later.contains("0 passes"), "{later}");
+
+    // The newest proven backup, beside one that is not.
+    let status = scene.command("status").arg("--max-proof-age=1h").run_to_end(LONG).expect(0);
+    assert!(status.stdout.contains(&format!("newest proven backup {proven}")), "{status}");
+    let status = scene.command("status").args(["--max-proof-age=1s", "--json"]);
+    let status = Json::parse(&status.run_to_end(LONG).expect(2).stdout);
+    assert_eq!(status.get("newest_proven").str(), proven);
+    assert!(matches!(status.get("newest_proven_age_seconds"), Json::Number(n) if n != "0"));
+    let list = scene.command("list").args(["--keep-count=1", "--json"]).run_to_end(LONG).expect(0);
+    let list = Json::parse(&list.stdout);
+    let why: Vec<&Json> = list.list().iter().map(|backup| backup.get("kept_by")).collect();
+    let newest = Json::List(vec![text("count"), text("newest")]);
+    assert_eq!(why, [&Json::List(vec![]), &Json::List(vec![text("base")]), &newest]);
+    assert_eq!(*list.list()[2].get("pinned"), Json::Bool(false));
+    assert_eq!(*list.list()[2].get("proven"), Json::Null);
+
+    // What is on record goes with its backup. A second proof is another line.
+    scene.command("prove").arg(proven).run_to_end(LONG).expect(0);
+    assert_eq!(record(&scene, proven).lines().count(), 2);
+    scene.run().expect(0);
+    scene.command("prune").arg("--keep-count=1").run_to_end(LONG).expect(0);
+    assert!(!scene.backups().contains(&proven.to_string()));
+    assert_eq!(record(&scene, proven), "");
 }

@@ -9,6 +9,7 @@ use crate::cli::next_steps;
 use crate::cli::options::Options;
 use crate::cli::output;
 use crate::cli::pass_options::{absolute, plan, stall_timeout};
+use crate::cli::report::Report;
 use crate::cli::restore_dir;
 use crate::cli::status::{self, Verdict};
 use crate::error::remedy;
@@ -58,6 +59,11 @@ pub enum Command {
         policy: Policy,
         dry_run: bool,
     },
+    Report {
+        repo: PathBuf,
+        since: Duration,
+        json: bool,
+    },
     Status {
         repo: Option<PathBuf>,
         checkpoint: Option<PathBuf>,
@@ -94,6 +100,10 @@ impl Command {
                 let (policy, dry_run) = (options.retention()?, options.switch("dry-run"));
                 Command::Prune { repo, policy, dry_run }
             }
+            "report" => {
+                let since = options.duration("since", SECOND * 86_400 * 90)?;
+                Command::Report { repo, since, json }
+            }
             other => return Err(Error::config(format!("unknown command '{other}'"))),
         })
     }
@@ -121,6 +131,10 @@ impl Command {
             Command::List { repo, policy, json } => list(&repo, policy, json),
             Command::Verify { repo, backup, jobs, json } => verify(&repo, backup, jobs, json),
             Command::Prune { repo, policy, dry_run } => prune(&repo, policy, dry_run),
+            Command::Report { repo, since, json } => {
+                let report = Report::read(&Repository::open(&repo)?, since)?;
+                Ok(print(&if json { report.json() } else { harmless_lines(&report.text()) }))
+            }
             Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json } => {
                 let (repo, checkpoint) = (repo.as_deref(), checkpoint.as_deref());
                 let question = status::Question { repo, checkpoint, max_age, max_proof_age, stall };

@@ -71,7 +71,7 @@ fn judge(entries: &mut [Entry], policy: Policy) {
 /// For people: one line each.
 pub fn table(entries: &[Entry]) -> String {
     let mut rows = vec![
-        ["NAME", "STATE", "PROVEN", "DATA AS OF", "SIZE", "ADDED", "VERSION", "POSITION"]
+        ["NAME", "STATE", "DATA AS OF", "SIZE", "ADDED", "PROVEN", "VERSION", "POSITION"]
             .map(String::from),
     ];
     for entry in entries {
@@ -84,29 +84,35 @@ pub fn table(entries: &[Entry]) -> String {
             Some(m) => [
                 name,
                 state.into(),
-                proven,
                 m.header.data_as_of.rfc3339(),
                 bytes(m.size),
                 bytes(m.stored),
+                proven,
                 m.header.version.clone(),
                 m.header.position.clone(),
             ],
-            None => [name, state.into(), proven, none(), none(), none(), none(), none()],
+            None => [name, state.into(), none(), none(), none(), proven, none(), none()],
         });
     }
-    let mut text = String::new();
-    for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
-            let last = column + 1 == row.len();
-            text += &if last { cell.clone() } else { format!("{cell:<width$}  ") };
-        }
-        text.push('\n');
-    }
+    let mut text = columns(&rows);
     for entry in entries {
         if let Some(damage) = &entry.damage {
             text += &format!("{}: {damage}\n", entry.name);
         }
+    }
+    text
+}
+
+/// Rows in columns, the last of which is as wide as it is.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths);
+        let line: String = cells.map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        text += line.trim_end();
+        text.push('\n');
     }
     text
 }

@@ -11,9 +11,9 @@ use crate::os::space::placed;
 use crate::pass::attempts::Attempts;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::inventory::Inventory;
+use crate::pass::on_record::OnRecord;
 use crate::pass::open;
 use crate::pass::plan::{Plan, check_apart};
-use crate::pass::prove::Prover;
 use crate::report::checkpoint::{self, Checkpoint, Facts};
 use crate::report::keys::{Key, Phase, State};
 use crate::report::metrics::Metrics;
@@ -48,9 +48,6 @@ pub(crate) enum Look {
 /// checkpoint and the log here, and returned as its exit status.
 pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "run", |attempts, repo, lock| {
-        if attempts.bases.not_due(plan.min_interval) {
-            return Ok(Done::NothingDue);
-        }
         attempts.bases.check_room()?;
         attempts.check_base()?;
         plan.hooks.before(attempts.supervisor)?;
@@ -69,7 +66,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             Reached::Short => Some(Look::OnRecord),
         }
         .or(rotten);
-        let unproven = prove(plan, attempts, repo, &stored.name)?;
+        let unproven = attempts.prove(&stored.name)?;
         let keeps_all = unproven.is_some();
         look = look.or(unproven);
         if keeps_all {
@@ -140,9 +137,13 @@ fn pass(
     if let Some(path) = &plan.places.metrics {
         supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), &before);
     }
-    let mut inventory = Inventory::new(&repo);
+    let mut around = Around {
+        before,
+        inventory: Inventory::new(&repo),
+        on_record: OnRecord::new(&repo, command),
+    };
     let result = Error::contain(|| {
-        inventory.take(supervisor)?;
+        around.inventory.take(supervisor)?;
         let mut crew = supervisor.crew("sweep", 1);
         let gauge = crew.gauge();
         crew.alone(|| repo.sweep_tmp(&lock, &|| gauge.stopped()))?;
@@ -151,7 +152,11 @@ fn pass(
         scratch.sweep_proof(supervisor)?;
         let new_chain = command == "seed";
         let mut attempts =
-            Attempts::new(plan, supervisor, &repo, &mut scratch, &before, new_chain)?;
+            Attempts::new(plan, supervisor, &repo, &mut scratch, &around.before, new_chain)?;
+        if !new_chain && attempts.bases.not_due(plan.min_interval) {
+            return attempts.end(Ok(Done::NothingDue));
+        }
+        around.on_record.begin();
         // A panic, too: the private server is shut down after it.
         let worked = Error::contain(|| work(&mut attempts, &repo, &lock));
         attempts.end(worked)
@@ -162,7 +167,15 @@ fn pass(
         (repo.root(), Place::Repository),
     ];
     let result = result.map_err(|e: Error| placed(e, &known));
-    Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, &before, result))
+    Ok(conclude(plan, supervisor, &mut scratch, &mut around, result))
+}
+
+/// What is there before and after the work of a pass.
+struct Around<'a> {
+    /// The checkpoint of the last pass.
+    before: Facts,
+    inventory: Inventory<'a>,
+    on_record: OnRecord<'a>,
 }
 
 /// What happens to the scratch data when a pass ends.
@@ -209,8 +222,7 @@ fn conclude(
     plan: &Plan,
     supervisor: &mut Supervisor,
     scratch: &mut Scratch,
-    inventory: &mut Inventory,
-    before: &Facts,
+    around: &mut Around,
     result: Result<Done>,
 ) -> u8 {
     let status = exit_status(&result);
@@ -231,10 +243,12 @@ fn conclude(
     scratch.tidy();
     if supervisor.checkpoint.metrics.wanted() {
         supervisor.begin_ending();
-        let _ = inventory.take(supervisor);
+        let _ = around.inventory.take(supervisor);
     }
-    record(&mut supervisor.checkpoint, before, &result, status);
-    if !matches!(result, Ok(Done::NothingDue)) {
+    record(&mut supervisor.checkpoint, &around.before, &result, status);
+    let due = !matches!(result, Ok(Done::NothingDue));
+    around.on_record.end(&supervisor.checkpoint, status, due);
+    if due {
         plan.hooks.after(supervisor, status);
     }
     // After all output of the hooks: monitoring reads the last line.
@@ -279,40 +293,6 @@ fn record(checkpoint: &mut Checkpoint, before: &Facts, result: &Result<Done>, st
         }
     };
     checkpoint.end(state, status);
-}
-
-/// Proves the backup just stored, with `--prove`. Returns what somebody should look at.
-///
-/// # Errors
-/// A stop.
-fn prove(
-    plan: &Plan,
-    attempts: &mut Attempts,
-    repo: &Repository,
-    name: &str,
-) -> Result<Option<Look>> {
-    if !plan.storage.prove {
-        return Ok(None);
-    }
-    if !plan.storage.keep_scratch {
-        // Its room is needed.
-        attempts.scratch.discard(attempts.supervisor)?;
-    }
-    let (supervisor, scratch) = (&mut *attempts.supervisor, &*attempts.scratch);
-    let base = supervisor.checkpoint.get(Key::BaseBackup).map(String::from);
-    let proved = Prover { plan, repo, supervisor, scratch }.prove(name);
-    match base {
-        Some(base) => attempts.supervisor.checkpoint.set(Key::BaseBackup, base),
-        None => attempts.supervisor.checkpoint.clear(Key::BaseBackup),
-    }
-    match proved {
-        Ok(()) => Ok(None),
-        Err(stop @ Error::Interrupted { .. }) => Err(stop),
-        Err(e) => {
-            log::warn!("{}: {e}", e.cause());
-            Ok(Some(Look::At(e.cause(), remedy::with(&e))))
-        }
-    }
 }
 
 fn store(

@@ -32,6 +32,8 @@ const LONGEST_WORD: usize = 64;
 const MOST_PAIRS: usize = 100;
 /// The kind of a proof.
 pub const PROOF: &str = "proof";
+/// The kind of a pass.
+pub const PASS: &str = "pass";
 /// Where the passes are on record.
 const PASSES: &str = "passes";
 

@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{TempDir, alive, end, processes_under, server::tail, wait_for};
+use rollforward::cli::usage;
 
-const COMMANDS: [&str; 9] =
-    ["run", "seed", "restore", "list", "verify", "prune", "prove", "report", "status"];
+use super::{TempDir, alive, end, processes_under, server::tail, wait_for};
 
 /// A command line of the program, not yet started.
 #[derive(Clone, Debug, Default)]
@@ -149,7 +148,7 @@ impl Outcome {
             thread.name().unwrap_or("?"),
             self.line
                 .iter()
-                .find(|w| COMMANDS.contains(&&*w.to_string_lossy()))
+                .find(|w| usage::COMMANDS.iter().any(|c| w.to_string_lossy() == c.0))
                 .map_or_else(|| "-".into(), |w| w.to_string_lossy()),
             self.status,
             cause.map_or("-", |(cause, _)| cause),
