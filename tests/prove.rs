@@ -132,7 +132,7 @@ fn damage_below_right_checksums_is_named_by_table() {
 
 /// Passes on record with their ends, one that was killed, and backups with their proofs.
 #[test]
-fn a_report_has_each_pass_with_its_end_and_each_proof() {
+fn a_report_has_passes_with_ends_and_backups_with_proofs() {
     need_server!();
     let scene = Scene::seeded("report");
     fs::write(scene.repo.join("format"), "rollforward repository 1\n").unwrap();

@@ -41,9 +41,9 @@ pub fn expired(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<Str
 /// `all`: there is no policy; `count`, `within`: the option; `newest`; `base`: the newest grew from
 /// it; `damaged`: it documents a loss until everything older than it has expired.
 pub fn reasons(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<Vec<&'static str>> {
-    let complete = backups.iter().filter(|b| b.complete);
+    let complete: Vec<&Candidate> = backups.iter().filter(|b| b.complete).collect();
     let by_count: HashSet<&str> = complete
-        .clone()
+        .iter()
         .rev()
         .take(policy.keep_count.unwrap_or(0))
         .map(|b| b.name.as_str())
