@@ -42,14 +42,14 @@ _rollforward_backups() {
 }
 
 _rollforward() {
-    local commands='run seed restore list verify prune status'
+    local commands='run seed restore list verify prune prove report status'
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
-    local switches=' --keep-scratch --allow-upgrade --json --dry-run --verbose --quiet --help --version '
+    local switches=' --keep-scratch --allow-upgrade --prove --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -105,17 +105,19 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --from --position --allow-upgrade --max-age --json --dry-run' ;;
-        run) names+=' --allow-upgrade' ;;
+        '') names+=' --to --from --position --allow-upgrade --prove --max-age --max-proof-age
+            --since --json --dry-run' ;;
+        run) names+=' --allow-upgrade --prove' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to' ;;
         list | verify) names+=' --json' ;;
-        status) names+=' --json --max-age' ;;
+        status) names+=' --json --max-age --max-proof-age' ;;
+        report) names+=' --json --since' ;;
         prune) names+=' --dry-run' ;;
         esac
     elif [[ -z $command ]]; then
         names=$commands
-    elif [[ $command == restore || $command == verify ]]; then
+    elif [[ $command == restore || $command == verify || $command == prove ]]; then
         mapfile -t COMPREPLY < <(_rollforward_backups "$cur")
         return 0
     fi

@@ -1,22 +1,20 @@
 //! What can go wrong, by cause.
 //!
 //! One variant for each cause of rollforward-monitoring(7), CAUSES. The fields hold the data, and the
-//! message is made only here. The program branches on the variant, never on a message.
+//! message is made only in `message`. The program branches on the variant, never on a message.
 
 mod cause;
+mod message;
 mod place;
 pub mod remedy;
 
 pub use cause::Cause;
 pub use place::Place;
 
-use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use crate::text::{bytes, short, system_text};
 
 /// The result of nearly every function.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -119,6 +117,11 @@ pub enum Error {
         /// What is wrong, and where.
         what: String,
     },
+    /// A check or a comparison of data found a difference.
+    Unequal {
+        /// What differs and where: tables by name.
+        what: String,
+    },
     /// The repository has no backup, or not the requested one.
     NoBackup {
         /// What was looked for and where, and what to do.
@@ -217,6 +220,7 @@ impl Error {
             Error::Diverged { .. } => Cause::Diverged,
             Error::ReplicationError { .. } => Cause::ReplicationError,
             Error::BackupDamaged { .. } => Cause::BackupDamaged,
+            Error::Unequal { .. } => Cause::Unequal,
             Error::NoBackup { .. } => Cause::NoBackup,
             Error::Io { .. } => Cause::IoError,
             Error::Locked { .. } => Cause::Locked,
@@ -286,115 +290,6 @@ impl<T> IoExt<T> for io::Result<T> {
     fn ignoring(self, kind: io::ErrorKind) -> io::Result<()> {
         self.map(drop).or_else(|e| if e.kind() == kind { Ok(()) } else { Err(e) })
     }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::MysqldDied { how, log } | Error::MysqldStart { how, log } => {
-                let died = matches!(self, Error::MysqldDied { .. });
-                let what = if died { "died" } else { "did not start" };
-                write!(f, "the private mysqld {what}: {how}{}", quoted_log(log))
-            }
-            Error::MysqldHung { what, after: Some(after) } => {
-                write!(f, "the private mysqld is hung: no {what} for {}", short(*after))
-            }
-            Error::MysqldHung { what, after: None } => {
-                write!(f, "the private mysqld closed the session but is still running: no {what}")
-            }
-            Error::OutOfMemory { how, log, limit } => {
-                let log = quoted_log(log);
-                let limit = match limit {
-                    Some(Limit::Cgroup(n)) => format!("its cgroup limit is {}", bytes(*n)),
-                    Some(Limit::AddressSpace(n)) => {
-                        format!("its address space limit is {}", bytes(*n))
-                    }
-                    None => "it has no limit of its own, so the machine ran out".into(),
-                };
-                write!(
-                    f,
-                    "the private mysqld ran out of memory: {how}{log}; {limit}; raise the limit or \
-                     pass a smaller --mysqld-option=--innodb-buffer-pool-size=N"
-                )
-            }
-            Error::DiskFull { path, inodes: true, place, .. } => write!(
-                f,
-                "no space left on the file system of {}: all its inodes are used; {}",
-                path.display(),
-                place.advice().replacen("free some space", "remove files", 1)
-            ),
-            Error::DiskFull { path, free, needed, place, .. } => {
-                write!(f, "no space left on the file system of {}", path.display())?;
-                if let Some(n) = free {
-                    write!(f, ": {} free", bytes(*n))?;
-                }
-                if let Some(n) = needed {
-                    write!(f, ", {} needed", bytes(*n))?;
-                }
-                write!(f, "; {}", place.advice())
-            }
-            Error::PrimaryUnreachable { primary, text } => {
-                write!(f, "primary {primary} does not answer: {text}")
-            }
-            Error::Stalled { after, what } => {
-                write!(f, "no progress for {}: {what}", short(*after))
-            }
-            Error::AccessDenied { primary, text } => {
-                write!(f, "primary {primary} denies access: {text}")
-            }
-            Error::Purged { position, primary } => write!(
-                f,
-                "the primary no longer has the binary logs after {position}: {primary}; \
-                 start a new chain with rollforward seed --from dump"
-            ),
-            Error::Diverged { errant, primary } => write!(
-                f,
-                "the base has {errant}, which the primary lacks (it has {primary}): if the primary was \
-                 reset or replaced, start a new chain with rollforward seed --from dump; if it is a \
-                 lagging replica, wait or use another candidate"
-            ),
-            Error::ReplicationError { errno: 0, text } => write!(f, "replication failed: {text}"),
-            Error::ReplicationError { errno, text } => {
-                write!(f, "replication failed with error {errno}: {text}")
-            }
-            Error::BackupDamaged { backup, what } => {
-                write!(f, "backup {backup} is damaged: {what}")
-            }
-            Error::NoBackup { what } => f.write_str(what),
-            Error::Io { doing, source } => {
-                write!(f, "cannot {doing}: {}", system_text(source))?;
-                if source.raw_os_error() == Some(libc::EFBIG) {
-                    f.write_str(
-                        "; raise the file size limit (ulimit -f, LimitFSIZE=), or use a file system \
-                         that allows larger files",
-                    )?;
-                }
-                Ok(())
-            }
-            Error::Locked { path, holder } => {
-                write!(f, "{} is locked by {holder}", path.display())
-            }
-            Error::Interrupted { signal } => write!(f, "stopped by signal {signal}"),
-            Error::OnSuspectData(error) => error.fmt(f),
-            Error::ChainEnds { error, backup, tried } => {
-                // One that a server does not start on is not praised.
-                let (can, from) = match **error {
-                    Error::MysqldStart { .. } => ("no backup can be made".into(), backup.as_str()),
-                    _ => (format!("{backup} can be restored, but no later one made"), "it"),
-                };
-                write!(f, "{error}; {can} from {from}")?;
-                match tried {
-                    Some((older, cause)) => write!(f, ", nor from the older {older} ({cause})"),
-                    None => Ok(()),
-                }
-            }
-            Error::Configuration { text } => f.write_str(text),
-        }
-    }
-}
-
-fn quoted_log(log: &str) -> String {
-    if log.is_empty() { String::new() } else { format!("; its log: {log}") }
 }
 
 impl std::error::Error for Error {}

@@ -32,12 +32,13 @@ pub fn short(d: Duration) -> String {
     }
 }
 
-/// A count with its noun: `1 failure`, `2 failures`, `1 entry`, `2 entries`.
+/// A count with its noun: `1 failure`, `2 failures`, `2 entries`, `2 passes`.
 pub fn count(n: impl TryInto<u64>, noun: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);
     match (n, noun.strip_suffix('y')) {
         (1, _) => format!("{n} {noun}"),
         (_, Some(stem)) => format!("{n} {stem}ies"),
+        _ if noun.ends_with('s') => format!("{n} {noun}es"),
         (_, None) => format!("{n} {noun}s"),
     }
 }
@@ -135,6 +136,10 @@ mod tests {
         assert_eq!(count(1u64, "failure"), "1 failure");
         assert_eq!(count(0usize, "backup"), "0 backups");
         assert_eq!(count(2u32, "entry"), "2 entries");
+        assert_eq!(
+            (count(1u32, "pass"), count(2u32, "pass")),
+            ("1 pass".into(), "2 passes".into())
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::support::{Rollforward, TempDir, find_program, run_helper, try_helper}
 const SOON: Duration = Duration::from_secs(30);
 const SERVICE: &str = "dist/systemd/rollforward@.service";
 const FAILED: &str = "dist/systemd/rollforward-failed@.service";
+const PROVE: &str = "dist/systemd/rollforward-prove@.service";
 const CRONJOB: &str = "dist/kubernetes/cronjob.yaml";
 
 fn root() -> &'static Path {
@@ -118,11 +119,13 @@ fn installed_units_pass_systemd_analyze_and_run_sandboxed() {
         at("rollforward@.timer"),
         at("rollforward-failed@.service"),
         at("rollforward-mirror@.service"),
+        at("rollforward-prove@.service"),
+        at("rollforward-prove@.timer"),
     ]);
     run_helper(&mut verify, "");
-    let names =
-        ["rollforward@.service", "rollforward-failed@.service", "rollforward-mirror@.service"];
-    for name in names {
+    for name in ["rollforward@", "rollforward-failed@", "rollforward-mirror@", "rollforward-prove@"]
+    {
+        let name = &format!("{name}.service");
         // The exposure must be under 3.0, of 10.
         let mut security = Command::new("systemd-analyze");
         security.args(["security", "--no-pager", "--offline=true", "--threshold=29"]).arg(at(name));
@@ -133,7 +136,7 @@ fn installed_units_pass_systemd_analyze_and_run_sandboxed() {
 
 #[test]
 fn options_named_in_dist_and_examples_exist() {
-    for (file, command) in [(SERVICE, "run"), (FAILED, "status")] {
+    for (file, command) in [(SERVICE, "run"), (FAILED, "status"), (PROVE, "prove")] {
         let start = value(file, "ExecStart=");
         assert!(start.contains(&format!("/rollforward {command} ")), "{start}");
         assert_known(file, command, &options(&start));
@@ -231,7 +234,9 @@ fn the_cron_job_keeps_what_a_pass_relies_on() {
 fn service_managers_have_more_patience_than_the_program() {
     // A stop: the server's shutdown, one query, and the 30 seconds that a killed one may take.
     let stop = default_of("--shutdown-timeout") + default_of("--ping-timeout") + 30;
-    assert!(seconds(&value(SERVICE, "TimeoutStopSec=")) > stop);
+    for service in [SERVICE, PROVE] {
+        assert!(seconds(&value(service, "TimeoutStopSec=")) > stop);
+        assert!(seconds(&value(service, "WatchdogSec=")) > 2 * default_of("--ping-timeout"));
+    }
     assert!(seconds(&value(CRONJOB, "terminationGracePeriodSeconds:")) > stop);
-    assert!(seconds(&value(SERVICE, "WatchdogSec=")) > 2 * default_of("--ping-timeout"));
 }

@@ -86,6 +86,7 @@ fn a_repository_of_format_1_is_listed_verified_and_restored() {
             "MiB",
             "1.0",
             "KiB",
+            "-",
             "10.11.19-MariaDB-0+deb12u1",
             "0-1-42,7-3-9"
         ]
@@ -104,6 +105,9 @@ fn a_repository_of_format_1_is_listed_verified_and_restored() {
         ("size", number(1_072_141)),
         ("stored", number(1071)),
         ("base", text("20261121T153000Z-00ff")),
+        ("proven", Json::Null),
+        ("pinned", Json::Bool(false)),
+        ("kept_by", Json::List(vec![text("all"), text("newest")])),
     ];
     let expected = Json::Object(expected.map(|(k, v)| (k.to_string(), v)).into());
     let json = on(&repo, "list").arg("--json").run_to_end(PATIENCE).expect(0).stdout;

@@ -98,6 +98,8 @@ fn make_install_puts_program_pages_and_completion_below_destdir() {
         ("usr/lib/systemd/system/rollforward@.service", 0o644),
         ("usr/lib/systemd/system/rollforward@.timer", 0o644),
         ("usr/lib/systemd/system/rollforward-failed@.service", 0o644),
+        ("usr/lib/systemd/system/rollforward-prove@.service", 0o644),
+        ("usr/lib/systemd/system/rollforward-prove@.timer", 0o644),
         ("usr/lib/sysusers.d/rollforward.conf", 0o644),
         ("usr/share/rollforward/rollforward.rules.yml", 0o644),
         ("usr/share/rollforward/rollforward.rules.test.yml", 0o644),
@@ -142,7 +144,7 @@ fn exactly_the_commands_and_options_of_help_are_completed() {
         assert_eq!(offered(&script, &["--repo", "=", "run", command, "--"]), own, "{command}");
         assert_eq!(offered(&script, &["-v", "--quiet", command, "--"]), own, "{command}");
     }
-    assert_eq!(offered(&script, &["re"]), set(["restore"]));
+    assert_eq!(offered(&script, &["re"]), set(["report", "restore"]));
     assert_eq!(offered(&script, &["run", "--keep-"]).len(), 3);
     assert_eq!(offered(&script, &["run", ""]), BTreeSet::new());
     assert_eq!(offered(&script, &["seed", "--from", ""]), set(["clone", "dir:", "dump"]));

@@ -32,7 +32,7 @@ use s3::{S3, SECRET, files};
 /// What belongs to a repository and is mirrored.
 pub fn contents(repo: &Path) -> std::collections::BTreeMap<String, String> {
     let mut all = files(repo);
-    all.retain(|name, _| name != "lock" && !name.starts_with("tmp/"));
+    all.retain(|name, _| name != "lock" && name != "proofs/lock" && !name.starts_with("tmp/"));
     all
 }
 

@@ -84,6 +84,8 @@ fn a_damaged_manifest_is_listed_with_null_members() {
         let expected = match key.as_str() {
             "name" => text(BACKUP),
             "state" => text("damaged"),
+            "pinned" => Json::Bool(false),
+            "kept_by" => Json::List(vec![text("unreadable")]),
             _ => Json::Null,
         };
         assert_eq!(bad.get(&key), &expected, "{key}");
@@ -199,6 +201,8 @@ fn what_status_writes_of_a_checkpoint_is_frozen() {
         ("alive", Json::Bool(false)),
         ("answers", Json::Bool(false)),
         ("newest", text(BACKUP)),
+        ("newest_proven", Json::Null),
+        ("newest_proven_age_seconds", Json::Null),
         ("verdict", text("warning")),
     ]);
     assert_eq!(Json::Object(found), expected);

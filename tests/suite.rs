@@ -47,6 +47,7 @@ mod notify;
 mod pairs;
 mod pass;
 mod progress;
+mod prove;
 mod replication;
 mod repository;
 mod scratch;

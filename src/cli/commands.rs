@@ -9,6 +9,7 @@ use crate::cli::next_steps;
 use crate::cli::options::Options;
 use crate::cli::output;
 use crate::cli::pass_options::{absolute, plan, stall_timeout};
+use crate::cli::report::Report;
 use crate::cli::restore_dir;
 use crate::cli::status::{self, Verdict};
 use crate::error::remedy;
@@ -16,7 +17,7 @@ use crate::error::{Error, Place, Result};
 use crate::os::space::placed;
 use crate::os::workers::Crew;
 use crate::pass::plan::Plan;
-use crate::pass::run;
+use crate::pass::{prove, run};
 use crate::repository::directory::Repository;
 use crate::repository::prune;
 use crate::repository::restore;
@@ -32,6 +33,10 @@ const SECOND: Duration = Duration::from_secs(1);
 pub enum Command {
     Run(Box<Plan>),
     Seed(Box<Plan>),
+    Prove {
+        plan: Box<Plan>,
+        backup: Option<String>,
+    },
     Restore {
         repo: PathBuf,
         backup: Option<String>,
@@ -40,6 +45,7 @@ pub enum Command {
     },
     List {
         repo: PathBuf,
+        policy: Policy,
         json: bool,
     },
     Verify {
@@ -53,10 +59,16 @@ pub enum Command {
         policy: Policy,
         dry_run: bool,
     },
+    Report {
+        repo: PathBuf,
+        since: Duration,
+        json: bool,
+    },
     Status {
         repo: Option<PathBuf>,
         checkpoint: Option<PathBuf>,
         max_age: Option<Duration>,
+        max_proof_age: Option<Duration>,
         stall: Option<Duration>,
         json: bool,
     },
@@ -77,15 +89,20 @@ impl Command {
         Ok(match options.command {
             "run" => Command::Run(Box::new(plan(options)?)),
             "seed" => Command::Seed(Box::new(plan(options)?)),
+            "prove" => Command::Prove { plan: Box::new(plan(options)?), backup },
             "restore" => {
                 let to = absolute(options.required_path("to")?);
                 Command::Restore { repo, backup, to, jobs: options.jobs()? }
             }
-            "list" => Command::List { repo, json },
+            "list" => Command::List { repo, policy: options.retention()?, json },
             "verify" => Command::Verify { repo, backup, jobs: options.jobs()?, json },
             "prune" => {
                 let (policy, dry_run) = (options.retention()?, options.switch("dry-run"));
                 Command::Prune { repo, policy, dry_run }
+            }
+            "report" => {
+                let since = options.duration("since", SECOND * 86_400 * 90)?;
+                Command::Report { repo, since, json }
             }
             other => return Err(Error::config(format!("unknown command '{other}'"))),
         })
@@ -108,13 +125,20 @@ impl Command {
             Command::Seed(plan) => {
                 Supervisor::new(plan.retries.poll).and_then(|mut s| run::seed(&plan, &mut s))
             }
+            Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
+                .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
-            Command::List { repo, json } => list(&repo, json),
+            Command::List { repo, policy, json } => list(&repo, policy, json),
             Command::Verify { repo, backup, jobs, json } => verify(&repo, backup, jobs, json),
             Command::Prune { repo, policy, dry_run } => prune(&repo, policy, dry_run),
-            Command::Status { repo, checkpoint, max_age, stall, json } => {
+            Command::Report { repo, since, json } => {
+                let report = Report::read(&Repository::open(&repo)?, since)?;
+                Ok(print(&if json { report.json() } else { harmless_lines(&report.text()) }))
+            }
+            Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json } => {
                 let (repo, checkpoint) = (repo.as_deref(), checkpoint.as_deref());
-                Ok(status(&status::Question { repo, checkpoint, max_age, stall }, json))
+                let question = status::Question { repo, checkpoint, max_age, max_proof_age, stall };
+                Ok(status(&question, json))
             }
         }
     }
@@ -137,7 +161,7 @@ fn restore(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Resul
     let repo = Repository::open(repo)?;
     let mut supervisor = Supervisor::new(SECOND)?;
     let target = restore_dir::Target::claim(to, repo.root())?;
-    let name = backup.map_or_else(|| newest(&repo), Ok)?;
+    let name = backup.map_or_else(|| repo.find(None), Ok)?;
     let held = repo.hold(&name)?;
     let destination = restore::Destination {
         path: target.path(),
@@ -162,14 +186,8 @@ fn restore(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Resul
     Ok(0)
 }
 
-fn newest(repo: &Repository) -> Result<String> {
-    let none =
-        || Error::NoBackup { what: format!("repository {} has no backup", repo.root().display()) };
-    repo.names()?.pop().ok_or_else(none)
-}
-
-fn list(repo: &Path, json: bool) -> Result<u8> {
-    let entries = output::entries(&Repository::open(repo)?)?;
+fn list(repo: &Path, policy: Policy, json: bool) -> Result<u8> {
+    let entries = output::entries(&Repository::open(repo)?, policy)?;
     Ok(print(&if json { output::json(&entries) } else { harmless_lines(&output::table(&entries)) }))
 }
 
@@ -199,9 +217,13 @@ fn status_command(options: &Options, json: bool) -> Result<Command> {
     if repo.is_none() && checkpoint.is_none() {
         return Err(Error::config("status needs --repo DIR, --scratch DIR or both"));
     }
-    let max_age = options.switch("max-age").then(|| options.duration("max-age", Duration::ZERO));
-    let (max_age, stall) = (max_age.transpose()?, stall_timeout(options)?);
-    Ok(Command::Status { repo, checkpoint, max_age, stall, json })
+    let limit = |name| {
+        let given = options.switch(name).then(|| options.duration(name, Duration::ZERO));
+        given.transpose()
+    };
+    let (max_age, max_proof_age) = (limit("max-age")?, limit("max-proof-age")?);
+    let stall = stall_timeout(options)?;
+    Ok(Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json })
 }
 
 /// A monitoring plugin: what cannot be told is 3, unknown.

@@ -8,6 +8,7 @@ pub mod options;
 pub mod output;
 pub mod pass_options;
 mod prefixes;
+pub mod report;
 pub mod restore_dir;
 pub mod shell_words;
 pub mod status;

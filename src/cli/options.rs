@@ -222,7 +222,7 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        const MAY_BE_ZERO: [&str; 8] = [
+        const MAY_BE_ZERO: [&str; 10] = [
             "check-time",
             "compare-time",
             "backoff-base",
@@ -231,6 +231,8 @@ impl Options {
             "min-interval",
             "keep-within",
             "max-age",
+            "max-proof-age",
+            "since",
         ];
         for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;

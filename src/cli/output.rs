@@ -6,6 +6,8 @@ use crate::os::clock::Timestamp;
 use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Summary;
+use crate::repository::proofs::{Record, proven};
+use crate::repository::retention::{Candidate, Policy, reasons};
 use crate::repository::verify::Report;
 use crate::text::{bytes, count, is_harmful};
 
@@ -15,39 +17,70 @@ pub struct Entry {
     /// `None` if it cannot be read.
     manifest: Option<Summary>,
     damage: Option<String>,
+    /// When it was last proven.
+    proven: Option<Timestamp>,
+    /// Why retention keeps it.
+    kept_by: Vec<&'static str>,
 }
 
-/// All backups, oldest first.
+/// All backups, oldest first, as `policy` keeps them.
 ///
 /// # Errors
 /// When the repository cannot be read.
-pub fn entries(repo: &Repository) -> Result<Vec<Entry>> {
+pub fn entries(repo: &Repository, policy: Policy) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for name in repo.names()? {
-        entries.push(match repo.summary(&name) {
+        let (manifest, damage) = match repo.summary(&name) {
             Ok(manifest) => {
                 let damage = repo.state(&manifest.packs);
-                Entry { name, manifest: Some(manifest), damage }
+                (Some(manifest), damage)
             }
             // Pruned after listing.
             Err(Error::NoBackup { .. }) => continue,
-            Err(Error::BackupDamaged { what, .. }) => {
-                Entry { name, manifest: None, damage: Some(what) }
-            }
+            Err(Error::BackupDamaged { what, .. }) => (None, Some(what)),
             Err(e) => return Err(e),
-        });
+        };
+        let proven = proven(&repo.records(&name)).and_then(Record::time);
+        entries.push(Entry { name, manifest, damage, proven, kept_by: Vec::new() });
     }
+    judge(&mut entries, policy);
     Ok(entries)
+}
+
+/// Says of each entry why `policy` keeps it. One whose manifest cannot be read is never removed.
+fn judge(entries: &mut [Entry], policy: Policy) {
+    let candidates = entries.iter().filter_map(|entry| {
+        let header = &entry.manifest.as_ref()?.header;
+        Some(Candidate {
+            name: entry.name.clone(),
+            data_as_of: header.data_as_of,
+            base: header.base.clone(),
+            open_tables: header.open_tables > 0,
+            complete: entry.damage.is_none(),
+        })
+    });
+    let candidates: Vec<Candidate> = candidates.collect();
+    let mut reasons = reasons(policy, Timestamp::now(), &candidates).into_iter();
+    for entry in entries {
+        entry.kept_by = match entry.manifest {
+            Some(_) => reasons.next().unwrap_or_default(),
+            None => vec!["unreadable"],
+        };
+    }
 }
 
 /// For people: one line each.
 pub fn table(entries: &[Entry]) -> String {
     let mut rows = vec![
-        ["NAME", "STATE", "DATA AS OF", "SIZE", "ADDED", "VERSION", "POSITION"].map(String::from),
+        ["NAME", "STATE", "DATA AS OF", "SIZE", "ADDED", "PROVEN", "VERSION", "POSITION"]
+            .map(String::from),
     ];
     for entry in entries {
         let state = if entry.damage.is_some() { "damaged" } else { "complete" };
         let name = entry.name.clone();
+        // The day is enough for people.
+        let proven = entry.proven.map_or("-".into(), |t| t.rfc3339()[..10].to_string());
+        let none = || "-".to_string();
         rows.push(match &entry.manifest {
             Some(m) => [
                 name,
@@ -55,27 +88,32 @@ pub fn table(entries: &[Entry]) -> String {
                 m.header.data_as_of.rfc3339(),
                 bytes(m.size),
                 bytes(m.stored),
+                proven,
                 m.header.version.clone(),
                 m.header.position.clone(),
             ],
-            None => {
-                [name, state.into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]
-            }
+            None => [name, state.into(), none(), none(), none(), proven, none(), none()],
         });
     }
-    let mut text = String::new();
-    for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
-            let last = column + 1 == row.len();
-            text += &if last { cell.clone() } else { format!("{cell:<width$}  ") };
-        }
-        text.push('\n');
-    }
+    let mut text = columns(&rows);
     for entry in entries {
         if let Some(damage) = &entry.damage {
             text += &format!("{}: {damage}\n", entry.name);
         }
+    }
+    text
+}
+
+/// Rows in columns, the last of which is as wide as it is.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths);
+        let line: String = cells.map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        text += line.trim_end();
+        text.push('\n');
     }
     text
 }
@@ -104,6 +142,9 @@ pub fn json(entries: &[Entry]) -> String {
                 ("size", number(|m| m.size)),
                 ("stored", number(|m| m.stored)),
                 ("base", base),
+                ("proven", entry.proven.map_or("null".into(), |t| quote(&t.rfc3339()))),
+                ("pinned", "false".into()),
+                ("kept_by", strings(entry.kept_by.iter().copied())),
             ])
         })
         .collect();
@@ -154,10 +195,6 @@ pub fn verify_json(report: &Report) -> String {
             object(&[("name", quote(&b.name)), ("ok", b.ok.to_string()), ("what", quote(&b.what))])
         })
         .collect();
-    let strings = |list: Vec<String>| {
-        let quoted: Vec<String> = list.iter().map(|s| quote(s)).collect();
-        format!("[{}]", quoted.join(", "))
-    };
     let damaged: Vec<String> = report
         .damaged
         .iter()
@@ -165,8 +202,12 @@ pub fn verify_json(report: &Report) -> String {
             object(&[
                 ("pack", quote(&d.pack)),
                 ("what", quote(&d.what)),
-                ("backups", strings(d.backups.clone())),
-                ("files", strings(d.files.iter().map(|f| f.display().to_string()).collect())),
+                ("backups", strings(d.backups.iter().map(String::as_str))),
+                ("files", {
+                    let files: Vec<String> =
+                        d.files.iter().map(|f| f.display().to_string()).collect();
+                    strings(files.iter().map(String::as_str))
+                }),
             ])
         })
         .collect();
@@ -201,6 +242,10 @@ pub fn status_json(status: &Status) -> String {
     members.push(("newest", newest.map_or("null".into(), |n| quote(&n.name))));
     let age = newest.map_or("null".into(), |n| n.age.as_secs().to_string());
     members.push(("newest_age_seconds", age));
+    let proven = status.proven.as_ref();
+    members.push(("newest_proven", proven.map_or("null".into(), |n| quote(&n.name))));
+    let age = proven.map_or("null".into(), |n| n.age.as_secs().to_string());
+    members.push(("newest_proven_age_seconds", age));
     members.push(("verdict", quote(status.verdict.name())));
     members.push(("text", quote(&status.text)));
     object(&members) + "\n"
@@ -213,6 +258,7 @@ pub fn unknown_json(text: &str) -> String {
         alive: None,
         answers: None,
         newest: None,
+        proven: None,
         verdict: Verdict::Unknown,
         text: text.into(),
     })
@@ -222,13 +268,19 @@ pub fn unknown_json(text: &str) -> String {
 const NUMBERS: [&str; 6] =
     ["failures", "exit_status", "pid", "mysqld_pid", "bytes_done", "bytes_total"];
 
-fn object(members: &[(&str, String)]) -> String {
+/// An array of strings.
+fn strings<'a>(list: impl Iterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = list.map(quote).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+pub(super) fn object(members: &[(&str, String)]) -> String {
     let members: Vec<String> = members.iter().map(|(k, v)| format!("{}: {v}", quote(k))).collect();
     format!("{{{}}}", members.join(", "))
 }
 
 /// A JSON string, RFC 8259.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

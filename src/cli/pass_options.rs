@@ -1,4 +1,4 @@
-//! The options of `run` and `seed`, made into the plan of a pass.
+//! The options of `run`, `seed` and `prove`, made into the plan of a pass.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn from(options: &Options) -> Result<(Option<First>, Option<Source>)> {
     Ok((Some(first), None))
 }
 
-/// Reads the plan of `run` or `seed`. Changes nothing.
+/// Reads the plan of `run`, `seed` or `prove`. Changes nothing.
 ///
 /// # Errors
 /// [`Error::Configuration`], naming what is missing or wrong.
@@ -77,10 +77,12 @@ pub fn plan(options: &Options) -> Result<Plan> {
     }
     let (first, source) = match options.command {
         "seed" => from(options)?,
+        "prove" => (None, None),
         _ => (options.first_backup()?, None),
     };
-    // Adoption needs no primary.
-    let primary = if source.is_some() { options.primary()? } else { primary(options)? };
+    // Adoption and proof need no primary.
+    let alone = source.is_some() || options.command == "prove";
+    let primary = if alone { options.primary()? } else { primary(options)? };
     let hooks = Hooks {
         hooks: options.hooks()?.into_iter().map(|(n, w)| Hook::new(n, w)).collect::<Result<_>>()?,
         timeout: options.duration("hook-timeout", MINUTE * 10)?,
@@ -136,6 +138,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
             jobs: options.jobs()?,
             level: options.compression_level()?,
             keep_scratch: options.switch("keep-scratch"),
+            prove: options.switch("prove"),
         },
         examination: Examination {
             check: of_run("check-time", MINUTE)?,

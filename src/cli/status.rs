@@ -19,6 +19,7 @@ use crate::os::process::{holds_lock, start_time};
 use crate::os::sys;
 use crate::report::checkpoint::{self, Facts};
 use crate::repository::directory::Repository;
+use crate::repository::proofs::{Record, proven};
 use crate::text::{count, short};
 
 /// Even a busy mysqld greets at once.
@@ -53,11 +54,11 @@ impl Verdict {
     }
 }
 
-/// The newest complete backup.
+/// A complete backup.
 pub struct Newest {
     /// Its name.
     pub name: String,
-    /// Time since its data was current.
+    /// Time since its data was current, or since it was proven.
     pub age: Duration,
 }
 
@@ -71,6 +72,8 @@ pub struct Status {
     pub answers: Option<bool>,
     /// The newest complete backup, if a repository with one was given.
     pub newest: Option<Newest>,
+    /// The newest complete backup that is proven, and the time since its proof.
+    pub proven: Option<Newest>,
     /// The severity.
     pub verdict: Verdict,
     /// The reason, for people.
@@ -85,6 +88,8 @@ pub struct Question<'a> {
     pub checkpoint: Option<&'a Path>,
     /// `--max-age`.
     pub max_age: Option<Duration>,
+    /// `--max-proof-age`.
+    pub max_proof_age: Option<Duration>,
     /// `--stall-timeout`, unless it is off.
     pub stall: Option<Duration>,
 }
@@ -112,16 +117,19 @@ pub fn look(question: &Question) -> Result<Status> {
         }
         (None, _) => {}
     }
-    let newest = match question.repo {
+    let (newest, proven) = match question.repo {
         Some(path) => {
-            let newest = newest(&Repository::open(path)?, now, &mut remarks)?;
+            let repo = Repository::open(path)?;
+            let newest = newest(&repo, now, &mut remarks)?;
             judge_age(newest.as_ref(), question.max_age, &mut remarks);
-            newest
+            let proven = newest_proven(&repo, now)?;
+            judge_proof(proven.as_ref(), question.max_proof_age, &mut remarks);
+            (newest, proven)
         }
-        None => None,
+        None => (None, None),
     };
     let Remarks { verdict, texts } = remarks;
-    Ok(Status { facts, alive, answers, newest, verdict, text: texts.join("; ") })
+    Ok(Status { facts, alive, answers, newest, proven, verdict, text: texts.join("; ") })
 }
 
 /// The checkpoint, whether its process exists, and whether its mysqld greets. Observes again if the
@@ -323,6 +331,34 @@ fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Op
         remarks.add(Verdict::Warning, format!("backup {name}{more} is damaged: {what}"));
     }
     Ok(found)
+}
+
+/// The newest complete backup whose last proof went well.
+fn newest_proven(repo: &Repository, now: Timestamp) -> Result<Option<Newest>> {
+    for name in repo.names()?.into_iter().rev() {
+        let Some(time) = proven(&repo.records(&name)).and_then(Record::time) else { continue };
+        match repo.glance(&name) {
+            Ok(None) => return Ok(Some(Newest { name, age: time.age(now) })),
+            Ok(Some(_)) | Err(Error::NoBackup { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
+fn judge_proof(proven: Option<&Newest>, max: Option<Duration>, remarks: &mut Remarks) {
+    match (proven, max) {
+        (None, None) => {}
+        (None, Some(_)) => remarks.add(Verdict::Critical, "no backup is proven".into()),
+        (Some(Newest { name, age }), max) => {
+            let mut text = format!("newest proven backup {name} was proven {} ago", short(*age));
+            let too_old = max.is_some_and(|m| *age >= m);
+            if let (true, Some(max)) = (too_old, max) {
+                text += &format!(", more than {}", short(max));
+            }
+            remarks.add(if too_old { Verdict::Critical } else { Verdict::Ok }, text);
+        }
+    }
 }
 
 fn judge_age(newest: Option<&Newest>, max_age: Option<Duration>, remarks: &mut Remarks) {

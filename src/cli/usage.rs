@@ -70,6 +70,11 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
         setting("keep-scratch", "", "keep the scratch data after success"),
     ]),
+    ("Proofs", &[
+        Spec { commands: &["run"], ..setting("prove", "", "prove the new backup at once; status 3 if that fails") },
+        Spec { commands: &["status"], ..setting("max-proof-age", "D", "critical unless the newest proven backup was proven within this time") },
+        Spec { commands: &["report"], ..setting("since", "D", "how far back to report [90d]") },
+    ]),
     ("Hooks", &[
         setting("before", "CMD", "run before a pass, which is cancelled if CMD fails"),
         setting("after", "CMD", "run after every pass"),
@@ -81,7 +86,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("checkpoint", "FILE", "file for the state of the pass [SCRATCH/checkpoint]"),
         setting("metrics-file", "FILE", "metrics of the pass for node_exporter's textfile collector"),
         Spec { commands: &["status"], ..setting("max-age", "D", "critical if the newest backup is older") },
-        Spec { commands: &["list", "verify", "status"], ..setting("json", "", "machine-readable output") },
+        Spec { commands: &["list", "verify", "status", "report"], ..setting("json", "", "machine-readable output") },
         setting("log-file", "FILE", "log to FILE instead of standard error"),
         Spec { short: "v", ..setting("verbose", "", "log more") },
         Spec { short: "q", ..setting("quiet", "", "log only warnings and errors") },
@@ -104,6 +109,8 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("list", "", "list the backups in the repository, oldest first"),
     ("verify", "[BACKUP]", "read every block back and check it"),
     ("prune", "", "apply the retention policy now"),
+    ("prove", "[BACKUP]", "restore a backup (the newest), start a server on it, check every table"),
+    ("report", "", "show backups with their proofs, and passes with their ends"),
     ("status", "", "show the state of the pass and the age of the newest backup"),
 ];
 

@@ -54,6 +54,9 @@ fn next(error: &Error) -> Option<&'static str> {
             "rollforward verify lists all damage; restore another backup from rollforward list, or \
              start a new chain with rollforward seed --from dump"
         }
+        Error::Unequal { .. } => {
+            "prove older backups by name, and start a new chain with rollforward seed --from dump"
+        }
         Error::Io { source, .. } => match source.raw_os_error()? {
             libc::EIO => "the disk may be failing: see the kernel log",
             libc::EROFS => {

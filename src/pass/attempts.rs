@@ -12,7 +12,7 @@ use crate::mysql::position::Position;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
 use crate::pass::base::Bases;
-use crate::pass::examine::Examined;
+use crate::pass::examined::Examined;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::in_hand::InHand;
 use crate::pass::plan::Plan;
@@ -195,7 +195,7 @@ impl<'a> Attempts<'a> {
             self.scratch.set_stage(Stage::Ready, base_name.as_deref())?;
         }
         let base = self.bases.current().filter(|_| fresh).map(|base| &base.position);
-        let (version, at) = catch_up::prepare(mysqld, facts, base)
+        let (version, at) = catch_up::prepare(mysqld, facts.flavor, base)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::os::workers::Gauge;
-use crate::report::metrics::{Holdings, Newest};
+use crate::report::metrics::{Holdings, Newest, Proof};
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Summary;
+use crate::repository::proofs::{Record, proven};
 use crate::supervisor::main_loop::Supervisor;
 
 /// The manifests read so far.
@@ -65,6 +66,11 @@ impl<'a> Inventory<'a> {
                     Err(e) => return Err(e),
                 }
             }
+            if let Some(proof) = proof(&self.repo.records(&name))
+                && holdings.proof.as_ref().is_none_or(|last| last.time < proof.time)
+            {
+                holdings.proof = Some(proof);
+            }
             match self.known.get(&name).filter(|m| self.repo.state(&m.packs).is_none()) {
                 Some(summary) => {
                     holdings.complete += 1;
@@ -84,4 +90,14 @@ impl<'a> Inventory<'a> {
         }
         Ok(holdings)
     }
+}
+
+/// The last of the proofs on record, if it went well.
+fn proof(records: &[Record]) -> Option<Proof> {
+    let record = proven(records)?;
+    let steps = ["restore", "start", "check"].into_iter().filter_map(|step| {
+        let seconds = record.get(&format!("{step}_seconds"))?.parse::<f64>().ok()?;
+        seconds.is_finite().then(|| (step, format!("{seconds:.3}")))
+    });
+    Some(Proof { time: record.time()?, seconds: steps.collect() })
 }

@@ -93,6 +93,8 @@ pub struct Storage {
     pub level: i32,
     /// `--keep-scratch`.
     pub keep_scratch: bool,
+    /// `--prove`.
+    pub prove: bool,
 }
 
 /// Checks that neither directory contains the other.

@@ -11,6 +11,7 @@ use crate::os::space::placed;
 use crate::pass::attempts::Attempts;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::inventory::Inventory;
+use crate::pass::on_record::OnRecord;
 use crate::pass::open;
 use crate::pass::plan::{Plan, check_apart};
 use crate::report::checkpoint::{self, Checkpoint, Facts};
@@ -56,9 +57,6 @@ impl Look {
 /// checkpoint and the log here, and returned as its exit status.
 pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "run", |attempts, repo, lock| {
-        if attempts.bases.not_due(plan.min_interval) {
-            return Ok(Done::NothingDue);
-        }
         attempts.bases.check_room()?;
         attempts.check_base()?;
         plan.hooks.before(attempts.supervisor)?;
@@ -80,7 +78,12 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         .or(rotten)
         .or(attempts.chain_doubts().inspect(Look::tell))
         .or(attempts.unequal());
-        if attempts.upgrade().is_some() {
+        let unproven = attempts.prove(&stored.name)?;
+        let keeps_all = unproven.is_some();
+        look = look.or(unproven);
+        if keeps_all {
+            log::warn!("the new backup is not proven, so nothing is pruned");
+        } else if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
             attempts.supervisor.checkpoint.phase(Phase::Prune);
@@ -136,6 +139,9 @@ fn pass(
     let lock = repo.lock(command)?;
     let user = plan.server.user.as_deref();
     let mut scratch = Scratch::open(&plan.places.scratch, &plan.places.others, user, command)?;
+    scratch.put_checkpoint_back(&plan.places.checkpoint).unwrap_or_else(|e| {
+        log::warn!("{}: {e}", e.cause());
+    });
     let before = checkpoint::read(&plan.places.checkpoint).unwrap_or_else(|why| {
         log::warn!("ignoring the checkpoint {}: {why}", plan.places.checkpoint.display());
         None
@@ -145,17 +151,26 @@ fn pass(
     if let Some(path) = &plan.places.metrics {
         supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), &before);
     }
-    let mut inventory = Inventory::new(&repo);
+    let mut around = Around {
+        before,
+        inventory: Inventory::new(&repo),
+        on_record: OnRecord::new(&repo, command),
+    };
     let result = Error::contain(|| {
-        inventory.take(supervisor)?;
+        around.inventory.take(supervisor)?;
         let mut crew = supervisor.crew("sweep", 1);
         let gauge = crew.gauge();
         crew.alone(|| repo.sweep_tmp(&lock, &|| gauge.stopped()))?;
         drop(crew);
         scratch.sweep(supervisor)?;
+        scratch.sweep_proof(supervisor)?;
         let new_chain = command == "seed";
         let mut attempts =
-            Attempts::new(plan, supervisor, &repo, &mut scratch, &before, new_chain)?;
+            Attempts::new(plan, supervisor, &repo, &mut scratch, &around.before, new_chain)?;
+        if !new_chain && attempts.bases.not_due(plan.min_interval) {
+            return attempts.end(Ok(Done::NothingDue));
+        }
+        around.on_record.begin();
         // A panic, too: the private server is shut down after it.
         let worked = Error::contain(|| work(&mut attempts, &repo, &lock));
         attempts.end(worked)
@@ -166,7 +181,15 @@ fn pass(
         (repo.root(), Place::Repository),
     ];
     let result = result.map_err(|e: Error| placed(e, &known));
-    Ok(conclude(plan, supervisor, &mut scratch, &mut inventory, &before, result))
+    Ok(conclude(plan, supervisor, &mut scratch, &mut around, result))
+}
+
+/// What is there before and after the work of a pass.
+struct Around<'a> {
+    /// The checkpoint of the last pass.
+    before: Facts,
+    inventory: Inventory<'a>,
+    on_record: OnRecord<'a>,
 }
 
 /// What happens to the scratch data when a pass ends.
@@ -213,8 +236,7 @@ fn conclude(
     plan: &Plan,
     supervisor: &mut Supervisor,
     scratch: &mut Scratch,
-    inventory: &mut Inventory,
-    before: &Facts,
+    around: &mut Around,
     result: Result<Done>,
 ) -> u8 {
     let status = exit_status(&result);
@@ -235,10 +257,12 @@ fn conclude(
     scratch.tidy();
     if supervisor.checkpoint.metrics.wanted() {
         supervisor.begin_ending();
-        let _ = inventory.take(supervisor);
+        let _ = around.inventory.take(supervisor);
     }
-    record(&mut supervisor.checkpoint, before, &result, status);
-    if !matches!(result, Ok(Done::NothingDue)) {
+    record(&mut supervisor.checkpoint, &around.before, &result, status);
+    let due = !matches!(result, Ok(Done::NothingDue));
+    around.on_record.end(&supervisor.checkpoint, status, due);
+    if due {
         plan.hooks.after(supervisor, status);
     }
     // After all output of the hooks: monitoring reads the last line.

@@ -39,15 +39,15 @@ const REST: Duration = Duration::from_secs(75);
 /// Those of the server, or [`Error::BackupDamaged`] if its position is not that of its backup.
 pub fn prepare(
     mysqld: &mut Mysqld,
-    facts: &Facts,
+    flavor: Flavor,
     base: Option<&Position>,
 ) -> Result<(String, Position)> {
-    mysqld.load_grant_tables(facts.flavor)?;
+    mysqld.load_grant_tables(flavor)?;
     let answer = mysqld.control()?.query("SELECT VERSION()");
     let version = answer.map_err(|t| mysqld.lost("answer to a query", t))?.first().to_string();
-    let at = replica::position(mysqld, facts.flavor)?;
+    let at = replica::position(mysqld, flavor)?;
     match base {
-        Some(base) if at.is_empty() && facts.flavor == Flavor::MariaDb => {
+        Some(base) if at.is_empty() && flavor == Flavor::MariaDb => {
             replica::set_position(mysqld, base)?;
             Ok((version, base.clone()))
         }

@@ -28,6 +28,16 @@ pub(crate) struct Holdings {
     /// As far as a cheap check can tell.
     pub(crate) damaged: u64,
     pub(crate) newest: Option<Newest>,
+    /// The last proof that went well.
+    pub(crate) proof: Option<Proof>,
+}
+
+/// A proof, as it is on record.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    pub(crate) time: Timestamp,
+    /// The names of its steps, and what each took in seconds, a decimal number.
+    pub(crate) seconds: Vec<(&'static str, String)>,
 }
 
 /// The newest complete backup, as its manifest says.
@@ -194,6 +204,12 @@ fn repository(holdings: &Holdings, page: &mut Page) {
     let counts = [("complete", holdings.complete), ("damaged", holdings.damaged)];
     let counts = counts.map(|(state, n)| (vec![("state", state)], n.to_string()));
     page.gauge("backups", "Backups in the repository", counts.into());
+    if let Some(proof) = &holdings.proof {
+        let help = "When a backup was last proven";
+        page.one("last_proof_timestamp_seconds", help, Some(proof.time.0));
+        let steps = proof.seconds.iter().map(|(step, s)| (vec![("step", *step)], s.clone()));
+        page.gauge("last_proof_seconds", "What that proof took", steps.collect());
+    }
     let Some(newest) = &holdings.newest else { return };
     let help = "When the newest complete backup was stored";
     page.one("last_success_timestamp_seconds", help, Some(newest.finished.0));

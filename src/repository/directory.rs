@@ -35,7 +35,7 @@ const MAX_MANIFEST: u64 = 1 << 30;
 #[derive(Debug)]
 pub struct Repository {
     root: PathBuf,
-    /// True while this process holds the lock.
+    /// True while this process holds the lock, or proves a backup.
     locked: Arc<AtomicBool>,
     /// Packs that were found damaged and are still in place: see [`super::reread`].
     pub(super) distrusted: Mutex<Vec<PackRef>>,
@@ -258,6 +258,27 @@ impl Repository {
         })
     }
 
+    /// The backup `name`, or the newest for `None`, which may be damaged.
+    ///
+    /// # Errors
+    /// [`Error::NoBackup`].
+    pub fn find(&self, name: Option<&str>) -> Result<String> {
+        let mut names = self.names()?;
+        let root = self.root.display();
+        match name {
+            Some(name) if names.iter().any(|n| n == name) => Ok(name.into()),
+            Some(name) => Err(Error::NoBackup { what: format!("no backup {name} in {root}") }),
+            None => names.pop().ok_or_else(|| Error::NoBackup {
+                what: format!("repository {root} has no backup"),
+            }),
+        }
+    }
+
+    /// From now on packs that are found damaged are set aside, as by a pass.
+    pub fn set_damage_aside(&self) {
+        self.locked.store(true, Ordering::Relaxed);
+    }
+
     /// Reads the backup `name` and protects it from removal.
     pub fn hold(&self, name: &str) -> Result<Held> {
         let file = self.open_manifest(name, false)?;
@@ -292,7 +313,7 @@ impl Repository {
     }
 
     /// Called for a pack with a bad block. If we are the pass, which would otherwise reuse its
-    /// other blocks, and the pack really is damaged, sets it aside. A false manifest is not the
+    /// other blocks, or prove, and the pack really is damaged, sets it aside. A false manifest is not the
     /// pack's fault.
     pub(crate) fn suspect(&self, pack: &PackRef) {
         let gauge = crate::os::workers::Gauge::new(None);

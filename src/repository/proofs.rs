@@ -30,6 +30,10 @@ const LONGEST_VALUE: usize = 1 << 10;
 const LONGEST_WORD: usize = 64;
 /// More pairs in a line make no sense.
 const MOST_PAIRS: usize = 100;
+/// The kind of a proof.
+pub const PROOF: &str = "proof";
+/// The kind of a pass.
+pub const PASS: &str = "pass";
 /// Where the passes are on record.
 const PASSES: &str = "passes";
 
@@ -111,6 +115,12 @@ impl Record {
         }
         Some(Record { kind: kind.into(), pairs })
     }
+}
+
+/// The last proof among `records`, if it found nothing wrong.
+pub fn proven(records: &[Record]) -> Option<&Record> {
+    let last = records.iter().rev().find(|record| record.kind == PROOF)?;
+    (last.get("result") == Some("ok")).then_some(last)
 }
 
 fn is_word(text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Decides which backups expire. Pure.
+//! Decides which backups expire, and why the others are kept. Pure.
 //!
 //! Only complete backups count: a damaged one neither fills the count nor keeps others. The newest
 //! complete backup and its base are kept under any policy, and without a policy nothing expires. If
@@ -35,32 +35,51 @@ pub struct Candidate {
 
 /// The names of the expired `backups`, oldest first, which must be given oldest first.
 pub fn expired(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<String> {
-    if policy.keep_count.is_none() && policy.keep_within.is_none() {
-        return Vec::new();
-    }
+    let reasons = reasons(policy, now, backups);
+    let gone = backups.iter().zip(reasons).filter(|(_, reasons)| reasons.is_empty());
+    gone.map(|(backup, _)| backup.name.clone()).collect()
+}
+
+/// Why each of the `backups`, given oldest first, is kept, in words; one that is expired has none.
+/// `all`: there is no policy; `count`, `within`: the option; `newest`; `base`: the newest grew from
+/// it, or the next pass starts from it; `damaged`: it documents a loss until everything older than it has expired.
+pub fn reasons(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<Vec<&'static str>> {
     let complete: Vec<&Candidate> = backups.iter().filter(|b| b.complete).collect();
-    let Some(newest) = complete.last() else { return Vec::new() };
-    let mut kept: HashSet<&str> = complete
+    let by_count: HashSet<&str> = complete
         .iter()
         .rev()
         .take(policy.keep_count.unwrap_or(0))
-        .chain(
-            complete
-                .iter()
-                .filter(|b| policy.keep_within.is_some_and(|limit| b.data_as_of.age(now) < limit)),
-        )
         .map(|b| b.name.as_str())
         .collect();
-    kept.insert(&newest.name);
-    kept.extend(newest.base.as_deref());
-    let leads_on = complete.iter().rev().find(|b| !b.open_tables);
-    kept.extend(leads_on.map(|b| b.name.as_str()));
-    // A damaged backup documents a loss until everything older than it has expired.
-    let oldest_kept = backups.iter().position(|b| b.complete && kept.contains(b.name.as_str()));
-    let gone = backups.iter().enumerate().filter(|(at, b)| {
-        !kept.contains(b.name.as_str()) && (b.complete || oldest_kept.is_some_and(|o| *at < o))
-    });
-    gone.map(|(_, b)| b.name.clone()).collect()
+    let newest = complete.last();
+    let next = complete.iter().rev().find(|b| !b.open_tables).map(|b| b.name.as_str());
+    let next = next.filter(|name| newest.is_some_and(|n| n.name != *name));
+    let bases = [newest.and_then(|n| n.base.as_deref()), next];
+    let keeps_all = policy.keep_count.is_none() && policy.keep_within.is_none();
+    let mut older_is_kept = newest.is_none();
+    let mut reasons = Vec::with_capacity(backups.len());
+    for backup in backups {
+        let name = backup.name.as_str();
+        let mut why = Vec::new();
+        let mut because = |word, holds| {
+            if holds {
+                why.push(word)
+            }
+        };
+        because("all", keeps_all);
+        if backup.complete {
+            let within = policy.keep_within.is_some_and(|limit| backup.data_as_of.age(now) < limit);
+            because("count", by_count.contains(name));
+            because("within", within);
+            because("newest", newest.is_some_and(|n| n.name == name));
+            because("base", bases.contains(&Some(name)));
+            older_is_kept |= !why.is_empty();
+        } else {
+            because("damaged", older_is_kept);
+        }
+        reasons.push(why);
+    }
+    reasons
 }
 
 #[cfg(test)]
@@ -123,5 +142,18 @@ mod tests {
             let expected = expected.replace('!', "");
             assert_eq!(gone(count, days, have), expected, "{count:?} {days:?} of {have}");
         }
+    }
+
+    #[test]
+    fn each_backup_that_is_kept_has_its_reasons() {
+        let why = |count, days: Option<u64>, have: &str| {
+            let keep_within = days.map(|d| Duration::from_secs(d * DAY as u64));
+            let reasons = reasons(Policy { keep_count: count, keep_within }, NOW, &backups(have));
+            reasons.iter().map(|r| r.join("+")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(why(None, None, "9 8"), "all all+newest");
+        assert_eq!(why(Some(1), None, "9 8 7<9"), "base  count+newest");
+        assert_eq!(why(Some(2), Some(9), "9 8 7"), " count+within count+within+newest");
+        assert_eq!(why(Some(1), None, "9! 8 7!"), " count+newest damaged");
     }
 }

@@ -3,6 +3,7 @@
 pub mod crash_safety;
 pub mod foreign;
 pub mod packs_read;
+pub mod proof;
 pub mod run_as;
 pub mod unlogged_ddl;
 pub mod working_directory;

@@ -92,6 +92,21 @@ impl Scratch {
         Ok(scratch)
     }
 
+    /// A directory of the same kind, `name` within this one, for a server beside the data here.
+    pub(super) fn within(&self, name: &str) -> Result<Scratch> {
+        if !self.root.join("state").exists() {
+            // It shows whose directory this is.
+            self.save()?;
+        }
+        self.make_dir(name)?;
+        let root = self.root.join(name);
+        let lock = lock_file(&root.join("lock"), "prove")?;
+        let state = checkpoint::read(&root.join("state")).unwrap_or_default().unwrap_or_default();
+        let scratch = Scratch { root, user: self.user, state, _lock: lock };
+        scratch.make_tmp()?;
+        Ok(scratch)
+    }
+
     /// Its absolute path.
     pub fn root(&self) -> &Path {
         &self.root

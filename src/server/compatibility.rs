@@ -28,6 +28,8 @@ const FOR_LIFE: [&str; 2] = ["lower_case_table_names", "innodb_page_size"];
 pub enum With<'a> {
     /// A backup; true if it may be upgraded.
     Backup(&'a str, bool),
+    /// A backup that is to be proved, as it is.
+    Proof(&'a str),
     /// A primary; true if there is data of the private server's series.
     Primary(&'a str, bool),
 }
@@ -35,7 +37,7 @@ pub enum With<'a> {
 impl fmt::Display for With<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            With::Backup(name, _) => write!(f, "backup {name}"),
+            With::Backup(name, _) | With::Proof(name) => write!(f, "backup {name}"),
             With::Primary(address, _) => write!(f, "primary {address}"),
         }
     }
@@ -85,7 +87,10 @@ pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Re
         )));
     }
     let newer = its.is_newer_than(theirs);
-    let (With::Backup(_, allowed) | With::Primary(_, allowed)) = *what;
+    let allowed = match *what {
+        With::Backup(_, allowed) | With::Primary(_, allowed) => allowed,
+        With::Proof(_) => false,
+    };
     if its.series() == theirs.series() || (newer && allowed) {
         return Ok(());
     }

@@ -79,7 +79,7 @@ fn empty_older_damaged_and_foreign_sides_are_refused_unchanged() {
     let none = variant("none", &|r| fs::remove_file(r.join("format")).unwrap());
     refused(&s3, &["push", &none, remote], 2, "not a repository");
     let later =
-        variant("later", &|r| fs::write(r.join("format"), "rollforward repository 2\n").unwrap());
+        variant("later", &|r| fs::write(r.join("format"), "rollforward repository 3\n").unwrap());
     refused(&s3, &["push", &later, remote], 2, "format 1");
     refused(&s3, &["pull", remote, &later], 2, "format 1");
 

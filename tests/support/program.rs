@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{TempDir, alive, end, processes_under, server::tail, wait_for};
+use rollforward::cli::usage;
 
-const COMMANDS: [&str; 7] = ["run", "seed", "restore", "list", "verify", "prune", "status"];
+use super::{TempDir, alive, end, processes_under, server::tail, wait_for};
 
 /// A command line of the program, not yet started.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +86,7 @@ impl Rollforward {
         let mut line: Vec<OsString> = self.wrapper.clone();
         line.push(BINARY.into());
         line.extend(self.args.iter().cloned());
-        let passes = self.args.first().is_some_and(|c| c == "run" || c == "seed");
+        let passes = self.args.first().is_some_and(|c| c == "run" || c == "seed" || c == "prove");
         let named = self.args.iter().any(|w| w.to_string_lossy().starts_with("--mysqld-user"));
         if passes && super::is_root() && !self.without_user && !named {
             line.insert(self.wrapper.len() + 2, "--mysqld-user=root".into());
@@ -148,7 +148,7 @@ impl Outcome {
             thread.name().unwrap_or("?"),
             self.line
                 .iter()
-                .find(|w| COMMANDS.contains(&&*w.to_string_lossy()))
+                .find(|w| usage::COMMANDS.iter().any(|c| w.to_string_lossy() == c.0))
                 .map_or_else(|| "-".into(), |w| w.to_string_lossy()),
             self.status,
             cause.map_or("-", |(cause, _)| cause),

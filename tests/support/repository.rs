@@ -203,7 +203,7 @@ impl Json {
         if rest.starts_with('"') {
             return Some(Json::Text(Json::text(rest)?));
         }
-        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let number = rest[..end].to_string();
         *rest = rest[end..].trim_start();
         (!number.is_empty()).then_some(Json::Number(number))

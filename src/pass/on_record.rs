@@ -1,0 +1,63 @@
+//! A pass on record in the repository: begun, and how it ended, for `report`.
+//!
+//! The record is written when the work begins and replaced at the end, so a pass that was killed is
+//! one without an end. A failure to write it is a warning: the pass itself matters more.
+
+use crate::os::clock::Timestamp;
+use crate::report::checkpoint::Checkpoint;
+use crate::report::keys::Key;
+use crate::repository::directory::Repository;
+use crate::repository::proofs::{PASS, Record};
+
+/// Seconds for which passes stay on record.
+const KEPT: i64 = 400 * 86_400;
+
+/// The record of a pass under way.
+pub(crate) struct OnRecord<'a> {
+    repo: &'a Repository,
+    record: Record,
+}
+
+impl<'a> OnRecord<'a> {
+    /// That of a pass of `command`, not written yet.
+    pub(crate) fn new(repo: &'a Repository, command: &str) -> OnRecord<'a> {
+        let record = Record::new(PASS, Timestamp::now());
+        let record = record.with("command", command).with("pid", std::process::id());
+        OnRecord { repo, record }
+    }
+
+    /// The work begins.
+    pub(crate) fn begin(&self) {
+        self.put(&self.record);
+    }
+
+    /// The pass ends with `status`, as the checkpoint says in full. `due`: there was work to do.
+    pub(crate) fn end(&self, checkpoint: &Checkpoint, status: u8, due: bool) {
+        let mut record = self.record.clone();
+        record = record.with("end", Timestamp::now().rfc3339()).with("status", status);
+        if !due {
+            return self.put(&record.with("due", "no"));
+        }
+        if status != 0 {
+            let message = checkpoint.get(Key::Message).unwrap_or_default().trim_matches('\'');
+            let cause = checkpoint.get(Key::Cause).unwrap_or_default();
+            record = record.with("cause", cause).with("what", message);
+        }
+        for (key, fact) in [("base", Key::BaseBackup), ("backup", Key::NewBackup)] {
+            if let Some(value) = checkpoint.get(fact) {
+                record = record.with(key, value);
+            }
+        }
+        self.put(&record);
+    }
+
+    fn put(&self, record: &Record) {
+        let same = |old: &Record| {
+            ["time", "pid", "command"].into_iter().all(|key| old.get(key) == record.get(key))
+        };
+        let since = Timestamp(Timestamp::now().0 - KEPT);
+        if let Err(e) = self.repo.put_pass_on_record(record, same, since) {
+            log::warn!("{}: the pass is not on record in full: {e}", e.cause());
+        }
+    }
+}

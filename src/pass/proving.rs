@@ -1,0 +1,323 @@
+//! Proving a backup: all its bytes out of the repository, a server on them, every table checked.
+//!
+//! It has a directory of its own within the scratch directory and begins with nothing in it, so that
+//! nothing but the packs is read, and data of an interrupted pass stays. No primary is asked, and
+//! nothing replicates. A server that dies is a failure to be tried again; if it dies twice in the
+//! check of the same table, that is what is wrong with the table.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Cause, Error, Result, remedy};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::mysql::version::Version;
+use crate::os::clock::Timestamp;
+use crate::os::random::random_server_id;
+use crate::pass::attempts::Attempts;
+use crate::pass::plan::Plan;
+use crate::pass::run::Look;
+use crate::replication::catch_up;
+use crate::report::keys::{Key, Phase};
+use crate::repository::directory::{Held, Repository};
+use crate::repository::proofs::{PROOF, Record};
+use crate::repository::restore::{self, Destination, Into};
+use crate::scratch::working_directory::{Scratch, Stage};
+use crate::server::check_tables::{Checks, check_all};
+use crate::server::compatibility::{self, With};
+use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
+use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::setup::Setup;
+use crate::supervisor::breaker::Breaker;
+use crate::supervisor::main_loop::Supervisor;
+use crate::supervisor::watched::Nothing;
+use crate::text::{bytes, count, short};
+
+/// So many tables are named in one message.
+const NAMED: usize = 5;
+/// The longest reason on record, in characters.
+const REASON: usize = 500;
+
+/// What a proof took and found.
+struct Proof {
+    restored: Duration,
+    started: Duration,
+    checked: Duration,
+    checks: Checks,
+    server: String,
+    bytes: u64,
+}
+
+/// What a proof works with.
+pub(crate) struct Prover<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) repo: &'a Repository,
+    pub(crate) supervisor: &'a mut Supervisor,
+    pub(crate) scratch: &'a Scratch,
+}
+
+impl Attempts<'_> {
+    /// Proves the backup `name` that was just stored, with `--prove`. Returns what somebody should
+    /// look at.
+    ///
+    /// # Errors
+    /// A stop.
+    pub(crate) fn prove(&mut self, name: &str) -> Result<Option<Look>> {
+        let (plan, repo) = (self.plan, self.bases.repo);
+        if !plan.storage.prove {
+            return Ok(None);
+        }
+        if !plan.storage.keep_scratch {
+            // Its room is needed.
+            self.scratch.discard(self.supervisor)?;
+        }
+        let (supervisor, scratch) = (&mut *self.supervisor, &*self.scratch);
+        let base = supervisor.checkpoint.get(Key::BaseBackup).map(String::from);
+        let proved = Prover { plan, repo, supervisor, scratch }.prove(name);
+        match base {
+            Some(base) => self.supervisor.checkpoint.set(Key::BaseBackup, base),
+            None => self.supervisor.checkpoint.clear(Key::BaseBackup),
+        }
+        match proved {
+            Ok(()) => Ok(None),
+            Err(stop @ Error::Interrupted { .. }) => Err(stop),
+            Err(e) => {
+                log::warn!("{}: {e}", e.cause());
+                Ok(Some(Look::At(e.cause(), remedy::with(&e))))
+            }
+        }
+    }
+}
+
+impl Prover<'_> {
+    /// Proves the backup `name`, and puts on record what was found.
+    ///
+    /// # Errors
+    /// [`Error::Unequal`] and [`Error::BackupDamaged`] say what is wrong with it; others that it
+    /// could not be proved or put on record.
+    pub(crate) fn prove(&mut self, name: &str) -> Result<()> {
+        let checkpoint = &mut self.supervisor.checkpoint;
+        checkpoint.set(Key::BaseBackup, name);
+        checkpoint.phase(Phase::Restore);
+        // Held until it is on record.
+        let (_held, found) = match self.repo.hold(name) {
+            Ok(held) => {
+                let found = self.attempts(&held);
+                (Some(held), found)
+            }
+            Err(e) => (None, Err(e)),
+        };
+        let record = Record::new(PROOF, Timestamp::now());
+        match found {
+            Ok(proof) => {
+                for (table, why) in &proof.checks.unchecked {
+                    log::warn!("{table} of {name} cannot be checked: {why}");
+                }
+                let tables = proof.checks.good;
+                log::info!(
+                    "proved {name}: restored {} in {}, started a server in {}, checked {} in {}",
+                    bytes(proof.bytes),
+                    short(proof.restored),
+                    short(proof.started),
+                    count(tables, "table"),
+                    short(proof.checked)
+                );
+                let seconds = |time: Duration| format!("{:.3}", time.as_secs_f64());
+                let record = record
+                    .with("result", "ok")
+                    .with("restore_seconds", seconds(proof.restored))
+                    .with("start_seconds", seconds(proof.started))
+                    .with("check_seconds", seconds(proof.checked))
+                    .with("tables", tables)
+                    .with("unchecked", proof.checks.unchecked.len())
+                    .with("bytes", proof.bytes)
+                    .with("server", proof.server);
+                self.repo.put_on_record(name, &[record])
+            }
+            Err(e) => {
+                if matches!(e.cause(), Cause::Unequal | Cause::BackupDamaged | Cause::MysqldStart) {
+                    let what: String = e.to_string().chars().take(REASON).collect();
+                    let record = record.with("result", e.cause()).with("what", what);
+                    if let Err(e) = self.repo.put_on_record(name, &[record]) {
+                        log::warn!("{}: the failed proof is not on record: {e}", e.cause());
+                    }
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Attempts until one tells, or the breaker gives up.
+    fn attempts(&mut self, held: &Held) -> Result<Proof> {
+        let ours = self.check_program(held)?;
+        let retries = &self.plan.retries;
+        let (base, cap) = retries.backoff;
+        let mut breaker = Breaker::new(retries.max_failures, base, cap);
+        let mut died_in: Option<String> = None;
+        loop {
+            let mut checks = Checks::default();
+            let mut proof = self.scratch.begin_proof(self.supervisor)?;
+            let found = self.attempt(&mut proof, held, ours.as_ref(), &mut checks);
+            self.supervisor.checkpoint.forget_mysqld();
+            if matches!(found, Err(Error::Interrupted { .. })) {
+                self.supervisor.begin_ending();
+            }
+            let gone = self.scratch.end_proof(proof, found.is_ok(), self.supervisor);
+            let error = match found {
+                Ok(found) => return gone.map(|()| found),
+                Err(error) => error,
+            };
+            if let Err(e) = gone {
+                log::warn!("{}: {e}", e.cause());
+            }
+            let error = match (error, checks.at.take()) {
+                (Error::MysqldDied { how, log }, Some(table)) => {
+                    let again = died_in.as_ref() == Some(&table);
+                    if again || !checks.bad.is_empty() {
+                        checks.bad.push((table, format!("the server dies in it: {how}")));
+                        return Err(unequal(&held.name, &checks));
+                    }
+                    let how = format!("{how}, while it checked {table}");
+                    died_in = Some(table);
+                    Error::MysqldDied { how, log }
+                }
+                (error, _) => error,
+            };
+            if !error.is_temporary() {
+                return Err(error);
+            }
+            let wait = breaker.failed(Instant::now(), 0.0);
+            let failures = breaker.failures();
+            let checkpoint = &mut self.supervisor.checkpoint;
+            checkpoint.set(Key::Cause, error.cause());
+            checkpoint.set(Key::Message, &error);
+            checkpoint.set(Key::Failures, failures);
+            checkpoint.metrics.breaker = Some(breaker.state().name());
+            let Some(wait) = wait else { return Err(error) };
+            log::warn!(
+                "{}: {error}; failure {failures} of {}, retrying in {}",
+                error.cause(),
+                breaker.attempts(),
+                short(wait)
+            );
+            self.supervisor.pause(&mut Nothing, wait)?;
+            breaker.probe(Instant::now());
+        }
+    }
+
+    /// Fails unless the server program is of the backup's series: a later one would change the data.
+    fn check_program(&mut self, held: &Held) -> Result<Option<Version>> {
+        let program = &self.plan.server.program;
+        let ours = compatibility::program_version(self.supervisor, program)?;
+        let theirs = Version::parse(&held.manifest.header.version);
+        if let (Some(ours), Some(theirs)) = (&ours, theirs) {
+            compatibility::check(program, ours, &With::Proof(&held.name), &theirs)?;
+        }
+        Ok(ours)
+    }
+
+    fn attempt(
+        &mut self,
+        proof: &mut Scratch,
+        held: &Held,
+        ours: Option<&Version>,
+        checks: &mut Checks,
+    ) -> Result<Proof> {
+        let damaged = |what| Error::BackupDamaged { backup: held.name.clone(), what };
+        let header = &held.manifest.header;
+        let flavor = Flavor::from_name(&header.flavor)
+            .ok_or_else(|| damaged(format!("unknown flavor {}", header.flavor)))?;
+        let position = Position::parse(flavor, &header.position).map_err(damaged)?;
+        self.supervisor.checkpoint.phase(Phase::Restore);
+        self.supervisor.checkpoint.expect_at(&position);
+        let began = Instant::now();
+        let written = self.restore(proof, held)?;
+        let restored = began.elapsed();
+
+        let began = Instant::now();
+        self.supervisor.checkpoint.phase(Phase::Start);
+        let setup = self.setup(proof, held, flavor, ours);
+        forget_replication(&setup.data())?;
+        let mut mysqld = Mysqld::spawn(&setup, false)?;
+        proof.set_running(&mysqld, true)?;
+        self.supervisor.checkpoint.set(Key::Socket, setup.socket().display());
+        let patience = self.plan.patience;
+        wait_until_ready(self.supervisor, &mut mysqld, patience.start)?;
+        let started = began.elapsed();
+        let prepared = catch_up::prepare(&mut mysqld, flavor, Some(&position)).and_then(|server| {
+            mysqld.run(read_only(flavor))?;
+            Ok(server)
+        });
+        let (server, _) = prepared
+            .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))
+            .map_err(|e| match e {
+                Error::BackupDamaged { what, .. } => damaged(what),
+                e => e,
+            })?;
+
+        let began = Instant::now();
+        check_all(self.supervisor, &mut mysqld, patience.stall, checks)
+            .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))?;
+        let checked = began.elapsed();
+        self.supervisor.checkpoint.phase(Phase::Stop);
+        if !checks.bad.is_empty() {
+            return Err(unequal(&held.name, checks));
+        }
+        shut_down(self.supervisor, &mut mysqld, patience.shutdown)?;
+        proof.set_clean()?;
+        let checks = std::mem::take(checks);
+        Ok(Proof { restored, started, checked, checks, server, bytes: written })
+    }
+
+    /// Restores the backup. Returns the bytes written.
+    fn restore(&mut self, proof: &mut Scratch, held: &Held) -> Result<u64> {
+        proof.set_stage(Stage::Partial, Some(&held.name))?;
+        proof.make_data()?;
+        let data = proof.data();
+        let to =
+            Destination { path: &data, owner: proof.user(), into: Into::Empty, durable: false };
+        let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
+        let restored = restore::restore(self.repo, held, to, &mut crew)?;
+        drop(crew);
+        self.supervisor.checkpoint.metrics.restored += restored.written;
+        Ok(restored.bytes)
+    }
+
+    fn setup(&self, proof: &Scratch, held: &Held, flavor: Flavor, ours: Option<&Version>) -> Setup {
+        Setup {
+            program: self.plan.server.program.clone(),
+            flavor,
+            scratch: proof.root().to_path_buf(),
+            user: proof.user(),
+            options: self.plan.server.options.clone(),
+            settings: held.manifest.header.settings.clone(),
+            zone: None,
+            server_id: random_server_id(0),
+            call_timeout: self.plan.retries.ping_timeout,
+            needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
+            data_size: Some(held.manifest.size),
+        }
+    }
+}
+
+/// The error for tables that are not sound, each of which the log names.
+fn unequal(name: &str, checks: &Checks) -> Error {
+    for (table, what) in &checks.bad {
+        log::warn!("unequal: {table} of {name}: {what}");
+    }
+    let named = checks.bad.iter().take(NAMED);
+    let named: Vec<String> = named.map(|(table, what)| format!("{table}: {what}")).collect();
+    let more = match checks.bad.len() - named.len() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let what = format!("CHECK TABLE on {name} finds damage: {}{more}", named.join("; "));
+    Error::Unequal { what }
+}
+
+/// The statement after which not even our own sessions change a table.
+fn read_only(flavor: Flavor) -> &'static str {
+    match flavor {
+        Flavor::MariaDb => "SET GLOBAL read_only = ON",
+        Flavor::MySql => "SET GLOBAL super_read_only = ON",
+    }
+}

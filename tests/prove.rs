@@ -1,0 +1,215 @@
+//! Proofs: out of the packs alone, beside what a pass left, and what is wrong is named.
+
+use std::fs;
+
+use crate::support::repository::{Json, flip_bit, pack_path, packs_of};
+use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::{NIGHTLY, Outcome, PASSWORD, Rollforward, Scene};
+
+const LONG: std::time::Duration = COMMAND_PATIENCE;
+
+fn prove(scene: &Scene) -> Outcome {
+    scene.command("prove").run_to_end(LONG)
+}
+
+/// What is on record of a backup.
+fn record(scene: &Scene, backup: &str) -> String {
+    fs::read_to_string(scene.repo.join("proofs").join(backup)).unwrap_or_default()
+}
+
+/// A value of the newest backup in `list --json`, as it is written.
+fn listed(scene: &Scene, key: &str) -> String {
+    let json = scene.command("list").arg("--json").run_to_end(LONG).expect(0).stdout;
+    let line = json.lines().rfind(|l| l.contains("\"name\"")).expect("a backup").to_string();
+    let (_, value) = line.split_once(&format!("\"{key}\": ")).expect("the key");
+    value.split([',', '}']).next().unwrap().trim_matches('"').to_string()
+}
+
+#[test]
+fn a_proof_leaves_an_interrupted_pass_and_names_rot() {
+    need_server!();
+    let scene = Scene::seeded("prove");
+    let backup = scene.backups().pop().unwrap();
+    scene.primary.backlog("shop", 30_000);
+    let mut pass = scene.command("run").spawn();
+    pass.wait_for_phase("catch-up", LONG);
+    pass.kill(libc::SIGTERM);
+    pass.finish(LONG).expect(128 + libc::SIGTERM);
+    let interrupted = fs::read(scene.scratch.join("checkpoint")).unwrap();
+    assert_eq!(listed(&scene, "proven"), "null");
+
+    // A proof that is stopped, one that is killed, and one that ends.
+    let mut stopped = scene.command("prove").spawn();
+    stopped.wait_for_phase("restore", LONG);
+    stopped.kill(libc::SIGTERM);
+    stopped.finish(LONG).expect(128 + libc::SIGTERM);
+    assert_eq!(scene.checkpoint().get("cause"), Some("interrupted"));
+    let mut killed = scene.command("prove").spawn();
+    killed.wait_for_phase("start", LONG);
+    killed.kill(libc::SIGKILL);
+    killed.finish(LONG);
+    prove(&scene).expect(0).says("proved ");
+    assert_eq!(fs::read(scene.scratch.join("checkpoint")).unwrap(), interrupted);
+    let on_record = record(&scene, &backup);
+    assert_eq!(on_record.lines().count(), 1, "{on_record}");
+    for part in ["proof time=", " result=ok", " restore_seconds=", " start_seconds=", " tables="] {
+        assert!(on_record.contains(part), "{part}: {on_record}");
+    }
+    assert!(on_record.contains(&format!("time={} ", listed(&scene, "proven"))), "{on_record}");
+    assert!(!scene.scratch.join("proof").exists());
+    let resumed = scene.run().expect(0).says("resuming the interrupted pass");
+    assert!(!resumed.stderr.contains("restored "), "{resumed}");
+
+    let newest = scene.backups().pop().unwrap();
+    let pack = packs_of(&scene.repo, &newest).into_iter().next().unwrap();
+    let path = pack_path(&scene.repo, &pack);
+    flip_bit(&path, fs::metadata(&path).unwrap().len() as usize / 2);
+    let damaged = prove(&scene).expect(1).says("backup-damaged: ").says(&newest).says(&pack);
+    assert!(!damaged.stderr.contains("proved "), "{damaged}");
+    assert_eq!(scene.checkpoint().get("cause"), Some("backup-damaged"));
+    assert!(record(&scene, &newest).contains(" result=backup-damaged "));
+    assert_eq!(
+        (listed(&scene, "proven"), listed(&scene, "state")),
+        ("null".into(), "damaged".into())
+    );
+    assert!(scene.leftover_processes().is_empty());
+}
+
+/// A page and an index that are wrong in the data, whose packs are right.
+#[test]
+fn damage_below_right_checksums_is_named_by_table() {
+    need_server!();
+    let mut scene = Scene::new("unsound");
+    scene.primary.fill("shop", 2, 2000);
+    scene.primary.sql(
+        "CREATE TABLE shop.broken (a INT PRIMARY KEY, b INT, KEY (b)) ENGINE=MyISAM; \
+         INSERT INTO shop.broken VALUES (1, 1), (2, 2); FLUSH TABLES; \
+         CREATE TABLE shop.whole (a INT PRIMARY KEY, b INT, KEY (b)) ENGINE=MyISAM; \
+         INSERT INTO shop.whole VALUES (1, 1); \
+         CREATE TABLE shop.`odd ``name\u{e4}` (a INT); \
+         CREATE VIEW shop.v AS SELECT b FROM shop.whole; ALTER TABLE shop.whole DROP COLUMN b",
+    );
+    let source = scene.primary.datadir().to_path_buf();
+    let index = source.join("shop/broken.MYI");
+    let old = fs::read(&index).unwrap();
+    scene.primary.sql("INSERT INTO shop.broken VALUES (3, 3), (4, 4)");
+    scene.primary.stop();
+    let adopt = |name: &str| {
+        let from = format!("--from=dir:{}", source.display());
+        let seed = Rollforward::new(["seed", &from]).arg("--repo").arg(&scene.repo);
+        let seed = seed.arg("--scratch").arg(scene.path(name)).args(scene.mysqld());
+        seed.run_to_end(LONG).expect(0);
+        scene.backups().pop().unwrap()
+    };
+    let sound = adopt("one");
+    let (good, page) = (fs::read(&index).unwrap(), source.join("shop/t1.ibd"));
+    fs::write(&index, &old).unwrap();
+    flip_bit(&page, 4 * 16384 + 5000);
+    let both = adopt("two");
+    flip_bit(&page, 4 * 16384 + 5000);
+    let first = adopt("three");
+    fs::write(&index, &good).unwrap();
+
+    scene.command("prove").arg(&sound).run_to_end(LONG).expect(0);
+    let two = scene.command("prove").arg(&both).run_to_end(LONG).expect(1);
+    let two = two.says("unequal: ").says("shop.broken").says("shop.t1");
+    assert!(!two.stderr.contains("shop.v") && !two.stderr.contains("shop.t0"), "{two}");
+    assert!(record(&scene, &both).contains(" result=unequal "), "{}", record(&scene, &both));
+    let one = prove(&scene).expect(1).says("unequal: ").says("shop.broken").says(&first);
+    assert!(!one.stderr.contains("shop.t1"), "{one}");
+    assert_eq!(scene.checkpoint().get("cause"), Some("unequal"));
+
+    // What is stored is kept, and so is what was good before.
+    scene.primary.restart();
+    let run = scene.command("run").args(["--prove", "--keep-count=1"]);
+    run.run_to_end(LONG).expect(3).says("unequal: ").says("shop.broken");
+    assert_eq!(scene.backups().len(), 4);
+    assert_eq!(scene.checkpoint().get("base_backup"), Some(&*first));
+    assert_eq!(listed(&scene, "proven"), "null");
+    let shown = scene.command("report").run_to_end(LONG).expect(0);
+    assert_eq!(shown.stdout.matches("proof at ").count(), 3, "{shown}");
+}
+
+/// Passes on record with their ends, one that was killed, and backups with their proofs.
+#[test]
+fn a_report_has_passes_with_ends_and_backups_with_proofs() {
+    need_server!();
+    let scene = Scene::seeded("report");
+    fs::write(scene.repo.join("format"), "rollforward repository 1\n").unwrap();
+    fs::remove_dir_all(scene.repo.join("proofs")).unwrap();
+    let run = |more: &[&str]| scene.command("run").args(more).run_to_end(LONG);
+    run(&["--prove"]).expect(0).says("format 2").says("proved ");
+    run(&["--min-interval=1h"]).expect(0).says("nothing is due");
+    run(&["--primary=127.0.0.1:1", "--max-failures=0"]).expect(75);
+    scene.primary.sql(&format!("ALTER USER {} IDENTIFIED BY 'other'", NIGHTLY.user));
+    run(&[]).expect(1);
+    scene.primary.sql(&format!("ALTER USER {} IDENTIFIED BY '{PASSWORD}'", NIGHTLY.user));
+    scene.primary.backlog("shop", 20_000);
+    let mut killed = scene.command("run").spawn();
+    killed.wait_for_phase("catch-up", LONG);
+    killed.kill(libc::SIGKILL);
+    killed.finish(LONG);
+    run(&[]).expect(0);
+
+    let report = scene.command("report");
+    let text = report.run_to_end(LONG).expect(0).stdout;
+    assert!(text.contains("5 passes, 2 with status 0; nothing was due at 1 other run"), "{text}");
+    assert!(text.contains("3 backups, 1 proven, 0 damaged"), "{text}");
+    for word in ["no end: killed", "access-denied", "primary-unreachable"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let json = report.clone().arg("--json").run_to_end(LONG).expect(0).stdout;
+    let json = Json::parse(&json);
+    let due = |pass: &&Json| *pass.get("due") == Json::Bool(true);
+    let passes = json.get("passes").list();
+    let ends: Vec<(Json, Json)> = passes
+        .iter()
+        .filter(due)
+        .map(|p| (p.get("status").clone(), p.get("cause").clone()))
+        .collect();
+    let status = |n: u32| Json::Number(n.to_string());
+    let text = |t: &str| Json::Text(t.into());
+    let expected = [
+        (status(0), Json::Null),
+        (status(75), text("primary-unreachable")),
+        (status(1), text("access-denied")),
+        (Json::Null, Json::Null),
+        (status(0), Json::Null),
+    ];
+    assert_eq!(ends, expected);
+    assert_eq!(passes.len(), 6);
+    let backups = scene.backups();
+    let proven = backups[1].as_str();
+    assert_eq!(passes[0].get("backup").str(), proven);
+    let backup = &json.get("backups").list()[1];
+    let proof = &backup.get("proofs").list()[0];
+    for key in ["restore_seconds", "start_seconds", "tables"] {
+        assert!(matches!(proof.get(key), Json::Number(_)), "{key}: {proof:?}");
+    }
+    assert_eq!((backup.get("name").str(), proof.get("result").str()), (proven, "ok"));
+    let later = report.arg("--since=0").run_to_end(LONG).expect(0).stdout;
+    assert!(later.contains("0 backups") && later.contains("0 passes"), "{later}");
+
+    // The newest proven backup, beside one that is not.
+    let status = scene.command("status").arg("--max-proof-age=1h").run_to_end(LONG).expect(0);
+    assert!(status.stdout.contains(&format!("newest proven backup {proven}")), "{status}");
+    let status = scene.command("status").args(["--max-proof-age=1s", "--json"]);
+    let status = Json::parse(&status.run_to_end(LONG).expect(2).stdout);
+    assert_eq!(status.get("newest_proven").str(), proven);
+    assert!(matches!(status.get("newest_proven_age_seconds"), Json::Number(n) if n != "0"));
+    let list = scene.command("list").args(["--keep-count=1", "--json"]).run_to_end(LONG).expect(0);
+    let list = Json::parse(&list.stdout);
+    let why: Vec<&Json> = list.list().iter().map(|backup| backup.get("kept_by")).collect();
+    let newest = Json::List(vec![text("count"), text("newest")]);
+    assert_eq!(why, [&Json::List(vec![]), &Json::List(vec![text("base")]), &newest]);
+    assert_eq!(*list.list()[2].get("pinned"), Json::Bool(false));
+    assert_eq!(*list.list()[2].get("proven"), Json::Null);
+
+    // What is on record goes with its backup. A second proof is another line.
+    scene.command("prove").arg(proven).run_to_end(LONG).expect(0);
+    assert_eq!(record(&scene, proven).lines().count(), 2);
+    scene.run().expect(0);
+    scene.command("prune").arg("--keep-count=1").run_to_end(LONG).expect(0);
+    assert!(!scene.backups().contains(&proven.to_string()));
+    assert_eq!(record(&scene, proven), "");
+}
