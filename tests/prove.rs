@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::repository::{Json, flip_bit, pack_path, packs_of};
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{NIGHTLY, Outcome, PASSWORD, Rollforward, Scene};
+use crate::support::{NIGHTLY, Outcome, PASSWORD, Rollforward, Scene, kill};
 
 const LONG: std::time::Duration = COMMAND_PATIENCE;
 
@@ -33,12 +33,13 @@ fn a_proof_leaves_an_interrupted_pass_and_names_rot() {
     scene.primary.backlog("shop", 30_000);
     let mut pass = scene.command("run").spawn();
     pass.wait_for_phase("catch-up", LONG);
+    prove(&scene).expect(75).says("locked: ");
     pass.kill(libc::SIGTERM);
     pass.finish(LONG).expect(128 + libc::SIGTERM);
     let interrupted = fs::read(scene.scratch.join("checkpoint")).unwrap();
     assert_eq!(listed(&scene, "proven"), "null");
 
-    // A proof that is stopped, one that is killed, and one that ends.
+    // A proof that is stopped, one that is killed, and one whose server is.
     let mut stopped = scene.command("prove").spawn();
     stopped.wait_for_phase("restore", LONG);
     stopped.kill(libc::SIGTERM);
@@ -48,7 +49,9 @@ fn a_proof_leaves_an_interrupted_pass_and_names_rot() {
     killed.wait_for_phase("start", LONG);
     killed.kill(libc::SIGKILL);
     killed.finish(LONG);
-    prove(&scene).expect(0).says("proved ");
+    let mut last = scene.command("prove").spawn();
+    kill(last.wait_for_mysqld(LONG), libc::SIGKILL);
+    last.finish(LONG).expect(0).says("mysqld-died: ").says("failure 1 of 11").says("proved ");
     assert_eq!(fs::read(scene.scratch.join("checkpoint")).unwrap(), interrupted);
     let on_record = record(&scene, &backup);
     assert_eq!(on_record.lines().count(), 1, "{on_record}");

@@ -71,11 +71,16 @@ impl Attempts<'_> {
             self.scratch.discard(self.supervisor)?;
         }
         let (supervisor, scratch) = (&mut *self.supervisor, &*self.scratch);
-        let base = supervisor.checkpoint.get(Key::BaseBackup).map(String::from);
+        // What the pass says of itself stays.
+        let said = [Key::BaseBackup, Key::Cause, Key::Message, Key::Failures];
+        let said = said.map(|key| (key, supervisor.checkpoint.get(key).map(String::from)));
         let proved = Prover { plan, repo, supervisor, scratch }.prove(name);
-        match base {
-            Some(base) => self.supervisor.checkpoint.set(Key::BaseBackup, base),
-            None => self.supervisor.checkpoint.clear(Key::BaseBackup),
+        for (key, value) in said {
+            match value {
+                // A message is put in quotes when it is set.
+                Some(value) => self.supervisor.checkpoint.set(key, value.trim_matches('\'')),
+                None => self.supervisor.checkpoint.clear(key),
+            }
         }
         match proved {
             Ok(()) => Ok(None),

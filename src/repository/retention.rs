@@ -72,10 +72,12 @@ pub fn reasons(policy: Policy, now: Timestamp, backups: &[Candidate]) -> Vec<Vec
             because("count", by_count.contains(name));
             because("within", within);
             because("newest", newest.is_some_and(|n| n.name == name));
-            because("base", bases.contains(&Some(name)));
+        }
+        because("base", bases.contains(&Some(name)));
+        if backup.complete {
             older_is_kept |= !why.is_empty();
-        } else {
-            because("damaged", older_is_kept);
+        } else if older_is_kept {
+            why.push("damaged");
         }
         reasons.push(why);
     }
@@ -155,5 +157,6 @@ mod tests {
         assert_eq!(why(Some(1), None, "9 8 7<9"), "base  count+newest");
         assert_eq!(why(Some(2), Some(9), "9 8 7"), " count+within count+within+newest");
         assert_eq!(why(Some(1), None, "9! 8 7!"), " count+newest damaged");
+        assert_eq!(why(Some(1), None, "9! 8! 7<8"), " base count+newest");
     }
 }
