@@ -180,7 +180,9 @@ impl<'a> Attempts<'a> {
         forget_replication(&setup.data())?;
         let data = self.hand.data();
         self.open_tables.set(0);
-        let (doubtful, fresh) = data.map_or((false, false), |d| (d.doubt.is_some(), d.fresh));
+        let doubtful = data.is_some_and(|d| d.doubt.is_some());
+        // No server has run on it yet, so it is where its backup is.
+        let untouched = data.is_some_and(|d| d.fresh && d.version.is_empty());
         let base_name = self.bases.current().map(|base| base.name.clone());
         let mysqld = Mysqld::spawn(&setup, false)?;
         let entered = mysqld.is_being_entered();
@@ -194,7 +196,7 @@ impl<'a> Attempts<'a> {
         if entered {
             self.scratch.set_stage(Stage::Ready, base_name.as_deref())?;
         }
-        let base = self.bases.current().filter(|_| fresh).map(|base| &base.position);
+        let base = self.bases.current().filter(|_| untouched).map(|base| &base.position);
         let (version, at) = catch_up::prepare(mysqld, facts.flavor, base)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)

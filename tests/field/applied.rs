@@ -161,7 +161,8 @@ fn loadable_functions_come_used_and_go() {
         )
     };
     scene.primary.sql(
-        "CREATE FUNCTION rf_seven RETURNS INTEGER SONAME 'rf.so'; \
+        "INSERT INTO shop.t0 (id, n, text) VALUES (9000, 0, 'before'); \
+         CREATE FUNCTION rf_seven RETURNS INTEGER SONAME 'rf.so'; \
          CREATE FUNCTION rf_other RETURNS INTEGER SONAME 'rf.so'; \
          INSERT INTO shop.t0 (id, n, text) VALUES (9001, rf_seven(), 'by a function'); \
          CREATE USER maker; FLUSH PRIVILEGES; \
