@@ -24,8 +24,10 @@ use crate::text::harmless;
 const ENGINES: &str = "'InnoDB', 'MyISAM', 'Aria', 'ARCHIVE', 'CSV', 'ROCKSDB'";
 /// How long a statement that was killed may take to end.
 const GRACE: Duration = Duration::from_secs(30);
-/// Errors of tables that are whole: made by an older server, or without their file on purpose.
-const HARMLESS: [&str; 3] = ["upgrade required", "rebuild required", "has been discarded"];
+/// Errors of tables that are whole: made by an older server, without their file on purpose, or of an
+/// engine that is not here.
+const HARMLESS: [&str; 4] =
+    ["upgrade required", "rebuild required", "has been discarded", "unknown storage engine"];
 /// The longest finding, characters.
 const LONGEST: usize = 300;
 

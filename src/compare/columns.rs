@@ -58,7 +58,7 @@ pub fn keys_of(table: &TableName) -> String {
     format!(
         "SELECT index_name, column_name, sub_part, nullable FROM information_schema.statistics \
          WHERE table_schema = {} AND table_name = {} AND non_unique = 0 \
-         ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index",
+           AND index_type = 'BTREE' ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index",
         quoted(&table.schema),
         quoted(&table.name)
     )

@@ -47,17 +47,18 @@ impl Asked {
         for table in aspects::grants(flavor) {
             aspects.extend(accounts.get(table.0).map(|columns| aspects::account(table, columns)));
         }
+        // MySQL's partial revokes.
+        let schemas: Vec<String> = grants.iter().filter_map(|line| revoked(line)).collect();
         let mut unseen: Vec<&'static str> = Vec::new();
         aspects.retain(|aspect| {
-            let hidden = missing(aspect.needs);
+            let revoked = aspect.noun == "account" && schemas.iter().any(|s| s == "mysql");
+            let hidden = revoked || missing(aspect.needs);
             if hidden && !unseen.contains(&aspect.noun) {
                 unseen.push(aspect.noun);
             }
             !hidden
         });
-        // MySQL's partial revokes.
-        let hidden = grants.iter().filter_map(|line| revoked(line)).collect();
-        (Asked { aspects, hidden, flavor }, unseen)
+        (Asked { aspects, hidden: schemas, flavor }, unseen)
     }
 
     /// True if nothing can be compared.

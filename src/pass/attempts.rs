@@ -164,6 +164,7 @@ impl<'a> Attempts<'a> {
             }
         }
         self.replicate(&facts)?;
+        self.examined.begin();
         self.compare_definitions(&facts)?;
         self.compare_rows(&facts)?;
         self.check_tables()?;
@@ -197,8 +198,14 @@ impl<'a> Attempts<'a> {
             self.scratch.set_stage(Stage::Ready, base_name.as_deref())?;
         }
         let base = self.bases.current().filter(|_| untouched).map(|base| &base.position);
+        let seeded = self.supervisor.checkpoint.progress().at().cloned();
+        let seeded = seeded.filter(|_| fresh && self.bases.current().is_none());
         let (version, at) = catch_up::prepare(mysqld, facts.flavor, base)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
+        if let Some(seeded) = seeded.filter(|seeded| *seeded != at) {
+            let text = format!("the copy was at {seeded}, and is at {at} after a restart");
+            return Err(Error::ReplicationError { errno: 0, text });
+        }
         time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         let functions = !setup.needs_grant_tables && mysqld.has_functions()?;

@@ -27,6 +27,8 @@ use crate::server::lifecycle::explain;
 use crate::supervisor::watched::Nothing;
 use crate::text::{count, short};
 
+/// Longer than any pass takes.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
 /// A snapshot is kept for so long at most.
 const SNAPSHOT: Duration = Duration::from_secs(300);
 /// So many times in a row a snapshot may be at no position that can be reached.
@@ -62,7 +64,7 @@ impl Attempts<'_> {
         let mut turns = self.examined.turns(Kind::Compare, self.bases.repo, base).clone();
         let tables = self.private_says(rows::list)?;
         let all = tables.len();
-        turns.retain(|table, _| tables.contains(table));
+        turns.retain(|table, _| tables.binary_search(table).is_ok());
         let (mut tables, _) = rotation::order(tables, &turns, now, Duration::MAX);
         // Each table has its turn, right or wrong: one that differs may be the largest.
         tables.sort_by_key(|table| match turns.get(table) {
@@ -78,7 +80,7 @@ impl Attempts<'_> {
             skipped: Vec::new(),
             equal: 0,
             now,
-            deadline: began + time,
+            deadline: began.checked_add(time).unwrap_or(began + FOREVER),
         };
         if let Err(e) = self.compare_until(facts, &mut work) {
             self.check_comparison(e, "more tables")?;

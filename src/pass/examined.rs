@@ -20,19 +20,20 @@ pub(crate) struct Examined {
 }
 
 impl Examined {
+    /// Another attempt begins, perhaps on other data.
+    pub(crate) fn begin(&mut self) {
+        self.found.clear();
+    }
+
     /// Notes it for the record, in the place of an earlier one of its kind.
     pub(crate) fn note(&mut self, record: Record) {
         self.notes.retain(|old| old.kind() != record.kind());
         self.notes.push(record);
     }
 
-    /// Adds what was found; an earlier attempt may have found the same.
-    pub(crate) fn add(&mut self, found: Vec<String>) {
-        for what in found {
-            if !self.found.contains(&what) {
-                self.found.push(what);
-            }
-        }
+    /// Adds what was found.
+    pub(crate) fn add(&mut self, mut found: Vec<String>) {
+        self.found.append(&mut found);
     }
 
     /// The turns of this kind, at first those on record of the base.

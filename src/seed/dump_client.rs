@@ -122,13 +122,14 @@ pub fn load_command(setup: &Setup) -> Result<Command> {
     let mut command = client(setup, programs(setup.flavor).1)?;
     command
         .args(["--no-defaults", "--protocol=socket", "--host=localhost", "--socket=mysqld.sock"])
-        // MariaDB's client takes comments out of the bodies of routines otherwise.
-        .args(["--user=root", "--binary-mode", "--comments"])
+        .args(["--user=root", "--binary-mode"])
         .args(["--max-allowed-packet=1G", "--default-character-set=utf8mb4"])
         .stdout(Stdio::null());
     if setup.flavor == Flavor::MariaDb {
         // MariaDB 11's client wants TLS even on a socket, and the private server has none.
         command.arg("--skip-ssl");
+        // It takes comments out of the bodies of routines otherwise.
+        command.arg("--comments");
     }
     Ok(command)
 }
