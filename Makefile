@@ -161,10 +161,13 @@ fuzz-primary:
 	ROLLFORWARD_FUZZ_SECONDS='$(or $(SECONDS),600)' SEED='$(SEED)' \
 		$(CARGO) test --locked --test suite hostile::fuzz -- --nocapture
 
-# Stops at random moments: `make stops ROUNDS=200 SEED=7`.
+# Stops at random moments: `make stops ROUNDS=200 SEED=7`. On MySQL with FLAVOR=mysql.
+stops: TEST_SERVER = $(if $(filter mysql,$(FLAVOR)),mysql-9.7)
 stops:
+	$(if $(filter-out mysql mariadb,$(FLAVOR)),$(error FLAVOR is mariadb or mysql, not $(FLAVOR)))
 	scripts/deps --quiet
-	ROUNDS='$(ROUNDS)' SEED='$(SEED)' \
+	$(if $(TEST_SERVER),scripts/servers $(TEST_SERVER))
+	ROLLFORWARD_TEST_SERVER='$(TEST_SERVER)' ROUNDS='$(ROUNDS)' SEED='$(SEED)' \
 		$(CARGO) test --locked --test suite stops:: -- --nocapture
 
 clean:

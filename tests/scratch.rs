@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -178,7 +179,12 @@ fn a_stop_waits_for_no_walk_through_a_source() {
     // The metadata of each entry is asked for.
     let mut pass = slowed(&seed, "?statx,?newfstatat");
     pass.wait_for_phase("seed", PATIENCE);
-    std::thread::sleep(Duration::from_secs(1));
+    let open = format!("/proc/{}/fd", pass.checkpoint().number("pid").unwrap());
+    let is_below =
+        |fd: &Path| fs::read_link(fd).is_ok_and(|p| p != source && p.starts_with(&source));
+    wait_until("the walk to be below the top", PATIENCE, || {
+        fs::read_dir(&open).into_iter().flatten().flatten().any(|fd| is_below(&fd.path()))
+    });
     assert!(!scene.scratch.join("data/many").exists(), "it was no longer walking");
     stops_at_once(pass);
     assert!(!scene.scratch.join("data/many").exists());

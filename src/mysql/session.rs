@@ -26,10 +26,9 @@ use crate::text::{bytes, plain};
 mod guard;
 mod protection;
 
-/// More rows than any answer has that we ask for, tables of the largest primary included.
-const MOST_ROWS: usize = 2_000_000;
-/// The largest answer. Two million names of tables fit.
-const MOST_BYTES: usize = 512 << 20;
+/// More rows than any answer has that we ask for, tables of the largest primary included; and the
+/// largest answer in bytes, into which their names fit.
+const MOST: (usize, usize) = (2_000_000, 512 << 20);
 /// Nothing that can be reached takes longer to accept a connection: the kernel has asked four times.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -80,6 +79,8 @@ pub struct Session {
     encrypted: bool,
     /// The longest that a query to a peer we do not trust may take as a whole.
     total: Option<Duration>,
+    /// The most rows and bytes of an answer.
+    most: (usize, usize),
 }
 
 impl Session {
@@ -95,7 +96,7 @@ impl Session {
     ) -> Result<Session, Trouble> {
         let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
         let conn = guard::contained(|| Conn::new(opts).map_err(trouble))?;
-        let mut session = Session { conn: Some(conn), encrypted: false, total: None };
+        let mut session = Session { conn: Some(conn), encrypted: false, total: None, most: MOST };
         // Text passes unchanged, and a quoted password does not depend on the sql_mode.
         session.run("SET NAMES utf8mb4, SESSION sql_mode = '', SESSION wait_timeout = 31536000")?;
         Ok(session)
@@ -130,8 +131,12 @@ impl Session {
             };
             opened.map_err(trouble)
         });
-        let session =
-            |(conn, encrypted)| Session { conn: Some(conn), encrypted, total: Some(timeout) };
+        let session = |(conn, encrypted)| Session {
+            conn: Some(conn),
+            encrypted,
+            total: Some(timeout),
+            most: MOST,
+        };
         opened.map(session).map_err(|t| match (t, &account.tls.mode) {
             (Trouble::Refused(why), TlsMode::VerifyIdentity) => {
                 let what = "the certificate must come from ssl-ca in [client] and name";
@@ -155,9 +160,10 @@ impl Session {
             return Err(Trouble::Lost("the session was already lost".into()));
         };
         let line = sys::second_handle(conn.as_raw_fd()).ok();
+        let most = self.most;
         let answer = match self.total {
-            Some(total) => guard::cut_off_after(total, line, || collect(conn, sql)),
-            None => guard::contained(|| collect(conn, sql)),
+            Some(total) => guard::cut_off_after(total, line, || collect(conn, sql, most)),
+            None => guard::contained(|| collect(conn, sql, most)),
         };
         let answer = answer.map_err(|t| match t {
             // It was accepted before, so the connection broke.
@@ -224,7 +230,11 @@ fn common(timeout: Duration) -> OptsBuilder {
         .write_timeout(Some(timeout))
 }
 
-fn collect(conn: &mut Conn, sql: &str) -> Result<Rows, Trouble> {
+fn collect(
+    conn: &mut Conn,
+    sql: &str,
+    (most_rows, most_bytes): (usize, usize),
+) -> Result<Rows, Trouble> {
     // Dropped, it would read the rest of the answer first: not after an error, nor while a panic
     // unwinds, where another one would abort the program.
     let mut result = ManuallyDrop::new(conn.query_iter(sql).map_err(trouble)?);
@@ -241,10 +251,10 @@ fn collect(conn: &mut Conn, sql: &str) -> Result<Rows, Trouble> {
         let row: Vec<_> =
             row.unwrap_raw().into_iter().map(|v| text(v.unwrap_or(Value::NULL))).collect();
         size += row.iter().flatten().map(String::len).sum::<usize>();
-        if rows.len() >= MOST_ROWS || size > MOST_BYTES {
+        if rows.len() >= most_rows || size > most_bytes {
             return Err(Trouble::Lost(format!(
-                "its answer is larger than {MOST_ROWS} rows or {}",
-                bytes(MOST_BYTES as u64)
+                "its answer is larger than {most_rows} rows or {}",
+                bytes(most_bytes as u64)
             )));
         }
         rows.push(row);
@@ -323,56 +333,4 @@ pub fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mysql::account::Tls;
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    #[test]
-    fn quotes_and_backslashes_are_escaped() {
-        assert_eq!(quoted(r"a'b\c"), r"'a\'b\\c'");
-    }
-
-    #[test]
-    fn a_column_that_is_not_there_is_an_error() {
-        let one = |value: Option<&str>| vec![vec![value.map(String::from)]];
-        let rows = |rows| Rows { columns: vec!["State".into()], rows };
-        assert_eq!(rows(one(Some("on"))).require("State").unwrap(), "on");
-        assert_eq!(rows(one(None)).require("State").unwrap(), "");
-        assert_eq!(rows(Vec::new()).require("State").unwrap(), "");
-        let error = rows(one(Some("on"))).require("Status").unwrap_err().to_string();
-        assert!(error.contains("no column Status"), "{error}");
-    }
-
-    /// A server that greets, accepts any login and then never answers.
-    #[test]
-    fn a_session_that_timed_out_is_used_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = std::thread::spawn(move || {
-            let (mut peer, _) = listener.accept().unwrap();
-            let mut greeting = b"\x0a5.5.5-10.11.0-MariaDB\0\x01\0\0\0abcdefgh\0".to_vec();
-            greeting.extend_from_slice(&0xf7feu16.to_le_bytes());
-            greeting.extend_from_slice(&[33, 2, 0, 0xff, 0x81, 21]);
-            greeting.extend_from_slice(&[0; 10]);
-            greeting.extend_from_slice(b"abcdefghijkl\0mysql_native_password\0");
-            let mut packet = vec![greeting.len() as u8, 0, 0, 0];
-            packet.extend(greeting);
-            peer.write_all(&packet).unwrap();
-            let mut buffer = [0; 1024];
-            assert!(peer.read(&mut buffer).unwrap() > 0);
-            peer.write_all(&[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]).unwrap();
-            // Until the client disconnects.
-            while peer.read(&mut buffer).is_ok_and(|n| n > 0) {}
-        });
-        let timeout = Duration::from_millis(200);
-        let tls = Tls { mode: TlsMode::Disabled, ..Tls::default() };
-        let account = Account { user: "u".into(), tls, ..Account::default() };
-        let mut session = Session::over_tcp("127.0.0.1", port, &account, timeout).unwrap();
-        assert!(matches!(session.query("SELECT 'OLD'"), Err(Trouble::TimedOut)));
-        assert!(!session.is_alive());
-        assert!(matches!(session.query("SELECT 'NEW'"), Err(Trouble::Lost(_))));
-        server.join().unwrap();
-    }
-}
+mod tests;

@@ -241,6 +241,26 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
+/// True unless `signal` would end the process outright: it catches, blocks or ignores it, or the system
+/// does not tell.
+pub fn heeds(pid: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    // Masks of 64 bits; see proc(5).
+    let mask = |name| {
+        let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(digits.trim(), 16).ok()
+    };
+    let has = |mask: u64, signal: i32| mask >> (signal - 1) & 1 == 1;
+    match (mask("SigBlk:"), mask("SigIgn:"), mask("SigCgt:")) {
+        (Some(blocked), Some(ignored), Some(caught)) => {
+            // The C library blocks all for a moment, to make a process or a thread.
+            let blocks = has(blocked, signal) && !has(blocked, libc::SIGSEGV);
+            blocks || has(ignored | caught, signal)
+        }
+        _ => true,
+    }
+}
+
 /// True if the process that started at `start` and all its threads have ended. A zombie has ended.
 pub fn is_gone(pid: u32, start: u64) -> bool {
     if start_time(pid) != Some(start) {
@@ -275,6 +295,22 @@ mod tests {
         }
         reap_orphans();
         assert_eq!(child.try_wait(), Some(Exit::Status(7)));
+    }
+
+    #[test]
+    fn a_process_heeds_what_it_catches() {
+        let heeds_term = |script: &str| {
+            let mut command = command("sh");
+            let mut child =
+                Child::spawn(command.args(["-c", script]).stdout(process::Stdio::piped())).unwrap();
+            // It has come as far as this.
+            let _ = io::Read::read(child.pipes().stdout.as_mut().unwrap(), &mut [0; 8]);
+            (heeds(child.pid(), libc::SIGTERM), heeds(child.pid(), libc::SIGUSR1))
+        };
+        assert_eq!(heeds_term("echo; sleep 60; :"), (false, false));
+        assert_eq!(heeds_term("trap : TERM; echo; sleep 60; :"), (true, false));
+        assert_eq!(heeds_term("trap '' USR1; echo; sleep 60; :"), (false, true));
+        assert!(heeds(0, libc::SIGTERM));
     }
 
     #[test]

@@ -319,6 +319,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_written_after_the_end() {
+        let at = |name| std::env::temp_dir().join(format!("rf-unit-{name}-{}", std::process::id()));
+        let files = [at("ended"), at("ended-metrics")];
+        let ends: [fn(&mut Checkpoint); 2] =
+            [|c| c.end(State::Done, 0), |c| c.leave_as(&Facts::new())];
+        for end in ends {
+            let mut checkpoint = Checkpoint::begin(&files[0]);
+            checkpoint.metrics = Metrics::begin(&files[1], Path::new("/r"), &Facts::new());
+            end(&mut checkpoint);
+            files.iter().for_each(|file| fs::remove_file(file).unwrap());
+            // As while a hook runs.
+            checkpoint.phase(Phase::Prune);
+            assert!(files.iter().all(|file| !file.exists()));
+        }
+    }
+
+    #[test]
     fn a_message_is_cut_between_characters() {
         let long = message(&"ä".repeat(600));
         assert!(long.len() <= 500 && long.len() > 496);

@@ -304,17 +304,6 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_after_the_end() {
-        let path = std::env::temp_dir().join(format!("rf-unit-metrics-{}", std::process::id()));
-        let mut metrics = Metrics::begin(&path, Path::new("/r"), &Facts::new());
-        metrics.write(&facts(&[("state", "done")]), true);
-        std::fs::remove_file(&path).unwrap();
-        metrics.close();
-        metrics.write(&facts(&[("state", "done")]), true);
-        assert!(!path.exists());
-    }
-
-    #[test]
     fn the_last_outcome_stands_until_this_pass_has_one() {
         let ended = facts(&[("state", "failed"), ("exit_status", "1"), ("cause", "purged")]);
         let metrics = Metrics::begin(Path::new("x"), Path::new("/r"), &ended);

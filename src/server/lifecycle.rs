@@ -131,7 +131,9 @@ pub fn wait_for_exit(
     mysqld: &mut Mysqld,
     patience: Duration,
 ) -> Result<bool> {
-    let wait = Wait { every: Duration::from_secs(1), patience: Some(patience) };
+    // One that is starting may have to be asked again.
+    let every = Duration::from_millis(if mysqld.is_ready() { 1000 } else { 100 });
+    let wait = Wait { every, patience: Some(patience) };
     let mut telling = Telling::new("mysqld is still shutting down", patience);
     let ended = supervisor.wait_for(&mut Dying(mysqld), wait, |dying, _| {
         telling.look();

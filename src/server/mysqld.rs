@@ -15,18 +15,23 @@ pub use leftovers::{forget_login, forget_replication};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
 use crate::mysql::trouble::Trouble;
 use crate::os::cgroup;
-use crate::os::process::{Activity, Child, Exit, start_time};
+use crate::os::process::{Activity, Child, Exit, heeds, start_time};
 use crate::server::access::Login;
 use crate::server::error_log::{self, LogTail};
 use crate::server::setup::Setup;
 use crate::supervisor::watched::Watched;
+
+/// Between two signals to a server that is starting.
+const AGAIN: Duration = Duration::from_secs(1);
+/// No server takes longer from its start to its signals: what heeds none by then is no server.
+const DEAF: Duration = Duration::from_secs(10);
 
 /// A running private mysqld with our sessions.
 pub struct Mysqld {
@@ -38,7 +43,9 @@ pub struct Mysqld {
     login: Option<Login>,
     log: LogTail,
     ready: bool,
-    asked_to_end: bool,
+    /// When it was first asked to end, and last sent the signal for that.
+    asked_to_end: Option<Instant>,
+    signalled: Option<Instant>,
     control: Option<Session>,
     pinger: Option<Session>,
     spare: Option<Session>,
@@ -84,7 +91,8 @@ impl Mysqld {
             login,
             log: tail,
             ready: false,
-            asked_to_end: false,
+            asked_to_end: None,
+            signalled: None,
             control: None,
             pinger: None,
             spare: None,
@@ -222,22 +230,27 @@ impl Mysqld {
 
     /// Requests a clean shutdown. Closes our sessions first, because it would wait for them.
     pub fn request_shutdown(&mut self) {
-        self.asked_to_end = true;
+        self.asked_to_end = Some(Instant::now());
         self.close();
-        self.child.signal(libc::SIGTERM);
+        self.repeat_request();
     }
 
     /// Asks again for the shutdown of a server that was still starting: it may have lost the signal.
-    /// One that was ready has it, and a second one could disturb it.
+    /// One that was ready has it, and a second one could disturb it. One that was just executed would
+    /// be killed by it, until it has come to its signals, and gets it then.
     pub fn repeat_request(&mut self) {
-        if self.asked_to_end && !self.ready {
+        let Some(asked) = self.asked_to_end else { return };
+        let due = self.signalled.is_none_or(|at| !self.ready && at.elapsed() >= AGAIN);
+        let deaf = !self.ready && !heeds(self.pid(), libc::SIGTERM) && asked.elapsed() < DEAF;
+        if due && !deaf {
+            self.signalled = Some(Instant::now());
             self.child.signal(libc::SIGTERM);
         }
     }
 
     /// True if it exited with status 0 after we requested a shutdown.
     pub fn shutdown_completed(&mut self) -> bool {
-        self.asked_to_end && self.child.try_wait() == Some(Exit::Status(0))
+        self.asked_to_end.is_some() && self.child.try_wait() == Some(Exit::Status(0))
     }
 
     /// True if it exited with status 0, whatever the reason. Then its data is clean.

@@ -80,6 +80,18 @@ fn repository_and_scratch_may_not_lie_in_each_other() {
             .args([place.arg("repo", repo), place.arg("scratch", scratch)]);
         place.refuses(&seed, &["one another"]);
     }
+    // The source of an adoption is named as such.
+    place.mkdir("data");
+    place.write("data/ibdata1", "");
+    let data = format!("data directory {}", place.at("data").display());
+    for (repo, scratch, other) in [
+        ("data/repo", "x", format!("repository {}", place.at("data/repo").display())),
+        ("x", "data/x", format!("scratch directory {}", place.at("data/x").display())),
+    ] {
+        let seed = program(["seed", &place.arg("from", "data").replace('=', "=dir:")])
+            .args([place.arg("repo", repo), place.arg("scratch", scratch)]);
+        place.refuses(&seed, &[&format!("{data} and {other} must not contain one another")]);
+    }
     // A common beginning of the name is no nesting.
     place.make_repo("x");
     let run = place.run().args([place.arg("repo", "x"), place.arg("scratch", "x1")]);

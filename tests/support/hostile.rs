@@ -19,6 +19,8 @@ pub enum Lie {
     Bytes(Vec<u8>),
     /// Answers each query with one row: this value.
     Value(Vec<u8>),
+    /// Answers each query as a MariaDB does, but gives this value for this name.
+    Fact(&'static str, &'static str),
     /// The columns, and then a row now and then, for ever.
     Trickle(Duration),
     /// A greeting, byte by byte, for ever.
@@ -83,6 +85,39 @@ pub fn rows<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     bytes
 }
 
+/// What a MariaDB answers to a query of ours about itself, with `value` for `name`.
+fn facts(query: &str, name: &str, value: &str) -> Vec<u8> {
+    let zone = vec!["0"; query.matches("FROM_UNIXTIME").count()].join(",");
+    let columns: Vec<&str> = match zone.is_empty() {
+        true => query.split(',').map(|c| c.rsplit(" AS ").next().unwrap_or(c)).collect(),
+        false => vec!["zone"],
+    };
+    let known = |column: &str| match column {
+        column if column == name => value.to_string(),
+        "SELECT VERSION()" => "10.11.14-MariaDB".into(),
+        "zone" => zone.clone(),
+        "position" | "state" => "0-1-5".into(),
+        "applied" | "sql_mode" => String::new(),
+        "lower_case_table_names" => "0".into(),
+        "innodb_page_size" => "16384".into(),
+        "max_allowed_packet" => "16777216".into(),
+        "character_set_server" => "utf8mb4".into(),
+        "collation_server" => "utf8mb4_general_ci".into(),
+        _ => "1".into(),
+    };
+    let mut bytes = packet(1, &[columns.len() as u8]);
+    let mut number = 1;
+    for name in &columns {
+        number += 1;
+        bytes.extend(column(number, &name[..name.len().min(200)]));
+    }
+    bytes.extend(packet(number + 1, &EOF));
+    let row: Vec<u8> = columns.iter().flat_map(|c| text(known(c).as_bytes())).collect();
+    bytes.extend(packet(number + 2, &row));
+    bytes.extend(packet(number + 3, &EOF));
+    bytes
+}
+
 /// The first packet of a server.
 pub fn greeting() -> Vec<u8> {
     let mut greeting = b"\x0a5.5.5-10.11.0-MariaDB\0\x01\0\0\0abcdefgh\0".to_vec();
@@ -125,6 +160,10 @@ fn serve(mut peer: TcpStream, lie: &Lie) -> Option<()> {
         match lie {
             Lie::Bytes(bytes) => peer.write_all(bytes).ok()?,
             Lie::Value(value) => peer.write_all(&rows([&value[..]])).ok()?,
+            Lie::Fact(name, value) => {
+                let sql = String::from_utf8_lossy(query.get(1..).unwrap_or_default()).into_owned();
+                peer.write_all(&facts(&sql, name, value)).ok()?;
+            }
             Lie::Trickle(pause) => {
                 peer.write_all(&head("a")).ok()?;
                 for number in 4u8.. {

@@ -276,11 +276,11 @@ impl Running {
         })
     }
 
-    /// Waits for the pid of its live private server.
+    /// Waits for the pid of its live private server, with its socket.
     #[track_caller]
     pub fn wait_for_mysqld(&mut self, timeout: Duration) -> i32 {
-        self.wait_for_checkpoint("a mysqld_pid", timeout, |c| {
-            let pid = c.number("mysqld_pid")? as i32;
+        self.wait_for_checkpoint("a mysqld_pid and socket", timeout, |c| {
+            let (pid, _) = (c.number("mysqld_pid")? as i32, c.get("socket")?);
             (pid > 1 && alive(pid)).then_some(pid)
         })
     }
