@@ -183,7 +183,8 @@ impl<'a> Attempts<'a> {
         self.open_tables.set(0);
         let doubtful = data.is_some_and(|d| d.doubt.is_some());
         // No server has run on it yet, so it is where its backup is.
-        let untouched = data.is_some_and(|d| d.fresh && d.version.is_empty());
+        let fresh = data.is_some_and(|d| d.fresh);
+        let untouched = fresh && data.is_some_and(|d| d.version.is_empty());
         let base_name = self.bases.current().map(|base| base.name.clone());
         let mysqld = Mysqld::spawn(&setup, false)?;
         let entered = mysqld.is_being_entered();
