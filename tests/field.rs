@@ -1,6 +1,7 @@
 //! Inputs that people met with tools of this kind: carried, or refused by name before the work.
 
 mod applied;
+mod dump;
 
 use std::fs;
 use std::time::Duration;

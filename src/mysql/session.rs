@@ -25,12 +25,20 @@ use crate::text::{bytes, plain};
 
 mod guard;
 mod protection;
+mod stream;
 
 /// More rows than any answer has that we ask for, tables of the largest primary included; and the
 /// largest answer in bytes, into which their names fit.
 const MOST: (usize, usize) = (2_000_000, 512 << 20);
+/// The largest packet of such an answer.
+const MOST_PACKET: usize = 16 << 20;
+/// The largest packet that servers and clients allow, bytes.
+pub const LARGEST_PACKET: usize = 1 << 30;
 /// Nothing that can be reached takes longer to accept a connection: the kernel has asked four times.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The values of a row as the server sent them; `None` for NULL.
+pub type Row = Vec<Option<Vec<u8>>>;
 
 /// The answer to a query: columns by name, values as text, `None` for NULL.
 pub struct Rows {
@@ -94,7 +102,11 @@ impl Session {
         password: &str,
         timeout: Duration,
     ) -> Result<Session, Trouble> {
-        let opts = common(timeout).socket(Some(path)).user(Some(user)).pass(Some(password));
+        let opts = common(timeout)
+            .max_allowed_packet(Some(LARGEST_PACKET))
+            .socket(Some(path))
+            .user(Some(user))
+            .pass(Some(password));
         let conn = guard::contained(|| Conn::new(opts).map_err(trouble))?;
         let mut session = Session { conn: Some(conn), encrypted: false, total: None, most: MOST };
         // Text passes unchanged, and a quoted password does not depend on the sql_mode.
@@ -112,7 +124,22 @@ impl Session {
         account: &Account,
         timeout: Duration,
     ) -> Result<Session, Trouble> {
+        Session::over_tcp_of(host, port, account, timeout, MOST_PACKET)
+    }
+
+    /// The same for rows of up to `packet` bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn over_tcp_of(
+        host: &str,
+        port: u16,
+        account: &Account,
+        timeout: Duration,
+        packet: usize,
+    ) -> Result<Session, Trouble> {
         let opts = common(timeout)
+            .max_allowed_packet(Some(packet))
             .ip_or_hostname(Some(host))
             .tcp_port(port)
             .tcp_connect_timeout(Some(timeout.min(CONNECT)))
@@ -224,7 +251,6 @@ fn common(timeout: Duration) -> OptsBuilder {
     // Each of these avoids an unwanted query or second connection.
     OptsBuilder::new()
         .prefer_socket(false)
-        .max_allowed_packet(Some(16 << 20))
         .stmt_cache_size(0)
         .read_timeout(Some(timeout))
         .write_timeout(Some(timeout))

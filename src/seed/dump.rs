@@ -6,34 +6,26 @@
 //! dropped meanwhile is missing: the dump is consistent only once it has caught up to where the
 //! primary was after it. The password reaches the client through a pipe.
 
-use std::io::{self, Write};
-use std::os::unix::fs::fchown;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
-use crate::os::process::{Activity, Child, Exit};
+use crate::mysql::position::Position;
+use crate::os::workers::Aside;
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::replication::time_zone;
-use crate::report::meter::Unit;
-use crate::seed::dump_client::{client_options, dump_command, dump_error, errno_of, load_command};
-use crate::seed::dump_progress::DumpProgress;
+use crate::seed::carry::{self, Carrier};
+use crate::seed::dump_client::{everything, triggers};
+use crate::seed::json;
+use crate::seed::moment::{Begun, Moment, Watch};
+use crate::seed::pipe::{Dump, Output, Pipe};
 use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::tables::{self, Tables};
-use crate::server::error_log::without_statement;
 use crate::server::mysqld::Mysqld;
-use crate::server::setup::Setup;
-use crate::server::tools::{complaint, output, spawn};
-use crate::supervisor::main_loop::{Look, Supervisor, Wait};
-use crate::supervisor::watched::{Nothing, Watched};
-
-/// What the clients print on standard error, in the scratch directory.
-const DUMP_REPORT: &str = "dump.err";
-const LOAD_REPORT: &str = "load.err";
+use crate::supervisor::main_loop::Supervisor;
+use crate::supervisor::watched::Nothing;
 
 /// How the first backup is taken from the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +40,12 @@ pub enum First {
 /// it cannot be applied to it.
 pub const TRIES: u32 = 3;
 
+/// How often a moment for a dump is looked for, and the pause after the first time.
+const MOMENTS: u32 = 150;
+/// So many times without a lock of any kind.
+const UNLOCKED: u32 = 9;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What a server without any tables takes, with its redo log.
 const EMPTY_SERVER: u64 = 120 << 20;
 
@@ -61,14 +59,17 @@ pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<S
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
         primary.check_privileges(&asked, privileges::dump(asked.flavor))
     })?;
+    let asked = facts.clone();
+    primary
+        .question(seeding.supervisor, &mut Nothing, move |primary| json::check(primary, &asked))?;
     for tries in 1.. {
-        let before = list_primary(seeding.supervisor, &mut Nothing, primary, facts)?;
+        let before = list(seeding, primary, facts)?;
         let dumped = dump_once(seeding, primary, facts, &before);
         let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
         // "Table definition has changed" and "no such table" of the servers' error references.
         let changed = matches!(e, Error::ReplicationError { errno: 1412 | 1146, .. });
-        let after = list_primary(seeding.supervisor, &mut Nothing, primary, facts)?;
-        if tries == TRIES || (!changed && before.keys().eq(after.keys())) {
+        let after = list(seeding, primary, facts)?;
+        if tries == TRIES || (!changed && before.tables.keys().eq(after.tables.keys())) {
             return Err(e);
         }
         log::warn!("{}: {e}; tables changed meanwhile, dumping again", e.cause());
@@ -80,143 +81,144 @@ fn dump_once(
     seeding: &mut Seeding,
     primary: &Primary,
     facts: &Facts,
-    before: &Tables,
+    before: &Contents,
 ) -> Result<Seeded> {
-    let space: u64 = before.values().map(|t| t.bytes).sum();
-    seeding.make_empty(space + EMPTY_SERVER)?;
+    seeding.make_empty(before.bytes() + EMPTY_SERVER)?;
     let mut mysqld = seeding.start(true)?;
-    time_zone::check(&mut mysqld, &facts.address.to_string(), &facts.zone)
-        .map_err(|e| seeding.explain(&mut mysqld, e))?;
-    let pipe = Pipe::start(&seeding.setup, &mut mysqld, primary, facts)?;
-    let seeded = pipe
-        .run(seeding.supervisor, seeding.patience.stall, before)
-        .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, before))
+    let seeded = time_zone::check(&mut mysqld, &facts.address.to_string(), &facts.zone)
+        .and_then(|()| load(seeding, &mut mysqld, primary, facts, before))
+        .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, &before.tables))
         .map_err(|e| seeding.explain(&mut mysqld, e))?;
     seeding.finish(mysqld)?;
     Ok(seeded)
 }
 
-/// The dumping client, the loading client behind it, and the mysqld that is loaded.
-struct Pipe<'a> {
-    dump: Child,
-    load: Child,
-    mysqld: &'a mut Mysqld,
-    address: String,
-    flavor: Flavor,
-    scratch: PathBuf,
-}
-
-impl<'a> Pipe<'a> {
-    fn start(
-        setup: &Setup,
-        mysqld: &'a mut Mysqld,
-        primary: &Primary,
-        facts: &Facts,
-    ) -> Result<Pipe<'a>> {
-        let (flavor, scratch) = (setup.flavor, setup.scratch.clone());
-        let mut dump = dump_command(setup)?;
-        dump.stderr(output(&scratch.join(DUMP_REPORT))?);
-        let fail = |e| Error::io("make a pipe to", &scratch, e);
-        let (reader, mut writer) = io::pipe().map_err(fail)?;
-        if let Some((uid, gid)) = setup.user {
-            // It opens the pipe by name.
-            fchown(&reader, Some(uid), Some(gid)).map_err(fail)?;
-        }
-        let mut dump = spawn(dump.stdin(reader))?;
-        let options = client_options(&primary.account_at(facts), &facts.address, facts.flavor);
-        // They fit into a pipe's buffer; a client that died reports that itself.
-        let _ = writer.write_all(options.as_bytes());
-        drop(writer);
-        let mut command = load_command(setup)?;
-        command.stderr(output(&scratch.join(LOAD_REPORT))?);
-        match dump.pipes().stdout.take() {
-            Some(stdout) => command.stdin(Stdio::from(stdout)),
-            None => command.stdin(Stdio::null()),
-        };
-        let load = spawn(&mut command)?;
-        Ok(Pipe { dump, load, mysqld, address: facts.address.to_string(), flavor, scratch })
-    }
-
-    fn run(
-        mut self,
-        supervisor: &mut Supervisor,
-        stall: Option<Duration>,
-        tables: &Tables,
-    ) -> Result<()> {
-        let stalled = || Error::Stalled {
-            after: stall.unwrap_or_default(),
-            what: "the dump of the primary".into(),
-        };
-        let mut progress = DumpProgress::new(tables, self.scratch.join(DUMP_REPORT));
-        let wait = Wait { every: Duration::from_secs(1), patience: stall };
-        let load = supervisor.wait_for(&mut self, wait, |pipe, checkpoint| {
-            let moved = progress.advance(pipe.dump.written());
-            let (done, total) = progress.done_of();
-            checkpoint.measure("dump", Unit::Bytes, done, Some(total));
-            // A loader that failed breaks the pipe: the dump need not be waited for.
-            Ok(match pipe.load.try_wait() {
-                Some(exit) => Look::Done(exit),
-                None if moved => Look::Moving,
-                None => Look::Still,
-            })
-        })?;
-        supervisor.checkpoint.measured();
-        let load = load.ok_or_else(stalled)?;
-        let wait = Wait { every: Duration::from_millis(200), patience: stall };
-        let dump = supervisor.wait_for(&mut self, wait, |pipe, _| {
-            Ok(pipe.dump.try_wait().map_or(Look::Still, Look::Done))
-        })?;
-        let or_exit = |text: String, exit: Exit| match text.is_empty() {
-            true => exit.to_string(),
-            false => text,
-        };
-        let complained = complaint(&self.scratch.join(LOAD_REPORT));
-        if load != Exit::Status(0) || !complained.is_empty() {
-            let text = or_exit(complained, load);
-            let errno = errno_of(&text);
-            if matches!(errno, 1053 | 2002 | 2006 | 2013) {
-                return Err(Error::MysqldHung { what: "answer to the load".into(), after: None });
-            }
-            let text = format!("loading the dump: {}", without_statement(&text));
-            return Err(Error::ReplicationError { errno, text });
-        }
-        let dump = dump.ok_or_else(stalled)?;
-        let complained = complaint(&self.scratch.join(DUMP_REPORT));
-        if dump != Exit::Status(0) || !complained.is_empty() {
-            return Err(dump_error(&self.address, self.flavor, &or_exit(complained, dump)));
-        }
-        Ok(())
-    }
-}
-
-impl Watched for Pipe<'_> {
-    fn ended(&mut self) -> Option<Error> {
-        self.mysqld.ended()
-    }
-    fn ping(&mut self) -> Result<()> {
-        self.mysqld.ping()
-    }
-    fn activity(&self) -> Option<Activity> {
-        let (a, b) = (self.mysqld.activity()?, self.dump.activity());
-        Some(Activity {
-            cpu_ms: a.cpu_ms + b.cpu_ms,
-            io_bytes: a.io_bytes + b.io_bytes,
-            log_bytes: a.log_bytes,
-        })
-    }
-    fn maintain(&mut self) -> Result<()> {
-        self.mysqld.maintain()
-    }
-}
-
-fn list_primary<W: Watched>(
-    supervisor: &mut Supervisor,
-    watched: &mut W,
+/// Loads everything, and sets the position.
+fn load(
+    seeding: &mut Seeding,
+    mysqld: &mut Mysqld,
     primary: &Primary,
     facts: &Facts,
-) -> Result<Tables> {
+    before: &Contents,
+) -> Result<()> {
+    let stall = seeding.patience.stall;
+    let (dump, output, Moment { position, reader }) =
+        begin(seeding, mysqld, primary, facts, before)?;
+    let mut beside = None;
+    if let Some(from) = reader {
+        let mut to = mysqld.take_session()?;
+        to.set_timeout(Duration::ZERO);
+        let tables = before.carried.clone();
+        let mut carrier = Carrier { from, to, tables, facts: facts.clone() };
+        let carrier = primary.question(seeding.supervisor, mysqld, move |_| {
+            carrier.define()?;
+            Ok(carrier)
+        })?;
+        beside = Some(Aside::ask(seeding.supervisor.waker(), move || carrier.fill())?);
+    }
+    let room = seeding.room_beside(before.bytes());
+    let pipe = Pipe::start(&seeding.setup, mysqld, dump, output, None, room)?;
+    pipe.run(seeding.supervisor, stall, &before.tables, beside)?;
+    for tables in before.carried.chunk_by(|a, b| a.schema == b.schema) {
+        let tables: Vec<_> = tables.iter().filter(|t| t.triggers).collect();
+        let Some(first) = tables.first() else { continue };
+        let names = tables.iter().map(|table| table.name.clone());
+        let what = triggers(facts.flavor, &first.schema, names);
+        let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
+        let (output, into) = (dump.take_output(), Some(first.schema.as_str()));
+        let pipe = Pipe::start(&seeding.setup, mysqld, dump, output, into, room)?;
+        pipe.run(seeding.supervisor, stall, &Tables::new(), None)?;
+    }
+    if !position.is_empty() {
+        let position = Position::parse(facts.flavor, &position)
+            .map_err(|text| Error::ReplicationError { errno: 0, text })?;
+        replica::set_position(mysqld, &position)?;
+    }
+    Ok(())
+}
+
+/// Starts a dump that waits to be read, and finds out of which moment it is where that is needed: MariaDB's
+/// tells it by itself.
+fn begin(
+    seeding: &mut Seeding,
+    mysqld: &mut Mysqld,
+    primary: &Primary,
+    facts: &Facts,
+    before: &Contents,
+) -> Result<(Dump, Option<Output>, Moment)> {
+    let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
+    let what = everything(facts.flavor, before.versioned, &ignored);
+    let reads = !before.carried.is_empty();
+    if facts.flavor == Flavor::MariaDb && !reads {
+        let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
+        let output = dump.take_output();
+        return Ok((dump, output, Moment { position: String::new(), reader: None }));
+    }
+    let asked = facts.clone();
+    let may_lock = primary.question(seeding.supervisor, mysqld, move |primary| {
+        Ok(primary.check_privileges(&asked, &["RELOAD"]).is_ok())
+    })?;
+    let mut why = "it commits all the time".to_string();
+    for tries in 1..=MOMENTS {
+        let (asked, lock) = (facts.clone(), may_lock && tries > UNLOCKED && tries % 2 == 0);
+        let watch = primary.question(seeding.supervisor, mysqld, move |primary| {
+            Watch::begin(primary, asked, reads, lock)
+        })?;
+        match watch {
+            Begun::Busy(text) => why = text,
+            Begun::Ready(watch) => {
+                let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
+                let (pid, report) = (dump.pid(), dump.report().to_path_buf());
+                let Some(mut output) = dump.take_output() else { continue };
+                let find = move |_: &Primary| Ok((watch.find(pid, &report, &mut output)?, output));
+                let found = primary.question(seeding.supervisor, mysqld, find)?;
+                match (found, dump.failure()) {
+                    (_, Some(error)) => return Err(error),
+                    ((Some(moment), output), None) => return Ok((dump, Some(output), moment)),
+                    ((None, _), None) => {}
+                }
+            }
+        }
+        seeding.supervisor.pause(mysqld, PAUSE.saturating_mul(tries.min(25)))?;
+    }
+    let address = &facts.address;
+    if may_lock {
+        let text = format!(
+            "there is no moment of {address} to dump: {why}; seed again later, or copy the data \
+             directory (--from dir:PATH, or clone on MySQL)"
+        );
+        return Err(Error::ReplicationError { errno: 0, text });
+    }
+    Err(Error::config(format!(
+        "a dump may change FLOAT, DOUBLE or ENUM columns of {}, and copying them takes a moment without \
+         commits, which {address} does not have: grant RELOAD there, for a lock of less than a second, \
+         or use --from dir:PATH",
+        ignored[0]
+    )))
+}
+
+/// What the primary has.
+struct Contents {
+    tables: Tables,
+    /// Those that the client would change.
+    carried: Vec<carry::Table>,
+    /// Some have system versions.
+    versioned: bool,
+}
+
+impl Contents {
+    fn bytes(&self) -> u64 {
+        self.tables.values().map(|t| t.bytes).sum()
+    }
+}
+
+fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Contents> {
     let facts = facts.clone();
-    primary.question(supervisor, watched, move |primary| tables::list_primary(primary, &facts))
+    primary.question(seeding.supervisor, &mut Nothing, move |primary| {
+        let tables = tables::list_primary(primary, &facts)?;
+        let versioned = tables::check_versions(primary, &facts)?;
+        Ok(Contents { tables, carried: carry::list(primary, &facts)?, versioned })
+    })
 }
 
 /// Compares what was loaded with the primary, and reads the position.
@@ -227,7 +229,9 @@ fn check(
     facts: &Facts,
     before: &Tables,
 ) -> Result<Seeded> {
-    let after = list_primary(supervisor, mysqld, primary, facts)?;
+    let asked = facts.clone();
+    let list = move |primary: &Primary| tables::list_primary(primary, &asked);
+    let after = primary.question(supervisor, mysqld, list)?;
     let loaded = tables::list_private(mysqld, facts.flavor)?;
     tables::compare(before, &after, &loaded)?;
     if facts.flavor == Flavor::MariaDb {

@@ -94,27 +94,43 @@ fn programs(flavor: Flavor) -> (&'static str, &'static str) {
     }
 }
 
-/// The client that dumps everything, as of one moment and with its position. It reads its options
-/// from standard input, so that the password is in no file and no argument.
+/// A client that dumps. It reads its options from standard input, so that the password is in no file and
+/// no argument.
 pub fn dump_command(setup: &Setup) -> Result<Command> {
     let mut command = client(setup, programs(setup.flavor).0)?;
     command
         .arg("--defaults-file=/dev/stdin")
-        .args(["--all-databases", "--single-transaction", "--max-allowed-packet=1G"])
-        .args(["--routines", "--triggers", "--events"])
+        .args(["--single-transaction", "--max-allowed-packet=1G"])
         // They quote the greeting's version line, in which a line break would begin a statement.
         .arg("--skip-comments")
         // Reports which table it is at.
         .arg("--verbose")
-        .args(match setup.flavor {
-            // To MariaDB every directory is a database, also that of a file system's root.
-            Flavor::MariaDb => {
-                ["--gtid", "--master-data=1", "--ignore-database=#mysql50#lost+found"].as_slice()
-            }
-            Flavor::MySql => ["--set-gtid-purged=ON"].as_slice(),
-        })
         .stdout(Stdio::piped());
     Ok(command)
+}
+
+/// Everything, as of one moment, but for the tables in `ignored`. MariaDB's client tells its position: the
+/// GTIDs at its end, or file and offset at its beginning for those who look for them. To tell it MySQL's
+/// would lock the primary.
+pub fn everything(flavor: Flavor, versioned: bool, ignored: &[String]) -> Vec<String> {
+    let mut what = vec!["--all-databases", "--routines", "--triggers", "--events"];
+    what.extend(match flavor {
+        // To MariaDB every directory is a database, also that of a file system's root.
+        Flavor::MariaDb => ["--master-data=1", "--ignore-database=#mysql50#lost+found"].as_slice(),
+        Flavor::MySql => ["--set-gtid-purged=OFF"].as_slice(),
+    });
+    what.extend((flavor == Flavor::MariaDb && ignored.is_empty()).then_some("--gtid"));
+    what.extend(versioned.then_some("--dump-history"));
+    let what = what.into_iter().map(str::to_string);
+    what.chain(ignored.iter().map(|table| format!("--ignore-table={table}"))).collect()
+}
+
+/// The triggers of these tables and nothing else.
+pub fn triggers(flavor: Flavor, schema: &str, tables: impl Iterator<Item = String>) -> Vec<String> {
+    let mut what = vec!["--no-data", "--no-create-info", "--no-tablespaces", "--triggers"];
+    what.extend((flavor == Flavor::MySql).then_some("--set-gtid-purged=OFF"));
+    what.extend(["--", schema]);
+    what.into_iter().map(str::to_string).chain(tables).collect()
 }
 
 /// The client that loads a dump into the private server.

@@ -13,7 +13,7 @@ use crate::os::files;
 use crate::seed::tables::Tables;
 
 /// How the clients of both servers announce a table.
-const BEGINS: &str = "-- Retrieving table structure for table ";
+pub const BEGINS: &str = "-- Retrieving table structure for table ";
 
 /// Small tables say little about the bytes of large ones: the scale starts out as if so many bytes
 /// had taken as many.

@@ -4,6 +4,7 @@
 use crate::error::{Error, Place, Result};
 use crate::mysql::position::Position;
 use crate::os::space::check_room;
+use crate::os::sys;
 use crate::report::keys::Key;
 use crate::scratch::working_directory::Scratch;
 use crate::server::initialize::install;
@@ -38,6 +39,11 @@ impl Seeding<'_> {
         check_room(self.scratch.root(), needed, Place::Scratch)?;
         self.scratch.make_data()?;
         install(self.supervisor, &self.setup, self.patience.start)
+    }
+
+    /// The bytes on disk that a load of `needed` bytes leaves.
+    pub fn room_beside(&self, needed: u64) -> u64 {
+        sys::free_bytes(self.scratch.root()).unwrap_or(0).saturating_sub(needed)
     }
 
     /// Starts the private server and waits until it is ready. See [`Mysqld::spawn`] for `fresh`.

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{Rows, Session};
 use crate::mysql::trouble::Trouble;
+use crate::mysql::version::Version;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::server::mysqld::Mysqld;
 
@@ -67,12 +68,21 @@ const BROKEN: &str = "\
 const SPACES: &str = "\
     SELECT name FROM information_schema.innodb_tablespaces \
     WHERE space_type = 'General' AND name <> 'mysql'";
+/// MariaDB's tables with system versions, and whether these are numbered by its transactions.
+const VERSIONED: &str = "\
+    SELECT CONCAT(t.table_schema, '.', t.table_name), COUNT(c.column_name) \
+    FROM information_schema.tables t LEFT JOIN information_schema.columns c \
+      ON c.table_schema = t.table_schema AND c.table_name = t.table_name \
+         AND c.generation_expression = 'ROW START' AND c.data_type = 'bigint' \
+    WHERE t.table_type = 'SYSTEM VERSIONED' GROUP BY 1 ORDER BY 1";
+/// The first MariaDB whose client dumps history.
+const DUMPS_HISTORY: [u32; 2] = [10, 11];
 /// So many are named.
 const NAMED: usize = 10;
 
 /// Fails if there are views that would end the dump after hours, one at a time.
 fn check_views(broken: &Rows) -> Result<()> {
-    let Some(views) = named(broken) else { return Ok(()) };
+    let Some(views) = named(firsts(broken)) else { return Ok(()) };
     Err(Error::config(format!(
         "a dump would fail at {views}: what such a view refers to is missing, or its definer, or the \
          account lacks EXECUTE on a function in it; mend or drop each on the primary, or copy the \
@@ -81,16 +91,42 @@ fn check_views(broken: &Rows) -> Result<()> {
 }
 
 fn check_spaces(found: &Rows) -> Result<()> {
-    let Some(spaces) = named(found) else { return Ok(()) };
+    let Some(spaces) = named(firsts(found)) else { return Ok(()) };
     Err(Error::config(format!(
         "a dump would not bring the tablespace of several tables {spaces}: use --from clone, or \
          --from dir:PATH"
     )))
 }
 
-/// The first values of the rows, or the first of them; `None` if there are no rows.
-fn named(rows: &Rows) -> Option<String> {
-    let names: Vec<String> = rows.iter().map(|row| row[0].to_string()).collect();
+/// Whether a dump must bring history.
+///
+/// # Errors
+/// [`Error::Configuration`] naming the tables whose history it cannot bring.
+pub fn check_versions(primary: &Primary, facts: &Facts) -> Result<bool> {
+    if facts.flavor == Flavor::MySql {
+        return Ok(false);
+    }
+    let mut session = primary.open(facts)?;
+    session.set_timeout(primary.listing);
+    let rows = session.query(VERSIONED).map_err(|t| refused(&facts.address, t))?;
+    let old = Version::parse(&facts.version).is_none_or(|v| v.series() < DUMPS_HISTORY.as_slice());
+    let lost = rows.iter().filter(|r| old || r[1] != "0").map(|r| r[0].to_string()).collect();
+    match named(lost) {
+        None => Ok(rows.iter().next().is_some()),
+        Some(tables) => Err(Error::config(format!(
+            "a dump would lose the history of the system-versioned table {tables}, which {}: use \
+             --from dir:PATH",
+            if old { "this version cannot dump" } else { "is numbered by transactions" }
+        ))),
+    }
+}
+
+fn firsts(rows: &Rows) -> Vec<String> {
+    rows.iter().map(|row| row[0].to_string()).collect()
+}
+
+/// The names, or the first of them; `None` if there are none.
+fn named(names: Vec<String>) -> Option<String> {
     let more = names.len().saturating_sub(NAMED);
     let and = if more > 0 { format!(" and {more} more") } else { String::new() };
     (!names.is_empty()).then(|| names[..names.len() - more].join(", ") + &and)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{IoExt, Result};
 use crate::mysql::flavor::Flavor;
+use crate::mysql::session::LARGEST_PACKET;
 use crate::os::cgroup;
 use crate::os::confinement::Confinement;
 use crate::os::process;
@@ -86,8 +87,8 @@ impl Setup {
         Confinement::below(&self.scratch).apply(command).doing("confine programs to", &self.scratch)
     }
 
-    /// The command that starts it. With `grant_tables` it is entered through its own accounts;
-    /// `init_file` contains statements that it runs before it listens.
+    /// The command that starts it. With `grant_tables` it is entered through its own accounts, to load
+    /// a dump; `init_file` contains statements that it runs before it listens.
     pub fn command(&self, grant_tables: bool, init_file: Option<&Path>) -> Command {
         let mut command = process::command(&self.program);
         let path = |name: &str, at: PathBuf| {
@@ -174,6 +175,10 @@ impl Setup {
         for (name, value) in &self.settings {
             let name = name.replace('_', "-");
             command.arg(format!("--{name}={value}"));
+        }
+        if grant_tables {
+            // A dump's text takes up to twice the bytes of a row: more than the primary's own limit.
+            command.arg(format!("--max-allowed-packet={LARGEST_PACKET}"));
         }
         command.args(&self.options);
         if cgroup::space_limit().is_some() {

@@ -14,7 +14,7 @@ pub fn tables(server: &Server) -> Vec<String> {
     let rows = server.sql(&format!(
         "SELECT CONCAT('`', REPLACE(table_schema, '`', '``'), '`.`', REPLACE(table_name, '`', \
          '``'), '`') FROM information_schema.tables WHERE table_schema NOT IN {SYSTEM} \
-         AND table_type IN ('BASE TABLE', 'SEQUENCE') ORDER BY 1"
+         AND table_type IN ('BASE TABLE', 'SEQUENCE', 'SYSTEM VERSIONED') ORDER BY 1"
     ));
     rows.into_iter().map(|mut r| r.remove(0)).collect()
 }

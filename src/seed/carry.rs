@@ -1,0 +1,391 @@
+//! Tables that a dumping client may change.
+//!
+//! Both servers print a FLOAT with six digits, which is not enough to get it back; as a DOUBLE they print all
+//! of it. A DOUBLE of -0 becomes 0, since the clients do not quote it. The text of an ENUM does not tell a
+//! member '' from the value that stands for none. A replica's next change of such a row may not find it. So
+//! these tables are left out of the dump, and copied by sessions of ours, one of which reads at the moment
+//! of the dump.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Result};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::session::{LARGEST_PACKET, Row, Rows, Session};
+use crate::mysql::trouble::Trouble;
+use crate::replication::primary::{Facts, Primary, denies_access, refused};
+use crate::seed::tables::NO_CACHE;
+use crate::server::error_log::without_statement;
+use crate::text::plain;
+
+/// A statement that inserts is not begun to be made longer than this, bytes.
+const STATEMENT: usize = 1 << 20;
+
+/// The tables with such a column that is not computed, in engines with rows of their own: schema and name.
+const CARRIED: &str = "\
+    SELECT DISTINCT c.table_schema, c.table_name, t.table_type \
+    FROM information_schema.columns c JOIN information_schema.tables t \
+      ON t.table_schema = c.table_schema AND t.table_name = c.table_name \
+    WHERE (c.data_type IN ('float', 'double') \
+           OR c.data_type = 'enum' AND c.column_type REGEXP '[(,]''''[,)]') \
+      AND COALESCE(c.generation_expression, '') = '' \
+      AND t.table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') \
+      AND t.engine NOT IN ('MRG_MyISAM', 'FEDERATED', 'CONNECT', 'BLACKHOLE', 'SPIDER') \
+      AND c.table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') \
+    ORDER BY 1, 2";
+
+const TRIGGERS: &str = "\
+    SELECT DISTINCT event_object_schema, event_object_table FROM information_schema.triggers";
+
+/// A table to be carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// It has triggers, which the dumping client leaves out, too.
+    pub triggers: bool,
+    /// It has system versions, which are rows of their own.
+    versioned: bool,
+}
+
+impl Table {
+    /// As the dumping clients have it in options.
+    pub fn full(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    fn quoted(&self) -> String {
+        format!("{}.{}", ident(&self.schema), ident(&self.name))
+    }
+}
+
+/// How a value is read and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Text of a character set, or bytes.
+    Bytes(Option<String>),
+    /// As a DOUBLE.
+    Float,
+    /// By number, since its text may stand for two members.
+    Member,
+    /// The server's text of it.
+    Text,
+}
+
+impl Kind {
+    fn of(data_type: &str, charset: &str) -> Kind {
+        match data_type {
+            "float" => Kind::Float,
+            "enum" | "set" => Kind::Member,
+            "json" => Kind::Bytes(Some("utf8mb4".into())),
+            _ if !charset.is_empty() => Kind::Bytes(Some(charset.into())),
+            "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" | "bit"
+            | "vector" | "geometry" | "point" | "linestring" | "polygon" | "multipoint"
+            | "multilinestring" | "multipolygon" | "geomcollection" | "geometrycollection" => {
+                Kind::Bytes(None)
+            }
+            _ => Kind::Text,
+        }
+    }
+
+    fn expression(&self, column: &str) -> String {
+        match self {
+            Kind::Float => format!("CAST({column} AS DOUBLE)"),
+            Kind::Member => format!("CAST({column} AS UNSIGNED)"),
+            Kind::Bytes(_) | Kind::Text => column.to_string(),
+        }
+    }
+
+    fn write(&self, value: Option<&[u8]>, to: &mut String) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let Some(value) = value else { return to.push_str("NULL") };
+        match self {
+            // What the server says is a number or a date; it ends no literal whatever it is.
+            Kind::Float | Kind::Text => {
+                let text = String::from_utf8_lossy(value);
+                to.push('\'');
+                to.extend(text.chars().filter(|c| !matches!(c, '\'' | '\\')));
+                to.push('\'');
+            }
+            Kind::Member => {
+                to.extend(value.iter().filter(|b| b.is_ascii_digit()).map(|b| *b as char))
+            }
+            Kind::Bytes(charset) => {
+                if let Some(charset) = charset {
+                    to.push('_');
+                    to.push_str(charset);
+                    to.push(' ');
+                }
+                to.push_str("x'");
+                to.reserve(2 * value.len() + 1);
+                for byte in value {
+                    to.push(DIGITS[usize::from(byte >> 4)] as char);
+                    to.push(DIGITS[usize::from(byte & 15)] as char);
+                }
+                to.push('\'');
+            }
+        }
+    }
+}
+
+/// The tables of the primary that are to be carried.
+///
+/// # Errors
+/// Those of any query to the primary.
+pub fn list(primary: &Primary, facts: &Facts) -> Result<Vec<Table>> {
+    let mut session = primary.open(facts)?;
+    session.set_timeout(primary.listing);
+    let refused = |t| refused(&facts.address, t);
+    let rows = session.query(CARRIED).map_err(refused)?;
+    if rows.iter().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let triggers = session.query(TRIGGERS).map_err(refused)?;
+    let triggers: BTreeSet<_> = triggers.iter().map(|r| (r[0], r[1])).map(owned).collect();
+    let table = |r: Vec<&str>| Table {
+        schema: r[0].to_string(),
+        name: r[1].to_string(),
+        triggers: triggers.contains(&owned((r[0], r[1]))),
+        versioned: r[2] == "SYSTEM VERSIONED",
+    };
+    Ok(rows.iter().map(table).collect())
+}
+
+fn owned((schema, name): (&str, &str)) -> (String, String) {
+    (schema.to_string(), name.to_string())
+}
+
+/// A session with the primary that reads rows of any size.
+///
+/// # Errors
+/// Those of any login to the primary.
+pub fn reader(primary: &Primary, facts: &Facts) -> Result<Session> {
+    let account = primary.account_at(facts);
+    let (host, port) = (&facts.address.host, facts.address.port);
+    let refused = |t| refused(&facts.address, t);
+    let mut session = Session::over_tcp_of(host, port, &account, primary.patience, LARGEST_PACKET)
+        .map_err(refused)?;
+    session.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").map_err(refused)?;
+    // A server waits that long for us to read on.
+    let settings = "SET NAMES utf8mb4, SESSION net_write_timeout = 86400, \
+         SESSION wait_timeout = 86400, SESSION time_zone = '+00:00', SESSION sql_mode = ''";
+    session.run(settings).map_err(refused)?;
+    if facts.flavor == Flavor::MySql {
+        session.run(NO_CACHE).map_err(refused)?;
+    }
+    Ok(session)
+}
+
+/// Copies tables from the primary to the private server.
+pub struct Carrier {
+    /// Reads, at one moment.
+    pub from: Session,
+    /// Writes.
+    pub to: Session,
+    /// The tables.
+    pub tables: Vec<Table>,
+    /// Whose tables.
+    pub facts: Facts,
+}
+
+impl Carrier {
+    /// Makes the tables, still empty: views of the dump need them.
+    ///
+    /// # Errors
+    /// Those of the primary, and of a table that the private server cannot make.
+    pub fn define(&mut self) -> Result<()> {
+        for setting in [
+            "SESSION foreign_key_checks = 0, SESSION unique_checks = 0",
+            "SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', SESSION time_zone = '+00:00'",
+            "SESSION innodb_strict_mode = OFF",
+        ] {
+            self.apply("a setting", &format!("SET {setting}"))?;
+        }
+        if self.tables.iter().any(|table| table.versioned) {
+            self.apply("a setting", "SET SESSION system_versioning_insert_history = 1")?;
+        }
+        for at in 0..self.tables.len() {
+            let table = self.tables[at].clone();
+            let schema = ident(&table.schema);
+            if at == 0 || self.tables[at - 1].schema != table.schema {
+                let make = format!("SHOW CREATE DATABASE IF NOT EXISTS {schema}");
+                let make = self.ask(&make)?.require("Create Database")?.to_string();
+                self.apply(&table.schema, &make)?;
+                self.sequences(&table.schema)?;
+            }
+            let make = self.ask(&format!("SHOW CREATE TABLE {}", table.quoted()))?;
+            let make = make.require("Create Table")?.to_string();
+            self.apply(&table.full(), &format!("USE {schema}"))?;
+            self.apply(&table.full(), &make)?;
+        }
+        Ok(())
+    }
+
+    /// Defaults may refer to sequences. The dump makes them again.
+    fn sequences(&mut self, schema: &str) -> Result<()> {
+        if self.facts.flavor == Flavor::MySql {
+            return Ok(());
+        }
+        let sql = format!(
+            "SELECT table_name FROM information_schema.tables \
+             WHERE table_schema = {} AND table_type = 'SEQUENCE'",
+            text(schema)
+        );
+        let names: Vec<String> = self.ask(&sql)?.iter().map(|r| r[0].to_string()).collect();
+        names.iter().try_for_each(|name| {
+            let name = format!("{}.{}", ident(schema), ident(name));
+            self.apply(&name, &format!("CREATE SEQUENCE IF NOT EXISTS {name}"))
+        })
+    }
+
+    /// Copies the rows.
+    ///
+    /// # Errors
+    /// Those of the primary, and of a row that the private server does not take.
+    pub fn fill(mut self) -> Result<()> {
+        // Bytes as they are stored, in whatever character set.
+        self.run_there("SET SESSION character_set_results = binary")?;
+        let tables = std::mem::take(&mut self.tables);
+        tables.iter().try_for_each(|table| self.copy(table))
+    }
+
+    fn copy(&mut self, table: &Table) -> Result<()> {
+        // Going back to it lets go of the table, which could not be changed until the end otherwise.
+        self.run_there("SAVEPOINT carried")?;
+        let columns = self.columns(table)?;
+        let list = |each: &dyn Fn(&(String, Kind)) -> String| {
+            columns.iter().map(each).collect::<Vec<_>>().join(", ")
+        };
+        let select = format!(
+            "SELECT {} FROM {}{}",
+            list(&|(name, kind)| kind.expression(&ident(name))),
+            table.quoted(),
+            if table.versioned { " FOR SYSTEM_TIME ALL" } else { "" }
+        );
+        let names = list(&|(name, _)| ident(name));
+        let begin = format!("INSERT INTO {} ({names}) VALUES ", table.quoted());
+        let full = table.full();
+        let mut insert = String::new();
+        let to = &mut self.to;
+        let copied = self.from.stream(&select, |row| {
+            insert.push_str(if insert.is_empty() { &begin } else { "," });
+            write_row(&columns, &row, &mut insert);
+            if insert.len() < STATEMENT {
+                return Ok(());
+            }
+            let run = to.run(&insert);
+            insert.clear();
+            run
+        });
+        copied.map_err(|t| self.refused(t))?.map_err(|t| failed(&full, t))?;
+        if !insert.is_empty() {
+            self.apply(&full, &insert)?;
+        }
+        self.run_there("ROLLBACK TO SAVEPOINT carried")
+    }
+
+    /// What is stored: also the columns of a period, which are computed for new rows only.
+    fn columns(&mut self, table: &Table) -> Result<Vec<(String, Kind)>> {
+        let sql = format!(
+            "SELECT column_name, data_type, character_set_name, generation_expression \
+             FROM information_schema.columns WHERE table_schema = {} AND table_name = {} \
+             AND COALESCE(generation_expression, '') IN ('', 'ROW START', 'ROW END') \
+             ORDER BY ordinal_position",
+            text(&table.schema),
+            text(&table.name)
+        );
+        let rows = self.ask(&sql)?;
+        let column = |r: Vec<&str>| (r[0].to_string(), Kind::of(&r[1].to_lowercase(), r[2]));
+        let mut columns: Vec<_> = rows.iter().map(column).collect();
+        if table.versioned && rows.iter().all(|r| r[3].is_empty()) {
+            columns.extend(["row_start", "row_end"].map(|name| (name.to_string(), Kind::Text)));
+        }
+        Ok(columns)
+    }
+
+    fn ask(&mut self, sql: &str) -> Result<Rows> {
+        self.from.query(sql).map_err(|t| self.refused(t))
+    }
+
+    fn run_there(&mut self, sql: &str) -> Result<()> {
+        self.ask(sql).map(drop)
+    }
+
+    fn apply(&mut self, what: &str, sql: &str) -> Result<()> {
+        self.to.run(sql).map_err(|t| failed(what, t))
+    }
+
+    fn refused(&self, trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Server { errno, text } if !denies_access(errno) => Error::ReplicationError {
+                errno,
+                text: format!("reading a table: {}", plain(&text)),
+            },
+            trouble => refused(&self.facts.address, trouble),
+        }
+    }
+}
+
+/// What the private server says of `what`.
+fn failed(what: &str, trouble: Trouble) -> Error {
+    match trouble {
+        Trouble::Server { errno, text } => Error::ReplicationError {
+            errno,
+            text: format!("loading {}: {}", plain(what), without_statement(&text)),
+        },
+        _ => Error::MysqldHung { what: "answer to the load".into(), after: None },
+    }
+}
+
+fn write_row(columns: &[(String, Kind)], row: &Row, to: &mut String) {
+    let mut before = '(';
+    for ((_, kind), value) in columns.iter().zip(row) {
+        to.push(before);
+        kind.write(value.as_deref(), to);
+        before = ',';
+    }
+    to.push(')');
+}
+
+/// A name for any statement.
+pub fn ident(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// A literal for any sql_mode.
+pub fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_literals_that_end_where_they_should() {
+        let columns: Vec<_> = [
+            ("float", ""),
+            ("enum", "utf8mb4"),
+            ("varchar", "latin1"),
+            ("blob", ""),
+            ("datetime", ""),
+            ("int", ""),
+            ("json", ""),
+        ]
+        .map(|(data_type, charset)| ("c".to_string(), Kind::of(data_type, charset)))
+        .into();
+        let row: Row = ["-0", "0", "a'\u{fc}", "\0'", "2026-01-01' OR '", "", "{}"]
+            .map(|v| Some(v.as_bytes().to_vec()))
+            .into();
+        let mut row = row;
+        row[5] = None;
+        let mut to = String::new();
+        write_row(&columns, &row, &mut to);
+        assert_eq!(
+            to,
+            "('-0',0,_latin1 x'6127c3bc',x'0027','2026-01-01 OR ',NULL,_utf8mb4 x'7b7d')"
+        );
+        assert_eq!(ident("a`b"), "`a``b`");
+    }
+}
