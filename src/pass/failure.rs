@@ -96,7 +96,8 @@ pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
     if at_statement && not_loaded && !hand.grant_tables {
         return Next::LoadGrantTables;
     }
-    if at_statement && !hand.suspect && !hand.tried_again {
+    // Data without a base is dumped again instead.
+    if at_statement && hand.base && !hand.suspect && !hand.tried_again {
         return Next::TryAgain;
     }
     let with = if applying && hand.another_dump && hand.left == Left::Server {
@@ -181,7 +182,7 @@ mod tests {
                 Next::StoreShort
             }
             ("primary", ..) => counted(With::InHand),
-            ("statement", false, _) if stopped && !hand.tried_again => Next::TryAgain,
+            ("statement", false, _) if stopped && hand.base && !hand.tried_again => Next::TryAgain,
             ("statement", _, Left::Server) if hand.another_dump => counted(With::Dump),
             ("statement" | "start" | "data", true, _) => counted(With::Restore),
             ("statement", false, _) if stopped && hand.base && hand.older => Next::GoBack,
