@@ -51,7 +51,7 @@ impl Report {
     pub fn read(repo: &Repository, time: Duration) -> Result<Report> {
         let until = Timestamp::now();
         let since = Timestamp(until.0 - time.as_secs() as i64);
-        let is_recent = |t: Option<Timestamp>| t.is_some_and(|t| t >= since);
+        let is_recent = |t: Option<Timestamp>| t.is_some_and(|t| t > since);
         let mut backups = Vec::new();
         for name in repo.names()? {
             let (manifest, damage) = match repo.summary(&name) {
