@@ -135,6 +135,10 @@ impl Asked {
     }
 
     fn is_hidden(&self, aspect: &Aspect, object: &str) -> bool {
+        // To MariaDB every directory is a schema, also that of a file system's root.
+        if object == "#mysql50#lost+found" {
+            return true;
+        }
         let of = |schema: &String| {
             let rest = object.strip_prefix(schema.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
