@@ -1,7 +1,10 @@
 //! Inputs that people met with tools of this kind: carried, or refused by name before the work.
 
 mod applied;
+mod binary_log;
 mod dump;
+mod layout;
+mod settings;
 
 use std::fs;
 use std::time::Duration;
@@ -139,7 +142,11 @@ fn the_time_zone_of_the_primary_is_taken_over() {
              ALTER TABLE shop.dt MODIFY d TIMESTAMP NOT NULL",
         );
         scene.run().expect(0);
-        let restored = Server::start_on(&scene.restore(None));
+        let to = scene.path("told");
+        let told = scene.command("restore").arg("--to").arg(&to).run_to_end(COMMAND_PATIENCE);
+        // The machine of the tests is in UTC.
+        told.expect(0).says("times without a zone mean others").says(": TZ=");
+        let restored = Server::start_on(&to);
         for moments in [
             "SELECT GROUP_CONCAT(CONCAT(UNIX_TIMESTAMP(t), ' ', UNIX_TIMESTAMP(since)) ORDER BY 1) \
              FROM shop.ts",

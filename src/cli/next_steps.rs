@@ -4,13 +4,11 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::mysql::settings::{Decides, Setting, ZONE, find};
 use crate::os::sys;
+use crate::replication::time_zone;
 use crate::repository::manifest::{Header, Manifest};
 use crate::text::shell;
-
-/// Settings without which a server does not start on the data or does not find its tables, with
-/// their defaults.
-const NEEDED: [(&str, &str); 2] = [("lower_case_table_names", "0"), ("innodb_page_size", "16384")];
 
 /// The owner of the directory's files: the uid and, if there is one, the name.
 pub fn owner(dir: &Path) -> (u32, Option<String>) {
@@ -25,28 +23,44 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
     let as_of = manifest.header.data_as_of.rfc3339();
     let mut lines = vec![format!("data as of {as_of}, position {position}, {flavor} {version}")];
 
-    let needed: Vec<String> = NEEDED
+    // A manifest may hold anything: what no server has is not put on a command line.
+    let known: Vec<(&Setting, &str)> = manifest
+        .header
+        .settings
         .iter()
-        .filter_map(|(name, usual)| {
-            let (_, value) = manifest.header.settings.iter().find(|(n, _)| n == name)?;
-            (value != usual).then(|| format!(" --{}={value}", name.replace('_', "-")))
-        })
+        .filter_map(|(name, value)| Some((find(name)?, value.as_str())))
+        .filter(|(setting, value)| setting.fits(value))
         .collect();
-    let needed = needed.concat();
+    let needs = |setting: &Setting| {
+        matches!(setting.decides, Decides::Data | Decides::Search | Decides::Accounts)
+    };
+    let unusual = |(setting, value): &&(&Setting, &str)| setting.is_unusual(value);
+    let needed = known.iter().filter(unusual).filter(|(setting, _)| needs(setting));
+    let needed: String = needed
+        .map(|(setting, value)| format!(" --{}={}", setting.name.replace('_', "-"), shell(value)))
+        .collect();
     lines.push(match needed.as_str() {
         "" => format!("the data needs a {flavor} server of version {version} or later"),
         _ => format!("the data needs a {flavor} server of version {version} or later with{needed}"),
     });
-    let others: Vec<String> = manifest
-        .header
-        .settings
+    let others: Vec<String> = known
         .iter()
-        .filter(|(name, _)| NEEDED.iter().all(|(n, _)| n != name))
-        .map(|(name, value)| format!("{name}={value}"))
+        .filter(|(setting, _)| !needs(setting) && setting.name != ZONE)
+        .map(|(setting, value)| format!("{}={value}", setting.name))
         .collect();
     if !others.is_empty() {
         lines.push(format!("the primary had {}", others.join(" ")));
     }
+    let zone = known.iter().find(|(setting, _)| setting.name == ZONE).map(|(_, zone)| *zone);
+    let elsewhere = zone.filter(|zone| !time_zone::is_ours(zone));
+    if let Some(zone) = elsewhere {
+        lines.push(format!(
+            "its machine was in the time zone {zone}, and this one is not: give the server TZ={} \
+             in its environment, or times without a zone mean others",
+            shell(zone)
+        ));
+    }
+    let zone = elsewhere.map_or_else(String::new, |zone| format!("TZ={} ", shell(zone)));
     let whose = user.clone().map_or_else(|| format!("uid {uid}"), |u| format!("{u} (uid {uid})"));
     lines.push(format!("the files belong to {whose}; the server must run as that user"));
 
@@ -68,7 +82,7 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
         "--skip-replica-start --mysqlx=OFF --secure-file-priv=NULL"
     };
     lines.push(format!(
-        "next, to inspect it without network, events and replication: {program} --no-defaults \
+        "next, to inspect it without network, events and replication: {zone}{program} --no-defaults \
          --datadir={datadir}{run_as}{needed} --socket={socket} --skip-networking {held_back} \
          --event-scheduler=OFF"
     ));
@@ -76,15 +90,17 @@ pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)
     lines.push(format!("and log in with: {client} --socket={path}"));
     lines.push(if mariadb {
         format!(
-            "to make it a replica, with a server_id of its own, starting at {position}, which is in \
-             its gtid_slave_pos: CHANGE MASTER TO MASTER_HOST='...', MASTER_USER='...', \
-             MASTER_PASSWORD='...', MASTER_USE_GTID=slave_pos; START SLAVE;"
+            "to make it a replica, with a server_id of its own, starting at {position}, which is in its \
+             gtid_slave_pos (and MASTER_SSL=0 if the primary has no TLS): CHANGE MASTER TO \
+             MASTER_HOST='...', MASTER_USER='...', MASTER_PASSWORD='...', MASTER_USE_GTID=slave_pos; \
+             START SLAVE;"
         )
     } else {
         format!(
-            "to make it a replica, with a server_id of its own, starting at {position}, which is in \
-             its gtid_executed: CHANGE REPLICATION SOURCE TO SOURCE_HOST='...', \
-             SOURCE_USER='...', SOURCE_PASSWORD='...', SOURCE_SSL=1, SOURCE_AUTO_POSITION=1; START REPLICA;"
+            "to make it a replica, with a server_id of its own, starting at {position}, which is in its \
+             gtid_executed (and SOURCE_SSL=0, GET_SOURCE_PUBLIC_KEY=1 if the primary has no TLS): \
+             CHANGE REPLICATION SOURCE TO SOURCE_HOST='...', SOURCE_USER='...', \
+             SOURCE_PASSWORD='...', SOURCE_SSL=1, SOURCE_AUTO_POSITION=1; START REPLICA;"
         )
     });
     lines

@@ -4,5 +4,7 @@ pub mod account;
 pub mod flavor;
 pub mod position;
 pub mod session;
+pub mod settings;
+pub mod target;
 pub mod trouble;
 pub mod version;

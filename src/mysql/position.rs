@@ -241,16 +241,26 @@ impl BinlogState {
         parts.map(Gtid::parse).collect::<Result<_, _>>().map(BinlogState)
     }
 
-    /// The position of a primary in this state: the highest transaction of each domain.
-    pub fn newest(&self) -> Position {
-        let mut domains: BTreeMap<u32, Last> = BTreeMap::new();
-        for gtid in &self.0 {
-            let last = domains.entry(gtid.domain).or_insert((gtid.server, 0));
-            if gtid.sequence >= last.1 {
-                *last = (gtid.server, gtid.sequence);
-            }
-        }
-        Position::MariaDb(domains)
+    /// The position of a primary whose state was written like this when it was shut down: of each domain
+    /// the last line, which is not always the highest number.
+    pub fn last(&self) -> Position {
+        Position::MariaDb(self.0.iter().map(|g| (g.domain, (g.server, g.sequence))).collect())
+    }
+
+    /// The highest number of servers other than `server` in a domain.
+    pub fn highest_of_others(&self, domain: u32, server: u32) -> Option<u64> {
+        let others = self.0.iter().filter(|g| g.domain == domain && g.server != server);
+        others.map(|g| g.sequence).max()
+    }
+
+    /// The part of `position` in domains of which neither this state nor `applied` has anything.
+    pub fn unknown(&self, position: &Position, applied: &Position) -> Position {
+        let (Position::MariaDb(domains), Position::MariaDb(applied)) = (position, applied) else {
+            return position.clone();
+        };
+        let known = |d: &u32| applied.contains_key(d) || self.0.iter().any(|g| g.domain == *d);
+        let unknown = domains.iter().filter(|(d, _)| !known(d));
+        Position::MariaDb(unknown.map(|(d, last)| (*d, *last)).collect())
     }
 
     /// The transactions of a MariaDB `position` that a server in this state never had.

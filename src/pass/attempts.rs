@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::mysql::position::Position;
+use crate::mysql::target::Target;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
 use crate::pass::base::Bases;
@@ -34,7 +35,7 @@ use crate::text::{count, short};
 
 /// What a pass has to reach.
 pub(crate) struct Goal {
-    pub(crate) position: Position,
+    pub(crate) target: Target,
     /// When the primary had that position.
     pub(crate) as_of: Timestamp,
 }
@@ -54,6 +55,8 @@ pub struct Attempts<'a> {
     pub(crate) program_version: Option<Version>,
     /// The latest facts of the primary.
     pub(crate) facts: Option<Facts>,
+    /// What may be wrong with the backup, although all went well.
+    pub(crate) attention: Option<String>,
     /// It was said that the line to the primary is not encrypted.
     pub(crate) told_unencrypted: bool,
     pub(crate) goal: Option<Goal>,
@@ -92,6 +95,7 @@ impl<'a> Attempts<'a> {
             hand: InHand::Nothing,
             program_version: None,
             facts: None,
+            attention: None,
             told_unencrypted: false,
             goal: None,
             dumps: 0,
@@ -156,7 +160,8 @@ impl<'a> Attempts<'a> {
             if self.goal.is_none() {
                 facts.check_position()?;
                 self.supervisor.checkpoint.set(Key::Goal, &facts.position);
-                self.goal = Some(Goal { position: facts.position.clone(), as_of: facts.asked });
+                self.goal =
+                    Some(Goal { target: facts.target(facts.position.clone()), as_of: facts.asked });
             }
             self.start(&facts)?;
             if self.check_doubt()? {
@@ -177,7 +182,7 @@ impl<'a> Attempts<'a> {
         self.upgrade_data(facts)?;
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Start);
-        let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
+        let setup = self.setup(facts.flavor, self.settings(facts)?, facts.server_id);
         forget_replication(&setup.data())?;
         let data = self.hand.data();
         self.open_tables.set(0);
@@ -201,16 +206,21 @@ impl<'a> Attempts<'a> {
         let base = self.bases.current().filter(|_| untouched).map(|base| &base.position);
         let seeded = self.supervisor.checkpoint.progress().at().cloned();
         let seeded = seeded.filter(|_| fresh && self.bases.current().is_none());
-        let (version, at) = catch_up::prepare(mysqld, facts.flavor, base)
+        let prepared = catch_up::prepare(mysqld, facts.flavor, base).and_then(|(version, at)| {
+            let zone = time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)?;
+            Ok((version, at, zone))
+        });
+        let (version, at, zone) = prepared
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         if let Some(seeded) = seeded.filter(|seeded| *seeded != at) {
             let text = format!("the copy was at {seeded}, and is at {at} after a restart");
             return Err(Error::ReplicationError { errno: 0, text });
         }
-        time_zone::check(mysqld, &facts.address.to_string(), &facts.zone)
+        let at = catch_up::forget_deleted_domains(mysqld, facts, at)
             .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         let functions = !setup.needs_grant_tables && mysqld.has_functions()?;
         log::info!("started mysqld {version} (pid {}) in {}", mysqld.pid(), short(began.elapsed()));
+        self.needs_attention(zone);
         if let Some(data) = self.hand.data_mut() {
             data.version = version;
         }
@@ -235,7 +245,7 @@ impl<'a> Attempts<'a> {
         let catch_up = CatchUp {
             facts,
             account: &self.plan.primary.account_at(facts),
-            goal: &goal.position,
+            goal: &goal.target,
             poll: self.plan.retries.poll,
             stall: patience.stall,
             open_tables: &self.open_tables,
@@ -244,7 +254,7 @@ impl<'a> Attempts<'a> {
             .run(self.supervisor, mysqld, &mut self.breaker)
             .map_err(|e| if loads { e } else { without_functions(e) })
             .map_err(|e| explain(self.supervisor, mysqld, e, patience.shutdown));
-        let reached = goal.position.to_string();
+        let reached = goal.target.position().to_string();
         caught_up.map_err(|e| self.judge_again(e))?;
         let transactions = self.supervisor.checkpoint.progress().transactions();
         log::info!(
@@ -326,7 +336,7 @@ impl<'a> Attempts<'a> {
             started: self.started,
             base: base.map(|base| base.name.clone()),
             open_tables: self.open_tables.get(),
-            settings: facts.settings.clone(),
+            settings: self.kept_settings(facts)?,
         };
         Ok(Finished::new(clean, self.scratch.data(), header, reached))
     }

@@ -76,14 +76,15 @@ impl Attempts<'_> {
     /// Replicates to `to`, which the primary had after the goal. `false` if the data is there already.
     pub(crate) fn follow(&mut self, facts: &Facts, to: &Position) -> Result<bool> {
         let there = self.supervisor.checkpoint.progress().at();
-        let Some(mysqld) = self.hand.mysqld().filter(|_| there.is_none_or(|at| !at.contains(to)))
-        else {
+        let target = facts.target(to.clone());
+        let missing = there.is_none_or(|at| !target.is_reached_at(at));
+        let Some(mysqld) = self.hand.mysqld().filter(|_| missing) else {
             return Ok(false);
         };
         let catch_up = CatchUp {
             facts,
             account: &self.plan.primary.account_at(facts),
-            goal: to,
+            goal: &target,
             poll: self.plan.retries.poll.min(PAUSE),
             stall: self.plan.patience.stall,
             open_tables: &self.open_tables,

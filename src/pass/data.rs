@@ -5,10 +5,12 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::mysql::settings::Values;
 use crate::os::random::random_server_id;
 use crate::pass::attempts::Attempts;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::in_hand::{Data, InHand};
+use crate::pass::settings::kept;
 use crate::replication::primary::Facts;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
@@ -113,7 +115,7 @@ impl Attempts<'_> {
         facts.check_position()?;
         self.supervisor.checkpoint.phase(Phase::Seed);
         self.facts = Some(facts.clone());
-        let setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
+        let setup = self.setup(facts.flavor, self.settings(facts)?, facts.server_id);
         let (plan, mut seeding) = (self.plan, self.seeding(setup));
         let (seeded, did) = match plan.first {
             Some(First::Clone) => (clone::clone(&mut seeding, &plan.primary, facts)?, "cloned"),
@@ -138,7 +140,7 @@ impl Attempts<'_> {
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Seed);
         self.check_flavor(source)?;
-        let setup = self.setup(source.flavor(), &[], 0);
+        let setup = self.setup(source.flavor(), Values::new(), 0);
         let jobs = self.plan.storage.jobs;
         let (adopted, clean) = adopt::adopt(&mut self.seeding(setup), source, jobs)?;
         log::info!(
@@ -156,7 +158,7 @@ impl Attempts<'_> {
             started: self.started,
             base: None,
             open_tables: 0,
-            settings: adopted.settings,
+            settings: kept(adopted.settings),
         };
         self.supervisor.checkpoint.start_at(adopted.position);
         Ok(Finished::new(clean, self.scratch.data(), header, Reached::Goal))
@@ -168,12 +170,7 @@ impl Attempts<'_> {
     }
 
     /// The set-up of a private mysqld that replicates from such a primary.
-    pub(crate) fn setup(
-        &self,
-        flavor: Flavor,
-        settings: &[(String, String)],
-        primary_id: u32,
-    ) -> Setup {
+    pub(crate) fn setup(&self, flavor: Flavor, settings: Values, primary_id: u32) -> Setup {
         let needs_grant_tables = self.loads_all();
         Setup {
             program: self.plan.server.program.clone(),
@@ -181,7 +178,7 @@ impl Attempts<'_> {
             scratch: self.scratch.root().to_path_buf(),
             user: self.scratch.user(),
             options: self.plan.server.options.clone(),
-            settings: settings.to_vec(),
+            settings,
             zone: self.facts.as_ref().and_then(|facts| facts.zone.zone()),
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.retries.ping_timeout,

@@ -22,5 +22,6 @@ mod proving;
 pub mod recover;
 mod reread;
 pub mod run;
+mod settings;
 pub mod upgrade;
 mod ways_out;

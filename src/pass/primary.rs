@@ -24,6 +24,15 @@ impl Attempts<'_> {
             self.ask_aside(move |primary| primary.check_privileges(&asked, privileges::NIGHTLY))?;
             self.check_may_compare(&facts)?;
             self.bases.warn_if_old(facts.keeps);
+            self.needs_attention(self.missing_setting(&facts));
+            if !facts.unfiltered {
+                log::info!(
+                    "the account may not see whether {} keeps schemas out of its binary log: \
+                     grant it {} to have that checked",
+                    facts.address,
+                    privileges::FILTERS
+                );
+            }
         }
         if !self.told_unencrypted
             && let Some(what) = self.plan.primary.unencrypted(&facts)

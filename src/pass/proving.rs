@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Cause, Error, Result, remedy};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::mysql::settings;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
 use crate::os::random::random_server_id;
@@ -240,7 +241,7 @@ impl Prover<'_> {
 
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Start);
-        let setup = self.setup(proof, held, flavor, ours);
+        let setup = self.setup(proof, held, flavor, ours)?;
         forget_replication(&setup.data())?;
         let mut mysqld = Mysqld::spawn(&setup, false)?;
         proof.set_running(&mysqld, true)?;
@@ -287,20 +288,28 @@ impl Prover<'_> {
         Ok(restored.bytes)
     }
 
-    fn setup(&self, proof: &Scratch, held: &Held, flavor: Flavor, ours: Option<&Version>) -> Setup {
-        Setup {
+    fn setup(
+        &self,
+        proof: &Scratch,
+        held: &Held,
+        flavor: Flavor,
+        ours: Option<&Version>,
+    ) -> Result<Setup> {
+        // Out of a manifest: only what a server has gets to its command line.
+        let settings = settings::of_manifest(&held.name, &held.manifest.header.settings)?;
+        Ok(Setup {
             program: self.plan.server.program.clone(),
             flavor,
             scratch: proof.root().to_path_buf(),
             user: proof.user(),
             options: self.plan.server.options.clone(),
-            settings: held.manifest.header.settings.clone(),
+            settings,
             zone: None,
             server_id: random_server_id(0),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
             data_size: Some(held.manifest.size),
-        }
+        })
     }
 }
 

@@ -77,7 +77,8 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         }
         .or(rotten)
         .or(attempts.chain_doubts().inspect(Look::tell))
-        .or(attempts.unequal());
+        .or(attempts.unequal())
+        .or_else(|| attention(attempts));
         let unproven = attempts.prove(&stored.name)?;
         let keeps_all = unproven.is_some();
         look = look.or(unproven);
@@ -114,8 +115,16 @@ pub fn seed(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let look = attempts.chain_doubts().inspect(Look::tell);
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
         attempts.put_on_record(&stored.name);
-        Ok(Done::Stored { name: stored.name, look: look.or(attempts.unequal()) })
+        Ok(Done::Stored {
+            name: stored.name,
+            look: look.or(attempts.unequal()).or_else(|| attention(attempts)),
+        })
     })
+}
+
+/// What only may be wrong.
+fn attention(attempts: &mut Attempts) -> Option<Look> {
+    attempts.attention.take().map(|what| Look::At(Cause::Configuration, what))
 }
 
 /// What `run` and `seed` have in common: the locks before `work`, the conclusion after it.

@@ -72,7 +72,7 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.phase(Phase::Start);
         self.hand = InHand::Nothing;
         self.scratch.set_stage(Stage::Partial, name.as_deref())?;
-        let mut setup = self.setup(facts.flavor, &facts.settings, facts.server_id);
+        let mut setup = self.setup(facts.flavor, self.settings(facts)?, facts.server_id);
         // The tool opens sessions of its own, and loads the grant tables at the end.
         setup.needs_grant_tables = false;
         let done = self.upgrade_with(&setup);

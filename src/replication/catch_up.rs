@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::mysql::account::Account;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::mysql::target::Target;
 use crate::os::process::Activity;
 use crate::replication::primary::Facts;
 use crate::replication::replica::{self, ReplicaStatus};
@@ -57,6 +58,23 @@ pub fn prepare(
         }),
         _ => Ok((version, at)),
     }
+}
+
+/// Forgets the domains of a position that the primary has deleted from its binary log. Returns the rest.
+///
+/// # Errors
+/// Those of the server.
+pub fn forget_deleted_domains(
+    mysqld: &mut Mysqld,
+    facts: &Facts,
+    at: Position,
+) -> Result<Position> {
+    let Some(rest) = facts.without_deleted_domains(&at) else { return Ok(at) };
+    log::info!(
+        "{} has deleted domains of {at} from its binary log: going on from {rest}",
+        facts.address
+    );
+    replica::set_position(mysqld, &rest).map(|()| rest)
 }
 
 /// Lets the applier finish what was received, while it moves or shows signs of life. A STOP during
@@ -126,8 +144,8 @@ pub struct CatchUp<'a> {
     pub facts: &'a Facts,
     /// The account on it.
     pub account: &'a Account,
-    /// The position to reach.
-    pub goal: &'a Position,
+    /// What to reach.
+    pub goal: &'a Target,
     /// `--poll-interval`.
     pub poll: Duration,
     /// `--stall-timeout`.
@@ -146,8 +164,9 @@ impl CatchUp<'_> {
     ) -> Result<()> {
         let begin = supervisor.checkpoint.progress().at().cloned();
         // Already there, for example after a failure to stop: only the connection is missing.
-        let there = begin.as_ref().is_some_and(|at| at.contains(self.goal));
-        let until = if there { None } else { Some(self.goal) };
+        let goal = self.goal.position();
+        let there = begin.as_ref().is_some_and(|at| self.goal.is_reached_at(at));
+        let until = if there { None } else { Some(goal) };
         if !replica::is_applying_from(mysqld, self.facts)? {
             drain(supervisor, mysqld, self.facts.flavor)?;
         }
@@ -161,7 +180,7 @@ impl CatchUp<'_> {
             if !there {
                 // It may have connected and finished between two checks.
                 let at = replica::position(mysqld, self.facts.flavor)?;
-                if begin.as_ref() != Some(&at) && at.contains(self.goal) {
+                if begin.as_ref() != Some(&at) && self.goal.is_reached_at(&at) {
                     return Ok(Look::Done(()));
                 }
             }
@@ -172,13 +191,13 @@ impl CatchUp<'_> {
             Ok(Look::Still)
         })?;
         let mut received = String::new();
-        let all = begin.as_ref().map(|begin| begin.distance_to(self.goal));
+        let all = begin.as_ref().map(|begin| begin.distance_to(goal));
         let wait = Wait { every: self.poll, patience: self.stall };
         let reached = supervisor.wait_for(mysqld, wait, |mysqld, checkpoint| {
             let status = ReplicaStatus::read(mysqld, self.facts.flavor)?;
             self.open_tables.set(temporary_tables::open(mysqld)?);
             let at = replica::position(mysqld, self.facts.flavor)?;
-            let missing = at.distance_to(self.goal);
+            let missing = at.distance_to(goal);
             let all = all.unwrap_or(missing);
             let done = all.saturating_sub(missing);
             checkpoint.measure("catch-up", Unit::Transactions, done, Some(all));
@@ -195,7 +214,7 @@ impl CatchUp<'_> {
                 }
                 checkpoint.progressed();
             }
-            if at.contains(self.goal) {
+            if self.goal.is_reached_at(&at) {
                 return Ok(Look::Done(()));
             }
             self.check(&status, Some(&at), &mut connection)?;
@@ -207,7 +226,7 @@ impl CatchUp<'_> {
                 "replication from {} is at {}, short of {}",
                 self.facts.address,
                 supervisor.checkpoint.progress().at().map_or(String::new(), Position::to_string),
-                self.goal
+                goal
             ),
         })
     }

@@ -4,67 +4,34 @@
 //! privilege. A base is judged by its position, never by its age: it may be too old, or have
 //! transactions that the primary lacks.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::{BinlogState, Position};
-use crate::mysql::session::{Rows, Session};
+use crate::mysql::session::Session;
+use crate::mysql::settings;
 use crate::os::clock::Timestamp;
 use crate::replication::time_zone::{self, Offsets};
 use crate::replication::{privileges, values};
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Watched;
 
+mod address;
+mod binary_log;
+mod facts;
 mod protection;
 mod refusal;
 
+pub use address::Address;
+pub use facts::Facts;
+use facts::History;
 pub use refusal::{TLS_FAILED, denies_access, refused};
 
 /// The longest password in MySQL's START REPLICA, characters; it cuts off the rest without a word. From
 /// the manual of CHANGE REPLICATION SOURCE.
 const MYSQL_PASSWORD: usize = 32;
-
-/// Server settings that the data needs, or that affect replicated statements.
-pub const SETTINGS: [&str; 7] = [
-    "lower_case_table_names",
-    "innodb_page_size",
-    "character_set_server",
-    "collation_server",
-    "sql_mode",
-    "explicit_defaults_for_timestamp",
-    "max_allowed_packet",
-];
-
-/// The address of a candidate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// Name or address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Address {
-    /// True for an address of this machine, which nobody can come between. What a name stands for
-    /// may change before a client of ours looks it up.
-    pub fn is_loopback(&self) -> bool {
-        self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
 
 /// All addresses of the primary, and the account there.
 #[derive(Clone, Debug)]
@@ -78,107 +45,6 @@ pub struct Primary {
     /// For a query about all tables, each of which a large server opens for it: `--stall-timeout`,
     /// or zero if that is off.
     pub listing: Duration,
-}
-
-/// What a primary reported.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The address that answered.
-    pub address: Address,
-    /// Its kind.
-    pub flavor: Flavor,
-    /// Its version string.
-    pub version: String,
-    /// Whether our session with it was encrypted.
-    pub encrypted: bool,
-    /// What it has executed: the goal, if this pass needs one now.
-    pub position: Position,
-    /// When the position was read.
-    pub asked: Timestamp,
-    /// Its server id, which no other server may use.
-    pub server_id: u32,
-    /// Settings that the private server must share.
-    pub settings: Vec<(String, String)>,
-    /// How long it keeps its binary logs; `None` for forever or unknown.
-    pub keeps: Option<Duration>,
-    /// The time zone of its machine.
-    pub zone: Offsets,
-    /// How long our login took.
-    pub greeted_after: Duration,
-    history: History,
-}
-
-#[derive(Clone, Debug)]
-enum History {
-    MariaDb { state: BinlogState, applied: Position },
-    MySql { purged: Position },
-}
-
-impl Facts {
-    /// Checks that there is a position at all.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`]: an empty goal would be reached at once.
-    pub fn check_position(&self) -> Result<()> {
-        if self.position.is_empty() {
-            return Err(Error::config(format!(
-                "primary {} has no position: its binary log is empty",
-                self.address
-            )));
-        }
-        Ok(())
-    }
-
-    /// Checks that a replica at `position` can follow this primary.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] for another flavor, [`Error::Diverged`] or [`Error::Purged`].
-    /// MariaDB reports the latter only once replication starts: see [`Facts::explain_refusal`].
-    pub fn check_base(&self, position: &Position) -> Result<()> {
-        if position.flavor() != self.flavor {
-            return Err(Error::config(format!(
-                "the base at {position} is of {}, and primary {} is {}",
-                position.flavor().name(),
-                self.address,
-                self.flavor.name()
-            )));
-        }
-        let errant = match &self.history {
-            // Even a replica without a binary log of its own has applied it.
-            History::MariaDb { state, applied } => state.lacks(position).minus(applied),
-            History::MySql { .. } => position.minus(&self.position),
-        };
-        if !errant.is_empty() {
-            return Err(Error::Diverged {
-                errant: errant.to_string(),
-                primary: format!("{} at {}", self.address, shown(&self.position)),
-            });
-        }
-        match &self.history {
-            History::MySql { purged } if !purged.minus(position).is_empty() => {
-                let at = shown(&self.position);
-                Err(self.purged(position, &format!("it is at {at} and has purged {purged}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The error for `position` after the primary refused to send what follows it.
-    pub fn explain_refusal(&self, position: &Position) -> Error {
-        let at = format!("it is at {} and refuses to go back that far", shown(&self.position));
-        self.check_base(position).err().unwrap_or_else(|| self.purged(position, &at))
-    }
-
-    fn purged(&self, position: &Position, what: &str) -> Error {
-        Error::Purged {
-            position: position.to_string(),
-            primary: format!("{} reports that {what}", self.address),
-        }
-    }
-}
-
-fn shown(position: &Position) -> String {
-    if position.is_empty() { "no position".into() } else { position.to_string() }
 }
 
 impl Primary {
@@ -296,7 +162,6 @@ impl Primary {
         if !address.is_loopback() {
             protection::check(&address.to_string(), flavor, &self.account.tls)?;
         }
-        let columns: String = SETTINGS.iter().map(|s| format!(", @@global.{s} AS {s}")).collect();
         let own = match flavor {
             Flavor::MariaDb => {
                 "@@global.gtid_binlog_pos AS position, @@global.gtid_binlog_state AS state, \
@@ -309,8 +174,8 @@ impl Primary {
             }
         };
         let asked = Timestamp::now();
-        let rows = query(&format!("SELECT {own}, @@global.server_id AS server_id{columns}"))?;
-        check_logs(address, flavor, &rows)?;
+        let rows = query(&format!("SELECT {own}, @@global.server_id AS server_id"))?;
+        binary_log::check(address, flavor, &rows)?;
         let position = |column: &str| {
             Position::parse(flavor, rows.require(column)?).map_err(|text| Error::ReplicationError {
                 errno: 0,
@@ -326,19 +191,18 @@ impl Primary {
             Flavor::MySql => History::MySql { purged: position("purged")? },
         };
         let position = position("position")?;
-        if let History::MariaDb { applied, .. } = &history
+        let names = ["binlog_expire_logs_seconds", "expire_logs_days"];
+        let variables = query(&settings::query(&[&names[..], &binary_log::FILTERS].concat()))?;
+        let variables: Vec<Vec<&str>> = variables.iter().collect();
+        if let History::MariaDb { state, applied } = &history
             && rows.require("logs_all")? == "0"
-            && !position.contains(applied)
+            && !state.lacks(applied).is_empty()
         {
-            return Err(Error::config(format!(
-                "primary {address} is a replica that does not log what it applies: nothing of that \
-                 would arrive here; set log_slave_updates there, or use its own primary"
-            )));
+            let running = query(binary_log::REPLICATES)?;
+            binary_log::check_replica(address, !position.contains(applied), &running)?;
         }
-        let limits = query(
-            "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
-             ('binlog_expire_logs_seconds', 'expire_logs_days')",
-        )?;
+        let unfiltered = binary_log::is_unfiltered(address, flavor, &variables, &mut session)?;
+        let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
         query(time_zone::AS_SYSTEM)?;
         let zone = Offsets::parse(&address.to_string(), query(&time_zone::query())?.first())?;
         Ok(Facts {
@@ -349,51 +213,21 @@ impl Primary {
             encrypted,
             greeted_after,
             position,
-            keeps: values::binlog_retention(&limits.iter().collect::<Vec<_>>()),
+            keeps: values::binlog_retention(&variables),
             asked,
             server_id: values::number(
                 &address.to_string(),
                 "server_id",
                 rows.require("server_id")?,
             )?,
-            settings: settings(&address.to_string(), &rows)?,
+            settings: settings::read(&address.to_string(), &variables)?,
+            unfiltered,
             history,
         })
     }
-}
-
-/// The values of [`SETTINGS`] in an answer that has them as columns.
-///
-/// # Errors
-/// When one of them is missing, or not what a server ever says.
-pub fn settings(server: &str, rows: &Rows) -> Result<Vec<(String, String)>> {
-    let read = |name: &&str| {
-        let value = rows.require(name)?;
-        values::check(server, name, value)?;
-        Ok((name.to_string(), value.to_string()))
-    };
-    SETTINGS.iter().map(read).collect()
 }
 
 fn open(address: &Address, account: &Account, patience: Duration) -> Result<Session> {
     Session::over_tcp(&address.host, address.port, account, patience)
         .map_err(|t| refused(address, protection::with_hint(t, &account.tls)))
 }
-
-fn check_logs(address: &Address, flavor: Flavor, rows: &Rows) -> Result<()> {
-    if rows.require("logs")? != "1" {
-        return Err(Error::config(format!(
-            "primary {address} writes no binary log: set log_bin there"
-        )));
-    }
-    if flavor == Flavor::MySql && rows.require("gtids")? != "ON" {
-        return Err(Error::config(format!(
-            "primary {address} has gtid_mode={}: set it to ON there",
-            rows.require("gtids")?
-        )));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;

@@ -26,6 +26,10 @@ pub fn dump(flavor: Flavor) -> &'static [&'static str] {
     }
 }
 
+/// What an account needs besides to see whether a primary filters its binary log. MariaDB also calls it
+/// BINLOG MONITOR.
+pub const FILTERS: &str = "REPLICATION CLIENT";
+
 /// The privileges in `wanted` that are not granted globally in the lines of `SHOW GRANTS`.
 pub fn missing<'a>(grants: &[String], wanted: &[&'a str]) -> Vec<&'a str> {
     let has = |privilege: &str| {

@@ -67,11 +67,24 @@ impl Offsets {
         if own == 0 {
             return None;
         }
-        if let Some(first) = self.0.first().filter(|first| self.0.iter().all(|o| o == *first)) {
-            return Some(fixed(*first));
+        if let Some(offset) = self.constant() {
+            return Some(fixed(offset));
         }
         let (misfits, name) = self.nearest(Path::new(DATABASE))?;
         (misfits < own).then_some(name)
+    }
+
+    /// The name of a zone that has these, as a value of TZ; `None` if none is known.
+    pub fn name(&self) -> Option<String> {
+        match self.constant() {
+            Some(0) => Some("UTC".into()),
+            Some(offset) => Some(fixed(offset)),
+            None => self.nearest(Path::new(DATABASE)).filter(|n| n.0 <= FEW).map(|(_, name)| name),
+        }
+    }
+
+    fn constant(&self) -> Option<i32> {
+        self.0.first().copied().filter(|first| self.0.iter().all(|offset| offset == first))
     }
 
     fn misfits(&self, offset: impl Fn(i64) -> Option<i32>) -> usize {
@@ -95,6 +108,18 @@ impl Offsets {
         });
         zones.min_by_key(|(misfits, _)| *misfits)
     }
+}
+
+/// True if our own machine is in the zone that TZ would name so.
+pub fn is_ours(zone: &str) -> bool {
+    let ours: Option<Vec<i32>> = instants().map(sys::local_offset).collect();
+    let Some(ours) = ours.map(Offsets) else { return false };
+    if let Some(offset) = ours.constant() {
+        return zone == fixed(offset) || (offset == 0 && zone == "UTC");
+    }
+    let file = files::read(&Path::new(DATABASE).join(zone), LARGEST).ok();
+    let zone = file.and_then(|bytes| Zone::parse(&bytes));
+    zone.is_some_and(|zone| ours.misfits(|at| zone.offset(at)) == 0)
 }
 
 /// A zone without summer time, as POSIX has it: with the sign turned round.
@@ -167,25 +192,25 @@ impl Zone {
 }
 
 /// Checks that the private server sees times as the machine of `primary` does, which has `offsets`.
+/// Says so if it does not quite.
 ///
 /// # Errors
-/// [`Error::Configuration`] if not; the server's error.
-pub fn check(mysqld: &mut Mysqld, primary: &str, offsets: &Offsets) -> Result<()> {
+/// [`Error::Configuration`] if not at all; the server's error.
+pub fn check(mysqld: &mut Mysqld, primary: &str, offsets: &Offsets) -> Result<Option<String>> {
     mysqld.run(AS_SYSTEM)?;
     let answer = mysqld.control()?.query(&query());
     let answer = answer.map_err(|t| mysqld.lost("answer to a query", t))?;
     let ours = Offsets::parse("the private server", answer.first())?;
     let differ = ours.differences(offsets);
     if differ == 0 {
-        return Ok(());
+        return Ok(None);
     }
     if differ <= FEW {
-        log::warn!(
+        return Ok(Some(format!(
             "the time zone of primary {primary} changes at other times than here in {differ} of the \
              months from 1971 to 2037: times in these may differ; update the databases of time zones \
              (tzdata) of both machines"
-        );
-        return Ok(());
+        )));
     }
     let database = match fs::exists(DATABASE) {
         Ok(true) => "",

@@ -14,20 +14,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::{Error, IoExt, Place, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::{BinlogState, Position};
+use crate::mysql::settings::{self, Values};
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys::{self, mkdir_below, open_below};
 use crate::os::workers::Gauge;
-use crate::replication::primary::{self, SETTINGS};
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
+use crate::seed::layout;
 use crate::seed::seeding::Seeding;
 use crate::server::lifecycle::CleanShutdown;
 use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::reserved_options::is_given;
 
 /// Bytes copied between two looks at the stop flag.
 const CHUNK: u64 = 16 << 20;
+
+/// The setting for upper and lower case in names.
+const CASE: &str = "lower_case_table_names";
+/// As much of the private server's log as is looked at, bytes.
+const LARGEST_LOG: u64 = 16 << 20;
 
 /// Where mariadb-backup and XtraBackup record the state of a copy: the old and the new name.
 const BACKUP_STATES: [&str; 2] = ["xtrabackup_checkpoints", "mariadb_backup_checkpoints"];
@@ -48,7 +55,7 @@ pub struct Adopted {
     /// The version of the server that ran on it.
     pub version: String,
     /// The settings it ran with.
-    pub settings: Vec<(String, String)>,
+    pub settings: Values,
     /// When it was last written.
     pub data_as_of: Timestamp,
 }
@@ -64,8 +71,8 @@ impl Source {
         if !path.is_dir() {
             return Err(wrong("is not a directory"));
         }
-        let system = files::open(&path.join("ibdata1"))
-            .map_err(|_| wrong("is not a data directory: it has no ibdata1 that can be read"))?;
+        let (system, _) = layout::first_file(path)
+            .ok_or_else(|| wrong("is not a data directory: it has no ibdata1 that can be read"))?;
         if sys::is_write_locked(&system).unwrap_or(false) {
             return Err(wrong("is in use by a running server: shut that down first"));
         }
@@ -203,7 +210,7 @@ fn known_position(
             && let Some(text) = small_text(&entry.path())
         {
             let text = text.lines().collect::<Vec<_>>().join(",");
-            return BinlogState::parse(&text).map(|state| Some(state.newest()));
+            return BinlogState::parse(&text).map(|state| Some(state.last()));
         }
     }
     Ok(None)
@@ -228,11 +235,35 @@ pub fn adopt(
     seeding.scratch.make_data()?;
     source.copy(seeding, &tree, jobs)?;
     forget_replication(&seeding.scratch.data())?;
-    let mut mysqld = seeding.start(false)?;
+    let given = seeding.setup.options.clone();
+    seeding.setup.settings = layout::settings(&source.path, &tree, &given)?;
+    let mut mysqld = start(seeding, source.flavor)?;
     let data_as_of = Timestamp(tree.files.iter().map(|f| f.mtime.0).max().unwrap_or_default());
-    let adopted =
+    let mut adopted =
         ask(&mut mysqld, source, data_as_of).map_err(|e| seeding.explain(&mut mysqld, e))?;
+    let told = is_given(&given, CASE.replace('_', "-").as_str());
+    if source.flavor == Flavor::MariaDb && !told && !layout::has_capitals(&tree) {
+        // It fits both kinds of names; the primary will tell.
+        adopted.settings.retain(|(name, _)| name != CASE);
+    }
     Ok((adopted, seeding.finish(mysqld)?))
+}
+
+/// Starts the private server, a second time if the data turns out to be of a server for which upper
+/// and lower case are the same.
+fn start(seeding: &mut Seeding, flavor: Flavor) -> Result<Mysqld> {
+    let error = match seeding.start(false) {
+        Err(e @ Error::MysqldStart { .. }) if flavor == Flavor::MySql => e,
+        started => return started,
+    };
+    let log = files::read(&seeding.setup.log(), LARGEST_LOG).unwrap_or_default();
+    match layout::case_of_dictionary(&String::from_utf8_lossy(&log)) {
+        Some(case) => {
+            seeding.setup.settings.push((CASE.into(), case.into()));
+            seeding.start(false)
+        }
+        None => Err(error),
+    }
 }
 
 /// Reads what is known of the data that `mysqld` runs on, and sets its position.
@@ -256,11 +287,12 @@ fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Ad
         }
         None => own,
     };
-    let columns: Vec<String> = SETTINGS.iter().map(|s| format!("@@global.{s} AS {s}")).collect();
-    let sql = format!("SELECT VERSION() AS version, {}", columns.join(", "));
-    let answer = mysqld.control()?.query(&sql);
-    let row = answer.map_err(|t| mysqld.lost("answer to a query", t))?;
-    let settings = primary::settings("the data", &row)?;
-    let version = row.require("version")?.to_string();
+    let mut query = |sql: &str| {
+        let answer = mysqld.control()?.query(sql);
+        answer.map_err(|t| mysqld.lost("answer to a query", t))
+    };
+    let rows = query(&settings::query(&[]))?;
+    let settings = settings::read("the data", &rows.iter().collect::<Vec<_>>())?;
+    let version = query("SELECT VERSION()")?.first().to_string();
     Ok(Adopted { position, version, settings, data_as_of })
 }

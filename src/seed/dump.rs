@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::mysql::settings::{STOPWORDS, value};
 use crate::os::workers::Aside;
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
@@ -55,6 +56,7 @@ const EMPTY_SERVER: u64 = 120 << 20;
 /// # Errors
 /// What keeps it from being complete and of one moment.
 pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Seeded> {
+    check_stopwords(facts)?;
     let asked = facts.clone();
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
         primary.check_privileges(&asked, privileges::dump(asked.flavor))
@@ -77,6 +79,18 @@ pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<S
     unreachable!("the last try returns")
 }
 
+/// Fails if full-text indexes would be made before the table of stopwords is there.
+fn check_stopwords(facts: &Facts) -> Result<()> {
+    match value(&facts.settings, STOPWORDS) {
+        None | Some("") => Ok(()),
+        Some(table) => Err(Error::config(format!(
+            "a dump would make full-text indexes without the stopwords in {table}, as primary {} has \
+             them in {STOPWORDS}: use --from dir:PATH, or clone on MySQL",
+            facts.address
+        ))),
+    }
+}
+
 fn dump_once(
     seeding: &mut Seeding,
     primary: &Primary,
@@ -85,8 +99,9 @@ fn dump_once(
 ) -> Result<Seeded> {
     seeding.make_empty(before.bytes() + EMPTY_SERVER)?;
     let mut mysqld = seeding.start(true)?;
+    // What of the zone only may differ is said when the server is started again.
     let seeded = time_zone::check(&mut mysqld, &facts.address.to_string(), &facts.zone)
-        .and_then(|()| load(seeding, &mut mysqld, primary, facts, before))
+        .and_then(|_| load(seeding, &mut mysqld, primary, facts, before))
         .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, &before.tables))
         .map_err(|e| seeding.explain(&mut mysqld, e))?;
     seeding.finish(mysqld)?;

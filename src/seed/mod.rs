@@ -7,6 +7,7 @@ pub mod dump;
 pub mod dump_client;
 pub mod dump_progress;
 pub mod json;
+mod layout;
 pub mod mend;
 pub mod moment;
 pub mod pipe;

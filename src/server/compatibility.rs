@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
+use crate::mysql::settings::value;
 use crate::mysql::version::Version;
 use crate::os::process::{self, Child, Exit};
 use crate::server::initialize::Tool;
@@ -21,7 +22,7 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 /// How long a program may take to print its version. If it does not, its start will tell.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Settings that are fixed when the data directory is created.
+/// Settings of the data directory that a primary must have as well.
 const FOR_LIFE: [&str; 2] = ["lower_case_table_names", "innodb_page_size"];
 
 /// What a private server is checked against, as named in messages.
@@ -138,9 +139,6 @@ pub fn check_settings(
     primary: &str,
     theirs: &[(String, String)],
 ) -> Result<()> {
-    let value = |of: &[(String, String)], name: &str| {
-        of.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
-    };
     for name in FOR_LIFE {
         if let (Some(a), Some(b)) = (value(its, name), value(theirs, name))
             && a != b

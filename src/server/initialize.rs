@@ -22,12 +22,7 @@ pub fn install(supervisor: &mut Supervisor, setup: &Setup, patience: Duration) -
         Flavor::MySql => (mysql(setup), "mysqld --initialize-insecure"),
     };
     command.stdin(Stdio::null());
-    // Settings that are fixed once the tables exist.
-    for (name, value) in &setup.settings {
-        if matches!(name.as_str(), "innodb_page_size" | "lower_case_table_names") {
-            command.arg(format!("--{}={value}", name.replace('_', "-")));
-        }
-    }
+    command.args(setup.made_with());
     setup.run_as(&mut command)?;
     if crate::os::sys::is_root() && setup.user.is_none() {
         command.arg("--user=root");

@@ -112,6 +112,15 @@ pub fn check(options: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// True if the user's options set `name`, with dashes.
+pub fn is_given(options: &[String], name: &str) -> bool {
+    options.iter().any(|option| {
+        let option = option.to_ascii_lowercase().replace('_', "-");
+        let option = option.trim_start_matches("--").trim_start_matches("loose-");
+        option.split('=').next() == Some(name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::error::{IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::LARGEST_PACKET;
+use crate::mysql::settings::{Decides, SETTINGS, Values, value};
 use crate::os::cgroup;
 use crate::os::confinement::Confinement;
 use crate::os::process;
@@ -27,8 +28,8 @@ pub struct Setup {
     pub user: Option<(u32, u32)>,
     /// The user's `--mysqld-option`s.
     pub options: Vec<String>,
-    /// Settings that the data needs: name and value.
-    pub settings: Vec<(String, String)>,
+    /// Settings that the data and the primary's statements need.
+    pub settings: Values,
     /// The time zone to run in, if not ours.
     pub zone: Option<String>,
     /// Never the primary's.
@@ -85,6 +86,12 @@ impl Setup {
             command.uid(uid).gid(gid);
         }
         Confinement::below(&self.scratch).apply(command).doing("confine programs to", &self.scratch)
+    }
+
+    /// The options without which the data is another: fixed when it is made.
+    pub fn made_with(&self) -> impl Iterator<Item = String> {
+        let own = SETTINGS.iter().filter(|s| s.decides == Decides::Data);
+        own.filter_map(|s| s.option(value(&self.settings, s.name)?))
     }
 
     /// The command that starts it. With `grant_tables` it is entered through its own accounts, to load
@@ -172,9 +179,13 @@ impl Setup {
         if sys::is_root() && self.user.is_none() {
             command.arg("--user=root");
         }
-        for (name, value) in &self.settings {
-            let name = name.replace('_', "-");
-            command.arg(format!("--{name}={value}"));
+        for setting in SETTINGS {
+            // A dump says of each table which engine it has, the system's own included.
+            if grant_tables && init_file.is_none() && setting.name == "enforce_storage_engine" {
+                continue;
+            }
+            let value = value(&self.settings, setting.name);
+            command.args(value.and_then(|value| setting.option(value)));
         }
         if grant_tables {
             // A dump's text takes up to twice the bytes of a row: more than the primary's own limit.

@@ -31,7 +31,7 @@ pub use compare::{Snapshot, assert_same, snapshot};
 pub use primary::{Account, CLONE, DUMP, NIGHTLY, PASSWORD, Primary, Replica};
 pub use program::{Checkpoint, Outcome, Rollforward, Running};
 pub use proxy::Proxy;
-pub use scene::Scene;
+pub use scene::{Scene, as_told};
 pub use server::Server;
 pub use writer::Writer;
 

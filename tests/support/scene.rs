@@ -243,3 +243,20 @@ impl Drop for Scene {
         }
     }
 }
+
+/// Restores the newest backup and starts a server on it with the options that `restore` names; these,
+/// too.
+#[track_caller]
+pub fn as_told(scene: &Scene) -> (Server, Vec<String>) {
+    let to = (0..).map(|n| scene.path(&format!("told-{n}"))).find(|p| !p.exists());
+    let to = to.expect("a free name");
+    let restore = scene.command("restore").arg("--to").arg(&to);
+    let told = restore.run_to_end(COMMAND_PATIENCE).expect(0);
+    let line = told.log().into_iter().find(|l| l.contains("the data needs a")).expect("a line");
+    let options = line.split_once(" with ").map_or("", |(_, options)| options);
+    let options = options.split(' ').filter(|o| !o.is_empty()).map(|o| o.replace('\'', ""));
+    let options: Vec<String> = options.collect();
+    let mut all = vec!["--skip-slave-start", "--read-only", "--event-scheduler=OFF"];
+    all.extend(options.iter().map(String::as_str));
+    (Server::start_on_with(&to, &all), options)
+}

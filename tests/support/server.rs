@@ -40,11 +40,13 @@ impl Server {
     pub fn start(name: &str, listen: bool, args: &[&str]) -> Server {
         let dir = TempDir::new(name);
         let datadir = dir.path().join("data");
-        // MySQL takes it when the tables are made, and never again.
-        let own = args.iter().copied().find(|a| a.starts_with("--lower-case-table-names"));
-        match own.filter(|_| flavor::is_mysql()) {
-            Some(own) => template::install(&datadir, &[own]),
-            None => template::copy_to(&datadir),
+        // These are settled when the files are made; MariaDB can change the last one later.
+        let fixed = ["--innodb-page-size", "--innodb-data-file-path", "--lower-case-table-names"];
+        let fixed = &fixed[..if flavor::is_mysql() { 3 } else { 2 }];
+        let own = args.iter().copied().filter(|a| fixed.iter().any(|name| a.starts_with(name)));
+        match own.collect::<Vec<_>>().as_slice() {
+            [] => template::copy_to(&datadir),
+            own => template::install(&datadir, own),
         }
         Server::launch(name, dir, datadir, template::program(), listen, args)
     }

@@ -88,7 +88,7 @@ pub fn made_once(what: &str, key: &str, make: impl FnOnce(&Path)) -> PathBuf {
     ready
 }
 
-/// Makes a data directory; `more` are further options for MySQL.
+/// Makes a data directory with further options.
 pub fn install(datadir: &Path, more: &[&str]) {
     if flavor::is_mysql() {
         let mut command = flavor::initialize_mysql(mariadbd(), datadir);
@@ -105,7 +105,7 @@ pub fn install(datadir: &Path, more: &[&str]) {
         command.arg(format!("--basedir={}", base.display()));
     }
     command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
-    command.args(["--skip-name-resolve", "--force"]).args(format());
+    command.args(["--skip-name-resolve", "--force"]).args(format()).args(more);
     // Its own: a server removes the temporary tables of all others that share it.
     let tmp = datadir.with_file_name("template-tmp");
     let _ = fs::create_dir(&tmp);
@@ -121,7 +121,8 @@ pub fn install(datadir: &Path, more: &[&str]) {
         .arg(format!("--datadir={}", datadir.display()))
         .arg("--bootstrap")
         .arg(tmp)
-        .args(format());
+        .args(format())
+        .args(more);
     run_helper(
         &mut bootstrap,
         "USE mysql;\nDELETE FROM global_priv WHERE User = '';\nDELETE FROM db WHERE User = '';\n",

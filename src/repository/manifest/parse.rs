@@ -108,7 +108,7 @@ impl Parser {
         let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
         let key_fits =
             !key.is_empty() && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-".contains(&b);
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-/;<>".contains(&b);
         if !key_fits || !value.bytes().all(fits) {
             return Err("malformed setting".into());
         }

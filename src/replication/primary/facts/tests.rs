@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::Cause;
+use crate::replication::values;
 
 fn facts(state: &str, applied: &str) -> Facts {
     let position = |text| Position::parse(Flavor::MariaDb, text).unwrap();
@@ -15,6 +16,7 @@ fn facts(state: &str, applied: &str) -> Facts {
         server_id: 2,
         settings: Vec::new(),
         keeps: None,
+        unfiltered: true,
         greeted_after: Duration::ZERO,
         zone: Offsets::default(),
         history: History::MariaDb {
@@ -56,4 +58,20 @@ fn a_refusal_is_purged_only_where_the_positions_allow_it() {
     let primary = facts("0-1-50,0-2-80", "");
     assert_eq!(primary.explain_refusal(&base("0-1-3")).cause(), Cause::Purged);
     assert_eq!(primary.explain_refusal(&base("0-1-51")).cause(), Cause::Diverged);
+}
+
+/// Deleted from its log, or on another server: a plain replica goes on, too.
+#[test]
+fn a_domain_unknown_to_the_primary_is_no_divergence() {
+    let base = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+    let primary = facts("0-1-50,0-2-80", "");
+    let with = base("0-1-50,7-1-9");
+    assert!(primary.check_base(&with).is_ok());
+    assert_eq!(primary.without_deleted_domains(&with), Some(base("0-1-50")));
+    // But not to a server that shares none, and not with one that is ahead in another.
+    assert!(primary.check_base(&base("7-1-9")).is_err());
+    assert!(primary.check_base(&base("0-1-51,7-1-9")).is_err());
+    assert_eq!(primary.without_deleted_domains(&base("0-1-50")), None);
+    // A replica may get there yet.
+    assert_eq!(facts("0-1-50,0-2-80", "0-1-50").without_deleted_domains(&with), None);
 }
