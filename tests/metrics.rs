@@ -298,8 +298,10 @@ fn a_killed_pass_appears_running_until_the_next_corrects_it() {
     assert!(after.get("phase_seconds", "seed").unwrap() > 0.0, "{}", after.text);
 
     // All that there is was written now: it is what the page has, in names, phases and causes.
-    let written: BTreeSet<String> =
-        during.samples.keys().chain(after.samples.keys()).cloned().collect();
+    command(&scene, "run").0.arg("--prove").run_to_end(COMMAND_PATIENCE).expect(0);
+    let proven = Metrics::read(&file);
+    let all = [&during, &after, &proven].map(|metrics| metrics.samples.keys());
+    let written: BTreeSet<String> = all.into_iter().flatten().cloned().collect();
     assert_eq!(written, page_names());
     let page = fs::read_to_string(root().join("man/rollforward-monitoring.7")).unwrap();
     let (_, diagnostics) = page.split_once(".Sh CAUSES\n").unwrap();

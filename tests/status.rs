@@ -170,7 +170,16 @@ fn stopped_mysqlds_and_killed_passes_are_critical() {
     assert!(matches!(age, Json::Number(n) if n.parse::<u64>().unwrap() < 300), "{age:?}");
     let mut expected: BTreeSet<String> = scene.checkpoint().0.into_keys().collect();
     expected.remove("format");
-    let besides = ["alive", "answers", "newest", "newest_age_seconds", "verdict", "text"];
+    let besides = [
+        "alive",
+        "answers",
+        "newest",
+        "newest_age_seconds",
+        "newest_proven",
+        "newest_proven_age_seconds",
+        "verdict",
+        "text",
+    ];
     expected.extend(besides.map(String::from));
     assert_eq!(keys(&found), expected);
 

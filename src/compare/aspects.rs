@@ -81,9 +81,12 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
             select,
             ("tables", "WHERE table_type <> 'VIEW' AND table_schema"),
             ("table_schema table_name", ""),
-            // Aria shows a checksum of pages that it has anyway as an option once it was dumped.
+            // Aria shows a checksum of pages that it has anyway as an option once it was dumped. Where
+            // the primary keeps the files, ours does not.
             "table_type engine table_collation \
-             REPLACE(REPLACE(create_options,'page_checksum=1',''),CHAR(32),'') table_comment",
+             REPLACE(REPLACE(REGEXP_REPLACE(create_options,\
+             '(?i)(data|index).directory=''[^'']*''',''),'page_checksum=1',''),CHAR(32),'') \
+             table_comment",
         ),
         aspect(
             "column",

@@ -275,9 +275,11 @@ impl Setting {
         !self.usual.contains(&value)
     }
 
-    /// True if a manifest keeps it, whose values have no blanks, quotes and the like.
+    /// True if a manifest keeps it, whose values have no blanks, quotes and the like, and are no paths
+    /// that lead elsewhere.
     pub fn is_kept(&self, value: &str) -> bool {
-        value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_,.+:-/;<>".contains(&b))
+        let leads_out = value.starts_with('/') || value.contains("..");
+        !leads_out && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_,.+:-/;<>".contains(&b))
     }
 
     /// True if the value, out of a manifest, is one that a server has.

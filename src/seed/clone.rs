@@ -10,6 +10,7 @@ mod recipient;
 use std::io;
 use std::time::Duration;
 
+use crate::compare::sessions::ask_private;
 use crate::error::{Error, Result};
 use crate::mysql::account::{ServerKey, Tls, TlsMode};
 use crate::mysql::flavor::Flavor;
@@ -18,7 +19,7 @@ use crate::replication::primary::{Facts, Primary, refused};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::seed::seeding::{Seeded, Seeding};
-use crate::seed::tables::{LISTING, NO_CACHE};
+use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
 use crate::server::lifecycle::wait_for_exit;
 use crate::server::mysqld::Mysqld;
@@ -90,7 +91,7 @@ pub fn clone(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<
     drop(mysqld);
 
     let mut mysqld = seeding.start(false)?;
-    let seeded = match accept(&mut mysqld, facts) {
+    let seeded = match accept(seeding.supervisor, &mut mysqld, facts) {
         Ok(seeded) => seeded,
         Err(e @ Error::Configuration { .. }) => {
             // Nothing can be done with this clone, and it is as large as the primary.
@@ -187,22 +188,24 @@ fn wait_for_restart(
 }
 
 /// Checks that the clone is complete and nothing is missing from it, and reads its position.
-fn accept(mysqld: &mut Mysqld, facts: &Facts) -> Result<Seeded> {
+fn accept(supervisor: &mut Supervisor, mysqld: &mut Mysqld, facts: &Facts) -> Result<Seeded> {
     mysqld.load_grant_tables(facts.flavor)?;
-    mysqld.control()?.set_timeout(LISTING);
-    let mut query = |sql: &str| {
-        let answer = mysqld.control()?.query(sql);
-        answer.map_err(|t| mysqld.lost("answer to a query", t))
+    // It opens each table to tell of it.
+    let answers = ask_private(supervisor, mysqld, |session| {
+        let asked = [STATUS, LEFT_EMPTY, OUTSIDE, "SELECT VERSION()"];
+        asked.iter().map(|sql| session.query(sql)).collect::<Result<Vec<_>, _>>()
+    })?;
+    let answers = answers.map_err(|t| mysqld.lost("answer to a query", t))?;
+    let [status, empty, outside, version] = &answers[..] else {
+        unreachable!("each question has an answer")
     };
-    let status = query(STATUS)?;
     let (state, errno) = (status.require("state")?, status.require("errno")?);
     if state != "Completed" || errno != "0" {
         let said = without_statement(status.require("said")?);
         let text = format!("the clone is not complete: its state is {state}; {said}");
         return Err(Error::ReplicationError { errno: errno.parse().unwrap_or(0), text });
     }
-    check_engines(&query(LEFT_EMPTY)?)?;
-    let outside = query(OUTSIDE)?;
+    check_engines(empty)?;
     if !outside.first().is_empty() {
         return Err(Error::config(format!(
             "{} was cloned to its path on the primary, outside the data directory, so no backup \
@@ -211,7 +214,7 @@ fn accept(mysqld: &mut Mysqld, facts: &Facts) -> Result<Seeded> {
             outside.first()
         )));
     }
-    let version = query("SELECT VERSION()")?.first().to_string();
+    let version = version.first().to_string();
     let position = replica::position(mysqld, facts.flavor)?;
     if position.is_empty() {
         return Err(Error::ReplicationError { errno: 0, text: "the clone has no position".into() });

@@ -247,7 +247,7 @@ fn check(
     let asked = facts.clone();
     let list = move |primary: &Primary| tables::list_primary(primary, &asked);
     let after = primary.question(supervisor, mysqld, list)?;
-    let loaded = tables::list_private(mysqld, facts.flavor)?;
+    let loaded = tables::list_private(supervisor, mysqld, facts.flavor)?;
     tables::compare(before, &after, &loaded)?;
     if facts.flavor == Flavor::MariaDb {
         // The dump holds a CHANGE MASTER.

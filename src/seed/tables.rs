@@ -1,8 +1,8 @@
 //! Which tables a server has, and whether a dump brought all of them from one moment.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use crate::compare::sessions::ask_private;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{Rows, Session};
@@ -10,9 +10,7 @@ use crate::mysql::trouble::Trouble;
 use crate::mysql::version::Version;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::server::mysqld::Mysqld;
-
-/// Time-out of a query of the private server that lists tables: it opens each of them for it.
-pub const LISTING: Duration = Duration::from_secs(30);
+use crate::supervisor::main_loop::Supervisor;
 
 /// What a server says of one of its tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,16 +152,16 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     Ok(tables)
 }
 
-/// The tables of the private server.
+/// The tables of the private server, which opens each of them for that.
 ///
 /// # Errors
 /// Those of any query to it.
-pub fn list_private(mysqld: &mut Mysqld, flavor: Flavor) -> Result<Tables> {
-    let usual = mysqld.call_timeout();
-    let session = mysqld.control()?;
-    session.set_timeout(LISTING.max(usual));
-    let answer = list(session, flavor);
-    session.set_timeout(usual);
+pub fn list_private(
+    supervisor: &mut Supervisor,
+    mysqld: &mut Mysqld,
+    flavor: Flavor,
+) -> Result<Tables> {
+    let answer = ask_private(supervisor, mysqld, move |session| list(session, flavor))?;
     answer.map_err(|t| mysqld.lost("list of tables", t))
 }
 

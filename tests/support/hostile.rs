@@ -87,6 +87,12 @@ pub fn rows<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 
 /// What a MariaDB answers to a query of ours about itself, with `value` for `name`.
 fn facts(query: &str, name: &str, value: &str) -> Vec<u8> {
+    if query.starts_with("SHOW GLOBAL VARIABLES") {
+        return table(&["Variable_name", "Value"], &[&[name, value]]);
+    }
+    if query == "SHOW MASTER STATUS" {
+        return table(&["Binlog_Do_DB", "Binlog_Ignore_DB"], &[&["", ""]]);
+    }
     let zone = vec!["0"; query.matches("FROM_UNIXTIME").count()].join(",");
     let columns: Vec<&str> = match zone.is_empty() {
         true => query.split(',').map(|c| c.rsplit(" AS ").next().unwrap_or(c)).collect(),
@@ -105,16 +111,28 @@ fn facts(query: &str, name: &str, value: &str) -> Vec<u8> {
         "collation_server" => "utf8mb4_general_ci".into(),
         _ => "1".into(),
     };
+    let row: Vec<String> = columns.iter().map(|c| known(c)).collect();
+    let row: Vec<&str> = row.iter().map(String::as_str).collect();
+    table(&columns, &[&row])
+}
+
+/// An answer of these columns and rows.
+fn table(columns: &[&str], rows: &[&[&str]]) -> Vec<u8> {
     let mut bytes = packet(1, &[columns.len() as u8]);
     let mut number = 1;
-    for name in &columns {
+    let mut next = || {
         number += 1;
-        bytes.extend(column(number, &name[..name.len().min(200)]));
+        number
+    };
+    for name in columns {
+        bytes.extend(column(next(), &name[..name.len().min(200)]));
     }
-    bytes.extend(packet(number + 1, &EOF));
-    let row: Vec<u8> = columns.iter().flat_map(|c| text(known(c).as_bytes())).collect();
-    bytes.extend(packet(number + 2, &row));
-    bytes.extend(packet(number + 3, &EOF));
+    bytes.extend(packet(next(), &EOF));
+    for row in rows {
+        let values: Vec<u8> = row.iter().flat_map(|value| text(value.as_bytes())).collect();
+        bytes.extend(packet(next(), &values));
+    }
+    bytes.extend(packet(next(), &EOF));
     bytes
 }
 

@@ -109,7 +109,9 @@ impl Parser {
         let key_fits =
             !key.is_empty() && key.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"_,.+:-/;<>".contains(&b);
-        if !key_fits || !value.bytes().all(fits) {
+        // A time zone and the name of a table have slashes; no path leads anywhere else.
+        let leads_out = value.starts_with('/') || value.contains("..");
+        if !key_fits || !value.bytes().all(fits) || leads_out {
             return Err("malformed setting".into());
         }
         if self.settings.len() == MOST_WORDS {
