@@ -127,7 +127,7 @@ fn tablespaces_are_kept_whatever_they_are_called() {
 #[test]
 fn the_time_zone_of_the_primary_is_taken_over() {
     need_server!();
-    for zone in ["Asia/Tokyo", "America/New_York", "Asia/Kathmandu"] {
+    for zone in ["America/New_York", "Asia/Kathmandu"] {
         let variable = format!("env:TZ={zone}");
         let scene = Scene::with("zone", &[&variable]);
         scene.primary.sql("CREATE DATABASE shop; CREATE TABLE shop.ts (t TIMESTAMP NOT NULL)");
