@@ -59,9 +59,13 @@ fn damage_in_tables_is_named_until_it_is_mended() {
     let seed = scene.command("seed").arg(format!("--from=dir:{}", source.display()));
     seed.run_to_end(COMMAND_PATIENCE).expect(0);
     scene.primary.restart();
+    let run = scene.command("run").arg("--check-time=1m");
     for again in [false, true] {
         scene.primary.backlog("shop", 20);
-        let ended = scene.run().expect(3).says("unequal: table shop.isam failed CHECK TABLE: ");
+        let ended = run
+            .run_to_end(COMMAND_PATIENCE)
+            .expect(3)
+            .says("unequal: table shop.isam failed CHECK TABLE: ");
         let ended = ended.says("unequal: table shop.page failed CHECK TABLE: ");
         assert!(!ended.stderr.contains("shop.broken"), "{ended}");
         assert_eq!(scene.checkpoint().get("cause"), Some("unequal"), "{again}: {ended}");
@@ -70,7 +74,7 @@ fn damage_in_tables_is_named_until_it_is_mended() {
     }
     assert_eq!(scene.backups().len(), 3);
     scene.primary.sql("REPAIR TABLE shop.isam; DROP TABLE shop.page");
-    scene.run().expect(0);
+    run.run_to_end(COMMAND_PATIENCE).expect(0);
     assert!(turn(&scene, "check-turn", "isam").ends_with(" result=right"));
     assert!(on_record(&scene, "check-turn").iter().all(|line| !line.contains("table=page")));
 }

@@ -44,7 +44,7 @@ pub const TRIES: u32 = 3;
 /// How often a moment for a dump is looked for, and the pause after the first time.
 const MOMENTS: u32 = 150;
 /// So many times without a lock of any kind.
-const UNLOCKED: u32 = 9;
+const UNLOCKED: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a server without any tables takes, with its redo log.

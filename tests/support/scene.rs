@@ -95,7 +95,8 @@ impl Scene {
     /// to look; `prove` all but an account; the others the repository only. A later option wins over one given here.
     ///
     /// MySQL makes its redo log of 100 MiB anew at each start on a restored backup, a tenth of what a
-    /// pass takes; the tests give it less, but for those with [`Scene::usual_log`].
+    /// pass takes; the tests give it less, but for those with [`Scene::usual_log`]. Checking its tables
+    /// takes another tenth there, and is left to the tests that are about it.
     pub fn command(&self, name: &str) -> Rollforward {
         let program = Rollforward::new([name]).arg("--repo").arg(&self.repo);
         let account = match name {
@@ -114,6 +115,7 @@ impl Scene {
             .args(["--backoff-base=50ms", "--backoff-cap=500ms", "--poll-interval=200ms"])
             .args(["--jobs=2", "--start-timeout=30s", "--shutdown-timeout=30s"])
             .args(flavor::is_mysql().then_some("--mysqld-option=--innodb-redo-log-capacity=16M"))
+            .args(flavor::is_mysql().then_some("--check-time=0"))
             .args((name == "seed").then_some("--mysqld-option=--innodb-buffer-pool-size=256M"))
             .scratch(&self.scratch)
     }
