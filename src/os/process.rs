@@ -241,9 +241,19 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// True unless `signal` would end the process outright: it catches, blocks or ignores it, or the system
-/// does not tell.
-pub fn heeds(pid: u32, signal: i32) -> bool {
+/// What a process does with a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heeds {
+    /// It ends outright.
+    Not,
+    /// It catches or ignores it, or the system does not tell.
+    Caught,
+    /// It blocks it, for a thread that waits for signals, or will.
+    Blocked,
+}
+
+/// What the process `pid` does with `signal`.
+pub fn heeds(pid: u32, signal: i32) -> Heeds {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     // Masks of 64 bits; see proc(5).
     let mask = |name| {
@@ -252,12 +262,18 @@ pub fn heeds(pid: u32, signal: i32) -> bool {
     };
     let has = |mask: u64, signal: i32| mask >> (signal - 1) & 1 == 1;
     match (mask("SigBlk:"), mask("SigIgn:"), mask("SigCgt:")) {
+        // The C library blocks all for a moment, to make a process or a thread.
         (Some(blocked), Some(ignored), Some(caught)) => {
-            // The C library blocks all for a moment, to make a process or a thread.
-            let blocks = has(blocked, signal) && !has(blocked, libc::SIGSEGV);
-            blocks || has(ignored | caught, signal)
+            match (
+                has(blocked, signal) && !has(blocked, libc::SIGSEGV),
+                has(ignored | caught, signal),
+            ) {
+                (true, _) => Heeds::Blocked,
+                (false, true) => Heeds::Caught,
+                (false, false) => Heeds::Not,
+            }
         }
-        _ => true,
+        _ => Heeds::Caught,
     }
 }
 
@@ -305,12 +321,13 @@ mod tests {
                 Child::spawn(command.args(["-c", script]).stdout(process::Stdio::piped())).unwrap();
             // It has come as far as this.
             let _ = io::Read::read(child.pipes().stdout.as_mut().unwrap(), &mut [0; 8]);
-            (heeds(child.pid(), libc::SIGTERM), heeds(child.pid(), libc::SIGUSR1))
+            let caught = |signal| heeds(child.pid(), signal) == Heeds::Caught;
+            (caught(libc::SIGTERM), caught(libc::SIGUSR1))
         };
         assert_eq!(heeds_term("echo; sleep 60; :"), (false, false));
         assert_eq!(heeds_term("trap : TERM; echo; sleep 60; :"), (true, false));
         assert_eq!(heeds_term("trap '' USR1; echo; sleep 60; :"), (false, true));
-        assert!(heeds(0, libc::SIGTERM));
+        assert_eq!(heeds(0, libc::SIGTERM), Heeds::Caught);
     }
 
     #[test]

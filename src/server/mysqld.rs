@@ -13,7 +13,10 @@ mod leftovers;
 pub use leftovers::{forget_login, forget_replication};
 
 use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,7 +25,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
 use crate::mysql::trouble::Trouble;
 use crate::os::cgroup;
-use crate::os::process::{Activity, Child, Exit, heeds, start_time};
+use crate::os::process::{Activity, Child, Exit, Heeds, heeds, start_time};
 use crate::server::access::Login;
 use crate::server::error_log::{self, LogTail};
 use crate::server::setup::Setup;
@@ -30,6 +33,8 @@ use crate::supervisor::watched::Watched;
 
 /// Between two signals to a server that is starting.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Between two connections to see whether it greets.
+const KNOCK: Duration = Duration::from_millis(500);
 /// No server takes longer from its start to its signals: what heeds none by then is no server.
 const DEAF: Duration = Duration::from_secs(10);
 
@@ -46,6 +51,7 @@ pub struct Mysqld {
     /// When it was first asked to end, and last sent the signal for that.
     asked_to_end: Option<Instant>,
     signalled: Option<Instant>,
+    knocked: Option<Instant>,
     control: Option<Session>,
     pinger: Option<Session>,
     spare: Option<Session>,
@@ -93,6 +99,7 @@ impl Mysqld {
             ready: false,
             asked_to_end: None,
             signalled: None,
+            knocked: None,
             control: None,
             pinger: None,
             spare: None,
@@ -241,11 +248,39 @@ impl Mysqld {
     pub fn repeat_request(&mut self) {
         let Some(asked) = self.asked_to_end else { return };
         let due = self.signalled.is_none_or(|at| !self.ready && at.elapsed() >= AGAIN);
-        let deaf = !self.ready && !heeds(self.pid(), libc::SIGTERM) && asked.elapsed() < DEAF;
-        if due && !deaf {
-            self.signalled = Some(Instant::now());
-            self.child.signal(libc::SIGTERM);
+        if !due
+            || (!self.ready && self.signalled.unwrap_or(asked).elapsed() < DEAF && !self.can_end())
+        {
+            return;
         }
+        self.signalled = Some(Instant::now());
+        self.child.signal(libc::SIGTERM);
+    }
+
+    /// True if the signal ends it as it should. MariaDB 11.8 that has it before its thread for signals
+    /// begins never ends, so that one has to greet first.
+    fn can_end(&mut self) -> bool {
+        let by_account = self.login.as_ref().is_some_and(|login| !login.may_stay());
+        match heeds(self.pid(), libc::SIGTERM) {
+            Heeds::Not => return false,
+            Heeds::Blocked if by_account => {}
+            _ => return true,
+        }
+        if self.knocked.is_some_and(|at| at.elapsed() < KNOCK) {
+            return false;
+        }
+        self.knocked = Some(Instant::now());
+        let greets = || {
+            let mut stream = UnixStream::connect(self.socket())?;
+            stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+            stream.read(&mut [0])
+        };
+        greets().is_ok_and(|n| n > 0)
+    }
+
+    /// Its socket, through the directory's descriptor, because a socket's path must be short.
+    fn socket(&self) -> String {
+        format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd())
     }
 
     /// True if it exited with status 0 after we requested a shutdown.
@@ -260,9 +295,7 @@ impl Mysqld {
 
     /// Opens a session, once it listens.
     pub(super) fn open(&self, timeout: Duration) -> Result<Session, Trouble> {
-        // Through the directory's descriptor, because a socket's path must be short.
-        use std::os::fd::AsRawFd;
-        let socket = format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd());
+        let socket = self.socket();
         match &self.login {
             Some(Login { user, password, .. }) => {
                 Session::over_socket(&socket, user, password, timeout)
