@@ -30,16 +30,7 @@ pub struct Entry {
 pub fn entries(repo: &Repository, policy: Policy) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for name in repo.names()? {
-        let (manifest, damage) = match repo.summary(&name) {
-            Ok(manifest) => {
-                let damage = repo.state(&manifest.packs);
-                (Some(manifest), damage)
-            }
-            // Pruned after listing.
-            Err(Error::NoBackup { .. }) => continue,
-            Err(Error::BackupDamaged { what, .. }) => (None, Some(what)),
-            Err(e) => return Err(e),
-        };
+        let Some((manifest, damage)) = repo.look_at(&name)? else { continue };
         let proven = proven(&repo.records(&name)).and_then(Record::time);
         entries.push(Entry { name, manifest, damage, proven, kept_by: Vec::new() });
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::cli::output::{columns, object, quote};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::os::clock::Timestamp;
 use crate::os::process::{holds_lock, start_time};
 use crate::repository::directory::Repository;
@@ -54,16 +54,7 @@ impl Report {
         let is_recent = |t: Option<Timestamp>| t.is_some_and(|t| t > since);
         let mut backups = Vec::new();
         for name in repo.names()? {
-            let (manifest, damage) = match repo.summary(&name) {
-                Ok(manifest) => {
-                    let damage = repo.state(&manifest.packs);
-                    (Some(manifest), damage)
-                }
-                // Pruned after listing.
-                Err(Error::NoBackup { .. }) => continue,
-                Err(Error::BackupDamaged { what, .. }) => (None, Some(what)),
-                Err(e) => return Err(e),
-            };
+            let Some((manifest, damage)) = repo.look_at(&name)? else { continue };
             let mut records = repo.records(&name);
             records.retain(|record| is_recent(record.time()));
             let stored = name.get(..16).and_then(Timestamp::parse_compact);

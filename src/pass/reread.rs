@@ -36,4 +36,13 @@ impl Attempts<'_> {
             format!("{first}, of which {} was made; its content was stored again", base.name);
         Ok(Some(Look::At(Cause::BackupDamaged, what)))
     }
+
+    /// Sets the packs aside that were found damaged, now that what they held is stored again.
+    pub(crate) fn set_aside_rotten(&mut self) -> Result<()> {
+        let repo = self.bases.repo;
+        self.supervisor.crew("set aside", 1).alone(|| {
+            repo.set_aside_distrusted();
+            Ok(())
+        })
+    }
 }

@@ -65,10 +65,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let rotten = attempts.reread_packs(lock)?;
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
         attempts.put_on_record(&stored.name);
-        attempts.supervisor.crew("set aside", 1).alone(|| {
-            repo.set_aside_distrusted();
-            Ok(())
-        })?;
+        attempts.set_aside_rotten()?;
         let mut look = match reached {
             Reached::Goal => {
                 attempts.bases.skipped().map(|what| Look::At(Cause::BackupDamaged, what))
@@ -80,10 +77,11 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         .or(attempts.unequal())
         .or_else(|| attention(attempts));
         let unproven = attempts.prove(&stored.name)?;
-        let keeps_all = unproven.is_some();
+        // An older backup may be the last one that is right.
+        let keeps_all = unproven.is_some() || attempts.unequal().is_some();
         look = look.or(unproven);
         if keeps_all {
-            log::warn!("the new backup is not proven, so nothing is pruned");
+            log::warn!("the new backup may not be right, so nothing is pruned");
         } else if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {

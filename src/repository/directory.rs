@@ -200,6 +200,20 @@ impl Repository {
         self.load(name).map(Summary::from)
     }
 
+    /// What is known of the backup `name`: its manifest, if that can be read, and what is damaged.
+    /// `None` if it was pruned after it was listed.
+    pub fn look_at(&self, name: &str) -> Result<Option<(Option<Summary>, Option<String>)>> {
+        match self.summary(name) {
+            Ok(manifest) => {
+                let damage = self.state(&manifest.packs);
+                Ok(Some((Some(manifest), damage)))
+            }
+            Err(Error::NoBackup { .. }) => Ok(None),
+            Err(Error::BackupDamaged { what, .. }) => Ok(Some((None, Some(what)))),
+            Err(e) => Err(e),
+        }
+    }
+
     pub(crate) fn open_manifest(&self, name: &str, write: bool) -> Result<File> {
         let absent =
             || Error::NoBackup { what: format!("no backup {name} in {}", self.root.display()) };

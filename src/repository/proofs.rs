@@ -6,14 +6,17 @@
 //! pass may both have something to say of one backup. What is read is untrusted: a line that makes
 //! no sense is skipped with a warning, and stays in the file.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::files;
+use crate::os::lock::{LockFile, lock_file};
 use crate::repository::directory::Repository;
 use crate::repository::format;
 use crate::repository::manifest::parse::unescape;
@@ -24,6 +27,9 @@ use crate::repository::packs::write::sync_dir;
 pub(super) const MOST: u64 = 4 << 20;
 /// A longer line makes no sense. Bytes.
 pub(super) const LONGEST: usize = 16 << 10;
+/// So many times a lock that another process holds is tried again, so long after the last time.
+const TRIES: u32 = 100;
+const BETWEEN: Duration = Duration::from_millis(20);
 /// A longer value is cut when it is written. Bytes before it is escaped.
 const LONGEST_VALUE: usize = 1 << 10;
 /// The longest word for a kind or a key.
@@ -255,20 +261,15 @@ fn lines(path: &Path) -> io::Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&bytes).lines().map(String::from).collect())
 }
 
-/// Others hold it for as long as a small file takes to be written.
-fn lock(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .doing("open", path)?;
-    while let Err(e) = file.lock() {
-        if e.kind() != io::ErrorKind::Interrupted {
-            return Err(Error::io("lock", path, e));
+/// Others hold it for as long as a small file takes to be written, unless they are stopped.
+fn lock(path: &Path) -> Result<LockFile> {
+    let mut tries = 0;
+    loop {
+        match lock_file(path, "a record") {
+            // Called after the work, when nothing is left to be watched.
+            Err(Error::Locked { .. }) if tries < TRIES => thread::park_timeout(BETWEEN),
+            locked => return locked,
         }
+        tries += 1;
     }
-    Ok(file)
 }
