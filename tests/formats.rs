@@ -1,5 +1,5 @@
-//! What was written once must be readable for ever: frozen samples of a repository and of a
-//! checkpoint, as format 1 has them.
+//! What was written once must be readable for ever: frozen samples of repositories of both formats, and
+//! of a checkpoint.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,11 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(120);
 const BACKUP: &str = "20261122T153000Z-8f3a";
 
-/// A copy of the sample: git knows no empty directories, so those come with the copy.
 fn sample() -> (TempDir, PathBuf) {
+    sample_of("repository-1")
+}
+
+/// A copy of the sample: git knows no empty directories, so those come with the copy.
+fn sample_of(name: &str) -> (TempDir, PathBuf) {
     let dir = TempDir::new("formats");
     let repo = dir.path().join("repo");
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/repository-1"), &repo);
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name), &repo);
     (dir, repo)
 }
 
@@ -69,6 +73,22 @@ fn content() -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     ]
     .map(|(path, mode, content)| (path.into(), (mode, content)))
     .into()
+}
+
+/// One block is made of four frames, another one of two of these.
+#[test]
+fn differences_of_format_2_are_verified_and_restored() {
+    let (dir, repo) = sample_of("repository-2");
+    on(&repo, "verify").run_to_end(PATIENCE).expect(0);
+    let to = dir.path().join("to");
+    on(&repo, "restore").arg("--to").arg(&to).run_to_end(PATIENCE).expect(0);
+    let rows = |night: usize| -> String {
+        let night_of =
+            |n: usize| if n.is_multiple_of(50) && n / 50 < night * 2 { night } else { 0 };
+        (0..200).map(|n| format!("row {n} of night {}\n", night_of(n))).collect()
+    };
+    assert_eq!(fs::read_to_string(to.join("shop/a.ibd")).unwrap(), rows(3));
+    assert_eq!(fs::read_to_string(to.join("shop/b.ibd")).unwrap(), rows(1)[..3600]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Component;
 
 use libfuzzer_sys::fuzz_target;
 use rollforward::repository::manifest::parse::parse;
-use rollforward::repository::manifest::{Block, Hash, Manifest, hex};
+use rollforward::repository::manifest::{Block, Hash, MOST_FRAMES, Manifest, hex};
 use sha2::{Digest, Sha256};
 
 fuzz_target!(|data: &[u8]| {
@@ -70,9 +70,13 @@ fn keeps_its_promises(manifest: &Manifest) {
             assert_eq!(piece.offset, end);
             assert!(piece.length > 0);
             end += piece.length;
-            if let Block::Stored { pack, offset, length, .. } = piece.block {
-                let pack = &manifest.packs[pack as usize];
-                assert!(offset + u64::from(length) <= pack.size);
+            if let Block::Stored(chain) = piece.block {
+                let links = chain.of(&manifest.links);
+                assert!((1..=MOST_FRAMES).contains(&links.len()));
+                for frame in links.iter().map(|link| link.frame) {
+                    let pack = &manifest.packs[frame.pack as usize];
+                    assert!(frame.offset + u64::from(frame.length) <= pack.size);
+                }
                 assert!(piece.length <= manifest.block_size);
             }
         }

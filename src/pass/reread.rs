@@ -28,13 +28,18 @@ impl Attempts<'_> {
         packs_read::write(root, &last);
         let (packs, size) = (count(read.packs, "pack"), bytes(read.bytes));
         log::info!("read back {packs} of {}, {size}", base.manifest.packs.len());
-        let Some(first) = read.damaged.first() else { return Ok(None) };
-        for what in &read.damaged {
+        Ok(self.mended(&read.damaged))
+    }
+
+    /// Warns of packs that were found damaged before what they hold is stored again from the data.
+    pub(crate) fn mended(&self, damaged: &[String]) -> Option<Look> {
+        for what in damaged {
             log::warn!("backup-damaged: {what}; its content is stored again from the data");
         }
-        let what =
-            format!("{first}, of which {} was made; its content was stored again", base.name);
-        Ok(Some(Look::At(Cause::BackupDamaged, what)))
+        let base = self.bases.current().map_or("the base", |base| base.name.as_str());
+        let first = damaged.first()?;
+        let what = format!("{first}, of which {base} was made; its content was stored again");
+        Some(Look::At(Cause::BackupDamaged, what))
     }
 
     /// Sets the packs aside that were found damaged, now that what they held is stored again.

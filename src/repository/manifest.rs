@@ -11,7 +11,7 @@ pub mod parse;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +66,8 @@ pub struct Manifest {
     pub dirs: Vec<DirEntry>,
     /// Files with their blocks.
     pub files: Vec<FileEntry>,
+    /// Where the blocks are: see [`Chain`].
+    pub links: Vec<Link>,
 }
 
 /// A manifest without directories and files, of which there may be a million: all that most questions
@@ -124,20 +126,62 @@ pub struct FileEntry {
     pub blocks: Vec<Block>,
 }
 
+/// Where a zstd frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frame {
+    /// Index into the manifest's packs.
+    pub pack: u32,
+    /// Its bytes.
+    pub length: u32,
+    /// Where it begins.
+    pub offset: u64,
+}
+
+/// A content and its frame. The frame holds the content, or the difference (exclusive or) to the
+/// content of the next link, its base, which counts as zeros where it is shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// SHA-256 of the content.
+    pub hash: Hash,
+    /// Its frame.
+    pub frame: Frame,
+}
+
+/// The most frames of one block: its own and those of its bases. Each costs a restore a decompression.
+pub const MOST_FRAMES: usize = 4;
+
+/// Where a block is: one link, or up to four of which each is the base of the one before. They are next
+/// to each other in a list of all, so that no chain can be longer, or a circle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain(u32);
+
+impl Chain {
+    /// Appends `chain` to `links`; `None` if it has too many links, or the list does.
+    pub fn push(links: &mut Vec<Link>, chain: impl IntoIterator<Item = Link>) -> Option<Chain> {
+        let first = links.len();
+        links.extend(chain);
+        let more = (links.len() - first).checked_sub(1).filter(|more| *more < MOST_FRAMES)?;
+        Some(Chain(u32::try_from(first << 2 | more).ok()?))
+    }
+
+    /// Another base for the last one, which ends the list.
+    pub(self) fn lengthen(self, links: &mut Vec<Link>, base: Link) -> Option<Chain> {
+        links.push(base);
+        (self.0 & 3 < 3).then_some(Chain(self.0 + 1))
+    }
+
+    /// Its links in the list, the block's own first.
+    pub fn of(self, links: &[Link]) -> &[Link] {
+        let first = self.0 as usize >> 2;
+        &links[first..=first + (self.0 as usize & 3)]
+    }
+}
+
 /// A piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// One zstd frame in a pack.
-    Stored {
-        /// SHA-256 of the content.
-        hash: Hash,
-        /// Index into the manifest's packs.
-        pack: u32,
-        /// Where the frame begins.
-        offset: u64,
-        /// The frame's bytes.
-        length: u32,
-    },
+    /// One zstd frame in a pack, and those of its bases.
+    Stored(Chain),
     /// A run of zero blocks, so that a sparse file costs one line.
     Zeros {
         /// How many blocks; the last block of a file may be short.
@@ -171,7 +215,7 @@ impl FileEntry {
     ) -> impl Iterator<Item = Piece> + '_ {
         self.blocks[first..].iter().map(move |&block| {
             let blocks = match block {
-                Block::Stored { .. } => 1,
+                Block::Stored(_) => 1,
                 Block::Zeros { count } => count,
             };
             let length = blocks.saturating_mul(block_size).min(self.size - offset);
@@ -183,6 +227,14 @@ impl FileEntry {
 }
 
 impl Manifest {
+    /// True if some block is stored as a difference, which format 1 of the repository does not know.
+    pub fn has_differences(&self) -> bool {
+        let blocks = self.files.iter().flat_map(|file| &file.blocks);
+        blocks
+            .into_iter()
+            .any(|block| matches!(block, Block::Stored(c) if c.of(&self.links).len() > 1))
+    }
+
     /// The whole text, including the last line.
     pub fn to_text(&self) -> String {
         let mut out = String::with_capacity(1024 + 128 * self.files.len());
@@ -198,8 +250,11 @@ impl Manifest {
             line(&mut out, format_args!("file {path} {:o} {}", file.mode, file.size));
             for block in &file.blocks {
                 match block {
-                    Block::Stored { hash, pack, offset, length } => {
-                        line(&mut out, format_args!("block {} {pack} {offset} {length}", hex(hash)))
+                    Block::Stored(chain) => {
+                        let words = std::iter::once("block").chain(std::iter::repeat("xor"));
+                        for (word, link) in words.zip(chain.of(&self.links)) {
+                            line(&mut out, format_args!("{word} {link}"));
+                        }
                     }
                     Block::Zeros { count } => line(&mut out, format_args!("zeros {count}")),
                 }
@@ -231,6 +286,13 @@ impl Manifest {
         for (key, value) in &self.header.settings {
             line(out, format_args!("setting {key} {value}"));
         }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Frame { pack, offset, length } = self.frame;
+        write!(f, "{} {pack} {offset} {length}", hex(&self.hash))
     }
 }
 

@@ -4,6 +4,7 @@
 //! returns only content that matches its hash, and needs memory for one frame and one block
 //! whatever the pack claims. Writing is in [`write`]. Only these two files use zstd.
 
+mod difference;
 pub mod write;
 
 use std::fs::{File, OpenOptions};
@@ -16,7 +17,7 @@ use zstd::bulk::Decompressor;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::workers::Gauge;
-use crate::repository::manifest::{Hash, PackRef, hex};
+use crate::repository::manifest::{Frame, Hash, Link, PackRef, hex};
 
 /// Open packs per worker, so that blocks from a few alternating packs need no reopening.
 const KEPT_OPEN: usize = 16;
@@ -131,6 +132,7 @@ pub struct Fetcher<'a> {
     open: Vec<(Hash, File)>,
     zstd: Decompressor<'static>,
     frame: Vec<u8>,
+    part: Vec<u8>,
     content: Vec<u8>,
 }
 
@@ -138,18 +140,84 @@ impl<'a> Fetcher<'a> {
     /// A reader for the repository `root`.
     pub fn new(root: &'a Path) -> Result<Fetcher<'a>> {
         let zstd = Decompressor::new().doing("decompress from", root)?;
-        Ok(Fetcher { root, open: Vec::new(), zstd, frame: Vec::new(), content: Vec::new() })
+        let (frame, part, content) = Default::default();
+        Ok(Fetcher { root, open: Vec::new(), zstd, frame, part, content })
     }
 
-    /// The block of `size` bytes with this `hash`, from its frame.
+    /// The block of `size` bytes from the frames of its `links`, whose packs are numbers in `packs`.
+    ///
+    /// # Errors
+    /// A fault, with the pack that it is in.
     pub fn fetch(
         &mut self,
-        pack: &PackRef,
-        offset: u64,
-        length: u32,
+        packs: &[PackRef],
+        links: &[Link],
         size: usize,
-        hash: &Hash,
-    ) -> Result<&[u8], Fault> {
+    ) -> Result<&[u8], (PackRef, Fault)> {
+        self.fetch_any(packs, links, size)?;
+        if self.content.len() != size {
+            return Err(bad_block(packs, &links[0].frame));
+        }
+        Ok(&self.content)
+    }
+
+    /// The same of a block of at most `size` bytes.
+    pub fn fetch_any(
+        &mut self,
+        packs: &[PackRef],
+        links: &[Link],
+        size: usize,
+    ) -> Result<&[u8], (PackRef, Fault)> {
+        let (own, bases) = links.split_first().expect("a chain has links");
+        self.decode(packs, &own.frame, size)?;
+        std::mem::swap(&mut self.part, &mut self.content);
+        for base in bases {
+            self.decode(packs, &base.frame, size)?;
+            add(&mut self.content, &self.part);
+        }
+        if Hash::from(Sha256::digest(&self.content)) != own.hash {
+            let frame = self.culprit(packs, links, size)?;
+            return Err(bad_block(packs, &frame));
+        }
+        Ok(&self.content)
+    }
+
+    /// The first frame, from the last base on, with which the content is wrong.
+    fn culprit(
+        &mut self,
+        packs: &[PackRef],
+        links: &[Link],
+        size: usize,
+    ) -> Result<Frame, (PackRef, Fault)> {
+        let mut content = vec![0; size];
+        for link in links[1..].iter().rev() {
+            let length = self.decode(packs, &link.frame, size)?;
+            add(&mut content, &self.part);
+            if Hash::from(Sha256::digest(&content[..length])) != link.hash {
+                return Ok(link.frame);
+            }
+        }
+        Ok(links[0].frame)
+    }
+
+    /// Decompresses a frame into `part`, and returns its bytes: at most `size`.
+    fn decode(
+        &mut self,
+        packs: &[PackRef],
+        frame: &Frame,
+        size: usize,
+    ) -> Result<usize, (PackRef, Fault)> {
+        let pack = packs[frame.pack as usize];
+        self.read(&pack, frame).map_err(|fault| (pack, fault))?;
+        // The buffer is the limit: a frame that would exceed it is an error.
+        self.part.resize(size, 0);
+        let got = self.zstd.decompress_to_buffer(&self.frame[..], &mut self.part[..]);
+        let got = got.map_err(|_| bad_block(packs, frame))?;
+        self.part.truncate(got);
+        Ok(got)
+    }
+
+    fn read(&mut self, pack: &PackRef, frame: &Frame) -> Result<(), Fault> {
         let file = match self.open.iter().position(|(h, _)| *h == pack.hash) {
             Some(at) => &self.open[at].1,
             None => {
@@ -160,20 +228,9 @@ impl<'a> Fetcher<'a> {
                 &self.open[self.open.len() - 1].1
             }
         };
-        self.frame.resize(length as usize, 0);
-        file.read_exact_at(&mut self.frame, offset)
-            .map_err(|e| fault(&pack_path(self.root, &pack.hash), pack, e))?;
-        // The buffer is the limit: a frame that would exceed it is an error.
-        self.content.resize(size, 0);
-        let got = self.zstd.decompress_to_buffer(&self.frame[..], &mut self.content[..]);
-        let good =
-            got.is_ok_and(|n| n == size) && Hash::from(Sha256::digest(&self.content)) == *hash;
-        if !good {
-            let pack = hex(&pack.hash);
-            let text = format!("the block at {offset} of pack {pack} does not match its checksum");
-            return Err(Fault::Damaged(text));
-        }
-        Ok(&self.content)
+        self.frame.resize(frame.length as usize, 0);
+        file.read_exact_at(&mut self.frame, frame.offset)
+            .map_err(|e| fault(&pack_path(self.root, &pack.hash), pack, e))
     }
 
     fn open(&self, pack: &PackRef) -> Result<File, Fault> {
@@ -184,5 +241,83 @@ impl<'a> Fetcher<'a> {
             return open(self.root, pack, &aside).or(first);
         }
         first
+    }
+}
+
+fn bad_block(packs: &[PackRef], frame: &Frame) -> (PackRef, Fault) {
+    let (pack, offset) = (packs[frame.pack as usize], frame.offset);
+    let name = hex(&pack.hash);
+    let text = format!("the block at {offset} of pack {name} does not match its checksum");
+    (pack, Fault::Damaged(text))
+}
+
+/// Combines `content` with `part` by exclusive or, as far as both reach: makes a difference, or undoes
+/// one.
+fn add(content: &mut [u8], part: &[u8]) {
+    let common = content.len().min(part.len());
+    let (content, part) = (&mut content[..common], &part[..common]);
+    for (content, part) in content.chunks_mut(PIECE).zip(part.chunks(PIECE)) {
+        if is_zero(part) {
+            continue;
+        }
+        // Eight bytes at a time, for builds that do not optimise.
+        let (words, rest) = content.as_chunks_mut::<8>();
+        let (others, other_rest) = part.as_chunks::<8>();
+        for (word, other) in words.iter_mut().zip(others) {
+            *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(*other)).to_ne_bytes();
+        }
+        rest.iter_mut().zip(other_rest).for_each(|(byte, other)| *byte ^= other);
+    }
+}
+
+/// The bytes of all words of eight that are not zeros.
+fn count_set(content: &[u8]) -> usize {
+    let pieces = content.chunks(PIECE).filter(|piece| !is_zero(piece));
+    pieces.flat_map(|piece| piece.chunks(8)).filter(|word| word != &&[0; 8][..word.len()]).count()
+        * 8
+}
+
+/// Compared with zeros at once.
+const PIECE: usize = 4096;
+
+fn is_zero(content: &[u8]) -> bool {
+    // Compares with the C library's memcmp, which is vectorized in any build.
+    static ZEROS: [u8; PIECE] = [0; PIECE];
+    content.chunks(PIECE).all(|chunk| chunk == &ZEROS[..chunk.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_known_to_the_last_byte() {
+        let mut content = vec![0; 10_001];
+        assert!(is_zero(&content) && is_zero(&[]));
+        for at in [0, 4095, 4096, 10_000] {
+            content[at] = 1;
+            assert!(!is_zero(&content), "{at}");
+            assert_eq!(count_set(&content), 8);
+            content[at] = 0;
+        }
+    }
+
+    #[test]
+    fn a_difference_is_undone_by_adding_it_again() {
+        for (length, other) in [(0, 9), (3, 3), (10_001, 10_001), (10_001, 4099), (9000, 10_000)] {
+            let content: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let part: Vec<u8> = (0..other).map(|n| (n % 13 * 7) as u8).collect();
+            let mut both = content.clone();
+            add(&mut both, &part);
+            for (at, byte) in both.iter().enumerate() {
+                assert_eq!(
+                    *byte,
+                    content[at] ^ part.get(at).unwrap_or(&0),
+                    "{length} {other} {at}"
+                );
+            }
+            add(&mut both, &part);
+            assert_eq!(both, content);
+        }
     }
 }

@@ -12,12 +12,14 @@ use std::path::PathBuf;
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::repository::directory::{RepoLock, Repository, write_durably};
+use crate::repository::format;
 use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{
-    BLOCK_SIZE, Block, DirEntry, FileEntry, Hash, Header, Manifest, PackRef, is_backup_name,
+    BLOCK_SIZE, Block, Chain, DirEntry, FileEntry, Frame, Header, Link, MOST_FRAMES, Manifest,
+    PackRef, is_backup_name,
 };
 use crate::repository::packs;
-use crate::repository::packs::write::{Location, Packer, Table, sync_dir};
+use crate::repository::packs::write::{Packer, Table, place, sync_dir};
 
 /// A file whose blocks are stored.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub struct StoredFile {
     /// Bytes.
     pub size: u64,
     /// Its blocks by number, in order; missing ones are zeros.
-    pub blocks: Vec<(u64, Hash, Location)>,
+    pub blocks: Vec<(u64, Chain)>,
 }
 
 /// A complete backup, just stored.
@@ -94,6 +96,9 @@ impl<'a> PartialBackup<'a> {
         if let Err(what) = parse(text.as_bytes()) {
             return Err(vanished(&format!("its manifest would be invalid: {what}")));
         }
+        if manifest.has_differences() {
+            format::raise(self.repo.root())?;
+        }
         let name = self.repo.new_name()?;
         if !is_backup_name(&name) {
             return Err(vanished(&format!("{name} is not a valid backup name")));
@@ -134,22 +139,27 @@ fn assemble(
 ) -> Manifest {
     let mut packs = Vec::new();
     let mut index = HashMap::new();
+    let mut links = Vec::new();
     let mut size = 0;
     let mut entries = Vec::with_capacity(files.len());
     for file in files {
         size += file.size;
         let mut blocks = Vec::with_capacity(file.blocks.len());
         let mut next = 0;
-        for (number, hash, place) in file.blocks {
+        for (number, chain) in file.blocks {
             if number > next {
                 blocks.push(Block::Zeros { count: number - next });
             }
             next = number + 1;
-            let pack = *index.entry(place.pack).or_insert_with(|| {
-                packs.extend(table.packs[place.pack as usize]);
-                packs.len() as u32 - 1
+            let numbered = chain.of(&table.links).iter().map(|link| {
+                let pack = *index.entry(link.frame.pack).or_insert_with(|| {
+                    packs.extend(table.packs[link.frame.pack as usize]);
+                    packs.len() as u32 - 1
+                });
+                Link { frame: Frame { pack, ..link.frame }, ..*link }
             });
-            blocks.push(Block::Stored { hash, pack, offset: place.offset, length: place.length });
+            // The table had room for as many.
+            blocks.extend(Chain::push(&mut links, numbered).map(Block::Stored));
         }
         let count = file.size.div_ceil(BLOCK_SIZE) - next;
         if count > 0 {
@@ -166,6 +176,7 @@ fn assemble(
         packs,
         dirs,
         files: entries,
+        links,
     }
 }
 
@@ -192,11 +203,36 @@ fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
     table.packs = packs.iter().copied().map(Some).collect();
     table.unverified = if base.is_some() { 0 } else { packs.len() as u32 };
     let good: HashMap<PackRef, u32> = packs.into_iter().zip(0..).collect();
-    for block in manifest.files.iter().flat_map(|f| &f.blocks) {
-        if let Block::Stored { hash, pack, offset, length } = *block
-            && let Some(&pack) = good.get(&manifest.packs[pack as usize])
-        {
-            table.blocks.entry(hash).or_insert(Location { pack, offset, length });
+    let mut links = Vec::with_capacity(MOST_FRAMES);
+    for file in &manifest.files {
+        let mut number = 0;
+        for block in &file.blocks {
+            let chain = match block {
+                Block::Stored(chain) => chain.of(&manifest.links),
+                Block::Zeros { count } => {
+                    number += count;
+                    continue;
+                }
+            };
+            // From the whole frame up to the first link in a pack that is to empty out.
+            let usable = chain.iter().rev().map_while(|link| {
+                let pack = *good.get(&manifest.packs[link.frame.pack as usize])?;
+                Some(Link { frame: Frame { pack, ..link.frame }, ..*link })
+            });
+            links.clear();
+            links.extend(usable);
+            links.reverse();
+            if !links.is_empty() {
+                let pushed = table.push(&links).ok_or_else(|| vanished("too many blocks"))?;
+                if links.len() == chain.len() {
+                    table.reuse(pushed);
+                }
+                // A new chain shares no pages with the data of an older one.
+                if base.is_some() && manifest.block_size == BLOCK_SIZE {
+                    table.precede(place(&file.path, number), pushed);
+                }
+            }
+            number += 1;
         }
     }
     Ok(table)
@@ -205,11 +241,9 @@ fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
 fn well_used(repo: &Repository, manifest: &Manifest) -> Vec<PackRef> {
     let mut used = vec![0; manifest.packs.len()];
     let mut seen = HashSet::new();
-    for block in manifest.files.iter().flat_map(|f| &f.blocks) {
-        if let Block::Stored { pack, offset, length, .. } = *block
-            && seen.insert((pack, offset))
-        {
-            used[pack as usize] += u64::from(length);
+    for frame in manifest.links.iter().map(|link| link.frame) {
+        if seen.insert((frame.pack, frame.offset)) {
+            used[frame.pack as usize] += u64::from(frame.length);
         }
     }
     let packs = manifest.packs.iter().zip(used);

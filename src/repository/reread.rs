@@ -87,7 +87,7 @@ fn read(
         match read {
             Ok(()) => drop(last.insert(pack.hash, Timestamp::now())),
             Err(what) => {
-                locked(&repo.distrusted).push(pack);
+                repo.distrust(pack);
                 out.damaged.push(what);
             }
         }
@@ -96,6 +96,14 @@ fn read(
 }
 
 impl Repository {
+    /// Nothing reuses the pack from now on.
+    pub(super) fn distrust(&self, pack: PackRef) {
+        let mut distrusted = locked(&self.distrusted);
+        if !distrusted.contains(&pack) {
+            distrusted.push(pack);
+        }
+    }
+
     /// True unless it was found damaged.
     pub(super) fn trusts(&self, pack: &PackRef) -> bool {
         !locked(&self.distrusted).contains(pack)

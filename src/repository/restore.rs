@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::directory::{Held, Repository, damaged};
-use crate::repository::manifest::{Block, FileEntry, Manifest, Piece};
+use crate::repository::manifest::{Block, FileEntry, Link, Manifest, Piece};
 use crate::repository::packs::{self, Fault, Fetcher};
 use crate::repository::parcels::{parcel_size, spread};
 pub use destination::Into;
@@ -67,7 +67,7 @@ pub fn restore(
     })?;
     let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
     let cost = |piece: Piece| match piece.block {
-        Block::Stored { length, .. } => cost_of(piece.length, length),
+        Block::Stored(chain) => cost_of(piece.length, chain.of(&manifest.links)),
         Block::Zeros { .. } => 0,
     };
     gauge.set_total(pieces.map(cost).sum());
@@ -103,8 +103,8 @@ pub fn restore(
 /// The cost of a block, in bytes: what is written plus twice what is read, because decompression
 /// dominates (blocks of long runs of equal rows restored at 29 MiB/s, blocks compressed to two
 /// fifths at 17).
-fn cost_of(written: u64, read: u32) -> u64 {
-    written + 2 * u64::from(read)
+fn cost_of(written: u64, links: &[Link]) -> u64 {
+    written + 2 * links.iter().map(|link| u64::from(link.frame.length)).sum::<u64>()
 }
 
 struct Pass<'a> {
@@ -197,7 +197,7 @@ fn runs(entry: &FileEntry, size: u64, block_size: u64) -> Vec<(Range<usize>, u64
             filled = 0;
         }
         runs.last_mut().expect("just pushed").0.end = index + 1;
-        filled += if matches!(piece.block, Block::Stored { .. }) { piece.length } else { 0 };
+        filled += if matches!(piece.block, Block::Stored(_)) { piece.length } else { 0 };
     }
     runs
 }
@@ -252,16 +252,17 @@ impl Worker<'_> {
         match piece.block {
             // Not counted: zeros cost next to nothing and would distort the estimate.
             Block::Zeros { .. } => file.zero(&piece).map_err(fail)?,
-            Block::Stored { hash, pack, offset, length } => {
-                let same = file.has(&piece, &hash, &mut self.old).map_err(fail)?;
+            Block::Stored(chain) => {
+                let manifest = self.pass.manifest();
+                let links = chain.of(&manifest.links);
+                let same = file.has(&piece, &links[0].hash, &mut self.old).map_err(fail)?;
                 if !same {
-                    let pack = &self.pass.manifest().packs[pack as usize];
                     let size = piece.length as usize;
-                    let content = match self.fetcher.fetch(pack, offset, length, size, &hash) {
+                    let content = match self.fetcher.fetch(&manifest.packs, links, size) {
                         Ok(content) => content,
-                        Err(Fault::Failed(e)) => return Err(e),
-                        Err(Fault::Damaged(what)) => {
-                            self.pass.repo.suspect(pack);
+                        Err((_, Fault::Failed(e))) => return Err(e),
+                        Err((pack, Fault::Damaged(what))) => {
+                            self.pass.repo.suspect(&pack);
                             let what = format!("{what}, and {} needs it", entry.path.display());
                             return Err(damaged(&self.pass.held.name, what));
                         }
@@ -269,7 +270,7 @@ impl Worker<'_> {
                     file.write(&piece, content).map_err(fail)?;
                     self.pass.written.fetch_add(piece.length, Ordering::Relaxed);
                 }
-                self.pass.gauge.add(cost_of(piece.length, length));
+                self.pass.gauge.add(cost_of(piece.length, links));
             }
         }
         Ok(())

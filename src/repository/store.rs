@@ -20,8 +20,8 @@ use crate::os::sys::{free_bytes, lacks_inodes, next_data, open_below};
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::manifest::{BLOCK_SIZE, Hash};
-use crate::repository::packs::write::{Location, PackWriter};
+use crate::repository::manifest::{BLOCK_SIZE, Chain, PackRef};
+use crate::repository::packs::write::{PackWriter, place};
 use crate::repository::parcels::{parcel_size, spread};
 use crate::repository::pending::{PartialBackup, StoredFile};
 
@@ -44,6 +44,8 @@ pub struct Stored {
     pub stored: u64,
     /// Number of its files.
     pub files: u64,
+    /// What is wrong with packs that were found damaged meanwhile. None of it is in this backup.
+    pub damaged: Vec<String>,
 }
 
 /// Stores the data directory `data` as a new backup.
@@ -59,7 +61,32 @@ pub fn store(
     crew: &mut Crew<'_>,
 ) -> Result<Stored> {
     header.check()?;
+    let mut damaged = Vec::new();
+    loop {
+        match attempt(repo, lock, data, header.clone(), level, crew)? {
+            Ok(stored) => return Ok(Stored { damaged, ..stored }),
+            // Blocks that were reused before it was found may be damaged, too.
+            Err(found) => {
+                for (pack, what) in found {
+                    repo.distrust(pack);
+                    damaged.push(what);
+                }
+            }
+        }
+    }
+}
+
+/// One attempt: a backup, or the packs that were found damaged.
+fn attempt(
+    repo: &Repository,
+    lock: &RepoLock,
+    data: &Path,
+    header: Header,
+    level: i32,
+    crew: &mut Crew<'_>,
+) -> Result<Result<Stored, Vec<(PackRef, String)>>> {
     let gauge = crew.gauge();
+    let before = gauge.done();
     let root = files::open_dir(data).doing("open", data)?;
     // Reading a large manifest takes seconds, finding a million files minutes.
     let (partial, tree) = crew.alone(|| {
@@ -70,7 +97,7 @@ pub fn store(
     let source = Source { data, root, files: &tree.files, gauge: &gauge };
     let jobs = crew.jobs();
     let parcels = crew.alone(|| source.split(jobs))?;
-    let total = parcels.iter().map(|parcel| source.bytes(parcel)).sum();
+    let total = before + parcels.iter().map(|parcel| source.bytes(parcel)).sum::<u64>();
     gauge.set_total(total);
 
     // How much is new is unknown before reading, but the manifest must fit in any case.
@@ -92,6 +119,10 @@ pub fn store(
             Ok(worker.found)
         })
         .map_err(|e| with_needed_space(e, repo, partial.packer().added(), free, &gauge))?;
+    let damaged = partial.packer().damaged();
+    if !damaged.is_empty() {
+        return Ok(Err(damaged));
+    }
     // A missing block counts as zeros, so make sure that none was forgotten.
     assert_eq!(gauge.done(), total, "every byte was looked at");
 
@@ -106,12 +137,13 @@ pub fn store(
         Some(backup) => backup,
         None => return watched.and(Err(Error::config("there is nothing to store"))),
     };
-    Ok(Stored {
+    Ok(Ok(Stored {
         name: backup.name,
         size,
         stored: backup.manifest.stored,
         files: backup.manifest.files.len() as u64,
-    })
+        damaged: Vec::new(),
+    }))
 }
 
 /// Completes the error of a full disk: what was `free` before this partial backup, and will be
@@ -137,8 +169,8 @@ fn with_needed_space(
     }
 }
 
-/// A stored block: file, number, content, location.
-type Item = (usize, u64, Hash, Location);
+/// A stored block: file, number, location.
+type Item = (usize, u64, Chain);
 
 /// Merges what the workers stored.
 fn join(files: &[Found], found: Vec<Vec<Item>>) -> Vec<StoredFile> {
@@ -148,8 +180,8 @@ fn join(files: &[Found], found: Vec<Vec<Item>>) -> Vec<StoredFile> {
     let mut out = Vec::with_capacity(files.len());
     for (index, file) in files.iter().enumerate() {
         let mut blocks = Vec::new();
-        while let Some((_, number, hash, place)) = all.next_if(|(file, ..)| *file == index) {
-            blocks.push((number, hash, place));
+        while let Some((_, number, chain)) = all.next_if(|(file, ..)| *file == index) {
+            blocks.push((number, chain));
         }
         out.push(StoredFile { path: file.path.clone(), mode: file.mode, size: file.size, blocks });
     }
@@ -310,8 +342,9 @@ impl Worker<'_> {
         let length = (self.source.files[index].size - start).min(BLOCK_SIZE);
         self.buffer.resize(length as usize, 0);
         file.read_exact_at(&mut self.buffer, start).map_err(|e| self.source.fail(index, e))?;
-        if let Some((hash, place)) = self.writer.put(&self.buffer)? {
-            self.found.push((index, number, hash, place));
+        let place = place(&self.source.files[index].path, number);
+        if let Some(chain) = self.writer.put(&self.buffer, place)? {
+            self.found.push((index, number, chain));
         }
         self.source.gauge.add(length);
         Ok(())

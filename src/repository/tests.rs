@@ -1,6 +1,7 @@
 //! The repository on real directories: content survives the round trip, and damage is named.
 
 mod damage;
+mod differences;
 mod lifecycle;
 mod proofs;
 mod roundtrip;

@@ -5,6 +5,7 @@
 //! it affects, and set aside, so that the next pass stores its content again. A false manifest
 //! affects its backup but no pack.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::{Error, Result};
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::Repository;
-use crate::repository::manifest::{Block, Hash, Manifest, PackRef};
+use crate::repository::manifest::{Block, Chain, Frame, Link, Manifest, PackRef};
 use crate::repository::packs::{self, Fault, Fetcher, check_pack};
 
 /// The result of a verify.
@@ -52,8 +53,28 @@ pub struct Damage {
     pub files: Vec<PathBuf>,
 }
 
-/// A block as a manifest describes it: offset, frame length, size, content.
-type Wanted = (u64, u32, u32, Hash);
+/// A block as a manifest describes it: its size, and its links with their packs, its own first.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    links: Box<[(PackRef, Link)]>,
+    size: u32,
+}
+
+impl Wanted {
+    /// Packs have other numbers in each manifest: here they are those of the links.
+    fn new(manifest: &Manifest, chain: Chain, size: u64) -> Wanted {
+        let link = |(link, pack): (&Link, u32)| {
+            let frame = Frame { pack, ..link.frame };
+            (manifest.packs[link.frame.pack as usize], Link { frame, ..*link })
+        };
+        let links = chain.of(&manifest.links).iter().zip(0..).map(link).collect();
+        Wanted { links, size: size as u32 }
+    }
+
+    fn packs(&self) -> impl Iterator<Item = PackRef> + '_ {
+        self.links.iter().map(|(pack, _)| *pack)
+    }
+}
 
 struct Outcome {
     pack: PackRef,
@@ -86,8 +107,8 @@ pub fn verify(
                 for pack in &manifest.packs {
                     wanted.entry(*pack).or_default();
                 }
-                for (pack, block, _) in blocks(&manifest) {
-                    wanted.entry(pack).or_default().insert(block);
+                for (block, _) in blocks(&manifest) {
+                    wanted.entry(block.links[0].0).or_default().insert(block);
                 }
                 String::new()
             }
@@ -100,7 +121,7 @@ pub fn verify(
     let wanted: Vec<(PackRef, BTreeSet<Wanted>)> = wanted.into_iter().collect();
     let gauge = crew.gauge();
     // A pack is read once as a whole, and then block by block.
-    let content = |blocks: &BTreeSet<Wanted>| blocks.iter().map(|b| u64::from(b.2)).sum::<u64>();
+    let content = |blocks: &BTreeSet<Wanted>| blocks.iter().map(|b| u64::from(b.size)).sum::<u64>();
     gauge.set_total(wanted.iter().map(|(pack, blocks)| pack.size + content(blocks)).sum());
     let next = AtomicUsize::new(0);
     let found = crew.work(|| {
@@ -114,7 +135,7 @@ pub fn verify(
         }
         Ok(found)
     })?;
-    let found: Vec<Outcome> = found.into_iter().flatten().collect();
+    let found = merge(found.into_iter().flatten().collect());
     let bad: BTreeSet<PackRef> = found.iter().filter(|o| o.pack_is_bad).map(|o| o.pack).collect();
     let good = wanted.iter().map(|(pack, _)| pack).filter(|pack| !bad.contains(pack));
     for pack in good {
@@ -131,16 +152,13 @@ pub fn verify(
     Ok(report)
 }
 
-/// Every stored block with its pack and the index of its file.
-fn blocks(manifest: &Manifest) -> impl Iterator<Item = (PackRef, Wanted, usize)> + '_ {
+/// Every stored block with the index of its file.
+fn blocks(manifest: &Manifest) -> impl Iterator<Item = (Wanted, usize)> + '_ {
     let files = manifest.files.iter().enumerate();
     let pieces =
         files.flat_map(|(index, f)| f.pieces(manifest.block_size).map(move |p| (index, p)));
     pieces.filter_map(|(index, piece)| match piece.block {
-        Block::Stored { hash, pack, offset, length } => {
-            let wanted = (offset, length, piece.length as u32, hash);
-            Some((manifest.packs[pack as usize], wanted, index))
-        }
+        Block::Stored(chain) => Some((Wanted::new(manifest, chain, piece.length), index)),
         Block::Zeros { .. } => None,
     })
 }
@@ -151,33 +169,59 @@ fn check(
     pack: &PackRef,
     blocks: &BTreeSet<Wanted>,
     gauge: &Gauge,
-) -> Result<Option<Outcome>> {
+) -> Result<Vec<Outcome>> {
     let whole = match check_pack(repo.root(), pack, gauge) {
         Ok(()) => None,
         Err(Fault::Damaged(what)) => Some(what),
         Err(Fault::Failed(e)) => return Err(e),
     };
-    let mut bad = BTreeSet::new();
-    let mut first = None;
+    // By the pack that the fault is in: that of a base may be another one.
+    let mut bad: BTreeMap<PackRef, (String, BTreeSet<Wanted>)> = BTreeMap::new();
     for block in blocks {
         if gauge.stopped() {
             break;
         }
-        let (offset, length, size, hash) = block;
-        gauge.add(u64::from(*size));
-        match fetcher.fetch(pack, *offset, *length, *size as usize, hash) {
+        gauge.add(u64::from(block.size));
+        let (packs, links): (Vec<PackRef>, Vec<Link>) = block.links.iter().copied().unzip();
+        match fetcher.fetch(&packs, &links, block.size as usize) {
             Ok(_) => {}
-            Err(Fault::Failed(e)) => return Err(e),
-            Err(Fault::Damaged(what)) => {
-                first.get_or_insert(what);
-                bad.insert(*block);
+            Err((_, Fault::Failed(e))) => return Err(e),
+            Err((culprit, Fault::Damaged(what))) => {
+                bad.entry(culprit).or_insert((what, BTreeSet::new())).1.insert(block.clone());
             }
         }
     }
-    let pack_is_bad = whole.is_some();
-    let false_manifest = |what| format!("{what}, though the pack is whole: a false manifest");
-    let what = whole.or(first.map(false_manifest));
-    Ok(what.map(|what| Outcome { pack: *pack, what, pack_is_bad, bad }))
+    let mut out = Vec::new();
+    if let Some(what) = whole {
+        let bad = bad.remove(pack).map(|(_, bad)| bad).unwrap_or_default();
+        out.push(Outcome { pack: *pack, what, pack_is_bad: true, bad });
+    }
+    for (pack, (what, bad)) in bad {
+        out.push(Outcome { pack, what, pack_is_bad: false, bad });
+    }
+    Ok(out)
+}
+
+/// One outcome for each pack, of what was found in it and over it.
+fn merge(found: Vec<Outcome>) -> Vec<Outcome> {
+    let mut all: BTreeMap<PackRef, Outcome> = BTreeMap::new();
+    for outcome in found {
+        match all.entry(outcome.pack) {
+            Entry::Vacant(place) => drop(place.insert(outcome)),
+            Entry::Occupied(mut place) => {
+                let known = place.get_mut();
+                known.bad.extend(outcome.bad);
+                if outcome.pack_is_bad {
+                    (known.what, known.pack_is_bad) = (outcome.what, true);
+                }
+            }
+        }
+    }
+    let mut all: Vec<Outcome> = all.into_values().collect();
+    for outcome in all.iter_mut().filter(|outcome| !outcome.pack_is_bad) {
+        outcome.what += ", though the pack is whole: a false manifest";
+    }
+    all
 }
 
 /// Finds the backups and files affected by damage, and sets damaged packs aside. Each manifest is
@@ -196,11 +240,13 @@ fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, ga
         for pack in &manifest.packs {
             hit.extend(index.get(pack).filter(|at| found[**at].pack_is_bad));
         }
-        for (pack, block, file) in blocks(&manifest) {
-            let at = index.get(&pack).filter(|at| found[**at].bad.contains(&block));
-            if let Some(&at) = at {
-                hit.insert(at);
-                concerned[at].1.insert(manifest.files[file].path.clone());
+        for (block, file) in blocks(&manifest) {
+            for pack in block.packs() {
+                let at = index.get(&pack).filter(|at| found[**at].bad.contains(&block));
+                if let Some(&at) = at {
+                    hit.insert(at);
+                    concerned[at].1.insert(manifest.files[file].path.clone());
+                }
             }
         }
         for at in hit {

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Block, DirEntry, FileEntry, Hash, Header, Manifest, PackRef, from_hex, is_backup_name,
+    Block, Chain, DirEntry, FileEntry, Frame, Hash, Header, Link, Manifest, PackRef, from_hex,
+    is_backup_name,
 };
 use crate::os::clock::Timestamp;
 use crate::repository::data_dir::misleads_server;
@@ -67,8 +68,11 @@ struct Parser {
     dir_paths: HashSet<PathBuf>,
     files: Vec<FileEntry>,
     file_paths: HashSet<PathBuf>,
+    links: Vec<Link>,
     /// Bytes of the last file that are not covered by blocks yet.
     missing: u64,
+    /// Bytes of the block whose bases may follow; 0 for none.
+    content: u64,
     size: u64,
 }
 
@@ -81,7 +85,13 @@ impl Parser {
         if line.len() > LONGEST_LINE && key != "position" {
             return Err(format!("too long: {} bytes", line.len()));
         }
+        let content = match key {
+            "xor" => self.content,
+            _ => 0,
+        };
+        self.content = 0;
         match key {
+            "xor" => self.xor(rest, content),
             "pack" => self.pack(rest),
             "dir" => self.dir(rest),
             "file" => self.file(rest),
@@ -166,12 +176,35 @@ impl Parser {
     }
 
     fn block(&mut self, rest: &str) -> Result<(), String> {
+        let content = self.missing.min(self.block_size);
+        let link = self.link(rest, content)?;
+        let chain = Chain::push(&mut self.links, [link]).ok_or("too many blocks")?;
+        self.cover(1, Block::Stored(chain))?;
+        self.content = content;
+        Ok(())
+    }
+
+    /// A base of the last block, which is `content` bytes long.
+    fn xor(&mut self, rest: &str, content: u64) -> Result<(), String> {
+        // No base is longer than the block: reading it costs no more.
+        let link = self.link(rest, content)?;
+        let last = self.files.last_mut().and_then(|file| file.blocks.last_mut());
+        let Some(Block::Stored(chain)) = last.filter(|_| content > 0) else {
+            return Err("a base without a block".into());
+        };
+        let longer = chain.lengthen(&mut self.links, link);
+        *chain = longer.ok_or("too many bases of a block")?;
+        self.content = content;
+        Ok(())
+    }
+
+    /// Hash and frame of a block of `content` bytes.
+    fn link(&self, rest: &str, content: u64) -> Result<Link, String> {
         let [hash, pack, offset, length] = words(rest)?;
         let hash = from_hex(hash).ok_or("the block's name is not a SHA-256")?;
         let index = u32::try_from(number(pack)?).map_err(|_| "no such pack")?;
         let pack = self.packs.get(index as usize).ok_or("no such pack")?;
         let (offset, length) = (number(offset)?, number(length)?);
-        let content = self.missing.min(self.block_size);
         if offset.checked_add(length).is_none_or(|end| end > pack.size) {
             return Err("the block lies outside its pack".into());
         }
@@ -179,8 +212,7 @@ impl Parser {
         if length == 0 || length > content + content / 128 + 1024 {
             return Err(format!("a frame of {length} bytes for a block of {content}"));
         }
-        let length = length as u32;
-        self.cover(1, Block::Stored { hash, pack: index, offset, length })
+        Ok(Link { hash, frame: Frame { pack: index, offset, length: length as u32 } })
     }
 
     fn zeros(&mut self, rest: &str) -> Result<(), String> {
@@ -274,6 +306,7 @@ impl Parser {
             packs: self.packs,
             dirs: self.dirs,
             files: self.files,
+            links: self.links,
         })
     }
 

@@ -4,7 +4,18 @@ use super::parse::parse;
 use super::*;
 
 fn sample() -> Manifest {
-    let stored = |n: u8, offset| Block::Stored { hash: [n; 32], pack: 0, offset, length: 100 };
+    let mut links = Vec::new();
+    let mut stored = |n: u8, offset| {
+        let frame = |offset| Frame { pack: 0, offset, length: 100 };
+        // The last one is a difference of a difference.
+        let more: &[u8] = if n == 3 { &[4, 5] } else { &[] };
+        let bases = more.iter().map(|&n| Link { hash: [n; 32], frame: frame(u64::from(n)) });
+        let own = Link { hash: [n; 32], frame: frame(offset) };
+        let chain = Chain::push(&mut links, std::iter::once(own).chain(bases));
+        Block::Stored(chain.unwrap())
+    };
+    let small = vec![stored(1, 0)];
+    let blocks = vec![stored(2, 100), Block::Zeros { count: 2 }, stored(3, 200)];
     let file =
         |path: &str, size, blocks| FileEntry { path: path.into(), mode: 0o660, size, blocks };
     Manifest {
@@ -28,14 +39,11 @@ fn sample() -> Manifest {
         packs: vec![PackRef { hash: [0xab; 32], size: 300 }],
         dirs: vec![DirEntry { path: "shop".into(), mode: 0o700 }],
         files: vec![
-            file("shop/a b\\\u{e9}.ibd", 5, vec![stored(1, 0)]),
+            file("shop/a b\\\u{e9}.ibd", 5, small),
             file("shop/empty", 0, vec![]),
-            file(
-                "x",
-                3 * BLOCK_SIZE + 17,
-                vec![stored(2, 100), Block::Zeros { count: 2 }, stored(3, 200)],
-            ),
+            file("x", 3 * BLOCK_SIZE + 17, blocks),
         ],
+        links,
     }
 }
 
@@ -84,6 +92,7 @@ fn a_lying_manifest_is_refused_by_name() {
     let max = u64::MAX.to_string();
     let hash = "ab".repeat(32);
     let two = "02".repeat(32);
+    let five = format!("xor {} 0 5 100\n", "05".repeat(32));
     for (from, to, says) in [
         ("format 1", "format 2", "later format 2"),
         ("format 1", "#!/bin/sh", "not a manifest"),
@@ -129,6 +138,14 @@ fn a_lying_manifest_is_refused_by_name() {
         (&format!("block {two} 0 100 100"), &format!("block {two} 0 {max} 100"), "outside"),
         (&format!("block {two} 0 100 100"), &format!("block {two} 0 100 0"), "frame"),
         ("dir shop", "block aa 0 1 1\ndir shop", "not a SHA-256"),
+        ("dir shop", &format!("xor {two} 0 1 1\ndir shop"), "a base without a block"),
+        ("zeros 2\n", &format!("zeros 2\nxor {two} 0 1 1\n"), "a base without a block"),
+        (&five, &format!("{five}{five}{five}"), "too many bases"),
+        (&five, &five.replace(" 0 5 ", " 1 5 "), "no such pack"),
+        (&five, &five.replace(" 0 5 100", " 0 5 0"), "frame"),
+        (&five, &five.replace(" 0 5 100", " 0 201 100"), "outside"),
+        (&five, "xor 05 0 5 100\n", "not a SHA-256"),
+        (&five, &five.replace("xor", "base"), "unknown word"),
     ] {
         let error = parse(changed(from, to).as_bytes()).unwrap_err();
         assert!(error.contains(says), "{from} -> {to}: {error}");

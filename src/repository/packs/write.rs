@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -16,39 +17,74 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest as _, Sha256};
 use zstd::bulk::Compressor;
 
-use super::{Fetcher, pack_path};
+use super::difference::choose;
+use super::{Fault, Fetcher, is_zero, pack_path};
 use crate::error::{Error, IoExt, Result};
 use crate::os::sys;
 use crate::os::workers::locked;
-use crate::repository::manifest::{Hash, PackRef};
+use crate::repository::manifest::{Chain, Frame, Hash, Link, PackRef};
 
 /// A pack is closed at this size.
 const PACK_SIZE: u64 = 64 << 20;
 
+/// A difference is stored if it is smaller than two fifths of the whole block. Larger ones, night after
+/// night, would add up to more than the block does that is stored whole once.
+const SHARE: (usize, usize) = (5, 2);
+
 /// Writeback starts after this many new bytes.
 const WRITEBACK: u64 = 4 << 20;
 
-/// Where a block is: an index into the pack table, and its frame.
-#[derive(Clone, Copy, Debug)]
-pub struct Location {
-    /// Index into the table of packs.
-    pub pack: u32,
-    /// Where the frame begins.
-    pub offset: u64,
-    /// Its bytes.
-    pub length: u32,
-}
-
-/// The blocks that can be reused and, in the end, all that exist.
+/// The blocks that can be reused and, in the end, all that exist. Numbers of packs and chains are those
+/// of these lists.
 #[derive(Debug, Default)]
 pub struct Table {
     /// Old packs, then those of this run; `None` while one is being written.
     pub packs: Vec<Option<PackRef>>,
-    /// Locations by content.
-    pub blocks: HashMap<Hash, Location>,
+    /// The links of all chains.
+    pub links: Vec<Link>,
+    /// Chains by the content of their first link, of which the beginning tells enough.
+    blocks: HashMap<[u8; 8], Chain>,
+    /// What the base has at a place: see [`place`].
+    earlier: HashMap<u64, Chain>,
     /// Packs below this index were not restored in this pass, so their blocks are read and checked
     /// before reuse.
     pub unverified: u32,
+}
+
+impl Table {
+    /// Appends a chain; `None` if there are too many.
+    pub fn push(&mut self, links: &[Link]) -> Option<Chain> {
+        Chain::push(&mut self.links, links.iter().copied())
+    }
+
+    /// The content of the chain need not be stored again.
+    pub fn reuse(&mut self, chain: Chain) {
+        let hash = chain.of(&self.links)[0].hash;
+        self.blocks.entry(beginning(&hash)).or_insert(chain);
+    }
+
+    /// What is stored for the place from now on may be a difference to the chain.
+    pub fn precede(&mut self, place: u64, chain: Chain) {
+        self.earlier.insert(place, chain);
+    }
+
+    fn find(&self, hash: &Hash) -> Option<Chain> {
+        let chain = *self.blocks.get(&beginning(hash))?;
+        (chain.of(&self.links)[0].hash == *hash).then_some(chain)
+    }
+}
+
+fn beginning(hash: &Hash) -> [u8; 8] {
+    let (beginning, _) = hash.split_first_chunk().expect("a hash is longer");
+    *beginning
+}
+
+/// A number for the block `number` of the file `path`. Another place with the same number would only
+/// make for a poor difference.
+pub fn place(path: &Path, number: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (path, number).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// State shared by the workers of one store.
@@ -56,8 +92,12 @@ pub struct Table {
 pub struct Packer<'a> {
     root: &'a Path,
     level: i32,
+    /// The packs that are there before this run.
+    old: Vec<PackRef>,
     table: Mutex<Table>,
     fresh: Mutex<Fresh>,
+    /// Old packs in which damage was found, and what it is.
+    damaged: Mutex<Vec<(PackRef, String)>>,
     /// Bytes written to packs, finished or not.
     added: AtomicU64,
 }
@@ -79,8 +119,10 @@ impl<'a> Packer<'a> {
         Packer {
             root,
             level,
+            old: known.packs.iter().filter_map(|pack| *pack).collect(),
             table: Mutex::new(known),
             fresh: Mutex::default(),
+            damaged: Mutex::default(),
             added: AtomicU64::new(0),
         }
     }
@@ -94,7 +136,14 @@ impl<'a> Packer<'a> {
     pub fn writer(&self) -> Result<PackWriter<'_>> {
         let zstd = Compressor::new(self.level).doing("compress to", self.root)?;
         let fetcher = Fetcher::new(self.root)?;
-        Ok(PackWriter { packer: self, zstd, frame: Vec::new(), pack: None, fetcher })
+        let (frame, difference) = (Vec::new(), Vec::new());
+        Ok(PackWriter { packer: self, zstd, frame, difference, pack: None, fetcher })
+    }
+
+    /// Old packs in which damage was found, and what it is: blocks of them that were reused before may
+    /// be damaged, too.
+    pub fn damaged(&self) -> Vec<(PackRef, String)> {
+        std::mem::take(&mut *locked(&self.damaged))
     }
 
     /// Syncs the names of all new packs, and returns the table and the bytes added.
@@ -152,6 +201,7 @@ pub struct PackWriter<'a> {
     packer: &'a Packer<'a>,
     zstd: Compressor<'static>,
     frame: Vec<u8>,
+    difference: Vec<u8>,
     pack: Option<OpenPack>,
     fetcher: Fetcher<'a>,
 }
@@ -167,59 +217,108 @@ struct OpenPack {
 }
 
 impl PackWriter<'_> {
-    /// Stores a block and returns its hash and location; `None` for zeros.
-    pub fn put(&mut self, content: &[u8]) -> Result<Option<(Hash, Location)>> {
+    /// Stores the block at a [`place`] and returns its chain; `None` for zeros.
+    pub fn put(&mut self, content: &[u8], place: u64) -> Result<Option<Chain>> {
         if is_zero(content) {
             return Ok(None);
         }
         let hash = Hash::from(Sha256::digest(content));
-        if let Some(place) = self.known(&hash, content.len()) {
-            return Ok(Some((hash, place)));
+        if let Some(chain) = self.known(&hash, content.len()) {
+            return Ok(Some(chain));
         }
-        self.frame.resize(zstd::zstd_safe::compress_bound(content.len()), 0);
-        let root = self.packer.root;
-        let length = self
-            .zstd
-            .compress_to_buffer(content, &mut self.frame[..])
-            .doing("compress to", root)?;
-        let place = self.append(length)?;
-        locked(&self.packer.table).blocks.insert(hash, place);
+        let bases = match self.difference(content, place)? {
+            Some(bases) => bases,
+            None => {
+                self.compress(content)?;
+                Vec::new()
+            }
+        };
+        let frame = self.append()?;
+        let chain = {
+            let mut table = locked(&self.packer.table);
+            let links = std::iter::once(Link { hash, frame }).chain(bases);
+            let chain = Chain::push(&mut table.links, links);
+            let chain = chain.ok_or_else(|| Error::config("too many blocks for one backup"))?;
+            table.blocks.insert(beginning(&hash), chain);
+            chain
+        };
         if self.pack.as_ref().is_some_and(|p| p.size >= PACK_SIZE) {
             self.close()?;
         }
-        Ok(Some((hash, place)))
+        Ok(Some(chain))
     }
 
-    /// The location of content that is stored already, if it is good.
-    fn known(&mut self, hash: &Hash, size: usize) -> Option<Location> {
-        let (place, pack) = {
+    /// The chain of content that is stored already, if it is good.
+    fn known(&mut self, hash: &Hash, size: usize) -> Option<Chain> {
+        let (chain, links) = {
             let table = locked(&self.packer.table);
-            let place = *table.blocks.get(hash)?;
-            if place.pack >= table.unverified {
-                return Some(place);
+            let chain = table.find(hash)?;
+            let links = chain.of(&table.links);
+            if links[0].frame.pack >= table.unverified {
+                return Some(chain);
             }
-            (place, table.packs[place.pack as usize]?)
+            (chain, links.to_vec())
         };
-        let found = self.fetcher.fetch(&pack, place.offset, place.length, size, hash);
-        found.is_ok().then_some(place)
+        self.fetcher.fetch(&self.packer.old, &links, size).is_ok().then_some(chain)
     }
 
-    fn append(&mut self, length: usize) -> Result<Location> {
+    /// Compresses the difference to what the base has at the place into `frame`, if that is much
+    /// smaller than the content would be; returns the links that it needs.
+    fn difference(&mut self, content: &[u8], place: u64) -> Result<Option<Vec<Link>>> {
+        let links = {
+            let table = locked(&self.packer.table);
+            let Some(chain) = table.earlier.get(&place) else { return Ok(None) };
+            chain.of(&table.links).to_vec()
+        };
+        let mut difference = std::mem::take(&mut self.difference);
+        let old = &self.packer.old;
+        let chosen = choose(&mut self.fetcher, old, &links, content, &mut difference);
+        let compressed = match chosen {
+            Ok(Some(_)) => self.compress(&difference),
+            _ => Ok(()),
+        };
+        self.difference = difference;
+        compressed?;
+        match chosen {
+            Ok(Some(bases)) => {
+                let whole = bases.last().map_or(0, |whole| whole.frame.length as usize);
+                let small = self.frame.len() * SHARE.0 < whole * SHARE.1;
+                Ok(small.then(|| bases.to_vec()))
+            }
+            Ok(None) => Ok(None),
+            Err((_, Fault::Failed(e))) => Err(e),
+            Err((pack, Fault::Damaged(what))) => {
+                locked(&self.packer.damaged).push((pack, what));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Compresses into `frame`.
+    fn compress(&mut self, content: &[u8]) -> Result<()> {
+        self.frame.resize(zstd::zstd_safe::compress_bound(content.len()), 0);
+        let length = self.zstd.compress_to_buffer(content, &mut self.frame[..]);
+        let length = length.doing("compress to", self.packer.root)?;
+        self.frame.truncate(length);
+        Ok(())
+    }
+
+    /// Appends `frame` to the open pack.
+    fn append(&mut self) -> Result<Frame> {
         if self.pack.is_none() {
             self.pack = Some(self.open()?);
         }
         let Some(pack) = &mut self.pack else { unreachable!("it was just opened") };
-        let frame = &self.frame[..length];
-        pack.file.write_all(frame).doing("write", &pack.path)?;
-        pack.sum.update(frame);
-        let place = Location { pack: pack.index as u32, offset: pack.size, length: length as u32 };
+        let (index, offset, length) = (pack.index as u32, pack.size, self.frame.len());
+        pack.file.write_all(&self.frame).doing("write", &pack.path)?;
+        pack.sum.update(&self.frame);
         pack.size += length as u64;
         self.packer.added.fetch_add(length as u64, Ordering::Relaxed);
         if pack.size - pack.written_back >= WRITEBACK {
             sys::start_writeback(&pack.file, pack.written_back, pack.size - pack.written_back);
             pack.written_back = pack.size;
         }
-        Ok(place)
+        Ok(Frame { pack: index, offset, length: length as u32 })
     }
 
     fn open(&self) -> Result<OpenPack> {
@@ -237,27 +336,5 @@ impl PackWriter<'_> {
     /// Finishes the open pack; the next block starts another one.
     pub fn close(&mut self) -> Result<()> {
         self.pack.take().map_or(Ok(()), |pack| self.packer.publish(pack))
-    }
-}
-
-fn is_zero(content: &[u8]) -> bool {
-    // Compares with the C library's memcmp, which is vectorized in any build.
-    static ZEROS: [u8; 4096] = [0; 4096];
-    content.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zeros_are_known_to_the_last_byte() {
-        let mut content = vec![0; 10_001];
-        assert!(is_zero(&content) && is_zero(&[]));
-        for at in [0, 4095, 4096, 10_000] {
-            content[at] = 1;
-            assert!(!is_zero(&content), "{at}");
-            content[at] = 0;
-        }
     }
 }

@@ -134,7 +134,7 @@ impl Target {
 
     fn check_space(&self, manifest: &Manifest, had: u64) -> Result<()> {
         let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
-        let stored = pieces.filter(|p| matches!(p.block, Block::Stored { .. }));
+        let stored = pieces.filter(|p| matches!(p.block, Block::Stored(_)));
         let needed = stored.map(|p| p.length).sum::<u64>().saturating_sub(had);
         check_room(&self.path, needed, Place::Other)
     }

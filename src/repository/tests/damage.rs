@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use super::support::{Space, flip};
 use crate::error::Error;
-use crate::repository::manifest::{BLOCK_SIZE, Block, DirEntry, hex};
+use crate::repository::manifest::{BLOCK_SIZE, Block, DirEntry, Frame, hex};
 use crate::repository::restore::Into;
 
 /// A repository with one backup of two files, with one pack each.
@@ -30,7 +30,8 @@ fn a_flipped_bit_is_named_and_healed_by_storing() {
     let manifest = s.repo.load(&name).unwrap();
     let a = &manifest.files[0];
     assert_eq!(a.path, std::path::Path::new("shop/a.ibd"));
-    let Block::Stored { pack, offset, .. } = a.blocks[0] else { panic!("{a:?}") };
+    let Block::Stored(chain) = a.blocks[0] else { panic!("{a:?}") };
+    let Frame { pack, offset, .. } = chain.of(&manifest.links)[0].frame;
     let pack = manifest.packs[pack as usize];
     let path = s.pack(&pack);
     flip(&path, offset + 50_000);
@@ -139,8 +140,7 @@ fn two_packs_swapped_are_both_named() {
 fn wrong_block_references_condemn_the_manifest_and_not_the_pack() {
     let (s, name) = two_files();
     s.falsify(&name, |m| {
-        let Block::Stored { hash, .. } = &mut m.files[0].blocks[0] else { panic!() };
-        *hash = [7; 32];
+        m.links[0].hash = [7; 32];
     });
     let lock = s.lock();
     damage_text(s.restore(&name, &s.dir.join("to"), Into::Empty), &name);
