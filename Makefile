@@ -67,7 +67,7 @@ test:
 	scripts/deps --quiet $(if $(CI),--deb)
 	$(SUITE) --tier=test $(TEST_SERVER)
 
-# What servers do differently, on MariaDB 11.8 and MySQL 9.7, or TEST_SERVER: some twelve minutes.
+# What servers do differently, on MariaDB 11.8 and MySQL 9.7, or TEST_SERVER: some nine minutes.
 test-servers:
 	scripts/deps --quiet
 	$(SUITE) --tier=servers $(TEST_SERVER)
@@ -77,7 +77,7 @@ test-long:
 	scripts/deps --quiet $(if $(CI),--deb)
 	$(SUITE) --tier=long $(TEST_SERVER)
 
-# Of what only `make test-long` runs, the part whose turn it is today: all of it within a week.
+# Of what only `make test-long` runs, the part whose turn it is today: all of it within three weeks.
 test-share:
 	scripts/deps --quiet
 	$(SUITE) --tier=share $(TEST_SERVER)
