@@ -4,9 +4,8 @@ use std::fs;
 
 use crate::os::cgroup;
 
-/// Bounds of the buffer pool, in bytes; in between, a quarter of the available memory.
+/// The smallest buffer pool, in bytes; usually it is half of the available memory.
 const SMALLEST_POOL: u64 = 32 << 20;
-const LARGEST_POOL: u64 = 4 << 30;
 /// The least limit on the pool for little data, in bytes.
 const ENOUGH_POOL: u64 = 128 << 20;
 /// Bounds of each buffer for tables of other engines, in bytes.
@@ -41,8 +40,8 @@ pub fn buffers(data: Option<u64>) -> Buffers {
     sizes(&meminfo, cgroup::room(), cgroup::space_limit()).for_data(data)
 }
 
-/// A quarter of the memory available in our cgroups or on the machine for the pool, a 32nd for each
-/// of the others, and never more than half of the remaining address space.
+/// Half of the memory available in our cgroups or on the machine for the pool, a 32nd for each of the
+/// others, and never more than half of the remaining address space.
 fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
     let available = meminfo
         .lines()
@@ -50,9 +49,9 @@ fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
         .and_then(|kib| kib.trim().parse::<u64>().ok())
         .map_or(512 << 20, |kib| kib << 10);
     let usable = room.map_or(available, |r| r.min(available));
-    let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).saturating_mul(2).min(usable));
+    let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).min(usable));
     Buffers {
-        pool: (usable / 4).clamp(SMALLEST_POOL, LARGEST_POOL),
+        pool: (usable / 2).max(SMALLEST_POOL),
         other: (usable / 32).clamp(SMALLEST_BUFFER, LARGEST_BUFFER),
     }
 }
@@ -70,31 +69,31 @@ mod tests {
             let Buffers { pool, other } = sizes(info, room, space);
             (pool / MIB, other / MIB)
         };
-        assert_eq!(sizes(None, None), (2048, 128));
-        assert_eq!(sizes(Some(220 * MIB), None), (55, 6));
-        assert_eq!(sizes(Some(64 << 40), None), (2048, 128));
+        assert_eq!(sizes(None, None), (4096, 128));
+        assert_eq!(sizes(Some(220 * MIB), None), (110, 6));
+        assert_eq!(sizes(Some(64 << 40), None), (4096, 128));
         assert_eq!(sizes(Some(0), None), (32, 1));
-        assert_eq!(sizes(None, Some(704 * MIB)), (128, 16));
+        assert_eq!(sizes(None, Some(704 * MIB)), (128, 8));
         assert_eq!(sizes(None, Some(MIB)), (32, 1));
-        assert_eq!(sizes(Some(100 * MIB), Some(1 << 40)), (32, 3));
-        assert_eq!(super::sizes("", None, None).pool / MIB, 128);
+        assert_eq!(sizes(Some(100 * MIB), Some(1 << 40)), (50, 3));
+        assert_eq!(super::sizes("", None, None).pool / MIB, 256);
     }
 
     #[test]
     fn a_pool_is_not_much_larger_than_the_data() {
         let info = "MemAvailable:    8388608 kB\n";
         let pool = |room, data| sizes(info, room, None).for_data(data).pool / MIB;
-        assert_eq!(pool(None, None), 2048);
+        assert_eq!(pool(None, None), 4096);
         assert_eq!(pool(None, Some(10 * MIB)), 128);
         assert_eq!(pool(None, Some(300 * MIB)), 600);
-        assert_eq!(pool(None, Some(u64::MAX)), 2048);
-        assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 55);
+        assert_eq!(pool(None, Some(u64::MAX)), 4096);
+        assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 110);
     }
 
     #[test]
     fn this_machine_gives_an_answer() {
         let Buffers { pool, other } = buffers(None);
-        assert!((SMALLEST_POOL..=LARGEST_POOL).contains(&pool), "{pool}");
+        assert!(pool >= SMALLEST_POOL, "{pool}");
         assert!((SMALLEST_BUFFER..=LARGEST_BUFFER).contains(&other), "{other}");
     }
 }

@@ -14,6 +14,7 @@ use crate::os::confinement::Confinement;
 use crate::os::process;
 use crate::os::sys;
 use crate::server::buffers;
+use crate::text::bytes;
 
 /// What distinguishes one private mysqld from another.
 #[derive(Clone, Debug)]
@@ -104,6 +105,7 @@ impl Setup {
             arg
         };
         let buffers = buffers::buffers(self.data_size);
+        log::debug!("buffer pool of {}", bytes(buffers.pool));
         command
             .arg("--no-defaults")
             .arg(path("--datadir=", self.data()))

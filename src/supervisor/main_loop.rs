@@ -23,6 +23,8 @@ use crate::text::short;
 /// Our own queries use less.
 const ALIVE_CPU_PERCENT: u64 = 10;
 const ALIVE_IO_BYTES: u64 = 64 << 10;
+/// The time between the first looks.
+const SHORTEST: Duration = Duration::from_millis(5);
 /// Interval between checks of mysqld's log and the free space, whatever the other intervals are.
 const CARE: Duration = Duration::from_millis(250);
 
@@ -39,10 +41,18 @@ pub enum Look<T> {
 /// How often to look during a wait, and how long to wait.
 #[derive(Clone, Copy)]
 pub struct Wait {
-    /// Time between two looks.
+    /// The longest time between two looks.
     pub every: Duration,
     /// Ends the wait when nothing has moved for this long; `None` waits indefinitely.
     pub patience: Option<Duration>,
+}
+
+impl Wait {
+    /// The time until the next look: a sixteenth of the wait so far, so that the end of a short one is
+    /// noticed within milliseconds.
+    fn pause(&self, waited: Duration) -> Duration {
+        (waited / 16).max(SHORTEST).min(self.every)
+    }
 }
 
 /// The main loop, with what it serves at each turn.
@@ -145,7 +155,7 @@ impl Supervisor {
     ) -> Result<Option<T>> {
         let mut vital = watched.activity();
         let (mut moved, mut looked) = (Instant::now(), Instant::now());
-        let mut next_look = moved;
+        let (began, mut next_look) = (moved, moved);
         let mut next_ping = moved + self.poll;
         let mut next_care = moved;
         loop {
@@ -178,7 +188,7 @@ impl Supervisor {
                     }
                     (vital, looked) = (signs, Instant::now());
                 }
-                next_look = Instant::now() + wait.every;
+                next_look = Instant::now() + wait.pause(began.elapsed());
             }
             self.report();
             let over = wait.patience.map(|p| moved + p);
