@@ -20,7 +20,7 @@ SUITE = TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite
 PAGES = $(wildcard man/*.[1-9])
 MAN = $(DESTDIR)$(PREFIX)/share/man
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SCRIPTS = scripts/deps scripts/demo scripts/fuzz scripts/servers scripts/suite \
+SCRIPTS = scripts/bench scripts/deps scripts/demo scripts/fuzz scripts/servers scripts/suite \
 	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
 	dist/examples/nightly.sh dist/examples/after-webhook.sh \
 	scripts/s3-server dist/mirror/rollforward-mirror \
@@ -143,6 +143,11 @@ deb-check:
 	scripts/deps --quiet --deb
 	$(CARGO) test --locked --test suite deb::
 
+# The figures of doc/performance.md: `make bench SIZE=10G STEPS="idle restore"`; see scripts/bench.
+bench:
+	scripts/deps --quiet --bench
+	$(if $(SIZE),SIZE='$(SIZE)') FLAVOR='$(FLAVOR)' CARGO='$(CARGO)' scripts/bench $(STEPS)
+
 # What `make test-long` does with 20 passes, with 200.
 leaks:
 	ROLLFORWARD_PASSES=200 $(CARGO) test --locked --test suite leaks:: -- --nocapture
@@ -173,4 +178,4 @@ stops:
 clean:
 	$(CARGO) clean
 
-.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo install uninstall deb deb-check fuzz fuzz-primary stops leaks estimates clean
+.PHONY: all static image-test deps check test test-servers test-long test-share torture load demo bench install uninstall deb deb-check fuzz fuzz-primary stops leaks estimates clean

@@ -168,6 +168,7 @@ fn restore(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Resul
         owner: target.owner(),
         into: restore::Into::Empty,
         durable: true,
+        known: None,
     };
     let mut crew = supervisor.crew("restore", jobs);
     let restored = restore::restore(&repo, &held, destination, &mut crew)

@@ -10,6 +10,7 @@ pub mod process;
 pub mod random;
 pub mod signals;
 pub mod space;
+pub mod stamp;
 pub mod sys;
 pub mod terminal;
 pub mod workers;

@@ -195,6 +195,21 @@ pub fn lacks_inodes(path: &Path) -> bool {
     found.is_some_and(|fs| fs.f_files > 0 && fs.f_favail == 0)
 }
 
+/// True if the file system of `dir` is one of those that note each change of a file, also through
+/// memory, at once and with a time that no program sets: the usual ones for local disks. Not tmpfs,
+/// which notes no change through memory, and servers map their redo log there; nor ZFS, which does
+/// when it writes back.
+pub fn keeps_change_times(dir: &File) -> io::Result<bool> {
+    // SAFETY: statfs is plain data for which all zeros is a value.
+    let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open and the pointer valid for the call.
+    check(unsafe { libc::fstatfs(dir.as_raw_fd(), &mut answer) })?;
+    // ext4 (and ext2 and ext3, whose times in whole seconds are noticed), XFS, btrfs, F2FS, bcachefs:
+    // linux/magic.h, and the sources of the last one. Each has a page_mkwrite that sets the times.
+    let kinds = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0xca45_1a4e];
+    Ok(kinds.contains(&(answer.f_type as u64 & 0xffff_ffff)))
+}
+
 fn file_system_of(path: &Path) -> io::Result<libc::statvfs> {
     let path = c_string(path.as_os_str())?;
     // SAFETY: statvfs is plain data for which all zeros is a value.

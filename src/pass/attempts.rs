@@ -318,7 +318,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The data that was shut down, with the header of its manifest.
-    fn finish(&self, clean: CleanShutdown, reached: Reached) -> Result<Finished> {
+    fn finish(&mut self, clean: CleanShutdown, reached: Reached) -> Result<Finished> {
         let (Some(at), Some(facts)) = (self.supervisor.checkpoint.progress().at(), &self.facts)
         else {
             return Err(Error::config("there is nothing to store"));
@@ -338,7 +338,8 @@ impl<'a> Attempts<'a> {
             open_tables: self.open_tables.get(),
             settings: self.kept_settings(facts)?,
         };
-        Ok(Finished::new(clean, self.scratch.data(), header, reached))
+        let known = self.hand.data_mut().and_then(|data| data.known.take());
+        Ok(Finished::new(clean, self.scratch.data(), header, reached).with_known(known))
     }
 
     /// Ends the attempts with `result`. A mysqld that still runs after a stop or a temporary failure

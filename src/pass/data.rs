@@ -16,6 +16,7 @@ use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
 use crate::repository::manifest::Header;
 use crate::repository::restore::{self, Destination, Into};
+use crate::scratch::known_files;
 use crate::scratch::working_directory::Stage;
 use crate::seed::adopt::{self, Source};
 use crate::seed::clone;
@@ -87,16 +88,23 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.phase(Phase::Restore);
         let held = self.bases.repo.hold(name)?;
         let into = if self.scratch.has_data() { Into::Existing } else { Into::Empty };
+        let known = known_files::take(self.scratch.root()).filter(|_| self.scratch.is_kept());
         self.scratch.set_stage(Stage::Partial, Some(name))?;
         self.scratch.make_data()?;
         let data = self.scratch.data();
-        let to = Destination { path: &data, owner: self.scratch.user(), into, durable: false };
+        let to = Destination {
+            path: &data,
+            owner: self.scratch.user(),
+            into,
+            durable: false,
+            known: known.as_ref(),
+        };
         let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
         let restored = restore::restore(self.bases.repo, &held, to, &mut crew)?;
         drop(crew);
         self.scratch.set_clean()?;
         self.scratch.set_stage(Stage::Ready, Some(name))?;
-        self.hand = InHand::Data(Data::fresh());
+        self.hand = InHand::Data(Data { known: restored.known, ..Data::fresh() });
         self.supervisor.checkpoint.restart();
         self.supervisor.checkpoint.metrics.restored += restored.written;
         log::info!(

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::error::Result;
 use crate::os::workers::Crew;
 use crate::repository::directory::{RepoLock, Repository};
+use crate::repository::known::Known;
 use crate::repository::manifest::Header;
 use crate::repository::store::{self, Stored};
 use crate::server::lifecycle::CleanShutdown;
@@ -24,6 +25,7 @@ pub enum Reached {
 /// A data directory whose server was shut down cleanly, and the header of its manifest.
 pub struct Finished {
     data: PathBuf,
+    known: Option<Known>,
     header: Header,
     reached: Reached,
 }
@@ -31,7 +33,12 @@ pub struct Finished {
 impl Finished {
     /// The data in the directory `data`, whose server was shut down: `_proof`.
     pub fn new(_proof: CleanShutdown, data: PathBuf, header: Header, reached: Reached) -> Finished {
-        Finished { data, header, reached }
+        Finished { data, known: None, header, reached }
+    }
+
+    /// What is known of its files since the base was restored.
+    pub fn with_known(self, known: Option<Known>) -> Finished {
+        Finished { known, ..self }
     }
 
     /// How far the data has come.
@@ -52,6 +59,7 @@ impl Finished {
         level: i32,
         crew: &mut Crew<'_>,
     ) -> Result<Stored> {
-        store::store(repo, lock, &self.data, self.header, level, crew)
+        let data = store::Data { path: &self.data, known: self.known.as_ref() };
+        store::store(repo, lock, data, self.header, level, crew)
     }
 }

@@ -3,6 +3,7 @@
 //! Only these combinations exist, so a step cannot find a server without data, or data that is
 //! neither restored nor resumed. The position of the data is in the checkpoint's `Progress`.
 
+use crate::repository::known::Known;
 use crate::scratch::unlogged_ddl::Doubt;
 use crate::server::mysqld::Mysqld;
 
@@ -15,17 +16,19 @@ pub struct Data {
     pub doubt: Option<Doubt>,
     /// The version of the last server on it; empty before the first.
     pub version: String,
+    /// Files that are as in the base while they are not written.
+    pub known: Option<Known>,
 }
 
 impl Data {
     /// Data that was just restored, dumped or cloned.
     pub fn fresh() -> Data {
-        Data { fresh: true, doubt: None, version: String::new() }
+        Data { fresh: true, doubt: None, version: String::new(), known: None }
     }
 
     /// Data that an interrupted pass left, or whose mysqld died.
     pub fn suspect(doubt: Option<Doubt>) -> Data {
-        Data { fresh: false, doubt, version: String::new() }
+        Data { fresh: false, doubt, version: String::new(), known: None }
     }
 }
 

@@ -279,8 +279,8 @@ impl Prover<'_> {
         proof.set_stage(Stage::Partial, Some(&held.name))?;
         proof.make_data()?;
         let data = proof.data();
-        let to =
-            Destination { path: &data, owner: proof.user(), into: Into::Empty, durable: false };
+        let (owner, into) = (proof.user(), Into::Empty);
+        let to = Destination { path: &data, owner, into, durable: false, known: None };
         let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
         let restored = restore::restore(self.repo, held, to, &mut crew)?;
         drop(crew);

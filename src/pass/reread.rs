@@ -7,6 +7,8 @@ use crate::pass::run::Look;
 use crate::report::keys::Phase;
 use crate::repository::directory::RepoLock;
 use crate::repository::reread::reread;
+use crate::repository::store::Stored;
+use crate::scratch::known_files;
 use crate::scratch::packs_read;
 use crate::text::{bytes, count};
 
@@ -31,8 +33,16 @@ impl Attempts<'_> {
         Ok(self.mended(&read.damaged))
     }
 
+    /// Notes what is known of the data, if that is kept, and warns of packs that were found damaged.
+    pub(crate) fn after_store(&self, stored: &Stored) -> Option<Look> {
+        if let Some(known) = stored.known.as_ref().filter(|_| self.plan.storage.keep_scratch) {
+            known_files::write(self.scratch.root(), known);
+        }
+        self.mended(&stored.damaged)
+    }
+
     /// Warns of packs that were found damaged before what they hold is stored again from the data.
-    pub(crate) fn mended(&self, damaged: &[String]) -> Option<Look> {
+    fn mended(&self, damaged: &[String]) -> Option<Look> {
         for what in damaged {
             log::warn!("backup-damaged: {what}; its content is stored again from the data");
         }

@@ -64,7 +64,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         let reached = finished.reached();
         let rotten = attempts.reread_packs(lock)?;
         let stored = store(plan, attempts.supervisor, repo, lock, finished)?;
-        let rotten = rotten.or(attempts.mended(&stored.damaged));
+        let rotten = rotten.or(attempts.after_store(&stored));
         attempts.put_on_record(&stored.name);
         attempts.set_aside_rotten()?;
         let mut look = match reached {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::files;
+use crate::os::stamp::Stamp;
 use crate::os::sys::open_below;
 use crate::os::workers::Gauge;
 use crate::repository::manifest::DirEntry;
@@ -32,8 +33,8 @@ pub struct Found {
     pub sparse: bool,
     /// Bytes it occupies on disk.
     pub space: u64,
-    /// When it was last written: seconds and nanoseconds.
-    pub mtime: (i64, i64),
+    /// What shows that it was not written since.
+    pub stamp: Stamp,
 }
 
 impl Found {
@@ -44,13 +45,13 @@ impl Found {
             size: m.len(),
             sparse: m.blocks() * 512 < m.len(),
             space: (m.blocks() * 512).min(m.len()),
-            mtime: (m.mtime(), m.mtime_nsec()),
+            stamp: Stamp::of(m),
         }
     }
 
     /// True if `m` shows the same file, unchanged.
     pub fn is_unchanged(&self, m: &Metadata) -> bool {
-        m.is_file() && m.len() == self.size && (m.mtime(), m.mtime_nsec()) == self.mtime
+        m.is_file() && m.len() == self.size && Stamp::of(m).mtime == self.stamp.mtime
     }
 }
 

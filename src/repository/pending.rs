@@ -5,14 +5,16 @@
 //! until the rename, and dropping a [`PartialBackup`] removes what it wrote.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
+use crate::repository::data_dir::Found;
 use crate::repository::directory::{RepoLock, Repository, write_durably};
 use crate::repository::format;
+use crate::repository::known::{self, Known};
 use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{
     BLOCK_SIZE, Block, Chain, DirEntry, FileEntry, Frame, Header, Link, MOST_FRAMES, Manifest,
@@ -32,6 +34,19 @@ pub struct StoredFile {
     pub size: u64,
     /// Its blocks by number, in order; missing ones are zeros.
     pub blocks: Vec<(u64, Chain)>,
+}
+
+/// A file by its number, and its blocks by theirs.
+pub type FileBlocks = (usize, Vec<(u64, Chain)>);
+
+/// A data directory before it is read.
+pub struct Unread<'a> {
+    /// The directory.
+    pub root: &'a File,
+    /// Its files, in order.
+    pub files: &'a [Found],
+    /// Those whose content is known.
+    pub known: Option<&'a Known>,
 }
 
 /// A complete backup, just stored.
@@ -62,16 +77,19 @@ pub struct PartialBackup<'a> {
 }
 
 impl<'a> PartialBackup<'a> {
-    /// Sweeps the leftovers of an earlier backup, and finds blocks that can be reused.
+    /// Sweeps the leftovers of an earlier backup, and finds blocks that can be reused. Returns also the
+    /// files of `data` that are as in the base, with their blocks.
     pub fn begin(
         repo: &'a Repository,
         lock: &'a RepoLock,
         header: &Header,
         level: i32,
-    ) -> Result<Self> {
+        data: &Unread<'_>,
+    ) -> Result<(Self, Vec<FileBlocks>)> {
         repo.sweep_tmp(lock, &|| false)?;
-        let packer = Packer::new(repo.root(), level, reusable(repo, header.base.as_deref())?);
-        Ok(PartialBackup { repo, lock, packer, named: false })
+        let (table, unread) = reusable(repo, header.base.as_deref(), data)?;
+        let packer = Packer::new(repo.root(), level, table);
+        Ok((PartialBackup { repo, lock, packer, named: false }, unread))
     }
 
     /// The packer that workers store blocks with.
@@ -184,8 +202,16 @@ fn assemble(
 /// at least half. The rest of the other packs is stored again, so they empty out and prune can
 /// remove them. The base was restored, so its blocks were read. A new chain has no base and uses
 /// the newest backup's blocks, each checked before reuse.
-fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
+///
+/// The blocks of files that are known to be as in the base come with it, unless some must be stored
+/// again.
+fn reusable(
+    repo: &Repository,
+    base: Option<&str>,
+    data: &Unread<'_>,
+) -> Result<(Table, Vec<FileBlocks>)> {
     let mut table = Table::default();
+    let mut unread = Vec::new();
     let newest = match base {
         Some(base) => vec![base.to_string()],
         None => repo.names()?,
@@ -198,13 +224,22 @@ fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
         }
         break;
     }
-    let Some(manifest) = found else { return Ok(table) };
+    let Some(manifest) = found else { return Ok((table, unread)) };
     let packs = well_used(repo, &manifest);
     table.packs = packs.iter().copied().map(Some).collect();
     table.unverified = if base.is_some() { 0 } else { packs.len() as u32 };
     let good: HashMap<PackRef, u32> = packs.into_iter().zip(0..).collect();
     let mut links = Vec::with_capacity(MOST_FRAMES);
-    for file in &manifest.files {
+    let stamps = known::stamps(data.known, base.unwrap_or_default(), data.root);
+    for (index, file) in manifest.files.iter().enumerate() {
+        let as_known = data.files.binary_search_by(|found| found.path.cmp(&file.path)).ok();
+        let as_known = as_known.filter(|at| {
+            let found = &data.files[*at];
+            let stamp = stamps.get(index).copied().flatten();
+            stamp == Some(found.stamp) && found.size == file.size
+        });
+        let mut items = Vec::new();
+        let mut complete = manifest.block_size == BLOCK_SIZE;
         let mut number = 0;
         for block in &file.blocks {
             let chain = match block {
@@ -226,16 +261,23 @@ fn reusable(repo: &Repository, base: Option<&str>) -> Result<Table> {
                 let pushed = table.push(&links).ok_or_else(|| vanished("too many blocks"))?;
                 if links.len() == chain.len() {
                     table.reuse(pushed);
+                    items.extend(as_known.map(|_| (number, pushed)));
+                } else {
+                    complete = false;
                 }
                 // A new chain shares no pages with the data of an older one.
                 if base.is_some() && manifest.block_size == BLOCK_SIZE {
                     table.precede(place(&file.path, number), pushed);
                 }
             }
+            complete = complete && !links.is_empty();
             number += 1;
         }
+        if complete && let Some(at) = as_known {
+            unread.push((at, items));
+        }
     }
-    Ok(table)
+    Ok((table, unread))
 }
 
 fn well_used(repo: &Repository, manifest: &Manifest) -> Vec<PackRef> {

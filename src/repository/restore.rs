@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
+use crate::os::stamp::Stamp;
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::directory::{Held, Repository, damaged};
+use crate::repository::known::Known;
 use crate::repository::manifest::{Block, FileEntry, Link, Manifest, Piece};
 use crate::repository::packs::{self, Fault, Fetcher};
 use crate::repository::parcels::{parcel_size, spread};
@@ -34,6 +36,8 @@ pub struct Restored {
     pub written: u64,
     /// Number of files.
     pub files: u64,
+    /// Those that need not be read while they are not written.
+    pub known: Option<Known>,
 }
 
 /// Where a backup is restored to, and how.
@@ -47,6 +51,8 @@ pub struct Destination<'a> {
     pub into: Into,
     /// Whether to sync it.
     pub durable: bool,
+    /// What is known of older data in it, and not read there.
+    pub known: Option<&'a Known>,
 }
 
 /// Restores the backup `held`.
@@ -65,35 +71,38 @@ pub fn restore(
         let look = |pack| packs::look_for_reading(repo.root(), pack);
         manifest.packs.iter().try_for_each(look).map_err(|what| damaged(&held.name, what))
     })?;
-    let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
+    // Removing extra files and creating many directories may take long.
+    let target = crew.alone(|| Target::prepare(&to, held))?;
+    let files = manifest.files.iter().enumerate().filter(|(n, _)| !target.is_unchanged(*n));
+    let pieces = files.flat_map(|(_, f)| f.pieces(manifest.block_size));
     let cost = |piece: Piece| match piece.block {
         Block::Stored(chain) => cost_of(piece.length, chain.of(&manifest.links)),
         Block::Zeros { .. } => 0,
     };
     gauge.set_total(pieces.map(cost).sum());
-    // Removing extra files and creating many directories may take long.
-    let target = crew.alone(|| Target::prepare(to.path, to.into, to.owner, manifest))?;
-
+    let conditions = target.conditions();
     let written = AtomicU64::new(0);
     let durable = to.durable;
     let pass = Pass { repo, held, target: &target, gauge: &gauge, durable, written: &written };
     let parcels = pass.split(crew.jobs());
     let next = AtomicUsize::new(0);
-    crew.work(|| {
+    let stamps = crew.work(|| {
         let fetcher = Fetcher::new(repo.root())?;
-        let mut worker = Worker { pass: &pass, fetcher, old: Vec::new() };
+        let mut worker = Worker { pass: &pass, fetcher, old: Vec::new(), stamps: Vec::new() };
         while !gauge.stopped() {
             let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             worker.run(parcel)?;
         }
-        Ok(())
+        Ok(worker.stamps)
     })?;
     crew.alone(|| {
         target.finish_dirs(manifest)?;
         // Small files and all directories are synced at once here; the workers sync large files.
         if durable { target.sync() } else { Ok(()) }
     })?;
+    let stamps = stamps.into_iter().flatten().collect();
     Ok(Restored {
+        known: target.known(&held.name, conditions, to.known, stamps),
         bytes: manifest.size,
         written: written.load(Ordering::Relaxed),
         files: manifest.files.len() as u64,
@@ -125,6 +134,7 @@ impl<'a> Pass<'a> {
 /// A large file, written by several workers. It is reopened for every parcel, because in the order
 /// of parcels all large files are in progress at once.
 struct Large<'a> {
+    index: usize,
     entry: &'a FileEntry,
     /// Parcels still to be written.
     left: AtomicU64,
@@ -160,10 +170,12 @@ impl<'a> Pass<'a> {
         let mut parcels = Vec::new();
         let mut next = 0;
         while let Some(entry) = manifest.files.get(next) {
-            if entry.blocks.len() > 1 {
+            if self.target.is_unchanged(next) {
+                next += 1;
+            } else if entry.blocks.len() > 1 {
                 let runs = runs(entry, run, manifest.block_size);
                 let left = AtomicU64::new(runs.len() as u64);
-                let large = Arc::new(Large { entry, left, new: Mutex::new(None) });
+                let large = Arc::new(Large { index: next, entry, left, new: Mutex::new(None) });
                 let parcel = |(blocks, offset)| Parcel::Run(Arc::clone(&large), blocks, offset);
                 parcels.extend(runs.into_iter().map(parcel));
                 next += 1;
@@ -179,9 +191,10 @@ impl<'a> Pass<'a> {
     /// A batch of small files starting at `first`.
     fn batch(&self, first: usize) -> Range<usize> {
         let mut bytes = 0;
-        let more = self.manifest().files[first + 1..].iter().take(BATCH - 1).take_while(|entry| {
+        let rest = self.manifest().files.iter().enumerate().skip(first + 1).take(BATCH - 1);
+        let more = rest.take_while(|(index, entry)| {
             bytes += entry.size;
-            bytes <= BATCH_BYTES && entry.blocks.len() <= 1
+            bytes <= BATCH_BYTES && entry.blocks.len() <= 1 && !self.target.is_unchanged(*index)
         });
         first..first + 1 + more.count()
     }
@@ -207,6 +220,8 @@ struct Worker<'a> {
     fetcher: Fetcher<'a>,
     /// A block of the older data.
     old: Vec<u8>,
+    /// Those of the files that are finished, by their number in the manifest.
+    stamps: Vec<(usize, Stamp)>,
 }
 
 impl Worker<'_> {
@@ -224,7 +239,7 @@ impl Worker<'_> {
                     self.piece(entry, &file, piece)?;
                 }
                 if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    target.finish_file(&file, entry)?;
+                    self.stamps.push((large.index, target.finish_file(&file, entry)?));
                 }
                 // Now rather than at the end, when all files would need syncing at once.
                 if self.pass.durable {
@@ -232,7 +247,8 @@ impl Worker<'_> {
                 }
             }
             Parcel::Batch(batch) => {
-                for entry in &manifest.files[batch.clone()] {
+                for index in batch.clone() {
+                    let entry = &manifest.files[index];
                     if self.pass.gauge.stopped() {
                         break;
                     }
@@ -240,7 +256,7 @@ impl Worker<'_> {
                     for piece in entry.pieces(manifest.block_size) {
                         self.piece(entry, &file, piece)?;
                     }
-                    target.finish_file(&file, entry)?;
+                    self.stamps.push((index, target.finish_file(&file, entry)?));
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! from the initial walk fails the backup, by name. Files are opened below the data directory
 //! without following symbolic links.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -16,14 +17,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
+use crate::os::stamp::Conditions;
 use crate::os::sys::{free_bytes, lacks_inodes, next_data, open_below};
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
+use crate::repository::known::Known;
 use crate::repository::manifest::{BLOCK_SIZE, Chain, PackRef};
 use crate::repository::packs::write::{PackWriter, place};
 use crate::repository::parcels::{parcel_size, spread};
-use crate::repository::pending::{PartialBackup, StoredFile};
+use crate::repository::pending::{FileBlocks, PartialBackup, StoredFile, Unread};
 
 pub use crate::repository::manifest::Header;
 
@@ -46,6 +49,17 @@ pub struct Stored {
     pub files: u64,
     /// What is wrong with packs that were found damaged meanwhile. None of it is in this backup.
     pub damaged: Vec<String>,
+    /// The files of the data that need not be read while they are not written.
+    pub known: Option<Known>,
+}
+
+/// A data directory to be stored.
+#[derive(Clone, Copy)]
+pub struct Data<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// What is known of its files since the base was restored.
+    pub known: Option<&'a Known>,
 }
 
 /// Stores the data directory `data` as a new backup.
@@ -55,7 +69,7 @@ pub struct Stored {
 pub fn store(
     repo: &Repository,
     lock: &RepoLock,
-    data: &Path,
+    data: Data<'_>,
     header: Header,
     level: i32,
     crew: &mut Crew<'_>,
@@ -80,7 +94,7 @@ pub fn store(
 fn attempt(
     repo: &Repository,
     lock: &RepoLock,
-    data: &Path,
+    Data { path: data, known }: Data<'_>,
     header: Header,
     level: i32,
     crew: &mut Crew<'_>,
@@ -89,12 +103,17 @@ fn attempt(
     let before = gauge.done();
     let root = files::open_dir(data).doing("open", data)?;
     // Reading a large manifest takes seconds, finding a million files minutes.
-    let (partial, tree) = crew.alone(|| {
-        let partial = PartialBackup::begin(repo, lock, &header, level)?;
-        Ok((partial, walk(&root, data, &gauge)?))
+    let conditions = Conditions::of(&root);
+    let (partial, unread, tree) = crew.alone(|| {
+        let tree = walk(&root, data, &gauge)?;
+        let found = Unread { root: &root, files: &tree.files, known };
+        let (partial, unread) = PartialBackup::begin(repo, lock, &header, level, &found)?;
+        Ok((partial, unread, tree))
     })?;
+    let mut is_unread = vec![false; tree.files.len()];
+    unread.iter().for_each(|(index, _)| is_unread[*index] = true);
     let size = tree.files.iter().map(|f| f.size).sum();
-    let source = Source { data, root, files: &tree.files, gauge: &gauge };
+    let source = Source { data, root, files: &tree.files, is_unread, gauge: &gauge };
     let jobs = crew.jobs();
     let parcels = crew.alone(|| source.split(jobs))?;
     let total = before + parcels.iter().map(|parcel| source.bytes(parcel)).sum::<u64>();
@@ -128,13 +147,15 @@ fn attempt(
 
     let stored = Mutex::new(None);
     let watched = crew.alone(|| {
-        let backup = partial.finish(header, tree.dirs, join(&tree.files, found))?;
-        *locked(&stored) = Some(backup);
+        let backup = partial.finish(header, tree.dirs, join(&tree.files, found, unread))?;
+        let stamps = tree.files.iter().map(|found| Some(found.stamp)).collect();
+        let known = Known::new(&backup.name, &source.root, conditions, stamps);
+        *locked(&stored) = Some((backup, known));
         Ok(())
     });
     // A stop that arrives during the final rename is too late for this backup.
-    let backup = match locked(&stored).take() {
-        Some(backup) => backup,
+    let (backup, known) = match locked(&stored).take() {
+        Some(stored) => stored,
         None => return watched.and(Err(Error::config("there is nothing to store"))),
     };
     Ok(Ok(Stored {
@@ -143,6 +164,7 @@ fn attempt(
         stored: backup.manifest.stored,
         files: backup.manifest.files.len() as u64,
         damaged: Vec::new(),
+        known,
     }))
 }
 
@@ -172,14 +194,15 @@ fn with_needed_space(
 /// A stored block: file, number, location.
 type Item = (usize, u64, Chain);
 
-/// Merges what the workers stored.
-fn join(files: &[Found], found: Vec<Vec<Item>>) -> Vec<StoredFile> {
+/// Merges what the workers stored with what needed no reading.
+fn join(files: &[Found], found: Vec<Vec<Item>>, unread: Vec<FileBlocks>) -> Vec<StoredFile> {
     let mut all: Vec<Item> = found.into_iter().flatten().collect();
     all.sort_unstable_by_key(|(file, number, ..)| (*file, *number));
     let mut all = all.into_iter().peekable();
+    let mut unread: HashMap<usize, Vec<(u64, Chain)>> = unread.into_iter().collect();
     let mut out = Vec::with_capacity(files.len());
     for (index, file) in files.iter().enumerate() {
-        let mut blocks = Vec::new();
+        let mut blocks = unread.remove(&index).unwrap_or_default();
         while let Some((_, number, chain)) = all.next_if(|(file, ..)| *file == index) {
             blocks.push((number, chain));
         }
@@ -192,6 +215,8 @@ struct Source<'a> {
     data: &'a Path,
     root: File,
     files: &'a [Found],
+    /// Those that are as in the base.
+    is_unread: Vec<bool>,
     gauge: &'a Gauge,
 }
 
@@ -213,6 +238,10 @@ impl Source<'_> {
         while let Some(found) = self.files.get(next) {
             if self.gauge.stopped() {
                 break;
+            }
+            if self.is_unread[next] {
+                next += 1;
+                continue;
             }
             if found.size <= BLOCK_SIZE {
                 let batch = self.batch(next);
@@ -241,9 +270,10 @@ impl Source<'_> {
     /// A batch of small files starting at `first`.
     fn batch(&self, first: usize) -> Range<usize> {
         let mut bytes = 0;
-        let more = self.files[first..].iter().take(BATCH).take_while(|found| {
+        let rest = self.files.iter().zip(&self.is_unread).skip(first).take(BATCH);
+        let more = rest.take_while(|(found, unread)| {
             bytes += found.size;
-            bytes <= BLOCK_SIZE
+            bytes <= BLOCK_SIZE && !**unread
         });
         // The first one fits.
         first..first + more.count()

@@ -2,6 +2,7 @@
 
 mod damage;
 mod differences;
+mod known;
 mod lifecycle;
 mod proofs;
 mod roundtrip;

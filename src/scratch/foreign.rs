@@ -28,6 +28,8 @@ const OURS: &[&str] = &[
     "mysqld.pid",
     "dump.err",
     "load.err",
+    "known-files",
+    "known-files.new",
     "packs-read",
     "packs-read.new",
     "lost+found",

@@ -15,6 +15,7 @@ use crate::mysql::flavor::Flavor;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
 use crate::os::process::{KILL_TIMEOUT, is_gone};
+use crate::os::stamp::boot_id;
 use crate::os::sys;
 use crate::os::workers::Gauge;
 use crate::report::checkpoint::{self, Facts};
@@ -387,8 +388,4 @@ fn remove_all(dir: &Path, gauge: &Gauge) -> Result<()> {
         return Ok(());
     }
     fs::remove_dir_all(dir).ignoring(io::ErrorKind::NotFound).doing("remove", dir)
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
 }

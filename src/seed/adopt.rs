@@ -238,7 +238,8 @@ pub fn adopt(
     let given = seeding.setup.options.clone();
     seeding.setup.settings = layout::settings(&source.path, &tree, &given)?;
     let mut mysqld = start(seeding, source.flavor)?;
-    let data_as_of = Timestamp(tree.files.iter().map(|f| f.mtime.0).max().unwrap_or_default());
+    let data_as_of =
+        Timestamp(tree.files.iter().map(|f| f.stamp.mtime.0).max().unwrap_or_default());
     let mut adopted =
         ask(&mut mysqld, source, data_as_of).map_err(|e| seeding.explain(&mut mysqld, e))?;
     let told = is_given(&given, CASE.replace('_', "-").as_str());

@@ -13,10 +13,14 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::Destination;
 use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
+use crate::os::stamp::{Conditions, Stamp};
 use crate::os::sys;
+use crate::repository::directory::Held;
+use crate::repository::known::{self, Known};
 use crate::repository::manifest::{Block, FileEntry, Hash, Manifest, Piece};
 
 /// The expected state of the target.
@@ -36,6 +40,8 @@ pub struct Target {
     root: File,
     into: Into,
     owner: Option<(u32, u32)>,
+    /// The files that have their content already, by the order of the manifest.
+    unchanged: Vec<bool>,
 }
 
 /// An open file of the target and its size.
@@ -46,20 +52,21 @@ pub struct TargetFile {
 }
 
 impl Target {
-    /// Prepares the directory for the files of `manifest`.
-    pub fn prepare(
-        path: &Path,
-        into: Into,
-        owner: Option<(u32, u32)>,
-        manifest: &Manifest,
-    ) -> Result<Target> {
+    /// Prepares the directory for the files of the backup.
+    pub fn prepare(to: &Destination<'_>, held: &Held) -> Result<Target> {
+        let Destination { path, owner, into, known, .. } = *to;
+        let manifest = &held.manifest;
         let made = DirBuilder::new().mode(0o700).create(path);
         made.ignoring(io::ErrorKind::AlreadyExists).doing("create", path)?;
         let root = files::open_dir(path).doing("open", path)?;
-        let target = Target { path: path.to_path_buf(), root, into, owner };
+        let unchanged = vec![false; manifest.files.len()];
+        let mut target = Target { path: path.to_path_buf(), root, into, owner, unchanged };
         let had = match into {
             Into::Empty => target.check_empty().map(|()| 0)?,
-            Into::Existing => target.clear_surplus(manifest)?,
+            Into::Existing => {
+                let stamps = known::stamps(known, &held.name, &target.root);
+                target.clear_surplus(manifest, stamps)?
+            }
         };
         target.check_space(manifest, had)?;
         for dir in &manifest.dirs {
@@ -91,12 +98,17 @@ impl Target {
         Ok(())
     }
 
+    /// True if the file number `index` of the manifest has its content already.
+    pub fn is_unchanged(&self, index: usize) -> bool {
+        self.unchanged[index]
+    }
+
     /// Removes entries that the backup lacks or has as another kind, and returns the bytes that the
-    /// remaining ones occupy on disk.
-    fn clear_surplus(&self, manifest: &Manifest) -> Result<u64> {
+    /// remaining ones occupy on disk. Notes those that show the stamps of their content.
+    fn clear_surplus(&mut self, manifest: &Manifest, stamps: &[Option<Stamp>]) -> Result<u64> {
         let dirs: HashSet<&Path> = manifest.dirs.iter().map(|d| d.path.as_path()).collect();
-        let sizes: HashMap<&Path, u64> =
-            manifest.files.iter().map(|f| (f.path.as_path(), f.size)).collect();
+        let files: HashMap<&Path, usize> =
+            manifest.files.iter().zip(0..).map(|(f, n)| (f.path.as_path(), n)).collect();
         let mut kept = 0;
         let mut todo = vec![PathBuf::new()];
         while let Some(dir) = todo.pop() {
@@ -110,12 +122,15 @@ impl Target {
                 let (is_dir, is_root) = (m.is_dir(), dir.as_os_str().is_empty());
                 let stays = match is_dir {
                     true => dirs.contains(path.as_path()) || (is_root && name == "lost+found"),
-                    false => m.is_file() && m.nlink() == 1 && sizes.contains_key(path.as_path()),
+                    false => m.is_file() && m.nlink() == 1 && files.contains_key(path.as_path()),
                 };
                 if !stays {
                     files::remove(&open, Path::new(&name), is_dir).map_err(fail)?;
                 } else if !is_dir {
-                    kept += (m.blocks() * 512).min(sizes[path.as_path()]);
+                    let index = files[path.as_path()];
+                    kept += (m.blocks() * 512).min(manifest.files[index].size);
+                    let stamp = stamps.get(index).copied().flatten();
+                    self.unchanged[index] = stamp == Some(Stamp::of(&m));
                 } else if dirs.contains(path.as_path()) {
                     todo.push(path);
                 }
@@ -177,9 +192,35 @@ impl Target {
         Ok((sys::open_below(&self.root, path, flags, 0o600)?, true))
     }
 
-    /// Sets the mode and owner of a file.
-    pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<()> {
-        self.set_attributes(&file.file, entry.mode).doing("write", &self.path(entry))
+    /// Sets the mode and owner of a file that is written, and returns what shows whether it is written
+    /// again.
+    pub fn finish_file(&self, file: &TargetFile, entry: &FileEntry) -> Result<Stamp> {
+        let done = self.set_attributes(&file.file, entry.mode).and_then(|()| file.file.metadata());
+        done.map(|m| Stamp::of(&m)).doing("write", &self.path(entry))
+    }
+
+    /// The conditions under which stamps taken here mean anything.
+    pub fn conditions(&self) -> Option<Conditions> {
+        Conditions::of(&self.root)
+    }
+
+    /// What is known of the files, of which `stamps` are those written now.
+    pub fn known(
+        &self,
+        backup: &str,
+        conditions: Option<Conditions>,
+        before: Option<&Known>,
+        stamps: Vec<(usize, Stamp)>,
+    ) -> Option<Known> {
+        let known = known::stamps(before, backup, &self.root);
+        let old = |(index, unchanged): (usize, &bool)| {
+            known.get(index).copied().flatten().filter(|_| *unchanged)
+        };
+        let mut files: Vec<_> = self.unchanged.iter().enumerate().map(old).collect();
+        for (index, stamp) in stamps {
+            files[index] = Some(stamp);
+        }
+        Known::new(backup, &self.root, conditions, files)
     }
 
     /// Syncs one file.

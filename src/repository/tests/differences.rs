@@ -10,15 +10,22 @@ use crate::repository::manifest::{BLOCK_SIZE, Block, Link, MOST_FRAMES, Manifest
 use crate::repository::prune::prune;
 use crate::repository::restore::Into;
 use crate::repository::retention::Policy;
-use crate::repository::store::{Header, Stored, store};
+use crate::repository::store::{Data, Header, Stored, store};
 
 const BLOCK: usize = BLOCK_SIZE as usize;
 
 /// A backup that grew from the newest one.
 fn grow(s: &Space) -> Stored {
     let base = s.repo.names().unwrap().pop();
-    store(&s.repo, &s.lock(), &s.data, Header { base, ..header() }, 1, &mut Crew::unwatched(2))
-        .unwrap()
+    store(
+        &s.repo,
+        &s.lock(),
+        Data { path: &s.data, known: None },
+        Header { base, ..header() },
+        1,
+        &mut Crew::unwatched(2),
+    )
+    .unwrap()
 }
 
 /// Changes some bytes of a file in place, others for each `seed`.

@@ -10,7 +10,7 @@ use crate::repository::directory::Repository;
 use crate::repository::prune::{Removal, prune};
 use crate::repository::reread::{LastRead, reread};
 use crate::repository::retention::Policy;
-use crate::repository::store::store;
+use crate::repository::store::{Data, store};
 use crate::repository::verify::verify;
 
 const KEEP_ONE: Policy = Policy { keep_count: Some(1), keep_within: None };
@@ -89,7 +89,14 @@ fn a_stop_while_storing_leaves_nothing_behind() {
         }
         Err(Error::Interrupted { signal: 15 })
     };
-    let result = store(&s.repo, &lock, &s.data, header(), 1, &mut Crew::new(2, None, stop));
+    let result = store(
+        &s.repo,
+        &lock,
+        Data { path: &s.data, known: None },
+        header(),
+        1,
+        &mut Crew::new(2, None, stop),
+    );
     assert!(matches!(result, Err(Error::Interrupted { signal: 15 })));
     assert!(s.repo.names().unwrap().is_empty() && s.tmp_is_empty() && s.packs().is_empty());
 }
@@ -101,7 +108,15 @@ fn an_unreadable_header_fails_before_the_work() {
     let lock = s.lock();
     let bad = crate::repository::store::Header { position: "two words".into(), ..header() };
     let never = |_: &Gauge| panic!("no worker runs");
-    let error = store(&s.repo, &lock, &s.data, bad, 1, &mut Crew::new(1, None, never)).unwrap_err();
+    let error = store(
+        &s.repo,
+        &lock,
+        Data { path: &s.data, known: None },
+        bad,
+        1,
+        &mut Crew::new(1, None, never),
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("position"), "{error}");
 }
 

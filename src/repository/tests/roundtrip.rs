@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::manifest::BLOCK_SIZE;
 use crate::repository::restore::{Destination, Into, restore};
-use crate::repository::store::store;
+use crate::repository::store::{Data, store};
 
 const BLOCK: usize = BLOCK_SIZE as usize;
 
@@ -179,8 +179,15 @@ fn a_file_changed_while_read_fails_the_backup_by_name() {
         fs::write(s.data.join("z.ibd"), "another size").unwrap();
         Ok(())
     };
-    let error =
-        store(&s.repo, &lock, &s.data, header(), 1, &mut Crew::new(1, None, grow)).unwrap_err();
+    let error = store(
+        &s.repo,
+        &lock,
+        Data { path: &s.data, known: None },
+        header(),
+        1,
+        &mut Crew::new(1, None, grow),
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("z.ibd") && matches!(error, Error::Io { .. }), "{error}");
     assert!(s.repo.names().unwrap().is_empty() && s.tmp_is_empty() && s.packs().is_empty());
 }
@@ -195,8 +202,13 @@ fn an_owner_gets_all_of_a_restored_directory() {
     let me = s.dir.metadata().unwrap();
     let owner = if crate::os::sys::is_root() { (4242, 4343) } else { (me.uid(), me.gid()) };
     let to = s.dir.join("to");
-    let destination =
-        Destination { path: &to, owner: Some(owner), into: Into::Empty, durable: true };
+    let destination = Destination {
+        path: &to,
+        owner: Some(owner),
+        into: Into::Empty,
+        durable: true,
+        known: None,
+    };
     restore(&s.repo, &held, destination, &mut Crew::unwatched(2)).unwrap();
     for path in ["", "shop", "shop/a.ibd", "b"] {
         let m = to.join(path).metadata().unwrap();

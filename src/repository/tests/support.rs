@@ -13,7 +13,7 @@ use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Manifest, PackRef};
 use crate::repository::packs::pack_path;
 use crate::repository::restore::{Destination, Into, Restored, restore};
-use crate::repository::store::{Header, Stored, store};
+use crate::repository::store::{Data, Header, Stored, store};
 use crate::repository::verify::{Report, verify};
 
 pub struct Space {
@@ -30,10 +30,14 @@ impl Drop for Space {
 
 impl Space {
     pub fn new() -> Space {
+        Space::below(&std::env::temp_dir())
+    }
+
+    pub fn below(place: &Path) -> Space {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("rollforward-test-{}-{number}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
+        let dir = place.join(name);
         let data = dir.join("data");
         fs::create_dir_all(&data).unwrap();
         let repo = Repository::open_or_create(&dir.join("repo")).unwrap();
@@ -53,7 +57,14 @@ impl Space {
 
     pub fn try_store(&self, jobs: usize) -> Result<Stored> {
         let lock = self.lock();
-        store(&self.repo, &lock, &self.data, header(), 1, &mut Crew::unwatched(jobs))
+        store(
+            &self.repo,
+            &lock,
+            Data { path: &self.data, known: None },
+            header(),
+            1,
+            &mut Crew::unwatched(jobs),
+        )
     }
 
     pub fn store(&self) -> Stored {
@@ -62,7 +73,7 @@ impl Space {
 
     pub fn restore(&self, name: &str, to: &Path, into: Into) -> Result<Restored> {
         let held = self.repo.hold(name)?;
-        let to = Destination { path: to, owner: None, into, durable: true };
+        let to = Destination { path: to, owner: None, into, durable: true, known: None };
         restore(&self.repo, &held, to, &mut Crew::unwatched(2))
     }
 

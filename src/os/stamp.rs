@@ -1,0 +1,129 @@
+//! What shows that a file has not been written since: inode, size, and both times.
+//!
+//! A change sets the time of the last status change, which no program can set back. So a file that
+//! shows the same stamp has the same content, under [`Conditions`]: the clock was not set, the machine
+//! was not started again, and the file system keeps such times. Where one of these is in doubt, the
+//! file must be read. Nor may a program have the file mapped when its stamp is taken: the times are set
+//! when a page is first written to, and not again.
+
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::os::sys;
+
+/// What shows that a file is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its number in the file system.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When its content was last written: seconds, nanoseconds.
+    pub mtime: (i64, i64),
+    /// When anything of it last changed.
+    pub ctime: (i64, i64),
+}
+
+/// Times that are younger may be shared by a later write: the kernel's clock for files ticks every
+/// few milliseconds. Nanoseconds.
+const TICK: i128 = 100_000_000;
+
+impl Stamp {
+    /// The stamp of a file.
+    pub fn of(m: &Metadata) -> Stamp {
+        Stamp {
+            inode: m.ino(),
+            size: m.len(),
+            mtime: (m.mtime(), m.mtime_nsec()),
+            ctime: (m.ctime(), m.ctime_nsec()),
+        }
+    }
+
+    /// True if a write after `now`, nanoseconds since 1970, shows another stamp. Times in whole seconds
+    /// are those of a file system that has no others.
+    pub fn is_settled(&self, now: i128) -> bool {
+        let changed = i128::from(self.ctime.0) * 1_000_000_000 + i128::from(self.ctime.1);
+        self.ctime.1 != 0 && changed + TICK < now
+    }
+}
+
+/// Nanoseconds since 1970.
+pub fn now() -> i128 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_nanos() as i128
+}
+
+/// Under which equal stamps mean equal files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// The boot of the machine.
+    pub boot: String,
+    /// When that was, by the clock, in milliseconds since 1970: it moves when the clock is set.
+    pub booted: i64,
+    /// The file system.
+    pub device: u64,
+}
+
+/// By how much the clock may seem to be set, in milliseconds: the uptime has hundredths of a second.
+const ROUNDING: i64 = 100;
+
+impl Conditions {
+    /// Those of the directory `dir` now; `None` where stamps mean nothing.
+    pub fn of(dir: &File) -> Option<Conditions> {
+        if !sys::keeps_change_times(dir).unwrap_or(false) {
+            return None;
+        }
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+        let booted = (now() / 1_000_000) as i64 - (uptime * 1000.0) as i64;
+        let boot = boot_id();
+        let device = dir.metadata().ok()?.dev();
+        (!boot.is_empty()).then_some(Conditions { boot, booted, device })
+    }
+
+    /// True if they are the same still.
+    pub fn still_hold(&self, dir: &File) -> bool {
+        Conditions::of(dir).is_some_and(|now| {
+            (&now.boot, now.device) == (&self.boot, self.device)
+                && (now.booted - self.booted).abs() <= ROUNDING
+        })
+    }
+}
+
+/// A name for this boot of the machine; empty if unknown.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn young_and_coarse_times_are_not_settled() {
+        let stamp = |ctime| Stamp { inode: 1, size: 1, mtime: (1, 1), ctime };
+        let now = 1_000_000_000_000;
+        assert!(stamp((999, 5)).is_settled(now));
+        assert!(!stamp((999, 950_000_000)).is_settled(now));
+        assert!(!stamp((999, 0)).is_settled(now));
+        assert!(!stamp((1000, 1)).is_settled(now));
+    }
+
+    #[test]
+    fn another_boot_clock_or_file_system_is_noticed() {
+        let dir = File::open(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let Some(now) = Conditions::of(&dir) else { return };
+        assert!(now.still_hold(&dir));
+        let boot = "another".to_string();
+        for other in [
+            Conditions { boot, ..now.clone() },
+            Conditions { booted: now.booted + 1000, ..now.clone() },
+            Conditions { booted: now.booted - 1000, ..now.clone() },
+            Conditions { device: now.device + 1, ..now },
+        ] {
+            assert!(!other.still_hold(&dir), "{other:?}");
+        }
+        assert_eq!(Conditions::of(&File::open("/proc").unwrap()), None);
+    }
+}
