@@ -8,7 +8,6 @@
 mod destination;
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +19,7 @@ use crate::repository::known::Known;
 use crate::repository::manifest::{Block, FileEntry, Link, Manifest, Piece};
 use crate::repository::packs::{self, Fault, Fetcher};
 use crate::repository::parcels::{parcel_size, spread};
-pub use destination::Into;
+pub use destination::{Destination, Into};
 use destination::{Target, TargetFile};
 
 /// The most small files in a batch, and the most bytes.
@@ -38,21 +37,6 @@ pub struct Restored {
     pub files: u64,
     /// Those that need not be read while they are not written.
     pub known: Option<Known>,
-}
-
-/// Where a backup is restored to, and how.
-#[derive(Clone, Copy)]
-pub struct Destination<'a> {
-    /// The directory; created if absent.
-    pub path: &'a Path,
-    /// uid and gid for everything; `None` for our own.
-    pub owner: Option<(u32, u32)>,
-    /// What it may contain already.
-    pub into: Into,
-    /// Whether to sync it.
-    pub durable: bool,
-    /// What is known of older data in it, and not read there.
-    pub known: Option<&'a Known>,
 }
 
 /// Restores the backup `held`.

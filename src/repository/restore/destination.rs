@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Destination;
 use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
@@ -30,6 +29,21 @@ pub enum Into {
     Empty,
     /// Ours, with older data: extra files are removed and equal ones kept.
     Existing,
+}
+
+/// Where a backup is restored to, and how.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// The directory; created if absent.
+    pub path: &'a Path,
+    /// uid and gid for everything; `None` for our own.
+    pub owner: Option<(u32, u32)>,
+    /// What it may contain already.
+    pub into: Into,
+    /// Whether to sync it.
+    pub durable: bool,
+    /// What is known of older data in it, and not read there.
+    pub known: Option<&'a Known>,
 }
 
 /// The open target.
