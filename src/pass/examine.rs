@@ -32,7 +32,7 @@ impl Attempts<'_> {
         let base = self.bases.current().map(|base| base.name.as_str());
         let turns = self.examined.turns(Kind::Check, self.bases.repo, base).clone();
         let (without, now) = (self.examined.deadly(), Timestamp::now());
-        let job = Job { turns, without: without.clone(), now, time };
+        let job = Job { turns, without: without.clone(), now, time, patience: None };
         let began = std::time::Instant::now();
         let checked = check::check(self.supervisor, mysqld, job);
         let ended = checked.ended.map_err(|e| explain(self.supervisor, mysqld, e, patience));
@@ -47,7 +47,7 @@ impl Attempts<'_> {
         let mut done = 0u64;
         for (n, (table, verdict)) in checked.verdicts.into_iter().enumerate() {
             let ended = match verdict {
-                Verdict::Right | Verdict::Unknown => Ended::Right,
+                Verdict::Right | Verdict::Unknown(_) => Ended::Right,
                 Verdict::Wrong(what) => Ended::Wrong(what),
                 Verdict::Cut => {
                     cut_off(turns, &table, n == 0, now, time);
