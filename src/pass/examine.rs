@@ -13,7 +13,7 @@ use crate::os::clock::Timestamp;
 use crate::pass::attempts::Attempts;
 use crate::pass::run::Look;
 use crate::replication::replica;
-use crate::repository::proofs::Record;
+use crate::repository::proofs::{HELD, Record};
 use crate::server::lifecycle::explain;
 use crate::text::{count, short};
 
@@ -113,7 +113,8 @@ impl Attempts<'_> {
         if lines.is_empty() {
             return;
         }
-        if let Err(e) = self.bases.repo.put_on_record(name, &lines) {
+        let repo = self.bases.repo;
+        if let Err(e) = self.supervisor.unlocked(HELD, || repo.put_on_record(name, &lines)) {
             log::warn!("{}: {e}; what was checked is not on record", e.cause());
         }
     }

@@ -23,7 +23,7 @@ use crate::pass::run::Look;
 use crate::replication::catch_up;
 use crate::report::keys::{Key, Phase};
 use crate::repository::directory::{Held, Repository};
-use crate::repository::proofs::{PROOF, Record};
+use crate::repository::proofs::{HELD, PROOF, Record};
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::compatibility::{self, With};
@@ -152,19 +152,24 @@ impl Prover<'_> {
                     .with("unchecked", proof.checks.unchecked.len())
                     .with("bytes", proof.bytes)
                     .with("server", proof.server);
-                self.repo.put_on_record(name, &[record])
+                self.put_on_record(name, record)
             }
             Err(e) => {
                 if matches!(e.cause(), Cause::Unequal | Cause::BackupDamaged | Cause::MysqldStart) {
                     let what: String = e.to_string().chars().take(REASON).collect();
                     let record = record.with("result", e.cause()).with("what", what);
-                    if let Err(e) = self.repo.put_on_record(name, &[record]) {
+                    if let Err(e) = self.put_on_record(name, record) {
                         log::warn!("{}: the failed proof is not on record: {e}", e.cause());
                     }
                 }
                 Err(e)
             }
         }
+    }
+
+    fn put_on_record(&mut self, name: &str, record: Record) -> Result<()> {
+        let (repo, lines) = (self.repo, [record]);
+        self.supervisor.unlocked(HELD, || repo.put_on_record(name, &lines))
     }
 
     /// Attempts until one tells, or the breaker gives up.
