@@ -252,13 +252,13 @@ fn a_pass_without_room_for_its_record_stores_its_backup() {
     let before = on_record();
     let disk = SmallDisk::full(&proofs);
     scene.primary.backlog("shop", 20);
-    let ended = scene.command("run").under(disk.wrapper()).run_to_end(COMMAND_PATIENCE).expect(0);
+    let run = scene.command("run").arg("--check-time=1m").under(disk.wrapper());
+    let ended = run.run_to_end(COMMAND_PATIENCE).expect(0);
     let ended = ended.says("warning: disk-full: the pass is not on record in full: ");
     let ended = ended.says("what was checked is not on record");
     assert_eq!((scene.backups().len(), on_record()), (3, before.clone()), "{ended}");
     // What is not on record is not proven.
-    let run = scene.command("run").arg("--prove").under(disk.wrapper());
-    let ended = run.run_to_end(COMMAND_PATIENCE).expect(3).says("proved ");
+    let ended = run.arg("--prove").run_to_end(COMMAND_PATIENCE).expect(3).says("proved ");
     assert_eq!(scene.checkpoint().get("cause"), Some("disk-full"), "{ended}");
     assert_eq!((scene.backups().len(), on_record()), (4, before), "{ended}");
     let listed = scene.command("list").arg("--json").run_to_end(COMMAND_PATIENCE).expect(0);

@@ -245,7 +245,7 @@ fn ten_passes_with_two_faults_are_reported_to_the_line() {
             }
             _ => 0,
         };
-        scene.run().expect(status);
+        scene.command("run").arg("--check-time=1m").run_to_end(LONG).expect(status);
         scene.primary.write_option_file(&scene.nightly, NIGHTLY);
     }
 
