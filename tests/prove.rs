@@ -31,7 +31,7 @@ fn a_proof_leaves_an_interrupted_pass_and_names_rot() {
     need_server!();
     let scene = Scene::seeded("prove");
     let backup = scene.backups().pop().unwrap();
-    scene.primary.backlog("shop", 30_000);
+    scene.primary.slow_backlog("shop", 100, 0.1);
     let mut pass = scene.command("run").spawn();
     pass.wait_for_phase("catch-up", LONG);
     prove(&scene).expect(75).says("locked: ");
