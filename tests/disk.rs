@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::limits::file_size;
-use crate::support::repository::all_packs;
+use crate::support::repository::{all_packs, tree};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::small_disk::{SmallDisk, space};
 use crate::support::{
@@ -234,6 +234,39 @@ fn a_full_repository_ends_the_pass_and_keeps_its_backups() {
     disk.make_room();
     run().expect(0);
     scene.command("verify").run_to_end(COMMAND_PATIENCE).expect(0);
+}
+
+/// The backup matters more than what is on record of it.
+#[test]
+fn a_pass_without_room_for_its_record_stores_its_backup() {
+    need_server!();
+    let scene = Scene::seeded("records");
+    scene.run().expect(0);
+    let proofs = scene.repo.join("proofs");
+    let on_record = || {
+        let mut all = tree(&proofs);
+        // Its text is for people, and may be missing.
+        all.retain(|path, _| !path.ends_with("lock"));
+        all
+    };
+    let before = on_record();
+    let disk = SmallDisk::full(&proofs);
+    scene.primary.backlog("shop", 20);
+    let run = scene.command("run").arg("--check-time=1m").under(disk.wrapper());
+    let ended = run.run_to_end(COMMAND_PATIENCE).expect(0);
+    let ended = ended.says("warning: disk-full: the pass is not on record in full: ");
+    let ended = ended.says("what was checked is not on record");
+    assert_eq!((scene.backups().len(), on_record()), (3, before.clone()), "{ended}");
+    // What is not on record is not proven.
+    let ended = run.arg("--prove").run_to_end(COMMAND_PATIENCE).expect(3).says("proved ");
+    assert_eq!(scene.checkpoint().get("cause"), Some("disk-full"), "{ended}");
+    assert_eq!((scene.backups().len(), on_record()), (4, before), "{ended}");
+    let listed = scene.command("list").arg("--json").run_to_end(COMMAND_PATIENCE).expect(0);
+    assert_eq!(listed.stdout.matches("\"proven\": null").count(), 4, "{listed}");
+    scene.run().expect(0);
+    let report = scene.command("report").run_to_end(COMMAND_PATIENCE).expect(0);
+    assert!(report.stdout.contains("\n3 passes, 3 with status 0\n"), "{report}");
+    assert_eq!(report.stderr, "", "{report}");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::scene::COMMAND_PATIENCE;
+use crate::support::server::query;
 use crate::support::writer::Writer;
-use crate::support::{Replica, Scene, flavor};
+use crate::support::{Proxy, Replica, Scene, flavor};
 
 /// Inverts every bit of the bytes at `from` to `to` of a file.
 fn spoil(path: &Path, from: usize, to: usize) {
@@ -314,4 +315,27 @@ fn rows_changed_behind_the_binary_log_are_found_by_key() {
     let ended =
         scene.command("run").arg("--compare-time=1ms").run_to_end(COMMAND_PATIENCE).expect(3);
     ended.says("shop.wide differs from the primary on ").says("was not compared since");
+}
+
+/// A table that somebody holds on the primary, and a line on which nothing comes any more.
+#[test]
+fn a_slow_primary_costs_a_comparison_its_time_only() {
+    need_server!();
+    let scene = Scene::seeded("slow");
+    scene.primary.sql("GRANT SELECT ON *.* TO rf_nightly");
+    let mut session = scene.primary.open().unwrap();
+    query(&mut session, "LOCK TABLES shop.t0 WRITE").unwrap();
+    let run = |time: &str| scene.command("run").arg(format!("--compare-time={time}"));
+    let ended = run("1m").run_to_end(COMMAND_PATIENCE).expect(0);
+    let ended = ended.says("compared with the primary: 1 table of 2 equal, in ");
+    ended.says("not compared: shop.t0: the primary answers with error 1205");
+    query(&mut session, "UNLOCK TABLES").unwrap();
+    let proxy = Proxy::start(&scene.primary);
+    let run = run("2s").args(["--connect-timeout=2s", "--primary", &proxy.address()]);
+    let mut pass = run.spawn();
+    pass.wait_for_log("caught up", COMMAND_PATIENCE);
+    proxy.swallow();
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("compared with the primary: ");
+    assert!(!ended.stderr.contains("unequal"), "{ended}");
+    assert!(ended.wall < COMMAND_PATIENCE / 4, "{ended}");
 }

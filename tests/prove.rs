@@ -31,7 +31,7 @@ fn a_proof_leaves_an_interrupted_pass_and_names_rot() {
     need_server!();
     let scene = Scene::seeded("prove");
     let backup = scene.backups().pop().unwrap();
-    scene.primary.backlog("shop", 30_000);
+    scene.primary.slow_backlog("shop", 100, 0.1);
     let mut pass = scene.command("run").spawn();
     pass.wait_for_phase("catch-up", LONG);
     prove(&scene).expect(75).says("locked: ");
@@ -216,4 +216,103 @@ fn a_report_has_passes_with_ends_and_backups_with_proofs() {
     scene.command("prune").arg("--keep-count=1").run_to_end(LONG).expect(0);
     assert!(!scene.backups().contains(&proven.to_string()));
     assert!(!scene.repo.join("proofs").join(proven).exists());
+}
+
+/// Ten passes; one of them was refused, and one found its base rotten.
+#[test]
+fn ten_passes_with_two_faults_are_reported_to_the_line() {
+    need_server!();
+    let scene = Scene::seeded("ten");
+    fs::remove_file(scene.repo.join("proofs/passes")).unwrap();
+    let mut rotten = String::new();
+    for pass in 1..=10 {
+        scene.primary.sql("INSERT INTO shop.t0 (n, text) VALUES (1, 'one more')");
+        let status = match pass {
+            4 => {
+                scene.primary.write_option_file_as(&scene.nightly, NIGHTLY.user, "other");
+                1
+            }
+            7 => {
+                let backups = scene.backups();
+                let [.., base, newest] = &backups[..] else { panic!("{backups:?}") };
+                let old = packs_of(&scene.repo, base);
+                let packs = packs_of(&scene.repo, newest);
+                let own = packs.iter().find(|pack| !old.contains(pack)).expect("a pack of its own");
+                let path = pack_path(&scene.repo, own);
+                flip_bit(&path, fs::metadata(&path).unwrap().len() as usize / 2);
+                rotten = newest.clone();
+                3
+            }
+            _ => 0,
+        };
+        scene.command("run").arg("--check-time=1m").run_to_end(LONG).expect(status);
+        scene.primary.write_option_file(&scene.nightly, NIGHTLY);
+    }
+
+    let report = scene.command("report");
+    let json = Json::parse(&report.clone().arg("--json").run_to_end(LONG).expect(0).stdout);
+    let text = report.run_to_end(LONG).expect(0).stdout;
+    let spaced = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = text.lines().map(spaced).collect();
+    let mut expected = vec!["10 backups, 0 proven, 1 damaged".to_string()];
+    expected.push("BACKUP STATE DATA AS OF SIZE PROOF RESTORE START TABLES RESULT".into());
+    let (mut remarks, backups) = (Vec::new(), json.get("backups").list());
+    let names = scene.backups();
+    assert_eq!(backups.iter().map(|b| b.get("name").str()).collect::<Vec<_>>(), names);
+    for backup in backups {
+        let name = backup.get("name").str();
+        let is_rotten = name == rotten;
+        let state = if is_rotten { "damaged" } else { "complete" };
+        assert_eq!(backup.get("state").str(), state, "{name}");
+        let size = scene.manifest_value(name, "size").parse::<f64>().unwrap() / f64::from(1 << 20);
+        let as_of = backup.get("data_as_of").str();
+        expected.push(format!("{name} {state} {as_of} {size:.1} MiB - - - - -"));
+        if is_rotten {
+            remarks.push(format!("{name}: damaged: {}", backup.get("damage").str()));
+        }
+        // What was checked is told in one line, and not table by table.
+        for record in backup.get("records").list() {
+            let value = |key: &str| match record.get(key) {
+                Json::Number(n) | Json::Text(n) => n.as_str(),
+                other => panic!("{key}: {other:?}"),
+            };
+            let kind = value("kind");
+            let keys = match kind {
+                "check" => ["tables", "of", "wrong"].as_slice(),
+                "definitions" => &["result", "differ"],
+                other => panic!("{other} of {name}"),
+            };
+            let all: Vec<String> = keys.iter().map(|key| format!("{key} {}", value(key))).collect();
+            remarks.push(format!("{name}: {kind} at {}: {}", value("time"), all.join(", ")));
+        }
+    }
+    expected.append(&mut remarks);
+    expected.extend(["".into(), "10 passes, 8 with status 0".into()]);
+    expected.push("BEGUN ENDED COMMAND STATUS CAUSE BACKUP".into());
+    let passes = json.get("passes").list();
+    let mut stored = names.iter().skip(1);
+    for (n, pass) in passes.iter().enumerate() {
+        let (status, cause) = match n + 1 {
+            4 => ("1", "access-denied"),
+            7 => ("3", "backup-damaged"),
+            _ => ("0", "-"),
+        };
+        let (begun, ended) = (pass.get("begun").str(), pass.get("ended").str());
+        let backup = if status == "1" { "-" } else { stored.next().expect("a backup") };
+        expected.push(format!("{begun} {ended} run {status} {cause} {backup}"));
+        assert_eq!(*pass.get("status"), Json::Number(status.into()));
+        if cause != "-" {
+            assert_eq!(pass.get("cause").str(), cause);
+            remarks.push(format!("{begun}: {cause}: {}", pass.get("message").str()));
+        }
+    }
+    expected.append(&mut remarks);
+    assert_eq!(lines[2..], expected, "{text}");
+    assert_eq!(text.matches(": check at ").count(), 9, "{text}");
+    let told = |line: usize, words: [&str; 2]| {
+        let line = &expected[expected.len() - line];
+        assert!(words.iter().all(|word| line.contains(word)), "{words:?} in {line}");
+    };
+    told(2, ["denies access: error 1045", "check user and password"]);
+    told(1, [rotten.as_str(), "damaged"]);
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::cli::output::{columns, object, quote};
+use crate::compare::records::is_no_news;
 use crate::error::Result;
 use crate::os::clock::Timestamp;
 use crate::os::process::{holds_lock, start_time};
@@ -30,7 +31,7 @@ struct Backup {
     /// `None` if it cannot be read.
     manifest: Option<Summary>,
     damage: Option<String>,
-    /// Within the time of the report.
+    /// Within the time of the report, and worth a line: there may be a turn of each of many tables.
     records: Vec<Record>,
 }
 
@@ -56,7 +57,7 @@ impl Report {
         for name in repo.names()? {
             let Some((manifest, damage)) = repo.look_at(&name)? else { continue };
             let mut records = repo.records(&name);
-            records.retain(|record| is_recent(record.time()));
+            records.retain(|record| is_recent(record.time()) && !is_no_news(record));
             let stored = name.get(..16).and_then(Timestamp::parse_compact);
             if is_recent(stored) || !records.is_empty() {
                 backups.push(Backup { name, manifest, damage, records });

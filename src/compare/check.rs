@@ -1,7 +1,8 @@
-//! `CHECK TABLE` on the private server, one table after the other, until the time is up.
+//! `CHECK TABLE` on the private server, one table after the other: for a pass until its time is up, for
+//! a proof until all are done.
 //!
 //! The statements run on a session of their own and a thread of their own: one of them may take hours.
-//! It is killed when the time is up or the pass is told to stop.
+//! It is killed when the time is up or the program is told to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,18 +17,33 @@ use crate::os::clock::Timestamp;
 use crate::os::workers::{Aside, locked};
 use crate::server::error_log::without_statement;
 use crate::server::mysqld::Mysqld;
-use crate::supervisor::main_loop::{Look, Supervisor, Wait};
+use crate::supervisor::main_loop::{Look, Supervisor, Telling, Wait};
 use crate::text::harmless;
 
-/// Engines with a check of their own. Others answer that they have none, or would go to another
-/// server for it.
-const ENGINES: &str = "'InnoDB', 'MyISAM', 'Aria', 'ARCHIVE', 'CSV', 'ROCKSDB'";
+/// All tables but those that hold no data of their own: views, and tables that only lead to others. If
+/// one of these is broken, it is broken on the primary, too. MariaDB lists engine and type without
+/// opening the table; a table that cannot be opened has neither.
+const TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+    WHERE COALESCE(TABLE_TYPE, '') NOT IN ('VIEW', 'SYSTEM VIEW') \
+    AND COALESCE(TABLE_TYPE, '') NOT LIKE 'TEMPORARY%' \
+    AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') \
+    AND COALESCE(ENGINE, '') NOT IN \
+    ('MRG_MyISAM', 'FEDERATED', 'CONNECT', 'SPIDER', 'S3', 'BLACKHOLE', 'ndbcluster')";
+/// All the time there is: every table is checked.
+pub const UNLIMITED: Duration = Duration::MAX;
+/// Between two lines of the log that say that it goes on.
+const TELL: Duration = Duration::from_secs(120);
 /// How long a statement that was killed may take to end.
 const GRACE: Duration = Duration::from_secs(30);
 /// Errors of tables that are whole: made by an older server, without their file on purpose, or of an
 /// engine that is not here.
-const HARMLESS: [&str; 4] =
-    ["upgrade required", "rebuild required", "has been discarded", "unknown storage engine"];
+const HARMLESS: [&str; 5] = [
+    "upgrade required",
+    "rebuild required",
+    "has been discarded",
+    "unknown storage engine",
+    "is not loaded",
+];
 /// The longest finding, characters.
 const LONGEST: usize = 300;
 
@@ -38,8 +54,8 @@ pub enum Verdict {
     Right,
     /// It is not.
     Wrong(String),
-    /// Its engine cannot tell.
-    Unknown,
+    /// The server cannot tell, and why.
+    Unknown(String),
     /// The time was up.
     Cut,
 }
@@ -54,6 +70,8 @@ pub struct Job {
     pub now: Timestamp,
     /// For so long in all.
     pub time: Duration,
+    /// A server that shows no sign of life for so long hangs; `None` trusts in the end of the time.
+    pub patience: Option<Duration>,
 }
 
 /// What was checked, and how it came to an end.
@@ -84,21 +102,6 @@ struct Shared {
     too_long: Mutex<Vec<TableName>>,
 }
 
-/// The tables of a private server that can be checked.
-///
-/// # Errors
-/// Those of the session.
-pub fn list(session: &mut Session) -> Result<Vec<TableName>, Trouble> {
-    // An engine that cannot be read is a table that cannot be opened.
-    let sql = format!(
-        "SELECT table_schema, table_name FROM information_schema.tables \
-         WHERE table_type <> 'VIEW' AND (engine IN ({ENGINES}) OR engine IS NULL) \
-           AND table_type NOT LIKE 'SYSTEM VIEW' AND table_type NOT LIKE 'TEMPORARY%' \
-           AND table_schema NOT IN ('information_schema', 'performance_schema')"
-    );
-    Ok(session.query(&sql)?.iter().map(|row| TableName::new(row[0], row[1])).collect())
-}
-
 /// Checks tables in the order of their turns until the time is up.
 pub fn check(supervisor: &mut Supervisor, mysqld: &mut Mysqld, job: Job) -> Checked {
     let shared = Arc::new(Shared::default());
@@ -120,7 +123,7 @@ fn run(
     job: Job,
     shared: Arc<Shared>,
 ) -> Result<()> {
-    let time = job.time;
+    let (time, patience) = (job.time, job.patience);
     let mut session = mysqld.lend()?;
     // The loop watches the time.
     session.set_timeout(Duration::ZERO);
@@ -136,14 +139,17 @@ fn run(
         Ok((session, ended))
     })?;
     let every = time.clamp(Duration::from_millis(10), Duration::from_millis(100));
-    let wait = Wait { every, patience: None };
+    let wait = Wait { every, patience };
     let (mut killed, mut at) = (None, None);
+    let mut telling = Telling::new("tables are still being checked", TELL);
     let waited = supervisor.wait_for(mysqld, wait, |mysqld, _| {
+        telling.look();
         if let Some(answer) = answer.take() {
             return answer.map(|answer| Look::Done(Some(answer)));
         }
         let now_at = locked(&shared.at).clone();
-        if now_at != at {
+        let moved = now_at != at;
+        if moved {
             if let Some(table) = &now_at {
                 log::debug!("checking table {table}");
             }
@@ -159,7 +165,7 @@ fn run(
                 return Ok(Look::Done(None));
             }
         }
-        Ok(Look::Still)
+        Ok(if moved { Look::Moving } else { Look::Still })
     });
     match waited {
         Ok(Some(Some((session, ended)))) => {
@@ -167,7 +173,8 @@ fn run(
             ended.map_err(|t| mysqld.lost("answer to a check", t))
         }
         // The server ends it when it is shut down.
-        Ok(_) => Ok(()),
+        Ok(Some(None)) => Ok(()),
+        Ok(None) => Err(Error::MysqldHung { what: "end of CHECK TABLE".into(), after: patience }),
         Err(stop @ Error::Interrupted { .. }) => {
             shared.stop.store(true, Ordering::Release);
             let _ = kill(mysqld, id);
@@ -187,7 +194,11 @@ fn kill(mysqld: &mut Mysqld, id: u64) -> Result<()> {
 }
 
 fn work(session: &mut Session, shared: &Shared, job: Job) -> Result<(), Trouble> {
-    let mut tables = list(session)?;
+    // The words of the answers are looked at.
+    session.run("SET SESSION lc_messages = 'en_US'")?;
+    let tables = session.query(TABLES)?;
+    let mut tables: Vec<TableName> =
+        tables.iter().map(|row| TableName::new(row[0], row[1])).collect();
     tables.sort();
     locked(&shared.listed).clone_from(&tables);
     let (tables, too_long) = rotation::order(tables, &job.turns, job.now, job.time);
@@ -209,7 +220,8 @@ fn work(session: &mut Session, shared: &Shared, job: Job) -> Result<(), Trouble>
                 Verdict::Cut
             }
             Ok(rows) => judge(&rows),
-            Err(Trouble::Server { errno, text }) => {
+            // Not of a server that is being shut down.
+            Err(Trouble::Server { errno, text }) if !matches!(errno, 1053 | 3169) => {
                 Verdict::Wrong(format!("error {errno}: {}", without_statement(&text)))
             }
             Err(lost) => return Err(lost),
@@ -222,29 +234,33 @@ fn work(session: &mut Session, shared: &Shared, job: Job) -> Result<(), Trouble>
 
 /// What the answer of `CHECK TABLE` means: rows of table, operation, type and text of a message.
 fn judge(rows: &Rows) -> Verdict {
-    let (mut found, mut wrong, mut can_tell) = (Vec::new(), false, true);
+    let short = |text: &str| text.chars().take(LONGEST).collect::<String>();
+    let (mut found, mut is_well, mut is_wrong, mut unknown) = (Vec::new(), false, false, None);
     for row in rows.iter() {
         let [_, _, kind, text] = row.as_slice() else { continue };
-        let (kind, lower) = (kind.to_lowercase(), text.to_lowercase());
+        let (kind, text) = (kind.to_lowercase(), harmless(text));
+        let lower = text.to_lowercase();
         match kind.as_str() {
-            "status" if matches!(lower.as_str(), "ok" | "table is already up to date") => {}
-            "note" => can_tell &= !lower.contains("doesn't support"),
+            "status" if matches!(lower.as_str(), "ok" | "table is already up to date") => {
+                is_well = true;
+            }
+            "note" if lower.contains("doesn't support") => unknown = Some(short(&text)),
             "error" if HARMLESS.iter().any(|words| lower.contains(words)) => {
-                return Verdict::Unknown;
+                return Verdict::Unknown(short(&text));
             }
             "status" | "error" | "warning" => {
-                wrong |= kind != "warning";
-                found.push(harmless(text));
+                is_wrong |= kind != "warning";
+                found.push(text);
             }
             _ => {}
         }
     }
     found.dedup();
-    let found: String = found.join("; ").chars().take(LONGEST).collect();
-    match (wrong, can_tell) {
-        (true, _) => Verdict::Wrong(found),
-        (false, true) => Verdict::Right,
-        (false, false) => Verdict::Unknown,
+    match unknown {
+        _ if is_wrong => Verdict::Wrong(short(&found.join("; "))),
+        Some(why) => Verdict::Unknown(why),
+        None if is_well => Verdict::Right,
+        None => Verdict::Wrong("no answer".into()),
     }
 }
 
@@ -258,23 +274,33 @@ mod tests {
             Rows::of(rows.iter().map(|(kind, text)| vec!["a.t", "check", kind, text]))
         };
         let wrong = |text: &str| Verdict::Wrong(text.into());
+        let unknown = |text: &str| Verdict::Unknown(text.into());
         for (said, verdict) in [
             (vec![("status", "OK")], Verdict::Right),
             // A MyISAM table of a server that was killed.
             (vec![("warning", "1 client is using it"), ("status", "OK")], Verdict::Right),
             (
                 vec![("note", "The storage engine for the table doesn't support check")],
-                Verdict::Unknown,
+                unknown("The storage engine for the table doesn't support check"),
             ),
             (
                 vec![("error", "Table rebuild required. Please do \"ALTER TABLE\"")],
-                Verdict::Unknown,
+                unknown("Table rebuild required. Please do \"ALTER TABLE\""),
+            ),
+            (
+                vec![("Error", "Unknown storage engine 'X'"), ("error", "Corrupt")],
+                unknown("Unknown storage engine 'X'"),
             ),
             (
                 vec![("Warning", "InnoDB: bad\nindex"), ("error", "Corrupt")],
                 wrong("InnoDB: bad?index; Corrupt"),
             ),
             (vec![("status", "Operation failed")], wrong("Operation failed")),
+            (
+                vec![("Error", "Size of indexfile is: 1, should be: 2"), ("status", "OK")],
+                wrong("Size of indexfile is: 1, should be: 2"),
+            ),
+            (vec![], wrong("no answer")),
             (
                 vec![
                     ("Error", "Table 'a.t' doesn't exist in engine"),

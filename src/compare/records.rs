@@ -43,6 +43,12 @@ pub fn read(kind: Kind, records: &[Record]) -> Turns {
     records.iter().filter(|r| r.kind() == kind.word()).filter_map(turn).collect()
 }
 
+/// True for the turn of a table in which nothing was found: it tells whose turn is next, and is no news.
+pub fn is_no_news(record: &Record) -> bool {
+    [Kind::Check, Kind::Compare].iter().any(|kind| record.kind() == kind.word())
+        && matches!(record.get("result"), Some("right" | "cut" | "part"))
+}
+
 /// The lines for `turns`.
 pub fn write(kind: Kind, turns: &Turns) -> Vec<Record> {
     let mut turns: Vec<_> = turns.iter().collect();

@@ -16,8 +16,10 @@ use crate::replication::primary::Facts;
 /// meanwhile, so far apart.
 const TRIES: u32 = 100;
 const APART: &str = "DO SLEEP(0.02)";
-/// No chunk takes longer, and no statement of ours runs on for longer when we are gone.
+/// No chunk takes longer, and no statement of ours runs on for longer when we are gone. If all the time
+/// there is for a comparison is less, no chunk takes longer than that, but a second it may.
 const LONGEST: Duration = Duration::from_secs(30);
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A session with the primary for comparisons.
 pub struct Snapshot {
@@ -26,15 +28,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Prepares `session`: no statement waits for a lock for more than a second, or runs for long.
+    /// Prepares `session` for a comparison that has `time`: no statement waits for a lock for more than a
+    /// second, or runs for long.
     ///
     /// # Errors
     /// Those of the session.
-    pub fn prepare(mut session: Session, facts: &Facts) -> Result<Snapshot, Trouble> {
-        session.set_timeout(LONGEST * 2);
+    pub fn prepare(
+        mut session: Session,
+        facts: &Facts,
+        time: Duration,
+    ) -> Result<Snapshot, Trouble> {
+        let longest = time.clamp(SHORTEST, LONGEST);
+        session.set_timeout(longest * 2);
         let limit = match facts.flavor {
-            Flavor::MariaDb => format!("max_statement_time = {}", LONGEST.as_secs()),
-            Flavor::MySql => format!("max_execution_time = {}", LONGEST.as_millis()),
+            Flavor::MariaDb => format!("max_statement_time = {}", longest.as_secs_f64()),
+            Flavor::MySql => format!("max_execution_time = {}", longest.as_millis()),
         };
         session.run(&format!(
             "SET SESSION {limit}, SESSION lock_wait_timeout = 1, SESSION wait_timeout = 28800"

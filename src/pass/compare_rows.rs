@@ -157,11 +157,11 @@ impl Attempts<'_> {
     }
 
     fn open_snapshot(&mut self, facts: &Facts) -> Result<Snapshot> {
-        let of = facts.clone();
+        let (of, time) = (facts.clone(), self.plan.examination.compare);
         let Some(mysqld) = self.hand.mysqld() else { return Err(Error::config("no server")) };
         self.plan.primary.question(self.supervisor, mysqld, move |primary| {
             let mut session = primary.open(&of)?;
-            let snapshot = session.run(SAME).and_then(|()| Snapshot::prepare(session, &of));
+            let snapshot = session.run(SAME).and_then(|()| Snapshot::prepare(session, &of, time));
             snapshot.map_err(|t| refused(&of.address, t))
         })
     }

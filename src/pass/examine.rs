@@ -13,7 +13,7 @@ use crate::os::clock::Timestamp;
 use crate::pass::attempts::Attempts;
 use crate::pass::run::Look;
 use crate::replication::replica;
-use crate::repository::proofs::Record;
+use crate::repository::proofs::{HELD, Record};
 use crate::server::lifecycle::explain;
 use crate::text::{count, short};
 
@@ -32,7 +32,7 @@ impl Attempts<'_> {
         let base = self.bases.current().map(|base| base.name.as_str());
         let turns = self.examined.turns(Kind::Check, self.bases.repo, base).clone();
         let (without, now) = (self.examined.deadly(), Timestamp::now());
-        let job = Job { turns, without: without.clone(), now, time };
+        let job = Job { turns, without: without.clone(), now, time, patience: None };
         let began = std::time::Instant::now();
         let checked = check::check(self.supervisor, mysqld, job);
         let ended = checked.ended.map_err(|e| explain(self.supervisor, mysqld, e, patience));
@@ -47,7 +47,7 @@ impl Attempts<'_> {
         let mut done = 0u64;
         for (n, (table, verdict)) in checked.verdicts.into_iter().enumerate() {
             let ended = match verdict {
-                Verdict::Right | Verdict::Unknown => Ended::Right,
+                Verdict::Right | Verdict::Unknown(_) => Ended::Right,
                 Verdict::Wrong(what) => Ended::Wrong(what),
                 Verdict::Cut => {
                     cut_off(turns, &table, n == 0, now, time);
@@ -113,7 +113,8 @@ impl Attempts<'_> {
         if lines.is_empty() {
             return;
         }
-        if let Err(e) = self.bases.repo.put_on_record(name, &lines) {
+        let repo = self.bases.repo;
+        if let Err(e) = self.supervisor.unlocked(HELD, || repo.put_on_record(name, &lines)) {
             log::warn!("{}: {e}; what was checked is not on record", e.cause());
         }
     }

@@ -4,10 +4,10 @@
 //! one without an end. A failure to write it is a warning: the pass itself matters more.
 
 use crate::os::clock::Timestamp;
-use crate::report::checkpoint::Checkpoint;
 use crate::report::keys::Key;
 use crate::repository::directory::Repository;
-use crate::repository::proofs::{PASS, Record};
+use crate::repository::proofs::{HELD, PASS, Record};
+use crate::supervisor::main_loop::{Stop, Supervisor};
 
 /// Seconds for which passes stay on record.
 const KEPT: i64 = 400 * 86_400;
@@ -27,16 +27,21 @@ impl<'a> OnRecord<'a> {
     }
 
     /// The work begins.
-    pub(crate) fn begin(&self) {
-        self.put(&self.record);
+    pub(crate) fn begin(&self, supervisor: &mut Supervisor) {
+        self.put(supervisor, &self.record);
     }
 
     /// The pass ends with `status`, as the checkpoint says in full. `due`: there was work to do.
-    pub(crate) fn end(&self, checkpoint: &Checkpoint, status: u8, due: bool) {
+    pub(crate) fn end(&self, supervisor: &mut Supervisor, status: u8, due: bool) {
+        if matches!(supervisor.stop(), Stop::Asked(_)) {
+            // It is on record by now, and must not cut this short.
+            supervisor.begin_ending();
+        }
+        let checkpoint = &supervisor.checkpoint;
         let mut record = self.record.clone();
         record = record.with("end", Timestamp::now().rfc3339()).with("status", status);
         if !due {
-            return self.put(&record.with("due", "no"));
+            return self.put(supervisor, &record.with("due", "no"));
         }
         if status != 0 {
             let message = checkpoint.get(Key::Message).unwrap_or_default().trim_matches('\'');
@@ -48,15 +53,16 @@ impl<'a> OnRecord<'a> {
                 record = record.with(key, value);
             }
         }
-        self.put(&record);
+        self.put(supervisor, &record);
     }
 
-    fn put(&self, record: &Record) {
+    fn put(&self, supervisor: &mut Supervisor, record: &Record) {
         let same = |old: &Record| {
             ["time", "pid", "command"].into_iter().all(|key| old.get(key) == record.get(key))
         };
         let since = Timestamp(Timestamp::now().0 - KEPT);
-        if let Err(e) = self.repo.put_pass_on_record(record, same, since) {
+        let put = supervisor.unlocked(HELD, || self.repo.put_pass_on_record(record, same, since));
+        if let Err(e) = put {
             log::warn!("{}: the pass is not on record in full: {e}", e.cause());
         }
     }

@@ -7,6 +7,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::compare::check::{self, Job, UNLIMITED, Verdict};
+use crate::compare::names::TableName;
+use crate::compare::rotation::Turns;
 use crate::error::{Cause, Error, Result, remedy};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
@@ -20,10 +23,9 @@ use crate::pass::run::Look;
 use crate::replication::catch_up;
 use crate::report::keys::{Key, Phase};
 use crate::repository::directory::{Held, Repository};
-use crate::repository::proofs::{PROOF, Record};
+use crate::repository::proofs::{HELD, PROOF, Record};
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::{Scratch, Stage};
-use crate::server::check_tables::{Checks, check_all};
 use crate::server::compatibility::{self, With};
 use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
@@ -37,6 +39,19 @@ use crate::text::{bytes, count, short};
 const NAMED: usize = 5;
 /// The longest reason on record, in characters.
 const REASON: usize = 500;
+
+/// What the checks found.
+#[derive(Default)]
+struct Checks {
+    /// Tables that are sound.
+    good: u64,
+    /// Tables that the server cannot check, and why.
+    unchecked: Vec<(TableName, String)>,
+    /// Tables that are not sound, and what the server says of them.
+    bad: Vec<(TableName, String)>,
+    /// The table that was being checked when the server died.
+    at: Option<TableName>,
+}
 
 /// What a proof took and found.
 struct Proof {
@@ -137,13 +152,13 @@ impl Prover<'_> {
                     .with("unchecked", proof.checks.unchecked.len())
                     .with("bytes", proof.bytes)
                     .with("server", proof.server);
-                self.repo.put_on_record(name, &[record])
+                self.put_on_record(name, record)
             }
             Err(e) => {
                 if matches!(e.cause(), Cause::Unequal | Cause::BackupDamaged | Cause::MysqldStart) {
                     let what: String = e.to_string().chars().take(REASON).collect();
                     let record = record.with("result", e.cause()).with("what", what);
-                    if let Err(e) = self.repo.put_on_record(name, &[record]) {
+                    if let Err(e) = self.put_on_record(name, record) {
                         log::warn!("{}: the failed proof is not on record: {e}", e.cause());
                     }
                 }
@@ -152,13 +167,18 @@ impl Prover<'_> {
         }
     }
 
+    fn put_on_record(&mut self, name: &str, record: Record) -> Result<()> {
+        let (repo, lines) = (self.repo, [record]);
+        self.supervisor.unlocked(HELD, || repo.put_on_record(name, &lines))
+    }
+
     /// Attempts until one tells, or the breaker gives up.
     fn attempts(&mut self, held: &Held) -> Result<Proof> {
         let ours = self.check_program(held)?;
         let retries = &self.plan.retries;
         let (base, cap) = retries.backoff;
         let mut breaker = Breaker::new(retries.max_failures, base, cap);
-        let mut died_in: Option<String> = None;
+        let mut died_in: Option<TableName> = None;
         loop {
             let mut checks = Checks::default();
             let mut proof = self.scratch.begin_proof(self.supervisor)?;
@@ -261,7 +281,7 @@ impl Prover<'_> {
             })?;
 
         let began = Instant::now();
-        check_all(self.supervisor, &mut mysqld, patience.stall, checks)
+        self.check_all(&mut mysqld, checks)
             .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))?;
         let checked = began.elapsed();
         self.supervisor.checkpoint.phase(Phase::Stop);
@@ -272,6 +292,23 @@ impl Prover<'_> {
         proof.set_clean()?;
         let checks = std::mem::take(checks);
         Ok(Proof { restored, started, checked, checks, server, bytes: written })
+    }
+
+    /// Checks all tables. `checks` is what was found, also if the server dies meanwhile.
+    fn check_all(&mut self, mysqld: &mut Mysqld, checks: &mut Checks) -> Result<()> {
+        let (now, patience) = (Timestamp::now(), self.plan.patience.stall);
+        let job = Job { turns: Turns::new(), without: Vec::new(), now, time: UNLIMITED, patience };
+        let checked = check::check(self.supervisor, mysqld, job);
+        for (table, verdict) in checked.verdicts {
+            match verdict {
+                Verdict::Right => checks.good += 1,
+                Verdict::Unknown(why) => checks.unchecked.push((table, why)),
+                Verdict::Wrong(what) => checks.bad.push((table, what)),
+                Verdict::Cut => {}
+            }
+        }
+        checks.at = checked.at;
+        checked.ended
     }
 
     /// Restores the backup. Returns the bytes written.

@@ -178,7 +178,7 @@ fn pass(
         if !new_chain && attempts.bases.not_due(plan.min_interval) {
             return attempts.end(Ok(Done::NothingDue));
         }
-        around.on_record.begin();
+        around.on_record.begin(attempts.supervisor);
         // A panic, too: the private server is shut down after it.
         let worked = Error::contain(|| work(&mut attempts, &repo, &lock));
         attempts.end(worked)
@@ -269,7 +269,7 @@ fn conclude(
     }
     record(&mut supervisor.checkpoint, &around.before, &result, status);
     let due = !matches!(result, Ok(Done::NothingDue));
-    around.on_record.end(&supervisor.checkpoint, status, due);
+    around.on_record.end(supervisor, status, due);
     if due {
         plan.hooks.after(supervisor, status);
     }

@@ -10,13 +10,12 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::files;
-use crate::os::lock::{LockFile, lock_file};
+use crate::os::lock::lock_file;
 use crate::repository::directory::Repository;
 use crate::repository::format;
 use crate::repository::manifest::parse::unescape;
@@ -27,9 +26,8 @@ use crate::repository::packs::write::sync_dir;
 pub(super) const MOST: u64 = 4 << 20;
 /// A longer line makes no sense. Bytes.
 pub(super) const LONGEST: usize = 16 << 10;
-/// So many times a lock that another process holds is tried again, so long after the last time.
-const TRIES: u32 = 100;
-const BETWEEN: Duration = Duration::from_millis(20);
+/// Others hold the lock for as long as a small file takes to be written, unless they are stopped.
+pub const HELD: Duration = Duration::from_secs(2);
 /// A longer value is cut when it is written. Bytes before it is escaped.
 const LONGEST_VALUE: usize = 1 << 10;
 /// The longest word for a kind or a key.
@@ -150,7 +148,7 @@ impl Repository {
     /// repository's lock, or holds the backup.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// [`Error::Locked`] while another process puts something on record; when it cannot be written.
     pub fn put_on_record(&self, name: &str, records: &[Record]) -> Result<()> {
         if !is_backup_name(name) {
             return Err(Error::NoBackup { what: format!("no backup {name}") });
@@ -162,7 +160,7 @@ impl Repository {
     /// what is older than `since` goes.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// As [`Repository::put_on_record`].
     pub fn put_pass_on_record(
         &self,
         pass: &Record,
@@ -232,7 +230,7 @@ impl Repository {
             }
             sync_dir(self.root())?;
         }
-        let _lock = lock(&dir.join("lock"))?;
+        let _lock = lock_file(&dir.join("lock"), "a record")?;
         format::raise(self.root())?;
         let path = dir.join(name);
         let mut lines = lines(&path).unwrap_or_else(|e| {
@@ -259,17 +257,4 @@ fn lines(path: &Path) -> io::Result<Vec<String>> {
         file => files::read_open(file?, MOST)?,
     };
     Ok(String::from_utf8_lossy(&bytes).lines().map(String::from).collect())
-}
-
-/// Others hold it for as long as a small file takes to be written, unless they are stopped.
-fn lock(path: &Path) -> Result<LockFile> {
-    let mut tries = 0;
-    loop {
-        match lock_file(path, "a record") {
-            // Called after the work, when nothing is left to be watched.
-            Err(Error::Locked { .. }) if tries < TRIES => thread::park_timeout(BETWEEN),
-            locked => return locked,
-        }
-        tries += 1;
-    }
 }

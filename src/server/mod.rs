@@ -2,7 +2,6 @@
 
 pub mod access;
 pub mod buffers;
-pub mod check_tables;
 pub mod compatibility;
 pub mod error_log;
 pub mod initialize;

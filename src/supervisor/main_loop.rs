@@ -238,6 +238,31 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Makes `attempt` until no other process holds the lock that it needs, for `patience` at most.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when patience has run out, a stop meanwhile, or that of the attempt.
+    pub fn unlocked<T>(
+        &mut self,
+        patience: Duration,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        // Not in the loop: what can be done at once is done after a stop, too.
+        let mut locked = match attempt() {
+            Err(locked @ Error::Locked { .. }) => locked,
+            done => return done,
+        };
+        let wait = Wait { every: Duration::from_millis(20), patience: Some(patience) };
+        let done = self.wait_for(&mut Nothing, wait, |_, _| match attempt() {
+            Err(again @ Error::Locked { .. }) => {
+                locked = again;
+                Ok(Look::Still)
+            }
+            done => done.map(Look::Done),
+        })?;
+        done.ok_or(locked)
+    }
+
     /// Lets a thread end a wait when it is done.
     pub fn waker(&self) -> Option<UnixStream> {
         self.signals.waker()

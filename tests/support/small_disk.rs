@@ -37,6 +37,12 @@ impl SmallDisk {
         SmallDisk { path, bytes, mounted, _dir: dir }
     }
 
+    /// A directory that is full for whoever is started with the wrapper, and for nobody else.
+    pub fn full(path: &Path) -> SmallDisk {
+        let dir = TempDir::new("full");
+        SmallDisk { path: path.to_path_buf(), bytes: 0, mounted: false, _dir: dir }
+    }
+
     /// A path on it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
