@@ -32,6 +32,14 @@ pub struct Aspect {
     text: Vec<String>,
 }
 
+/// MySQL notes of a parameter without a character set that of the schema its session was in, which may be
+/// `binary`: a dump has another session.
+macro_rules! loose_type {
+    () => {
+        "REPLACE(REPLACE(REPLACE(dtd_identifier,'blob','text'),'varbinary','varchar'),'binary','char')"
+    };
+}
+
 fn aspect(
     noun: &'static str,
     needs: &'static [&'static str],
@@ -171,16 +179,29 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
             select,
             ("routines", "WHERE routine_schema"),
             ("routine_schema routine_name", "routine_type"),
-            "routine_definition dtd_identifier is_deterministic sql_data_access security_type \
-             sql_mode routine_comment definer character_set_client collation_connection \
-             database_collation",
+            pick(
+                maria,
+                "dtd_identifier routine_definition is_deterministic sql_data_access security_type \
+                 sql_mode routine_comment definer character_set_client collation_connection \
+                 database_collation",
+                concat!(
+                    loose_type!(),
+                    " routine_definition is_deterministic sql_data_access security_type sql_mode \
+                     routine_comment definer character_set_client collation_connection \
+                     database_collation"
+                ),
+            ),
         ),
         aspect(
             "routine",
             select,
             ("parameters", "WHERE specific_schema"),
             ("specific_schema specific_name", "routine_type ordinal_position"),
-            "parameter_mode parameter_name dtd_identifier collation_name",
+            pick(
+                maria,
+                "parameter_mode parameter_name dtd_identifier collation_name",
+                concat!("parameter_mode parameter_name ", loose_type!()),
+            ),
         ),
         aspect(
             "event",
