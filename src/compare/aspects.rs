@@ -105,8 +105,10 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
                 maria,
                 "ordinal_position column_type is_nullable column_default extra collation_name \
                  generation_expression column_comment",
-                "ordinal_position column_type is_nullable column_default extra collation_name \
-                 generation_expression column_comment srs_id",
+                // It may say DEFAULT_GENERATED of a column that has no default.
+                "ordinal_position column_type is_nullable column_default \
+                 TRIM(IF(ISNULL(column_default),REPLACE(extra,'DEFAULT_GENERATED',''),extra)) \
+                 collation_name generation_expression column_comment srs_id",
             ),
         ),
         aspect(

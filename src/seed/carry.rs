@@ -2,7 +2,8 @@
 //!
 //! Both servers print a FLOAT with six digits, which is not enough to get it back; as a DOUBLE they print all
 //! of it. A DOUBLE of -0 becomes 0, since the clients do not quote it. The text of an ENUM does not tell a
-//! member '' from the value that stands for none. A replica's next change of such a row may not find it. An
+//! member '' from the value that stands for none. Text passes as Unicode, from which not all of it comes back
+//! to an older character set: a backslash of sjis becomes another one. A replica's next change of such a row may not find it. An
 //! ARCHIVE table that counts is made with its counter, and then takes no row with a lower number. So
 //! these tables are left out of the dump, and copied by sessions of ours, one of which reads at the moment
 //! of the dump.
@@ -29,6 +30,8 @@ const CARRIED: &str = "\
       ON t.table_schema = c.table_schema AND t.table_name = c.table_name \
     WHERE (c.data_type IN ('float', 'double') \
            OR c.data_type = 'enum' AND c.column_type REGEXP '[(,]''''[,)]' \
+           OR c.character_set_name NOT IN ('utf8mb4', 'utf8mb3', 'utf8', 'ucs2', 'utf16', \
+              'utf16le', 'utf32', 'latin1', 'ascii') \
            OR c.extra = 'auto_increment' AND t.engine = 'ARCHIVE') \
       AND COALESCE(c.generation_expression, '') = '' \
       AND t.table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') \

@@ -213,8 +213,8 @@ fn begin(
         return Err(Error::ReplicationError { errno: 0, text });
     }
     Err(Error::config(format!(
-        "a dump may change FLOAT, DOUBLE or ENUM columns, or lose rows of ARCHIVE tables, as of {}, and \
-         copying them takes a moment without commits, which {address} does not have: grant RELOAD there, for a lock of less than a second, \
+        "a dump may change FLOAT, DOUBLE or ENUM columns, text that is not Unicode, or ARCHIVE tables, \
+         such as {}, and copying them takes a moment without commits, which {address} does not have: grant RELOAD there, for a lock of less than a second, \
          or use --from dir:PATH",
         ignored[0]
     )))

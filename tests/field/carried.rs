@@ -14,7 +14,9 @@ fn what_a_client_would_lose_or_reject_is_carried() {
          CREATE TABLE `a\\b` (id INT PRIMARY KEY, x FLOAT); INSERT INTO `a\\b` VALUES (1, 0.1), (2, 0.3); \
          CREATE TABLE `a\nb` (`c\nd` INT PRIMARY KEY, x DOUBLE); INSERT INTO `a\nb` VALUES (7, 0.7); \
          CREATE TABLE `e\nf` (`c\nd` INT PRIMARY KEY); INSERT INTO `e\nf` VALUES (8); \
-         CREATE VIEW `g\nh` AS SELECT * FROM `e\nf`",
+         CREATE VIEW `g\nh` AS SELECT * FROM `e\nf`; \
+         CREATE DATABASE `-- x`; CREATE TABLE `-- x`.t (id INT PRIMARY KEY, x FLOAT); \
+         CREATE TRIGGER `-- x`.noted BEFORE INSERT ON `-- x`.t FOR EACH ROW SET NEW.x = 0.1",
     );
     if flavor::is_mysql() {
         scene.primary.sql(
@@ -25,7 +27,12 @@ fn what_a_client_would_lose_or_reject_is_carried() {
             "CREATE DATABASE other CHARACTER SET binary; USE other; \
              CREATE PROCEDURE shop.p (OUT b TEXT, IN c VARCHAR(9)) SET b = c",
         );
-        scene.primary.sql("SET SESSION sql_mode = 'HIGH_NOT_PRECEDENCE'");
+        scene.primary.sql(
+            "CREATE TABLE shop.stamp (id INT PRIMARY KEY, t TIMESTAMP NOT NULL); \
+             SET SESSION explicit_defaults_for_timestamp = OFF; \
+             ALTER TABLE shop.stamp CONVERT TO CHARACTER SET cp932; \
+             SET SESSION sql_mode = 'HIGH_NOT_PRECEDENCE'",
+        );
         scene
             .primary
             .sql("CREATE EVENT shop.`a``b` ON SCHEDULE EVERY 1 DAY DO BEGIN SELECT NOT 1; END");
@@ -36,8 +43,37 @@ fn what_a_client_would_lose_or_reject_is_carried() {
         );
     }
     scene.seed();
+    // No plain replica is told how a session takes a TIMESTAMP.
+    scene.primary.sql("DROP TABLE IF EXISTS shop.stamp");
     scene.primary.sql("SET SESSION binlog_format = 'ROW'; DELETE FROM shop.`a\\b` WHERE id = 2");
     scene.run().expect(0);
+    scene.assert_newest_equals(&replica);
+}
+
+/// Clients pass text as Unicode, from which not all of it comes back.
+#[test]
+fn text_of_any_character_set_keeps_its_bytes() {
+    need_server!();
+    let scene = Scene::new("charsets");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.sql("CREATE DATABASE shop");
+    for (charset, bytes) in [
+        ("cp932", "fa4a8754815f"),
+        ("sjis", "5c815f8160"),
+        ("cp1251", "98c0"),
+        ("greek", "d2e1"),
+        ("big5", "a1c3c6a1"),
+        ("gbk", "a2a2"),
+        ("latin1", "81a4"),
+    ] {
+        scene.primary.sql(&format!(
+            "CREATE TABLE shop.{charset} (id INT PRIMARY KEY, t TEXT CHARACTER SET {charset}, \
+             v VARCHAR(9) CHARACTER SET {charset}, e ENUM('a', '') CHARACTER SET {charset}); \
+             INSERT INTO shop.{charset} VALUES (1, _{charset} x'{bytes}', _{charset} x'{bytes}', 1), \
+             (2, '', NULL, 2)"
+        ));
+    }
+    scene.seed();
     scene.assert_newest_equals(&replica);
 }
 

@@ -98,6 +98,22 @@ impl World {
                 );
                 self.say(&sql).then(|| (format!("FUNCTION {name}"), "x"))
             }
+            3 if !flavor::is_mysql() => {
+                let mode = self.ask("SELECT @@sql_mode").remove(0);
+                self.set("SET SESSION sql_mode = 'ORACLE'");
+                let name = name.replace('`', "\"");
+                let made = self.say(&format!(
+                    "CREATE {definer}PACKAGE {name} AS a INT; FUNCTION f RETURN INT; END"
+                ));
+                if made {
+                    self.say(&format!(
+                        "CREATE {definer}PACKAGE BODY {name} AS b INT := 2; -- it's\n\
+                         FUNCTION f RETURN INT AS BEGIN RETURN b; END; END"
+                    ));
+                }
+                self.set(&format!("SET SESSION sql_mode = '{mode}'"));
+                None
+            }
             n => {
                 let inner = if quotes { "\"x\"" } else { "x" };
                 let sql = format!(

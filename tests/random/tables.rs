@@ -29,7 +29,7 @@ impl World {
         let versioned = !flavor::is_mysql() && engine == "InnoDB" && self.dice.percent(15);
         let id = self.column_name();
         let (by_number, keyed) = match self.dice.below(10) {
-            0..4 if engine != "CSV" => ("INT NOT NULL AUTO_INCREMENT", true),
+            0..4 if !matches!(engine, "CSV" | "ARCHIVE") => ("INT NOT NULL AUTO_INCREMENT", true),
             4..6 if !plain => ("BIGINT UNSIGNED NOT NULL", true),
             _ => ("INT NOT NULL", false),
         };
@@ -42,7 +42,14 @@ impl World {
                 parts.push(format!(
                     "{} {} NOT NULL",
                     column.name,
-                    column.kind.replace(" NULL", "")
+                    column
+                        .kind
+                        .split(" NULL")
+                        .next()
+                        .unwrap_or_default()
+                        .split(" CHAR")
+                        .next()
+                        .unwrap_or_default()
                 ));
                 continue;
             }
@@ -68,12 +75,18 @@ impl World {
             if partitions.is_empty() && engine == "InnoDB" && self.dice.percent(30) {
                 parts.extend(self.foreign_key(&columns));
             }
+            if partitions.is_empty() && self.dice.percent(15) {
+                parts.extend(self.shape(engine));
+            }
             if self.dice.percent(20) {
                 let check = self.name();
                 parts.push(format!("CONSTRAINT {check} CHECK ({id} > -2000000000)"));
             }
         }
-        let options = self.options(engine, !partitions.is_empty());
+        // It writes text of other character sets that it cannot read.
+        let csv = engine == "CSV";
+        let options =
+            if csv { String::new() } else { self.options(engine, !partitions.is_empty()) };
         let versioned = if versioned { " WITH SYSTEM VERSIONING" } else { "" };
         format!(
             "CREATE TABLE {name} ({}) ENGINE={engine}{options}{versioned}{partitions}",
@@ -210,6 +223,21 @@ impl World {
         })
     }
 
+    /// A column with an index of its own kind.
+    fn shape(&mut self, engine: &str) -> [String; 2] {
+        let (column, index) = (self.name(), self.name());
+        if !flavor::is_mysql() && engine == "InnoDB" && self.dice.percent(40) {
+            // MariaDB 10.11 has none yet.
+            return [
+                format!("{column} VECTOR(3) NOT NULL"),
+                format!("VECTOR INDEX {index} ({column})"),
+            ];
+        }
+        let kind = self.word("GEOMETRY~POINT~POLYGON~POINT^POINT NOT NULL SRID 4326");
+        let kind = if kind.contains("NULL") { kind.into() } else { format!("{kind} NOT NULL") };
+        [format!("{column} {kind}"), format!("SPATIAL KEY {index} ({column})")]
+    }
+
     /// To itself or to another table's number.
     fn foreign_key(&mut self, columns: &[New]) -> Option<String> {
         let name = self.name();
@@ -247,7 +275,7 @@ impl World {
             1 => format!(" PARTITION BY LINEAR KEY ({id}) PARTITIONS 2"),
             2 => format!(
                 " PARTITION BY RANGE ({id}){sub} (PARTITION {a} VALUES LESS THAN (10), \
-                 PARTITION {b} VALUES LESS THAN (100) COMMENT = 'it''s', PARTITION {c} VALUES LESS THAN MAXVALUE)"
+                 PARTITION {b} VALUES LESS THAN (100) COMMENT = 'its', PARTITION {c} VALUES LESS THAN MAXVALUE)"
             ),
             3 => format!(
                 " PARTITION BY RANGE COLUMNS ({id}) (PARTITION {a} VALUES LESS THAN (50), \

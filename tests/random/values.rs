@@ -59,7 +59,7 @@ const MARIA: &str = "\
     UUID";
 const MYSQL: &str = "VECTOR(3)~VECTOR~POINT SRID 4326~GEOMETRY SRID 0~JSON~JSON";
 const CHARSETS: &str = "\
-    latin1~utf8mb3~ucs2~utf16~utf32~cp1251~sjis~gbk~koi8r~ascii~big5~ujis~binary~utf8mb4~\
+    latin1~utf8mb3~ucs2~utf16~utf32~cp1251~sjis~gbk~koi8r~greek~big5~ujis~binary~utf8mb4~\
     utf8mb4 COLLATE utf8mb4_bin~utf8mb4 COLLATE utf8mb4_unicode_520_ci~latin1 COLLATE latin1_bin~\
     latin1 COLLATE latin1_general_cs~utf16le~cp932~eucjpms";
 const MARIA_CHARSETS: &str = "\
