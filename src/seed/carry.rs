@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{LARGEST_PACKET, Rows, Session};
 use crate::mysql::trouble::Trouble;
-use crate::replication::primary::{Facts, Primary, denies_access, refused};
+use crate::replication::primary::{Facts, Primary, denies_access, refused, show_all};
 use crate::seed::literals::{Kind, ident, text, write_row};
 use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
@@ -108,6 +108,7 @@ pub fn reader(primary: &Primary, facts: &Facts) -> Result<Session> {
     let settings = "SET NAMES utf8mb4, SESSION net_write_timeout = 86400, \
          SESSION wait_timeout = 86400, SESSION time_zone = '+00:00', SESSION sql_mode = ''";
     session.run(settings).map_err(refused)?;
+    show_all(&mut session, facts);
     if facts.flavor == Flavor::MySql {
         session.run(NO_CACHE).map_err(refused)?;
     }

@@ -13,7 +13,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::settings::{STOPWORDS, value};
 use crate::os::workers::Aside;
-use crate::replication::primary::{Facts, Primary};
+use crate::replication::primary::{Facts, Primary, SHOW_KEYS};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::replication::time_zone;
@@ -170,7 +170,8 @@ fn begin(
     before: &Contents,
 ) -> Result<(Dump, Option<Output>, Moment)> {
     let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
-    let what = everything(facts.flavor, before.versioned, &ignored);
+    let mut what = everything(facts.flavor, before.versioned, &ignored);
+    what.extend(before.hides_keys.then(|| format!("--init-command={SHOW_KEYS}")));
     let reads = !before.carried.is_empty();
     if facts.flavor == Flavor::MariaDb && !reads {
         let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
@@ -227,6 +228,8 @@ struct Contents {
     carried: Vec<carry::Table>,
     /// Some have system versions.
     versioned: bool,
+    /// The client would not see keys that MySQL makes by itself.
+    hides_keys: bool,
 }
 
 impl Contents {
@@ -240,7 +243,8 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
         let tables = tables::list_primary(primary, &facts)?;
         let versioned = tables::check_versions(primary, &facts)?;
-        Ok(Contents { tables, carried: carry::list(primary, &facts)?, versioned })
+        let hides_keys = tables::hides_keys(primary, &facts)?;
+        Ok(Contents { tables, carried: carry::list(primary, &facts)?, versioned, hides_keys })
     })
 }
 

@@ -128,3 +128,33 @@ fn what_no_client_dumps_is_named_before_the_dump() {
     let ended = ended.says(flavor::either("fail at shop.calling: ", "fail at shop.mixed: "));
     assert!(!scene.scratch.join("data").exists(), "{ended}");
 }
+
+/// A key of MySQL's making that the primary does not show.
+#[test]
+fn hidden_keys_are_carried_and_raise_no_alarm() {
+    need_server!();
+    if !flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::with(
+        "hidden",
+        &[
+            "--sql-generate-invisible-primary-key=ON",
+            "--show-gipk-in-create-table-and-information-schema=OFF",
+        ],
+    );
+    let replica = Replica::start(&scene.primary);
+    scene.primary.sql(
+        "CREATE DATABASE shop; USE shop; CREATE TABLE f (x FLOAT); CREATE TABLE i (x INT); \
+         INSERT INTO f VALUES (0.1), (0.1), (0.3); INSERT INTO i VALUES (1), (1), (3)",
+    );
+    scene.seed();
+    scene.primary.sql(
+        "SET SESSION binlog_row_image = 'MINIMAL'; \
+         DELETE FROM shop.f WHERE x > 0.2; UPDATE shop.i SET x = 2 WHERE my_row_id = 2",
+    );
+    let run = scene.command("run").arg("--compare-time=20s");
+    let run = run.arg(format!("--defaults-file={}", scene.dump.display()));
+    run.run_to_end(COMMAND_PATIENCE).expect(0);
+    scene.assert_newest_equals(&replica);
+}

@@ -37,7 +37,9 @@ impl World {
             11 if !self.has_options(&table) => {
                 format!("ENGINE={}", self.word("InnoDB~InnoDB~InnoDB~MyISAM~Aria^InnoDB"))
             }
-            12 => format!("ROW_FORMAT={}", self.word("DYNAMIC~COMPACT~REDUNDANT")),
+            12 if table.engine == "innodb" => {
+                format!("ROW_FORMAT={}", self.word("DYNAMIC~COMPACT~REDUNDANT"))
+            }
             13 => format!("COMMENT='{}', ADD KEY {fresh} ({id} DESC)", self.word("new~it''s; é")),
             14 => "FORCE".into(),
             15 => return self.maintain(&table),
