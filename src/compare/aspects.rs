@@ -151,7 +151,8 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
             ("check_constraints", "WHERE constraint_schema"),
             pick(
                 maria,
-                ("constraint_schema table_name", "constraint_name"),
+                // That of a column keeps the name that the column had before it was renamed.
+                ("constraint_schema table_name", "IF(level='Column','',constraint_name)"),
                 ("constraint_schema", "constraint_name"),
             ),
             pick(maria, "level", ""),

@@ -39,7 +39,9 @@ fn what_a_client_would_lose_or_reject_is_carried() {
     } else {
         scene.primary.sql(
             "USE shop; CREATE TABLE `v\\w` (id INT PRIMARY KEY, x FLOAT) WITH SYSTEM VERSIONING; \
-             INSERT INTO `v\\w` VALUES (1, 0.1); UPDATE `v\\w` SET x = 0.2",
+             INSERT INTO `v\\w` VALUES (1, 0.1); UPDATE `v\\w` SET x = 0.2; \
+             CREATE TABLE document (id INT PRIMARY KEY, j JSON); \
+             ALTER TABLE document RENAME COLUMN j TO k",
         );
     }
     scene.seed();
