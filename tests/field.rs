@@ -2,6 +2,7 @@
 
 mod applied;
 mod binary_log;
+mod carried;
 mod dump;
 mod layout;
 mod settings;

@@ -48,6 +48,7 @@ mod pairs;
 mod pass;
 mod progress;
 mod prove;
+mod random;
 mod replication;
 mod repository;
 mod scratch;

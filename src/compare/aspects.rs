@@ -32,6 +32,14 @@ pub struct Aspect {
     text: Vec<String>,
 }
 
+/// MySQL notes of a parameter without a character set that of the schema its session was in, which may be
+/// `binary`: a dump has another session.
+macro_rules! loose_type {
+    () => {
+        "REPLACE(REPLACE(REPLACE(dtd_identifier,'blob','text'),'varbinary','varchar'),'binary','char')"
+    };
+}
+
 fn aspect(
     noun: &'static str,
     needs: &'static [&'static str],
@@ -97,8 +105,10 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
                 maria,
                 "ordinal_position column_type is_nullable column_default extra collation_name \
                  generation_expression column_comment",
-                "ordinal_position column_type is_nullable column_default extra collation_name \
-                 generation_expression column_comment srs_id",
+                // It may say DEFAULT_GENERATED of a column that has no default.
+                "ordinal_position column_type is_nullable column_default \
+                 TRIM(IF(ISNULL(column_default),REPLACE(extra,'DEFAULT_GENERATED',''),extra)) \
+                 collation_name generation_expression column_comment srs_id",
             ),
         ),
         aspect(
@@ -141,7 +151,8 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
             ("check_constraints", "WHERE constraint_schema"),
             pick(
                 maria,
-                ("constraint_schema table_name", "constraint_name"),
+                // That of a column keeps the name that the column had before it was renamed.
+                ("constraint_schema table_name", "IF(level='Column','',constraint_name)"),
                 ("constraint_schema", "constraint_name"),
             ),
             pick(maria, "level", ""),
@@ -171,16 +182,29 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
             select,
             ("routines", "WHERE routine_schema"),
             ("routine_schema routine_name", "routine_type"),
-            "routine_definition dtd_identifier is_deterministic sql_data_access security_type \
-             sql_mode routine_comment definer character_set_client collation_connection \
-             database_collation",
+            pick(
+                maria,
+                "dtd_identifier routine_definition is_deterministic sql_data_access security_type \
+                 sql_mode routine_comment definer character_set_client collation_connection \
+                 database_collation",
+                concat!(
+                    loose_type!(),
+                    " routine_definition is_deterministic sql_data_access security_type sql_mode \
+                     routine_comment definer character_set_client collation_connection \
+                     database_collation"
+                ),
+            ),
         ),
         aspect(
             "routine",
             select,
             ("parameters", "WHERE specific_schema"),
             ("specific_schema specific_name", "routine_type ordinal_position"),
-            "parameter_mode parameter_name dtd_identifier collation_name",
+            pick(
+                maria,
+                "parameter_mode parameter_name dtd_identifier collation_name",
+                concat!("parameter_mode parameter_name ", loose_type!()),
+            ),
         ),
         aspect(
             "event",

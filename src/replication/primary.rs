@@ -47,13 +47,25 @@ pub struct Primary {
     pub listing: Duration,
 }
 
+/// Has MySQL show the keys that it makes by itself.
+pub const SHOW_KEYS: &str = "SET SESSION show_gipk_in_create_table_and_information_schema = ON";
+
+/// Shows them; an older server has none to show.
+pub fn show_all(session: &mut Session, facts: &Facts) {
+    if facts.flavor == Flavor::MySql {
+        let _ = session.run(SHOW_KEYS);
+    }
+}
+
 impl Primary {
     /// Opens another session with the candidate that answered, protected as the first one was.
     ///
     /// # Errors
     /// [`Error::AccessDenied`], or [`Error::PrimaryUnreachable`].
     pub fn open(&self, facts: &Facts) -> Result<Session> {
-        open(&facts.address, &self.account_at(facts), self.patience)
+        let mut session = open(&facts.address, &self.account_at(facts), self.patience)?;
+        show_all(&mut session, facts);
+        Ok(session)
     }
 
     /// Runs `question` beside the loop, which watches `watched` meanwhile: a primary may take its time,

@@ -13,7 +13,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::settings::{STOPWORDS, value};
 use crate::os::workers::Aside;
-use crate::replication::primary::{Facts, Primary};
+use crate::replication::primary::{Facts, Primary, SHOW_KEYS};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::replication::time_zone;
@@ -64,6 +64,10 @@ pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<S
     let asked = facts.clone();
     primary
         .question(seeding.supervisor, &mut Nothing, move |primary| json::check(primary, &asked))?;
+    let asked = facts.clone();
+    primary.question(seeding.supervisor, &mut Nothing, move |primary| {
+        tables::check_names(primary, &asked)
+    })?;
     for tries in 1.. {
         let before = list(seeding, primary, facts)?;
         let dumped = dump_once(seeding, primary, facts, &before);
@@ -117,6 +121,10 @@ fn load(
     before: &Contents,
 ) -> Result<()> {
     let stall = seeding.patience.stall;
+    if facts.flavor == Flavor::MariaDb {
+        // Rows that were written before there was such a constraint, or without regard to it.
+        mysqld.run("SET GLOBAL check_constraint_checks = 0")?;
+    }
     let (dump, output, Moment { position, reader }) =
         begin(seeding, mysqld, primary, facts, before)?;
     let mut beside = None;
@@ -162,7 +170,8 @@ fn begin(
     before: &Contents,
 ) -> Result<(Dump, Option<Output>, Moment)> {
     let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
-    let what = everything(facts.flavor, before.versioned, &ignored);
+    let mut what = everything(facts.flavor, before.versioned, &ignored);
+    what.extend(before.hides_keys.then(|| format!("--init-command={SHOW_KEYS}")));
     let reads = !before.carried.is_empty();
     if facts.flavor == Flavor::MariaDb && !reads {
         let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
@@ -205,8 +214,8 @@ fn begin(
         return Err(Error::ReplicationError { errno: 0, text });
     }
     Err(Error::config(format!(
-        "a dump may change FLOAT, DOUBLE or ENUM columns of {}, and copying them takes a moment without \
-         commits, which {address} does not have: grant RELOAD there, for a lock of less than a second, \
+        "a dump may change FLOAT, DOUBLE or ENUM columns, text that is not Unicode, or ARCHIVE tables, \
+         such as {}, and copying them takes a moment without commits, which {address} does not have: grant RELOAD there, for a lock of less than a second, \
          or use --from dir:PATH",
         ignored[0]
     )))
@@ -219,6 +228,8 @@ struct Contents {
     carried: Vec<carry::Table>,
     /// Some have system versions.
     versioned: bool,
+    /// The client would not see keys that MySQL makes by itself.
+    hides_keys: bool,
 }
 
 impl Contents {
@@ -232,7 +243,8 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
         let tables = tables::list_primary(primary, &facts)?;
         let versioned = tables::check_versions(primary, &facts)?;
-        Ok(Contents { tables, carried: carry::list(primary, &facts)?, versioned })
+        let hides_keys = tables::hides_keys(primary, &facts)?;
+        Ok(Contents { tables, carried: carry::list(primary, &facts)?, versioned, hides_keys })
     })
 }
 

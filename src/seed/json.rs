@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, refused};
-use crate::seed::carry::ident;
+use crate::seed::literals::ident;
 use crate::text::plain;
 
 /// How long tables are searched for such values, in all.

@@ -1,9 +1,12 @@
-//! A fault in what MySQL's client dumps, mended on the way.
+//! Faults in what MySQL's client dumps, mended on the way.
 //!
 //! A trigger, an event or a routine that was made as one of several statements in a packet, as drivers send
 //! them, keeps the semicolon after its body. The client puts the bodies of the first two into a comment,
 //! where that is a syntax error, and the server drops it from the third. So such a definition is followed
 //! by another statement in its packet again. No row of a table contains a line break in a dump.
+//!
+//! An event is dumped with `NOT PRESERVE`, its default, which is a syntax error in the sql_mode
+//! HIGH_NOT_PRECEDENCE. That is left out.
 
 use std::io::{self, Read};
 
@@ -13,6 +16,9 @@ const BEGINS: [(&[u8], &[u8]); 2] =
 /// How those statements end, with and without such a semicolon.
 const ENDS: [(&[u8], bool); 4] =
     [(b"; */;;\n", true), (b"; */ ;;\n", true), (b"*/;;\n", false), (b"*/ ;;\n", false)];
+/// What stands in front of each event's `NOT PRESERVE` or `PRESERVE`, and what is left out.
+const COMPLETION: &[u8] = b" ON COMPLETION ";
+const NOT_PRESERVE: &[u8] = b" ON COMPLETION NOT PRESERVE";
 /// How a routine with such a semicolon ends.
 const ROUTINE_ENDS: &[u8] = b"; ;;\n";
 /// What follows instead.
@@ -75,10 +81,14 @@ impl<R: Read> Mended<R> {
     }
 
     /// A line ends at `end`; where the next one begins.
-    fn end_line(&mut self, end: usize) -> usize {
+    fn end_line(&mut self, mut end: usize) -> usize {
         if self.statement.is_none() {
             let body = begins(&self.bytes[self.line..end]);
             self.statement = body.map(|body| (self.line, body));
+            if let Some(at) = body.and_then(|body| default(&self.bytes[self.line..end], body)) {
+                self.bytes.drain(self.line + at..self.line + at + NOT_PRESERVE.len());
+                end -= NOT_PRESERVE.len();
+            }
         }
         let text = &self.bytes[..end];
         let mut next = end;
@@ -115,6 +125,24 @@ fn begins(line: &[u8]) -> Option<&'static [u8]> {
     BEGINS.iter().find(|(begin, _)| line.starts_with(begin)).map(|(_, body)| *body)
 }
 
+/// Where in the first line of an event its default is.
+fn default(line: &[u8], body: &[u8]) -> Option<usize> {
+    let find = |from: usize, text: &[u8]| {
+        line.get(from..)?.windows(text.len()).position(|window| window == text).map(|at| from + at)
+    };
+    // An odd number of backquotes ends its name.
+    let mut at = find(0, body)? + body.len() + 1;
+    while let Some(quote) = find(at, b"`") {
+        at = quote + 1;
+        if line.get(at) != Some(&b'`') {
+            break;
+        }
+        at += 1;
+    }
+    let at = find(at, COMPLETION)?;
+    line[at..].starts_with(NOT_PRESERVE).then_some(at)
+}
+
 impl<R: Read> Read for Mended<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.passed == self.ready {
@@ -148,12 +176,18 @@ mod tests {
     #[test]
     fn a_definition_with_a_semicolon_is_followed_by_a_statement() {
         let dump = b"DELIMITER ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`a`@`b`*/ /*!50003 TRIGGER a DELETE\n\
-            FROM b; */;;\nDELIMITER ;\n/*!50106 CREATE*/ /*!50106 EVENT e DO DELETE FROM b; */ ;;\n\
+            FROM b; */;;\nDELIMITER ;\n/*!50106 CREATE*/ /*!50106 EVENT `e` DO DELETE FROM b; */ ;;\n\
+            /*!50106 CREATE*/ /*!50106 EVENT `a``b` ON COMPLETION NOT PRESERVE DO\nx */ ;;\n\
+            /*!50106 CREATE*/ /*!50106 EVENT ` ON COMPLETION NOT PRESERVE` ON COMPLETION PRESERVE DO '\
+            ON COMPLETION NOT PRESERVE' */ ;;\n\
             RETURN 1; ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER c BEGIN x; END */;;\n\
             INSERT INTO a VALUES ('; */;;');\n'; */;;";
         let mended =
             b"DELIMITER ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`a`@`b`*/ TRIGGER a DELETE\n\
-            FROM b; DO 0 ;;\nDELIMITER ;\n/*!50106 CREATE*/ EVENT e DO DELETE FROM b; DO 0 ;;\n\
+            FROM b; DO 0 ;;\nDELIMITER ;\n/*!50106 CREATE*/ EVENT `e` DO DELETE FROM b; DO 0 ;;\n\
+            /*!50106 CREATE*/ /*!50106 EVENT `a``b` DO\nx */ ;;\n\
+            /*!50106 CREATE*/ /*!50106 EVENT ` ON COMPLETION NOT PRESERVE` ON COMPLETION PRESERVE DO '\
+            ON COMPLETION NOT PRESERVE' */ ;;\n\
             RETURN 1; DO 0 ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER c BEGIN x; END */;;\n\
             INSERT INTO a VALUES ('; */;;');\n'; */;;";
         for step in 1..dump.len() {

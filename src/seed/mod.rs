@@ -8,6 +8,7 @@ pub mod dump_client;
 pub mod dump_progress;
 pub mod json;
 mod layout;
+mod literals;
 pub mod mend;
 pub mod moment;
 pub mod pipe;

@@ -22,8 +22,9 @@ use crate::mysql::trouble::Trouble;
 use crate::os::files;
 use crate::os::process::{is_gone, start_time};
 use crate::replication::primary::{Facts, Primary, refused};
-use crate::seed::carry::{reader, text};
+use crate::seed::carry::reader;
 use crate::seed::dump_progress::BEGINS;
+use crate::seed::literals::text;
 use crate::seed::pipe::Output;
 use crate::text::plain;
 

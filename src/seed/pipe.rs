@@ -166,7 +166,8 @@ impl<'a> Pipe<'a> {
     ) -> Result<Pipe<'a>> {
         let scratch = setup.scratch.clone();
         let mut command = load_command(setup)?;
-        command.args(into).stdin(Stdio::piped());
+        // As the value of an option, whatever it begins with.
+        command.args(into.map(|schema| format!("--database={schema}"))).stdin(Stdio::piped());
         command.stderr(tools::output(&scratch.join(LOAD_REPORT))?);
         let mut load = spawn(&mut command)?;
         if let (Some(from), Some(to)) = (output, load.pipes().stdin.take()) {

@@ -11,6 +11,7 @@ use crate::mysql::version::Version;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::Supervisor;
+use crate::text::plain;
 
 /// What a server says of one of its tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,13 +56,19 @@ const CSV: &str = "\
     WHERE engine = 'CSV' \
       AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
 
-/// Views that cannot be used, and so not be dumped: what they refer to is gone, or the rights on it.
-/// MariaDB looks into them only for a length.
-const BROKEN: &str = "\
-    SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables \
-    WHERE table_type = 'VIEW' AND table_comment LIKE '%references invalid%' \
-      AND (data_length IS NULL OR data_length >= 0) \
+/// All views, as named in [`LIST`] and quoted for a statement.
+const VIEWS: &str = "\
+    SELECT CONCAT(table_schema, '.', table_name), \
+           CONCAT('`', REPLACE(table_schema, '`', '``'), '`.`', \
+                  REPLACE(table_name, '`', '``'), '`') \
+    FROM information_schema.tables \
+    WHERE table_type = 'VIEW' \
       AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
+/// Schemas with names that both clients escape once too often when they dump routines and events.
+const SCHEMAS: &str = "\
+    SELECT schema_name FROM information_schema.schemata \
+    WHERE INSTR(schema_name, CHAR(39)) + INSTR(schema_name, CHAR(34)) + INSTR(schema_name, CHAR(92)) \
+          + INSTR(schema_name, CHAR(10)) + INSTR(schema_name, CHAR(13)) + INSTR(schema_name, CHAR(26)) > 0";
 /// MySQL's tablespaces of several tables, which a dump refers to and does not make.
 const SPACES: &str = "\
     SELECT name FROM information_schema.innodb_tablespaces \
@@ -77,14 +84,42 @@ const VERSIONED: &str = "\
 const DUMPS_HISTORY: [u32; 2] = [10, 11];
 /// So many are named.
 const NAMED: usize = 10;
+/// The number of an error about a table that is not there.
+const NO_TABLE: u16 = 1146;
 
-/// Fails if there are views that would end the dump after hours, one at a time.
-fn check_views(broken: &Rows) -> Result<()> {
-    let Some(views) = named(firsts(broken)) else { return Ok(()) };
+/// Fails if there are views that cannot be used, and so not be dumped, since what they refer to is gone, or
+/// the rights on it: they would end the dump after hours, one at a time. The client asks the same of each.
+fn check_views(session: &mut Session) -> std::result::Result<Option<String>, Trouble> {
+    let mut broken = Vec::new();
+    for row in session.query(VIEWS)?.iter() {
+        for question in ["SHOW CREATE TABLE", "SHOW FIELDS FROM"] {
+            match session.query(&format!("{question} {}", row[1])) {
+                Ok(_) => {}
+                // It was dropped meanwhile.
+                Err(Trouble::Server { errno: NO_TABLE, text }) if text.contains(row[0]) => {}
+                Err(Trouble::Server { .. }) => {
+                    broken.push(row[0].to_string());
+                    break;
+                }
+                Err(lost) => return Err(lost),
+            }
+        }
+    }
+    Ok(named(broken).map(|views| {
+        format!(
+            "a dump would fail at {views}: what such a view refers to is missing, or its definer, or the \
+             account lacks EXECUTE on a function in it; mend or drop each on the primary, or copy the \
+             data directory (--from dir:PATH, or clone on MySQL)"
+        )
+    }))
+}
+
+fn check_schemas(found: &Rows) -> Result<()> {
+    let Some(schemas) = named(firsts(found)) else { return Ok(()) };
     Err(Error::config(format!(
-        "a dump would fail at {views}: what such a view refers to is missing, or its definer, or the \
-         account lacks EXECUTE on a function in it; mend or drop each on the primary, or copy the \
-         data directory (--from dir:PATH, or clone on MySQL)"
+        "a dump would fail at the schema {}: the client cannot dump one with a quote, a backslash or a \
+         line break in its name; use --from dir:PATH, or clone on MySQL",
+        plain(&schemas)
     )))
 }
 
@@ -94,6 +129,37 @@ fn check_spaces(found: &Rows) -> Result<()> {
         "a dump would not bring the tablespace of several tables {spaces}: use --from clone, or \
          --from dir:PATH"
     )))
+}
+
+/// Fails if the client would fail, which is to be found out before it begins.
+///
+/// # Errors
+/// [`Error::Configuration`] naming views or schemas; those of any query to the primary.
+pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
+    let mut session = primary.open(facts)?;
+    let refused = |t| refused(&facts.address, t);
+    session.set_timeout(primary.listing);
+    // As the client has it: a view may depend on the collation of who looks at it.
+    session.run("SET NAMES utf8mb4").map_err(refused)?;
+    check_schemas(&session.query(SCHEMAS).map_err(refused)?)?;
+    check_views(&mut session).map_err(refused)?.map_or(Ok(()), |text| Err(Error::config(text)))
+}
+
+/// Whether other sessions than ours are not shown the keys that MySQL makes by itself.
+///
+/// # Errors
+/// Those of any login to the primary.
+pub fn hides_keys(primary: &Primary, facts: &Facts) -> Result<bool> {
+    if facts.flavor == Flavor::MariaDb {
+        return Ok(false);
+    }
+    let shown = "SELECT @@global.show_gipk_in_create_table_and_information_schema";
+    match primary.open(facts)?.query(shown) {
+        Ok(rows) => Ok(rows.first() == "0"),
+        // An older one does not know of them.
+        Err(Trouble::Server { .. }) => Ok(false),
+        Err(lost) => Err(refused(&facts.address, lost)),
+    }
 }
 
 /// Whether a dump must bring history.
@@ -139,7 +205,6 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     let refused = |t| refused(&facts.address, t);
     session.set_timeout(primary.listing);
     let mut tables = list(&mut session, facts.flavor).map_err(refused)?;
-    check_views(&session.query(BROKEN).map_err(refused)?)?;
     if facts.flavor == Flavor::MySql {
         check_spaces(&session.query(SPACES).map_err(refused)?)?;
     }

@@ -52,18 +52,22 @@ pub fn output(path: &Path) -> Result<File> {
 }
 
 /// What a child complained of: its error, else its first lines. The lines that `--verbose` adds
-/// start with two dashes. MariaDB's client prints the statement between lines of dashes before the
+/// start with two dashes, and go on where a name has a line break. MariaDB's client prints the statement between lines of dashes before the
 /// error; it may be long and contain passwords.
 pub fn complaint(path: &Path) -> String {
     if let Some(error) = read_end(path).lines().rfind(|l| l.starts_with("ERROR ")) {
         return error.trim().to_string();
     }
-    let mut in_statement = false;
+    let (mut in_statement, mut in_report) = (false, false);
     let said = read_start(path);
     let lines = said.lines().map(str::trim).filter(|line| {
         let border = line.len() > 3 && line.bytes().all(|b| b == b'-');
         in_statement ^= border;
-        !border && !in_statement && !line.is_empty() && !line.starts_with("-- ")
+        let complains = ["mariadb-dump: ", "mysqldump: ", "Warning: "];
+        let report = line.starts_with("-- ")
+            || in_report && !complains.iter().any(|begin| line.starts_with(begin));
+        in_report = report && !line.ends_with("...") && !line.ends_with(" used");
+        !border && !in_statement && !line.is_empty() && !report
     });
     lines.take(3).collect::<Vec<_>>().join(" | ")
 }
@@ -121,6 +125,13 @@ mod tests {
         assert_eq!(
             said("-- Connecting to db1...\nmariadb-dump: no\n\nb\n"),
             "mariadb-dump: no | b"
+        );
+        let report = "-- Retrieving table structure for table a\nb c\nd...\n";
+        assert_eq!(said(&format!("{report}-- Retrieving rows...\n")), "");
+        assert_eq!(said(&format!("{report}b\n")), "b");
+        assert_eq!(
+            said("-- Retrieving table structure for table a\nmysqldump: no\n"),
+            "mysqldump: no"
         );
     }
 }

@@ -1,0 +1,130 @@
+//! Values, names and texts as statements have them, whatever they hold. Pure.
+
+use crate::compare::names::identifier;
+use crate::mysql::session::Row;
+
+/// How a value is read and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text of a character set, or bytes.
+    Bytes(Option<String>),
+    /// As a DOUBLE.
+    Float,
+    /// By number, since its text may stand for two members.
+    Member,
+    /// The server's text of it.
+    Text,
+}
+
+impl Kind {
+    /// Of a column's type and character set.
+    pub fn of(data_type: &str, charset: &str) -> Kind {
+        match data_type {
+            "float" => Kind::Float,
+            "enum" | "set" => Kind::Member,
+            "json" => Kind::Bytes(Some("utf8mb4".into())),
+            _ if !charset.is_empty() => Kind::Bytes(Some(charset.into())),
+            "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" | "bit"
+            | "vector" | "geometry" | "point" | "linestring" | "polygon" | "multipoint"
+            | "multilinestring" | "multipolygon" | "geomcollection" | "geometrycollection" => {
+                Kind::Bytes(None)
+            }
+            _ => Kind::Text,
+        }
+    }
+
+    /// What is asked for in place of the column.
+    pub fn expression(&self, column: &str) -> String {
+        match self {
+            Kind::Float => format!("CAST({column} AS DOUBLE)"),
+            Kind::Member => format!("CAST({column} AS UNSIGNED)"),
+            Kind::Bytes(_) | Kind::Text => column.to_string(),
+        }
+    }
+
+    fn write(&self, value: Option<&[u8]>, to: &mut String) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let Some(value) = value else { return to.push_str("NULL") };
+        match self {
+            // What the server says is a number or a date; it ends no literal whatever it is.
+            Kind::Float | Kind::Text => {
+                let text = String::from_utf8_lossy(value);
+                to.push('\'');
+                to.extend(text.chars().filter(|c| !matches!(c, '\'' | '\\')));
+                to.push('\'');
+            }
+            Kind::Member => {
+                to.extend(value.iter().filter(|b| b.is_ascii_digit()).map(|b| *b as char))
+            }
+            Kind::Bytes(charset) => {
+                if let Some(charset) = charset {
+                    to.push('_');
+                    to.push_str(charset);
+                    to.push(' ');
+                }
+                to.push_str("x'");
+                to.reserve(2 * value.len() + 1);
+                for byte in value {
+                    to.push(DIGITS[usize::from(byte >> 4)] as char);
+                    to.push(DIGITS[usize::from(byte & 15)] as char);
+                }
+                to.push('\'');
+            }
+        }
+    }
+}
+
+/// A row as `INSERT` has it.
+pub fn write_row(columns: &[(String, Kind)], row: &Row, to: &mut String) {
+    let mut before = '(';
+    for ((_, kind), value) in columns.iter().zip(row) {
+        to.push(before);
+        kind.write(value.as_deref(), to);
+        before = ',';
+    }
+    to.push(')');
+}
+
+/// A name for any statement.
+pub fn ident(name: &str) -> String {
+    identifier(name)
+}
+
+/// A literal for any sql_mode: to some a backslash is one, to others it is not.
+pub fn text(value: &str) -> String {
+    let digits: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("_utf8mb4 x'{digits}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_literals_that_end_where_they_should() {
+        let columns: Vec<_> = [
+            ("float", ""),
+            ("enum", "utf8mb4"),
+            ("varchar", "latin1"),
+            ("blob", ""),
+            ("datetime", ""),
+            ("int", ""),
+            ("json", ""),
+        ]
+        .map(|(data_type, charset)| ("c".to_string(), Kind::of(data_type, charset)))
+        .into();
+        let row: Row = ["-0", "0", "a'\u{fc}", "\0'", "2026-01-01' OR '", "", "{}"]
+            .map(|v| Some(v.as_bytes().to_vec()))
+            .into();
+        let mut row = row;
+        row[5] = None;
+        let mut to = String::new();
+        write_row(&columns, &row, &mut to);
+        assert_eq!(
+            to,
+            "('-0',0,_latin1 x'6127c3bc',x'0027','2026-01-01 OR ',NULL,_utf8mb4 x'7b7d')"
+        );
+        assert_eq!(ident("a`b"), "`a``b`");
+        assert_eq!(text("a'\\"), "_utf8mb4 x'61275c'");
+    }
+}
