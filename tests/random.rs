@@ -92,6 +92,8 @@ impl Arena {
         let scene = &self.scene;
         self.clean();
         begin(world);
+        // What is known of tables outside of InnoDB is known once they are closed.
+        scene.primary.sql("FLUSH LOCAL TABLES");
         let unsupported = world.dice.percent(5).then(|| unsupported(world)).flatten();
         let seed = scene.command("seed").args(["--from", "dump"]).run_to_end(COMMAND_PATIENCE);
         if let Some(name) = unsupported {

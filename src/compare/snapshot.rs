@@ -1,7 +1,8 @@
 //! A session with the primary whose rows are those of one position, without a lock.
 //!
 //! Each chunk is read below a savepoint that is rolled back: otherwise the transaction would hold on to
-//! the definition of each table, and an ALTER on the primary, and all behind it, would wait for us.
+//! the definition of each table, and an ALTER on the primary, and all behind it, would wait for us. With a
+//! binary log MariaDB holds on to it all the same, so that there no snapshot may last for long.
 
 use std::time::Duration;
 
@@ -20,6 +21,15 @@ const APART: &str = "DO SLEEP(0.02)";
 /// there is for a comparison is less, no chunk takes longer than that, but a second it may.
 const LONGEST: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_secs(1);
+
+/// How long a snapshot may be kept: it keeps the primary from purging old versions of rows, and MariaDB from
+/// changing the tables that were read.
+pub fn lifetime(flavor: Flavor) -> Duration {
+    match flavor {
+        Flavor::MariaDb => Duration::from_secs(5),
+        Flavor::MySql => Duration::from_secs(300),
+    }
+}
 
 /// A session with the primary for comparisons.
 pub struct Snapshot {

@@ -1,8 +1,7 @@
 //! `--compare-time`: rows of the primary and of the private server, at one position after the other.
 //!
 //! The primary opens a snapshot, the private server replicates until exactly there and rests, and both
-//! add up chunk by chunk. After a while the next snapshot is taken, so that none keeps the primary from
-//! purging old rows for long.
+//! add up chunk by chunk. After a while the next snapshot is taken: see [`lifetime`].
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use crate::compare::names::{TableName, some_of};
 use crate::compare::records::Kind;
 use crate::compare::rotation::{self, Ended, Turn, Turns};
 use crate::compare::rows::{self, Fault, Outcome, Pair, Suspicion};
-use crate::compare::snapshot::Snapshot;
+use crate::compare::snapshot::{Snapshot, lifetime};
 use crate::error::{Cause, Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
@@ -29,8 +28,6 @@ use crate::text::{count, short};
 
 /// Longer than any pass takes.
 const FOREVER: Duration = Duration::from_secs(1 << 32);
-/// A snapshot is kept for so long at most.
-const SNAPSHOT: Duration = Duration::from_secs(300);
 /// So many times in a row a snapshot may be at no position that can be reached.
 const MISSED: u32 = 5;
 /// At so many other positions a suspicion must be found again.
@@ -206,7 +203,7 @@ impl Attempts<'_> {
         let (wanting, wanted) = channel();
         let mut pair = Pair::new(primary, private, wanted);
         let mut theirs = std::mem::replace(work, Work::none());
-        let until = theirs.deadline.min(Instant::now() + SNAPSHOT);
+        let until = theirs.deadline.min(Instant::now() + lifetime(facts.flavor));
         let asked = self.supervisor.aside(mysqld, move || {
             let ended = prepare(&mut pair.private).and_then(|()| theirs.go_on(&mut pair, until));
             Ok((theirs, pair, ended))

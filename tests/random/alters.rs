@@ -83,7 +83,8 @@ impl World {
             "SELECT COALESCE(create_options, '') FROM information_schema.tables WHERE {}",
             World::of(table)
         );
-        self.ask(&sql).iter().any(|options| options.to_uppercase().contains("COMPRESS"))
+        let options = self.ask(&sql).concat().to_uppercase();
+        options.contains("COMPRESS") || options.contains("ROW_FORMAT")
     }
 
     fn indexes(&mut self, table: &Table) {

@@ -5,10 +5,13 @@ use super::world::{Table, World, one};
 
 const MODES: &str = "~~NO_BACKSLASH_ESCAPES~NO_AUTO_VALUE_ON_ZERO~STRICT_TRANS_TABLES~\
     HIGH_NOT_PRECEDENCE,NO_UNSIGNED_SUBTRACTION~STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION";
-/// What a session may have differently, other than what a replica is not told.
+/// What a session may have differently, other than what a replica is not told. With less than full images
+/// MariaDB's replicas miss parts of the history of versioned tables.
 const SETTINGS: &str = "foreign_key_checks = 0~foreign_key_checks = 1~\
-    auto_increment_increment = 7~auto_increment_offset = 3~insert_id = 4711~binlog_row_image = MINIMAL~\
-    binlog_row_image = NOBLOB~binlog_row_image = FULL~timestamp = 1700000000.5~timestamp = DEFAULT~\
+    auto_increment_increment = 7~auto_increment_offset = 3~insert_id = 4711~\
+    binlog_row_image = FULL^binlog_row_image = MINIMAL~\
+    binlog_row_image = FULL^binlog_row_image = NOBLOB~binlog_row_image = FULL~\
+    timestamp = 1700000000.5~timestamp = DEFAULT~\
     lc_time_names = 'de_DE'~collation_connection = 'utf8mb4_bin'~\
     collation_server = 'latin1_bin'~explicit_defaults_for_timestamp = 0^max_error_count = 3~\
     sql_auto_is_null = 1~\
@@ -199,7 +202,10 @@ impl World {
                 self.say(end);
             }
             1 => {
-                let Some(table) = self.table().filter(|t| t.engine == "innodb") else { return };
+                // No replica applies a prepared change of an index of vectors.
+                let vector = |t: &Table| t.columns.iter().any(|c| c.data_type == "vector");
+                let table = self.table().filter(|t| t.engine == "innodb" && !vector(t));
+                let Some(table) = table else { return };
                 let insert = self.insert(&table);
                 if self.say(&format!("XA START 'x{n}', 'it', 5")) {
                     self.say(&insert);
