@@ -42,7 +42,10 @@ struct Work {
     skipped: Vec<String>,
     equal: u64,
     now: Timestamp,
-    deadline: Instant,
+    /// All the time there is, and when it is over: it begins with the first table, since the tables of a
+    /// large server may take longer to be listed.
+    time: Duration,
+    deadline: Option<Instant>,
 }
 
 impl Attempts<'_> {
@@ -77,7 +80,8 @@ impl Attempts<'_> {
             skipped: Vec::new(),
             equal: 0,
             now,
-            deadline: began.checked_add(time).unwrap_or(began + FOREVER),
+            time,
+            deadline: None,
         };
         if let Err(e) = self.compare_until(facts, &mut work) {
             self.check_comparison(e, "more tables")?;
@@ -203,7 +207,9 @@ impl Attempts<'_> {
         let (wanting, wanted) = channel();
         let mut pair = Pair::new(primary, private, wanted);
         let mut theirs = std::mem::replace(work, Work::none());
-        let until = theirs.deadline.min(Instant::now() + lifetime(facts.flavor));
+        let (now, time) = (Instant::now(), theirs.time);
+        let end = || now.checked_add(time).unwrap_or(now + FOREVER);
+        let until = (*theirs.deadline.get_or_insert_with(end)).min(now + lifetime(facts.flavor));
         let asked = self.supervisor.aside(mysqld, move || {
             let ended = prepare(&mut pair.private).and_then(|()| theirs.go_on(&mut pair, until));
             Ok((theirs, pair, ended))
@@ -238,13 +244,15 @@ impl Work {
             skipped: Vec::new(),
             equal: 0,
             now: Timestamp(0),
-            deadline: Instant::now(),
+            time: Duration::ZERO,
+            deadline: None,
         }
     }
 
     fn is_done(&self) -> bool {
         // What is suspected is worth the few seconds that it takes to be sure.
-        let more = !self.tables.is_empty() && Instant::now() < self.deadline;
+        let over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let more = !self.tables.is_empty() && !over;
         !more && self.suspicions.is_empty()
     }
 
