@@ -84,7 +84,7 @@ impl World {
             World::of(table)
         );
         let options = self.ask(&sql).concat().to_uppercase();
-        options.contains("COMPRESS") || options.contains("ROW_FORMAT")
+        ["COMPRESS", "ENCRYPT", "ROW_FORMAT"].iter().any(|word| options.contains(word))
     }
 
     fn indexes(&mut self, table: &Table) {
