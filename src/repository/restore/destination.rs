@@ -54,6 +54,7 @@ pub struct Target {
     root: File,
     into: Into,
     owner: Option<(u32, u32)>,
+    durable: bool,
     /// The files that have their content already, by the order of the manifest.
     unchanged: Vec<bool>,
 }
@@ -63,18 +64,21 @@ pub struct TargetFile {
     file: File,
     /// Created by this restore, so unwritten parts are zeros.
     pub new: bool,
+    /// It is to be on the disk at the end. What a pass removes again soon may never get there.
+    durable: bool,
 }
 
 impl Target {
     /// Prepares the directory for the files of the backup.
     pub fn prepare(to: &Destination<'_>, held: &Held) -> Result<Target> {
-        let Destination { path, owner, into, known, .. } = *to;
+        let Destination { path, owner, into, durable, known } = *to;
         let manifest = &held.manifest;
         let made = DirBuilder::new().mode(0o700).create(path);
         made.ignoring(io::ErrorKind::AlreadyExists).doing("create", path)?;
         let root = files::open_dir(path).doing("open", path)?;
         let unchanged = vec![false; manifest.files.len()];
-        let mut target = Target { path: path.to_path_buf(), root, into, owner, unchanged };
+        let path_buf = path.to_path_buf();
+        let mut target = Target { path: path_buf, root, into, owner, durable, unchanged };
         let had = match into {
             Into::Empty => target.check_empty().map(|()| 0)?,
             Into::Existing => {
@@ -174,14 +178,14 @@ impl Target {
         let (file, new) = self.open_or_make(&entry.path).map_err(fail)?;
         // An existing file is truncated or extended; the extension is a hole until written.
         file.set_len(entry.size).map_err(fail)?;
-        Ok(TargetFile { file, new })
+        Ok(TargetFile { file, new, durable: self.durable })
     }
 
     /// Reopens a file that [`Target::open`] opened; `new` is what that returned.
     pub fn reopen(&self, entry: &FileEntry, new: bool) -> Result<TargetFile> {
         let file = self.open_own(&entry.path);
         let file = file.doing("write", &self.path(entry))?;
-        Ok(TargetFile { file, new })
+        Ok(TargetFile { file, new, durable: self.durable })
     }
 
     /// Opens an existing regular file with a single link. It may have been replaced by a link since
@@ -289,7 +293,9 @@ impl TargetFile {
     /// Writes a block.
     pub fn write(&self, piece: &Piece, content: &[u8]) -> io::Result<()> {
         self.file.write_all_at(content, piece.offset)?;
-        sys::start_writeback(&self.file, piece.offset, piece.length);
+        if self.durable {
+            sys::start_writeback(&self.file, piece.offset, piece.length);
+        }
         Ok(())
     }
 
