@@ -4,8 +4,10 @@ use std::fs;
 
 use crate::os::cgroup;
 
-/// The smallest buffer pool, in bytes; usually it is half of the available memory.
+/// The smallest buffer pool, in bytes.
 const SMALLEST_POOL: u64 = 32 << 20;
+/// Memory that a server needs for itself, in bytes: some 100 MiB in MariaDB, 200 in MySQL.
+const OWN: u64 = 256 << 20;
 /// The least limit on the pool for little data, in bytes.
 const ENOUGH_POOL: u64 = 128 << 20;
 /// Bounds of each buffer for tables of other engines, in bytes.
@@ -40,8 +42,9 @@ pub fn buffers(data: Option<u64>) -> Buffers {
     sizes(&meminfo, cgroup::room(), cgroup::space_limit()).for_data(data)
 }
 
-/// Half of the memory available in our cgroups or on the machine for the pool, a 32nd for each of the
-/// others, and never more than half of the remaining address space.
+/// Half of the memory available in our cgroups or on the machine, beyond what a server needs for itself,
+/// for the pool, or a quarter of it all where it is little; a 32nd for each of the others; and never more
+/// than half of the remaining address space.
 fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
     let available = meminfo
         .lines()
@@ -49,9 +52,11 @@ fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
         .and_then(|kib| kib.trim().parse::<u64>().ok())
         .map_or(512 << 20, |kib| kib << 10);
     let usable = room.map_or(available, |r| r.min(available));
-    let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).min(usable));
+    let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).saturating_mul(2).min(usable));
+    let half = usable.saturating_sub(OWN) / 2;
+    let most = space.map_or(u64::MAX, |s| s.saturating_sub(BESIDES) / 2);
     Buffers {
-        pool: (usable / 2).max(SMALLEST_POOL),
+        pool: half.max(usable / 4).min(most).max(SMALLEST_POOL),
         other: (usable / 32).clamp(SMALLEST_BUFFER, LARGEST_BUFFER),
     }
 }
@@ -69,25 +74,26 @@ mod tests {
             let Buffers { pool, other } = sizes(info, room, space);
             (pool / MIB, other / MIB)
         };
-        assert_eq!(sizes(None, None), (4096, 128));
-        assert_eq!(sizes(Some(220 * MIB), None), (110, 6));
-        assert_eq!(sizes(Some(64 << 40), None), (4096, 128));
+        assert_eq!(sizes(None, None), (3968, 128));
+        assert_eq!(sizes(Some(220 * MIB), None), (55, 6));
+        assert_eq!(sizes(Some(1024 * MIB), None), (384, 32));
+        assert_eq!(sizes(Some(64 << 40), None), (3968, 128));
         assert_eq!(sizes(Some(0), None), (32, 1));
-        assert_eq!(sizes(None, Some(704 * MIB)), (128, 8));
+        assert_eq!(sizes(None, Some(704 * MIB)), (128, 16));
         assert_eq!(sizes(None, Some(MIB)), (32, 1));
-        assert_eq!(sizes(Some(100 * MIB), Some(1 << 40)), (50, 3));
-        assert_eq!(super::sizes("", None, None).pool / MIB, 256);
+        assert_eq!(sizes(Some(100 * MIB), Some(1 << 40)), (32, 3));
+        assert_eq!(super::sizes("", None, None).pool / MIB, 128);
     }
 
     #[test]
     fn a_pool_is_not_much_larger_than_the_data() {
         let info = "MemAvailable:    8388608 kB\n";
         let pool = |room, data| sizes(info, room, None).for_data(data).pool / MIB;
-        assert_eq!(pool(None, None), 4096);
+        assert_eq!(pool(None, None), 3968);
         assert_eq!(pool(None, Some(10 * MIB)), 128);
         assert_eq!(pool(None, Some(300 * MIB)), 600);
-        assert_eq!(pool(None, Some(u64::MAX)), 4096);
-        assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 110);
+        assert_eq!(pool(None, Some(u64::MAX)), 3968);
+        assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 55);
     }
 
     #[test]
