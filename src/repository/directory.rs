@@ -29,7 +29,7 @@ const DIRS: [&str; 4] = ["backups", "packs", "tmp", "proofs"];
 /// Seconds.
 const DAY: i64 = 86_400;
 /// A longer manifest is not read, to bound memory.
-const MAX_MANIFEST: u64 = 1 << 30;
+pub(super) const MAX_MANIFEST: u64 = 1 << 30;
 
 /// An open repository.
 #[derive(Debug)]

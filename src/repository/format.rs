@@ -55,19 +55,27 @@ pub(super) fn read(root: &Path, shown: &Path) -> Result<u32> {
     }))
 }
 
-/// Makes a repository of an older format one of the current format, and says so.
-pub(super) fn raise(root: &Path) -> Result<()> {
+/// Makes a repository of an older format one of the current format. Returns the older one, which is to
+/// be told: see [`tell`].
+pub(super) fn raise(root: &Path) -> Result<Option<u32>> {
     let format = read(root, root)?;
-    if format < CURRENT {
-        let path = root.join("format");
-        files::replace(&path, &text(), 0o600, true).doing("write", &path)?;
+    if format == CURRENT {
+        return Ok(None);
+    }
+    let path = root.join("format");
+    files::replace(&path, &text(), 0o600, true).doing("write", &path)?;
+    Ok(Some(format))
+}
+
+/// Says what [`raise`] has done. Not done there, since threads that store do not log.
+pub(super) fn tell(root: &Path, raised: Option<u32>) {
+    if let Some(format) = raised {
         log::info!(
             "repository {} had format {format} and has format {CURRENT} now: earlier versions of \
              this program refuse it",
             root.display()
         );
     }
-    Ok(())
 }
 
 /// True for the errors of opening something other than a file.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::repository::data_dir::Found;
-use crate::repository::directory::{RepoLock, Repository, write_durably};
+use crate::repository::directory::{MAX_MANIFEST, RepoLock, Repository, write_durably};
 use crate::repository::format;
 use crate::repository::known::{self, Known};
 use crate::repository::manifest::parse::parse;
@@ -56,6 +56,8 @@ pub struct Backup {
     pub name: String,
     /// What it holds.
     pub manifest: Manifest,
+    /// The format that the repository had, if it was raised.
+    pub raised: Option<u32>,
 }
 
 impl Header {
@@ -114,9 +116,13 @@ impl<'a> PartialBackup<'a> {
         if let Err(what) = parse(text.as_bytes()) {
             return Err(vanished(&format!("its manifest would be invalid: {what}")));
         }
-        if manifest.has_differences() {
-            format::raise(self.repo.root())?;
+        if text.len() as u64 > MAX_MANIFEST {
+            return Err(vanished("its manifest would be larger than 1 GiB"));
         }
+        let raised = match manifest.has_differences() {
+            true => format::raise(self.repo.root())?,
+            false => None,
+        };
         let name = self.repo.new_name()?;
         if !is_backup_name(&name) {
             return Err(vanished(&format!("{name} is not a valid backup name")));
@@ -131,7 +137,7 @@ impl<'a> PartialBackup<'a> {
             let _ = fs::remove_file(&place);
             return Err(e);
         }
-        Ok(Backup { name, manifest })
+        Ok(Backup { name, manifest, raised })
     }
 }
 
@@ -176,7 +182,7 @@ fn assemble(
                 });
                 Link { frame: Frame { pack, ..link.frame }, ..*link }
             });
-            // The table had room for as many.
+            // One for which there is no number is missed by the check of the whole text.
             blocks.extend(Chain::push(&mut links, numbered).map(Block::Stored));
         }
         let count = file.size.div_ceil(BLOCK_SIZE) - next;

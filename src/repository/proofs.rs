@@ -231,7 +231,7 @@ impl Repository {
             sync_dir(self.root())?;
         }
         let _lock = lock_file(&dir.join("lock"), "a record")?;
-        format::raise(self.root())?;
+        format::tell(self.root(), format::raise(self.root())?);
         let path = dir.join(name);
         let mut lines = lines(&path).unwrap_or_else(|e| {
             log::warn!("replacing what is on record in {}: {e}", path.display());

@@ -22,8 +22,9 @@ use crate::os::sys::{free_bytes, lacks_inodes, next_data, open_below};
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
+use crate::repository::format;
 use crate::repository::known::Known;
-use crate::repository::manifest::{BLOCK_SIZE, Chain, PackRef};
+use crate::repository::manifest::{BLOCK_SIZE, Chain, MOST_FRAMES, PackRef};
 use crate::repository::packs::write::{PackWriter, place};
 use crate::repository::parcels::{parcel_size, spread};
 use crate::repository::pending::{FileBlocks, PartialBackup, StoredFile, Unread};
@@ -122,7 +123,7 @@ fn attempt(
     // How much is new is unknown before reading, but the manifest must fit in any case.
     let free = free_bytes(repo.root()).unwrap_or(0);
     let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
-    check_room(repo.root(), lines * LINE, Place::Repository)?;
+    check_room(repo.root(), lines * LINE * MOST_FRAMES as u64, Place::Repository)?;
 
     let next = AtomicUsize::new(0);
     let found = crew
@@ -158,6 +159,7 @@ fn attempt(
         Some(stored) => stored,
         None => return watched.and(Err(Error::config("there is nothing to store"))),
     };
+    format::tell(repo.root(), backup.raised);
     Ok(Ok(Stored {
         name: backup.name,
         size,

@@ -10,12 +10,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::compare::names::identifier;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{LARGEST_PACKET, Rows, Session};
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, denies_access, refused, show_all};
-use crate::seed::literals::{Kind, ident, text, write_row};
+use crate::seed::literals::{Kind, text, write_row};
 use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
 use crate::text::plain;
@@ -62,7 +63,7 @@ impl Table {
     }
 
     fn quoted(&self) -> String {
-        format!("{}.{}", ident(&self.schema), ident(&self.name))
+        format!("{}.{}", identifier(&self.schema), identifier(&self.name))
     }
 }
 
@@ -149,7 +150,7 @@ impl Carrier {
         }
         for at in 0..self.tables.len() {
             let table = self.tables[at].clone();
-            let schema = ident(&table.schema);
+            let schema = identifier(&table.schema);
             if at == 0 || self.tables[at - 1].schema != table.schema {
                 let make = format!("SHOW CREATE DATABASE IF NOT EXISTS {schema}");
                 let make = self.ask(&make)?.require("Create Database")?.to_string();
@@ -176,7 +177,7 @@ impl Carrier {
         );
         let names: Vec<String> = self.ask(&sql)?.iter().map(|r| r[0].to_string()).collect();
         names.iter().try_for_each(|name| {
-            let name = format!("{}.{}", ident(schema), ident(name));
+            let name = format!("{}.{}", identifier(schema), identifier(name));
             self.apply(&name, &format!("CREATE SEQUENCE IF NOT EXISTS {name}"))
         })
     }
@@ -201,11 +202,11 @@ impl Carrier {
         };
         let select = format!(
             "SELECT {} FROM {}{}",
-            list(&|(name, kind)| kind.expression(&ident(name))),
+            list(&|(name, kind)| kind.expression(&identifier(name))),
             table.quoted(),
             if table.versioned { " FOR SYSTEM_TIME ALL" } else { "" }
         );
-        let names = list(&|(name, _)| ident(name));
+        let names = list(&|(name, _)| identifier(name));
         let begin = format!("INSERT INTO {} ({names}) VALUES ", table.quoted());
         let full = table.full();
         let mut insert = String::new();

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::compare::names::identifier;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, refused};
-use crate::seed::literals::ident;
 use crate::text::plain;
 
 /// How long tables are searched for such values, in all.
@@ -64,7 +64,7 @@ pub fn check(primary: &Primary, facts: &Facts) -> Result<()> {
 }
 
 fn search(schema: &str, table: &str, column: &str, milliseconds: u128) -> String {
-    let column = format!("t.{}", ident(column));
+    let column = format!("t.{}", identifier(column));
     let other = |value: &str| {
         format!(
             "(JSON_TYPE({value}) NOT IN ('OBJECT', 'ARRAY', 'STRING', 'INTEGER', 'UNSIGNED INTEGER', \
@@ -82,8 +82,8 @@ fn search(schema: &str, table: &str, column: &str, milliseconds: u128) -> String
     format!(
         "SELECT /*+ MAX_EXECUTION_TIME({milliseconds}) */ 1 FROM {}.{} AS t \
          WHERE {} OR {} OR {} LIMIT 1",
-        ident(schema),
-        ident(table),
+        identifier(schema),
+        identifier(table),
         other(&column),
         inside("$**.*"),
         inside("$**[*]")

@@ -1,6 +1,5 @@
 //! Values, names and texts as statements have them, whatever they hold. Pure.
 
-use crate::compare::names::identifier;
 use crate::mysql::session::Row;
 
 /// How a value is read and written.
@@ -85,11 +84,6 @@ pub fn write_row(columns: &[(String, Kind)], row: &Row, to: &mut String) {
     to.push(')');
 }
 
-/// A name for any statement.
-pub fn ident(name: &str) -> String {
-    identifier(name)
-}
-
 /// A literal for any sql_mode: to some a backslash is one, to others it is not.
 pub fn text(value: &str) -> String {
     let digits: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -124,7 +118,6 @@ mod tests {
             to,
             "('-0',0,_latin1 x'6127c3bc',x'0027','2026-01-01 OR ',NULL,_utf8mb4 x'7b7d')"
         );
-        assert_eq!(ident("a`b"), "`a``b`");
         assert_eq!(text("a'\\"), "_utf8mb4 x'61275c'");
     }
 }

@@ -101,12 +101,7 @@ fn added(text: &str) -> String {
 
 /// What the comparison of all tests leaves out.
 fn details(server: &Server, all: &mut Snapshot) {
-    let mut add = |kind: &str, text: &str| {
-        for row in server.sql(text) {
-            let (key, value) = row.split_at(1);
-            all.insert(format!("{kind} {}", key[0]), value.join(" | "));
-        }
-    };
+    let mut add = |kind: &str, text: &str| compare::add(server, all, kind, text);
     let from = "FROM information_schema";
     add(
         "event details",

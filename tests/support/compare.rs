@@ -31,6 +31,14 @@ pub fn checksums(server: &Server) -> Snapshot {
         .collect()
 }
 
+/// Adds what a query answers, by the first column.
+pub fn add(server: &Server, all: &mut Snapshot, kind: &str, text: &str) {
+    for row in server.sql(text) {
+        let (key, value) = row.split_at(1);
+        all.insert(format!("{kind} {}", key[0]), value.join(" | "));
+    }
+}
+
 /// All of it: tables with content and definition, schemas, views, routines, triggers, events,
 /// accounts with their privileges.
 pub fn snapshot(server: &Server) -> Snapshot {
@@ -41,12 +49,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
         let text = text.split_whitespace().filter(|w| !w.starts_with("AUTO_INCREMENT="));
         all.insert(format!("definition {table}"), text.collect::<Vec<_>>().join(" "));
     }
-    let mut add = |kind: &str, text: &str| {
-        for row in server.sql(text) {
-            let (key, value) = row.split_at(1);
-            all.insert(format!("{kind} {}", key[0]), value.join(" | "));
-        }
-    };
+    let mut add = |kind: &str, text: &str| add(server, &mut all, kind, text);
     let from = "FROM information_schema";
     add(
         "schema",

@@ -2,8 +2,7 @@
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use super::support::{Space, header, noise, snapshot};
 use crate::os::stamp::{self, Conditions, Stamp};
@@ -17,17 +16,22 @@ use crate::repository::store::{Data, Header, Stored, store};
 
 const BLOCK: usize = BLOCK_SIZE as usize;
 
-/// Until times of files are old enough to be trusted.
-const SETTLED: Duration = Duration::from_millis(150);
-
-#[expect(clippy::disallowed_methods, reason = "the clock of the file system must tick")]
-fn settle() {
-    std::thread::sleep(SETTLED);
+/// Waits until the times of all files are old enough to be trusted.
+fn settle(s: &Space) {
+    let newest = |paths: Vec<&PathBuf>| {
+        let changed = |path: &&PathBuf| Stamp::of(&s.data.join(path).metadata().unwrap());
+        paths.iter().map(changed).max_by_key(|stamp| stamp.ctime)
+    };
+    let files = snapshot(&s.data);
+    let newest = newest(files.keys().collect());
+    while newest.is_some_and(|stamp| !stamp.is_settled(stamp::now())) {
+        std::thread::yield_now();
+    }
 }
 
 /// Stores the data, and returns also how much of it was read.
 fn grow(s: &Space, known: Option<&Known>) -> (Stored, u64) {
-    settle();
+    settle(s);
     let base = s.repo.names().unwrap().pop();
     let mut crew = Crew::unwatched(2);
     let data = Data { path: &s.data, known };
