@@ -46,10 +46,10 @@ _rollforward() {
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
-        --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --keep-scratch
+        --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --compress-stream --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
-    local switches=' --keep-scratch --allow-upgrade --prove --json --dry-run --verbose --quiet --help --version '
+    local switches=' --compress-stream --keep-scratch --allow-upgrade --prove --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()

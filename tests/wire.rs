@@ -9,7 +9,7 @@ use memchr::memmem::find;
 
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::server::free_listener;
-use crate::support::{Certificates, DUMP, NIGHTLY, PASSWORD, Proxy, Scene, flavor};
+use crate::support::{Certificates, DUMP, NIGHTLY, PASSWORD, Proxy, Replica, Scene, flavor};
 
 /// In front of the primary: lets our own sessions pass, and asks every other client to go on with
 /// another login. Keeps what those send.
@@ -202,4 +202,28 @@ fn required_without_verification_is_refused_by_mariadb_elsewhere() {
         assert!(!ended.stderr.contains(PASSWORD), "{ended}");
         assert_eq!(scene.backups().len(), 1);
     }
+}
+
+#[test]
+fn a_compressed_stream_takes_a_fraction_of_the_bytes() {
+    need_server!();
+    let scene = Scene::seeded("compressed");
+    let proxy = Proxy::recording(&scene.primary);
+    let night = |options: &[&str]| {
+        // The rows themselves, and not the statement that makes them.
+        let by_row = flavor::either("SET SESSION binlog_format = 'ROW';", "");
+        let insert = "INSERT INTO shop.long_rows (t) VALUES (REPEAT('rollforward ', 100000));";
+        scene.primary.sql(&format!("{by_row}{}", insert.repeat(10)));
+        let before = proxy.recorded();
+        let pass = scene.command("run").args(["--primary", &proxy.address()]).args(options);
+        pass.run_to_end(COMMAND_PATIENCE).expect(0);
+        proxy.recorded() - before
+    };
+    scene.primary.sql(
+        "CREATE TABLE shop.long_rows (id INT AUTO_INCREMENT PRIMARY KEY, t LONGTEXT NOT NULL)",
+    );
+    let (plain, compressed) = (night(&[]), night(&["--compress-stream"]));
+    assert!(plain > 8 << 20, "{plain} bytes");
+    assert!(compressed < 1 << 20, "{compressed} bytes of {plain}");
+    scene.assert_newest_equals(&Replica::start(&scene.primary));
 }

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         let shown = read(&format!("[client]\nhost={address}\n")).expect("an address");
         assert_eq!(shown.primary(None, None).expect("an address").0, [address.clone()]);
         let again = read(&client_options(&account, address, Flavor::MariaDb)).expect("our own");
-        let Account { user, password, tls } = again.primary(None, None).expect("our own").1;
+        let Account { user, password, tls, .. } = again.primary(None, None).expect("our own").1;
         assert_eq!(user, account.user);
         assert_eq!(password.0, account.password.0);
         assert_eq!(tls.mode, account.tls.mode);

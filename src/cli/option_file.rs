@@ -156,7 +156,8 @@ impl OptionFile {
             None => self.client.get("password").cloned().unwrap_or_default(),
         };
         let user = self.client.get("user").cloned().unwrap_or_default();
-        let account = Account { user, password: Secret(password), tls: self.tls()? };
+        let account =
+            Account { user, password: Secret(password), tls: self.tls()?, compress: false };
         Ok((candidates, account))
     }
 

@@ -391,7 +391,8 @@ impl Options {
         let (named, password) = (self.text("primary"), self.path("password-file"));
         let patience = self.duration("connect-timeout", Duration::from_secs(30))?;
         let listing = self.duration("stall-timeout", Duration::from_secs(600))?;
-        let (candidates, account) = self.file.primary(named, password.as_deref())?;
+        let (candidates, mut account) = self.file.primary(named, password.as_deref())?;
+        account.compress = self.switch("compress-stream");
         Ok(Primary { candidates, account, patience, listing })
     }
 }

@@ -68,6 +68,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
     ("Performance", &[
         setting("jobs", "N", "workers for backup and restore [cores]"),
         setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
+        setting("compress-stream", "", "ask for a compressed replication stream"),
         setting("keep-scratch", "", "keep the scratch data after success"),
     ]),
     ("Proofs", &[

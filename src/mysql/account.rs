@@ -81,6 +81,8 @@ pub struct Account {
     pub password: Secret,
     /// `ssl-*`.
     pub tls: Tls,
+    /// `--compress-stream`: replication asks for a compressed connection.
+    pub compress: bool,
 }
 
 #[cfg(test)]

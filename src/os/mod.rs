@@ -11,6 +11,7 @@ pub mod random;
 pub mod signals;
 pub mod space;
 pub mod stamp;
+pub mod syncs;
 pub mod sys;
 pub mod terminal;
 pub mod workers;

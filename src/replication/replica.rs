@@ -43,8 +43,11 @@ pub fn start(
     let (host, port) = (quoted(&facts.address.host), facts.address.port);
     let (user, password) = (quoted(&account.user), quoted(&account.password.0));
     let net_timeout = net_timeout(facts).as_secs();
+    let compress = u8::from(account.compress);
     mysqld.run(&match facts.flavor {
-        Flavor::MariaDb => format!("SET GLOBAL slave_net_timeout = {net_timeout}"),
+        Flavor::MariaDb => format!(
+            "SET GLOBAL slave_net_timeout = {net_timeout}, slave_compressed_protocol = {compress}"
+        ),
         Flavor::MySql => format!("SET GLOBAL replica_net_timeout = {net_timeout}"),
     })?;
     match facts.flavor {
@@ -78,9 +81,10 @@ pub fn start(
             mysqld.run(&format!(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \
                  SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
-                 SOURCE_HEARTBEAT_PERIOD=2{position}{}{}",
+                 SOURCE_HEARTBEAT_PERIOD=2{position}{}{}{}",
                 tls_options(&account.tls, "SOURCE"),
-                public_key_options(&account.tls)
+                public_key_options(&account.tls),
+                compression_options(account.compress)
             ))?;
             let what = match until {
                 Some(goal) if !keeps_applier => format!("UNTIL SQL_AFTER_GTIDS = '{goal}'"),
@@ -130,6 +134,15 @@ fn public_key_options(tls: &Tls) -> String {
         _ => "''".into(),
     };
     format!(", GET_SOURCE_PUBLIC_KEY={asked}, SOURCE_PUBLIC_KEY_PATH={path}")
+}
+
+/// Which compression MySQL may agree on, the best first. A primary that allows none of them sends as it
+/// is rather than refuse.
+fn compression_options(compress: bool) -> &'static str {
+    match compress {
+        true => ", SOURCE_COMPRESSION_ALGORITHMS='zstd,zlib,uncompressed'",
+        false => ", SOURCE_COMPRESSION_ALGORITHMS='uncompressed'",
+    }
 }
 
 /// Stops the applier before the receiver, which delivers the rest of its transaction. `false` while

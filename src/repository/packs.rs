@@ -22,6 +22,11 @@ use crate::repository::manifest::{Frame, Hash, Link, PackRef, hex};
 /// Open packs per worker, so that blocks from a few alternating packs need no reopening.
 const KEPT_OPEN: usize = 16;
 
+/// Where a frame says what its header has, and the bit of a checksum behind the content: RFC 8878,
+/// 3.1.1.1.1.
+const DESCRIPTOR: usize = 4;
+const CHECKSUM: u8 = 1 << 2;
+
 /// Why a block or a pack could not be read.
 #[derive(Debug)]
 pub enum Fault {
@@ -134,6 +139,8 @@ pub struct Fetcher<'a> {
     frame: Vec<u8>,
     part: Vec<u8>,
     content: Vec<u8>,
+    /// The last frame has a checksum of its own, which was compared.
+    checked: bool,
 }
 
 impl<'a> Fetcher<'a> {
@@ -141,7 +148,7 @@ impl<'a> Fetcher<'a> {
     pub fn new(root: &'a Path) -> Result<Fetcher<'a>> {
         let zstd = Decompressor::new().doing("decompress from", root)?;
         let (frame, part, content) = Default::default();
-        Ok(Fetcher { root, open: Vec::new(), zstd, frame, part, content })
+        Ok(Fetcher { root, open: Vec::new(), zstd, frame, part, content, checked: false })
     }
 
     /// The block of `size` bytes from the frames of its `links`, whose packs are numbers in `packs`.
@@ -214,6 +221,7 @@ impl<'a> Fetcher<'a> {
         let got = self.zstd.decompress_to_buffer(&self.frame[..], &mut self.part[..]);
         let got = got.map_err(|_| bad_block(packs, frame))?;
         self.part.truncate(got);
+        self.checked = self.frame.get(DESCRIPTOR).is_some_and(|byte| byte & CHECKSUM != 0);
         Ok(got)
     }
 
@@ -272,9 +280,11 @@ fn add(content: &mut [u8], part: &[u8]) {
 
 /// The bytes of all words of eight that are not zeros.
 fn count_set(content: &[u8]) -> usize {
-    let pieces = content.chunks(PIECE).filter(|piece| !is_zero(piece));
-    pieces.flat_map(|piece| piece.chunks(8)).filter(|word| word != &&[0; 8][..word.len()]).count()
-        * 8
+    let count = |piece: &[u8]| {
+        let (words, rest) = piece.as_chunks::<8>();
+        words.iter().filter(|word| **word != [0; 8]).count() + usize::from(!is_zero(rest))
+    };
+    content.chunks(PIECE).filter(|piece| !is_zero(piece)).map(count).sum::<usize>() * 8
 }
 
 /// Compared with zeros at once.

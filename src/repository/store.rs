@@ -18,6 +18,7 @@ use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::stamp::Conditions;
+use crate::os::syncs;
 use crate::os::sys::{free_bytes, lacks_inodes, next_data, open_below};
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::data_dir::{Found, walk};
@@ -311,8 +312,10 @@ impl Source<'_> {
         Ok(file)
     }
 
-    /// Fails if the file has changed since the walk.
+    /// Fails if the file has changed since the walk, or not all that was written to it could be kept:
+    /// nobody who wrote it has synced it.
     fn check(&self, index: usize, file: &File) -> Result<()> {
+        syncs::failed(file).map_err(|e| self.fail(index, e))?;
         let now = file.metadata().map_err(|e| self.fail(index, e))?;
         if self.files[index].is_unchanged(&now) {
             return Ok(());

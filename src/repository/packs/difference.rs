@@ -30,8 +30,10 @@ pub fn choose<'a>(
     difference.clear();
     difference.extend_from_slice(content);
     let mut lengths = [0; MOST_FRAMES];
+    let mut checked = true;
     for (link, length) in links.iter().zip(&mut lengths) {
         *length = fetcher.decode(packs, &link.frame, BLOCK_SIZE as usize)?;
+        checked &= fetcher.checked;
         add(difference, &fetcher.part);
     }
     // Reading a base costs no more than reading the block.
@@ -58,7 +60,11 @@ pub fn choose<'a>(
     if here > links[links.len() - 1].frame.length as usize {
         return Ok(None);
     }
-    // The base may be in a pack that was not read in this pass.
+    if checked {
+        return Ok(Some(&links[at..]));
+    }
+    // The base may be in a pack that was not read in this pass, and earlier versions wrote frames
+    // without a checksum.
     let base = &mut fetcher.part;
     base.clear();
     base.extend_from_slice(content);

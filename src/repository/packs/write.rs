@@ -134,7 +134,9 @@ impl<'a> Packer<'a> {
 
     /// A writer for one worker.
     pub fn writer(&self) -> Result<PackWriter<'_>> {
-        let zstd = Compressor::new(self.level).doing("compress to", self.root)?;
+        let mut zstd = Compressor::new(self.level).doing("compress to", self.root)?;
+        // So that a base is known to be right without hashing all of it.
+        zstd.include_checksum(true).doing("compress to", self.root)?;
         let fetcher = Fetcher::new(self.root)?;
         let (frame, difference) = (Vec::new(), Vec::new());
         Ok(PackWriter { packer: self, zstd, frame, difference, pack: None, fetcher })
@@ -296,11 +298,10 @@ impl PackWriter<'_> {
 
     /// Compresses into `frame`.
     fn compress(&mut self, content: &[u8]) -> Result<()> {
-        self.frame.resize(zstd::zstd_safe::compress_bound(content.len()), 0);
-        let length = self.zstd.compress_to_buffer(content, &mut self.frame[..]);
-        let length = length.doing("compress to", self.packer.root)?;
-        self.frame.truncate(length);
-        Ok(())
+        self.frame.clear();
+        self.frame.reserve(zstd::zstd_safe::compress_bound(content.len()));
+        let length = self.zstd.compress_to_buffer(content, &mut self.frame);
+        length.map(drop).doing("compress to", self.packer.root)
     }
 
     /// Appends `frame` to the open pack.
