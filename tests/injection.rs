@@ -20,6 +20,8 @@ const RENAME: &str = "?rename,?renameat,?renameat2";
 const SYNC: &str = "?fsync,?fdatasync";
 const UNLINK: &str = "?unlink,?unlinkat";
 const WRITE: &str = "?write,?pwrite64";
+/// How the program asks whether the kernel could write what nobody has synced.
+const WRITTEN_BACK: &str = "sync_file_range";
 
 /// A repository to break: its own copy, its own scratch directory.
 struct Case<'a> {
@@ -125,8 +127,18 @@ impl Place {
         all
     }
 
+    /// Files that a pass changes.
+    fn data(&self) -> Vec<PathBuf> {
+        let data = self.scratch.join("data");
+        ["shop/backlog.ibd", "ibdata1"].iter().map(|file| data.join(file)).collect()
+    }
+
     fn manifest(&self) -> Vec<PathBuf> {
         vec![self.repo.join("tmp/manifest")]
+    }
+
+    fn format(&self) -> Vec<PathBuf> {
+        vec![self.repo.join("format.new")]
     }
 
     fn backups(&self) -> Vec<PathBuf> {
@@ -203,6 +215,18 @@ fn killed_at_each_step_of_naming_the_backup() {
 }
 
 #[test]
+fn killed_at_each_step_of_raising_the_format() {
+    need_server!();
+    if strace_missing() {
+        return;
+    }
+    let scene = scene();
+    fs::write(scene.repo.join("format"), "rollforward repository 1\n").unwrap();
+    assert_eq!(kill_at_each(&scene, "format fsync", &[], SYNC, Place::format), 1);
+    assert_eq!(kill_at_each(&scene, "format rename", &[], RENAME, Place::format), 1);
+}
+
+#[test]
 fn killed_at_each_step_of_pruning() {
     need_server!();
     if strace_missing() {
@@ -215,7 +239,11 @@ fn killed_at_each_step_of_pruning() {
         scene.primary.sql(&format!("DROP DATABASE {name}"));
     }
     let keep: &[&str] = &["--keep-count=1"];
-    // Two backups go, and packs with them.
+    // Differences may keep all packs of a backup that goes, so there is one that nobody names.
+    let dir = scene.repo.join("packs/ee");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join(format!("ee{:062}", 0)), "stray").unwrap();
+    // Two backups go, and a pack with them.
     assert!(kill_at_each(&scene, "prune unlink", keep, UNLINK, Place::old) >= 3);
     // The new manifest's name is of one thread, two removals of another one: first the name, then
     // the second removal.
@@ -252,6 +280,8 @@ const FAILURES: &[(&str, &str, Paths, &str, &str)] = &[
     ("pack write", WRITE, Place::drafts, "EDQUOT", "disk-full"),
     ("pack write", WRITE, Place::drafts, "EIO", "io-error"),
     ("pack write", WRITE, Place::drafts, "EFBIG", "io-error"),
+    ("data writeback", WRITTEN_BACK, Place::data, "EIO", "io-error"),
+    ("data writeback", WRITTEN_BACK, Place::data, "ENOSPC", "disk-full"),
     ("pack fsync", SYNC, Place::drafts, "EIO", "io-error"),
     ("pack rename", RENAME, Place::drafts, "ENOSPC", "disk-full"),
     ("pack dir fsync", SYNC, Place::pack_dirs, "EIO", "io-error"),
