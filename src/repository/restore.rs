@@ -67,15 +67,21 @@ pub fn restore(
     let conditions = target.conditions();
     let written = AtomicU64::new(0);
     let durable = to.durable;
-    let pass = Pass { repo, held, target: &target, gauge: &gauge, durable, written: &written };
+    let pass = Pass { repo, held, target: &target, gauge: &gauge, written: &written };
     let parcels = pass.split(crew.jobs());
-    let next = AtomicUsize::new(0);
+    let (next, synced) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stamps = crew.work(|| {
         let fetcher = Fetcher::new(repo.root())?;
         let mut worker = Worker { pass: &pass, fetcher, old: Vec::new(), stamps: Vec::new() };
         while !gauge.stopped() {
             let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             worker.run(parcel)?;
+        }
+        // All has been on its way to the disk since it was written; waiting for it any earlier would
+        // leave the processors idle.
+        while durable && !gauge.stopped() {
+            let Some(parcel) = parcels.get(synced.fetch_add(1, Ordering::Relaxed)) else { break };
+            worker.sync(parcel)?;
         }
         Ok(worker.stamps)
     })?;
@@ -105,7 +111,6 @@ struct Pass<'a> {
     held: &'a Held,
     target: &'a Target,
     gauge: &'a Gauge,
-    durable: bool,
     written: &'a AtomicU64,
 }
 
@@ -225,10 +230,6 @@ impl Worker<'_> {
                 if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     self.stamps.push((large.index, target.finish_file(&file, entry)?));
                 }
-                // Now rather than at the end, when all files would need syncing at once.
-                if self.pass.durable {
-                    target.sync_file(&file, entry)?;
-                }
             }
             Parcel::Batch(batch) => {
                 for index in batch.clone() {
@@ -245,6 +246,17 @@ impl Worker<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Syncs a large file, once.
+    fn sync(&self, parcel: &Parcel<'_>) -> Result<()> {
+        match parcel {
+            Parcel::Run(large, _, 0) => {
+                let file = large.open(self.pass.target)?;
+                self.pass.target.sync_file(&file, large.entry)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn piece(&mut self, entry: &FileEntry, file: &TargetFile, piece: Piece) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What the clients that dump and load get wrong by themselves: found by random schemas.
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Replica, Scene, Server, flavor};
+use crate::support::{DUMP, Replica, Scene, Server, flavor};
 
 /// Names with a backslash or a line break; a session's own settings, by which things were made.
 #[test]
@@ -158,5 +158,33 @@ fn hidden_keys_are_carried_and_raise_no_alarm() {
     let run = scene.command("run").arg("--compare-time=20s");
     let run = run.arg(format!("--defaults-file={}", scene.dump.display()));
     run.run_to_end(COMMAND_PATIENCE).expect(0);
+    scene.assert_newest_equals(&replica);
+}
+
+/// Views are made when nothing else is left to be made, and what they call acts for its definer.
+#[test]
+fn a_view_finds_the_account_of_its_function() {
+    need_server!();
+    let scene = Scene::new("definers");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.sql(
+        "CREATE DATABASE shop; CREATE DATABASE zoo; CREATE TABLE shop.t (id INT PRIMARY KEY); \
+         INSERT INTO shop.t VALUES (1), (2); CREATE USER `a``b`@`%`; \
+         CREATE DEFINER = `a``b`@`%` FUNCTION shop.thrice (n INT) RETURNS INT DETERMINISTIC NO SQL \
+         RETURN 3 * n; GRANT EXECUTE ON FUNCTION shop.thrice TO `a``b`@`%`; \
+         CREATE DEFINER = `a``b`@`%` SQL SECURITY INVOKER VIEW zoo.v AS \
+         SELECT shop.thrice(id) AS n FROM shop.t; GRANT SELECT ON zoo.v TO `a``b`@`%`; \
+         CREATE VIEW shop.w AS SELECT * FROM zoo.v",
+    );
+    if flavor::is_mysql() {
+        // The root of a hosted server cannot do everything.
+        scene
+            .primary
+            .sql("REVOKE SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER ON *.* FROM root@localhost");
+    }
+    scene.primary.sql(&format!("GRANT EXECUTE ON *.* TO {}", DUMP.user));
+    scene.seed();
+    scene.primary.sql("INSERT INTO shop.t VALUES (3)");
+    scene.run().expect(0);
     scene.assert_newest_equals(&replica);
 }
