@@ -33,6 +33,7 @@ mod hooks;
 mod hostile;
 mod injection;
 mod install;
+mod journal;
 mod kept;
 mod leaks;
 mod load;

@@ -139,6 +139,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
             level: options.compression_level()?,
             keep_scratch: options.switch("keep-scratch"),
             prove: options.switch("prove"),
+            journal: !options.switch("no-journal"),
         },
         examination: Examination {
             check: of_run("check-time", MINUTE)?,

@@ -69,6 +69,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("jobs", "N", "workers for backup and restore [cores]"),
         setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
         setting("keep-scratch", "", "keep the scratch data after success"),
+        Spec { commands: &["run"], ..setting("no-journal", "", "do not keep the relay logs of the pass") },
     ]),
     ("Proofs", &[
         Spec { commands: &["run"], ..setting("prove", "", "prove the new backup at once; status 3 if that fails") },

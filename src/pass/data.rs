@@ -91,6 +91,8 @@ impl Attempts<'_> {
         let known = known_files::take(self.scratch.root()).filter(|_| self.scratch.is_kept());
         self.scratch.set_stage(Stage::Partial, Some(name))?;
         self.scratch.make_data()?;
+        // What was received after older data.
+        self.log_keeper().forget()?;
         let data = self.scratch.data();
         let to = Destination {
             path: &data,
@@ -106,6 +108,7 @@ impl Attempts<'_> {
         self.scratch.set_stage(Stage::Ready, Some(name))?;
         self.hand = InHand::Data(Data { known: restored.known, ..Data::fresh() });
         self.supervisor.checkpoint.restart();
+        self.check_room_for_logs();
         self.supervisor.checkpoint.metrics.restored += restored.written;
         log::info!(
             "restored {name}: {}, {}, {} written, in {}",
@@ -191,6 +194,7 @@ impl Attempts<'_> {
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables,
+            keeps_relay_logs: self.log_keeper().is_wanted(),
             data_size: self.bases.current().map(|base| base.manifest.size),
         }
     }

@@ -13,6 +13,7 @@ pub mod finished;
 pub mod hooks;
 pub mod in_hand;
 pub mod inventory;
+mod journal;
 mod on_record;
 mod open;
 pub mod plan;

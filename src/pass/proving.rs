@@ -22,7 +22,8 @@ use crate::pass::plan::Plan;
 use crate::pass::run::Look;
 use crate::replication::catch_up;
 use crate::report::keys::{Key, Phase};
-use crate::repository::directory::{Held, Repository};
+use crate::repository::directory::Repository;
+use crate::repository::held::Held;
 use crate::repository::proofs::{HELD, PROOF, Record};
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::{Scratch, Stage};
@@ -345,6 +346,7 @@ impl Prover<'_> {
             server_id: random_server_id(0),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
+            keeps_relay_logs: false,
             data_size: Some(held.manifest.size),
         })
     }

@@ -13,7 +13,6 @@ use crate::pass::in_hand::{Data, InHand};
 use crate::report::keys::Key;
 use crate::scratch::working_directory::Stage;
 use crate::seed::dump::{self, First};
-use crate::server::mysqld::forget_replication;
 use crate::supervisor::watched::Nothing;
 use crate::text::short;
 
@@ -23,7 +22,7 @@ impl Attempts<'_> {
         self.hand = InHand::Nothing;
         self.supervisor.checkpoint.forget_mysqld();
         self.supervisor.checkpoint.restart();
-        forget_replication(&self.scratch.data())?;
+        self.forget_replication()?;
         self.scratch.set_stage(Stage::Partial, None)
     }
 
@@ -41,7 +40,7 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.forget_mysqld();
         let flavor = self.flavor();
         let doubt = self.scratch.doubt(flavor);
-        let _ = forget_replication(&self.scratch.data());
+        let _ = self.forget_replication();
         let safe = tables.and_then(|()| self.scratch.check_crash_safe(flavor)).and(doubt);
         self.hand = match (data, safe) {
             (None, _) => InHand::Nothing,
@@ -84,7 +83,7 @@ impl Attempts<'_> {
         }
         self.supervisor.checkpoint.forget_mysqld();
         // The login must not remain, should the pass be stopped while waiting.
-        forget_replication(&self.scratch.data())?;
+        self.forget_replication()?;
         self.scratch.set_clean()?;
         if let Some(data) = self.hand.take_data() {
             self.hand = InHand::Data(Data { fresh: false, ..data });

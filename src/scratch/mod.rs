@@ -2,6 +2,7 @@
 
 pub mod crash_safety;
 pub mod foreign;
+pub mod journal;
 pub mod known_files;
 pub mod packs_read;
 pub mod proof;

@@ -29,6 +29,8 @@ use crate::scratch::run_as::run_as;
 use crate::scratch::unlogged_ddl::Doubt;
 use crate::supervisor::watched::Nothing;
 
+/// The relay logs that are kept beside the data.
+pub(super) const JOURNAL: &str = "journal";
 /// Data that is being removed.
 const OLD_DATA: &str = "data.old";
 
@@ -271,6 +273,8 @@ impl Scratch {
                 remove_all(&old, &gauge)
             })?;
         }
+        let logs = self.root.join(JOURNAL);
+        fs::remove_dir_all(&logs).ignoring(io::ErrorKind::NotFound).doing("remove", &logs)?;
         // Even if something else removed it: new data must not be taken for the old.
         self.set_stage(Stage::Partial, None)?;
         // A process that does not end works on removed files, and must stay on record.

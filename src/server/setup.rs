@@ -39,6 +39,8 @@ pub struct Setup {
     pub call_timeout: Duration,
     /// Needs its grant tables from the start, to apply everything that may be replicated.
     pub needs_grant_tables: bool,
+    /// Relay logs stay when they are applied.
+    pub keeps_relay_logs: bool,
     /// Bytes of the data it is started on, if there is any yet.
     pub data_size: Option<u64>,
 }
@@ -125,6 +127,9 @@ impl Setup {
                 // time.
                 "--innodb-flush-log-at-trx-commit=0",
             ]);
+        if self.keeps_relay_logs {
+            command.arg("--relay-log-purge=OFF");
+        }
         match self.flavor {
             Flavor::MariaDb => {
                 // A replicated statement may read and write files there, and nowhere else.

@@ -1,0 +1,8 @@
+//! Journals: relay logs as a record of transactions, joined and cut by position. No server.
+
+pub mod checksum;
+pub mod cut;
+pub mod event;
+pub mod group;
+pub mod join;
+pub mod scan;
