@@ -5,7 +5,10 @@ use std::path::Path;
 
 use crate::support::repository::manifest;
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Primary, Scene, flavor};
+use crate::support::{
+    PATIENCE, Primary, Proxy, Replica, Running, Scene, Server, Writer, assert_same, flavor, kill,
+    snapshot,
+};
 
 /// One of everything that makes a log interesting, each part a session's worth of statements.
 pub(crate) fn load(primary: &Primary, number: u32) {
@@ -108,4 +111,153 @@ fn a_pass_keeps_what_led_to_its_backup() {
     assert_eq!(journal_of(&scene.repo, &newest), None);
     assert!(scene.manifest_value(&newest, "no_journal").contains("--no-journal"));
     scene.command("verify").run_to_end(COMMAND_PATIENCE).expect(0);
+}
+
+/// The journal of the newest backup, applied to its base, gives what the newest backup holds: up to its
+/// last transaction but one, which the replica has then, too.
+#[track_caller]
+fn assert_leads_on(scene: &Scene) {
+    assert_journal(scene);
+    let last = crate::until::gtids(&scene.primary);
+    let backups = scene.backups();
+    let newest = scene.manifest_value(backups.last().unwrap(), "position");
+    // The last one that is in the newest backup.
+    let replica = Replica::start(&scene.primary);
+    replica.advance_to(&newest);
+    let last = last.into_iter().rev().find(|gtid| has(&newest, gtid)).unwrap();
+    let (ended, to) = crate::until::until(scene, &format!("before:{last}"));
+    ended.expect(0).says("applied ");
+    // It goes on from there by itself: what was left out is the one transaction, and nothing else.
+    let copy = Replica::start_on(&scene.primary, &to);
+    copy.advance_to(&newest);
+    assert_same("the replayed copy", &snapshot(&copy), "the replica", &snapshot(&replica));
+    let plain = Server::start_on(&scene.restore(None));
+    assert_same("the replayed copy", &snapshot(&copy), "the backup", &snapshot(&plain));
+}
+
+/// True if a position has the transaction, as the server itself tells.
+fn has(position: &str, gtid: &str) -> bool {
+    if flavor::is_mysql() {
+        // Of one source, whose numbers run from 1.
+        let number = |text: &str| text.rsplit([':', '-']).next().unwrap().parse::<u64>().unwrap();
+        return number(gtid) <= number(position);
+    }
+    let number = |text: &str| text.rsplit('-').next().unwrap().parse::<u64>().unwrap();
+    number(gtid) <= number(position)
+}
+
+/// Waits until the private server has applied something of many, and returns its process.
+#[track_caller]
+fn wait_until_applying(scene: &Scene, pass: &mut Running) -> i32 {
+    crate::faults::wait_until_moving(scene, pass)
+}
+
+#[test]
+fn kills_of_the_server_lose_nothing_of_the_journal() {
+    need_server!();
+    let scene = Scene::seeded("killed");
+    scene.primary.slow_backlog("shop", 1, 0.0);
+    for number in 0..60 {
+        scene.primary.slow_rows("shop", 2, 0.02);
+        scene.primary.sql(&format!("INSERT INTO shop.slow (n) VALUES ({number})"));
+    }
+    let mut pass = scene.command("run").arg("--poll-interval=20ms").spawn();
+    for _ in 0..3 {
+        let mysqld = wait_until_applying(&scene, &mut pass);
+        kill(mysqld, libc::SIGKILL);
+        pass.wait_for_log("mysqld-died: ", PATIENCE);
+    }
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("kept a journal from ");
+    println!("{ended}");
+    assert_leads_on(&scene);
+}
+
+#[test]
+fn a_resumed_pass_keeps_what_the_first_received() {
+    need_server!();
+    let scene = Scene::seeded("resumed");
+    scene.primary.slow_backlog("shop", 1, 0.0);
+    for _ in 0..60 {
+        scene.primary.slow_rows("shop", 2, 0.02);
+    }
+    for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGTERM] {
+        let mut pass = scene.command("run").arg("--poll-interval=20ms").spawn();
+        wait_until_applying(&scene, &mut pass);
+        pass.kill(signal);
+        let status = if signal == libc::SIGKILL { 256 + signal } else { 128 + signal };
+        pass.finish(COMMAND_PATIENCE).expect(status);
+        assert!(scene.scratch.join("journal").exists());
+    }
+    scene.run().expect(0).says("resuming the interrupted pass").says("kept a journal from ");
+    assert_leads_on(&scene);
+    assert!(!scene.scratch.join("journal").exists());
+}
+
+#[test]
+fn a_lost_connection_and_another_candidate_leave_no_gap() {
+    need_server!();
+    let scene = Scene::seeded("candidates");
+    let second = Replica::with_log(&scene.primary);
+    let writer = Writer::start(&scene.primary, "live");
+    writer.wait_for_more(200);
+    scene.primary.slow_backlog("shop", 1, 0.0);
+    for _ in 0..40 {
+        scene.primary.slow_rows("shop", 1, 0.02);
+        scene.primary.sql("INSERT INTO shop.t1 (n, text) SELECT n, text FROM shop.t1 LIMIT 500");
+    }
+    assert!(writer.stop() > 200);
+    second.advance_to(&scene.primary.gtid_pos());
+    let proxy = Proxy::start(&scene.primary);
+    proxy.slow_down(400_000);
+    let candidates = format!("{},{}", proxy.address(), second.address());
+    let program = scene.command("run").args(["--primary", &candidates, "--poll-interval=20ms"]);
+    let mut pass = program.spawn();
+    wait_until_applying(&scene, &mut pass);
+    // In the middle of something, and the same again.
+    proxy.cut();
+    wait_until_applying(&scene, &mut pass);
+    proxy.interrupt();
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("kept a journal from ");
+    println!("{ended}");
+    assert_leads_on(&scene);
+}
+
+#[test]
+fn data_restored_again_begins_its_journal_anew() {
+    need_server!();
+    let scene = Scene::seeded("again");
+    scene.primary.sql("CREATE TABLE shop.my (n INT) ENGINE=MyISAM; INSERT INTO shop.my VALUES (1)");
+    scene.settle();
+    scene.primary.slow_backlog("shop", 1, 0.0);
+    for _ in 0..40 {
+        scene.primary.slow_rows("shop", 1, 0.02);
+        scene.primary.sql("UPDATE shop.my SET n = n + 1");
+    }
+    let mut pass = scene.command("run").arg("--poll-interval=20ms").spawn();
+    let mysqld = wait_until_applying(&scene, &mut pass);
+    kill(mysqld, libc::SIGKILL);
+    let ended = pass.finish(COMMAND_PATIENCE).expect(0).says("kept a journal from ");
+    assert_eq!(ended.stderr.matches("info: restored ").count(), 2, "{ended}");
+    assert_leads_on(&scene);
+}
+
+#[test]
+fn what_is_missing_is_said_and_not_passed_over() {
+    need_server!();
+    let scene = Scene::seeded("missing");
+    load(&scene.primary, 0);
+    // Interrupted by a pass that kept nothing.
+    scene.primary.slow_backlog("shop", 1, 0.0);
+    for _ in 0..60 {
+        scene.primary.slow_rows("shop", 2, 0.02);
+    }
+    let mut pass = scene.command("run").args(["--no-journal", "--poll-interval=20ms"]).spawn();
+    wait_until_applying(&scene, &mut pass);
+    pass.kill(libc::SIGTERM);
+    pass.finish(COMMAND_PATIENCE).expect(128 + libc::SIGTERM);
+    let ended = scene.run().expect(0).says("warning: no journal leads from ");
+    let newest = scene.backups().pop().unwrap();
+    assert_eq!(journal_of(&scene.repo, &newest), None, "{ended}");
+    let windows = scene.command("list").arg("--windows").run_to_end(COMMAND_PATIENCE).expect(0);
+    assert!(windows.stdout.contains("what was received begins at"), "{windows}");
 }

@@ -64,5 +64,6 @@ mod systemd;
 mod tls;
 mod torture;
 mod undying;
+mod until;
 mod upgrade;
 mod wire;

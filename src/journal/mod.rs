@@ -4,5 +4,7 @@ pub mod checksum;
 pub mod cut;
 pub mod event;
 pub mod group;
+pub mod history;
 pub mod join;
 pub mod scan;
+pub mod when;

@@ -22,7 +22,7 @@ use crate::seed::adopt::{self, Source};
 use crate::seed::clone;
 use crate::seed::dump::{self, First};
 use crate::seed::seeding::Seeding;
-use crate::server::setup::Setup;
+use crate::server::setup::{RelayLogs, Setup};
 use crate::text::{bytes, count, short};
 
 impl Attempts<'_> {
@@ -183,6 +183,8 @@ impl Attempts<'_> {
     /// The set-up of a private mysqld that replicates from such a primary.
     pub(crate) fn setup(&self, flavor: Flavor, settings: Values, primary_id: u32) -> Setup {
         let needs_grant_tables = self.loads_all();
+        let keeps = self.log_keeper().is_wanted();
+        let relay_logs = if keeps { RelayLogs::Stay } else { RelayLogs::Go };
         Setup {
             program: self.plan.server.program.clone(),
             flavor,
@@ -194,7 +196,7 @@ impl Attempts<'_> {
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables,
-            keeps_relay_logs: self.log_keeper().is_wanted(),
+            relay_logs,
             data_size: self.bases.current().map(|base| base.manifest.size),
         }
     }

@@ -24,5 +24,7 @@ pub mod recover;
 mod reread;
 pub mod run;
 mod settings;
+pub mod until;
+mod until_files;
 pub mod upgrade;
 mod ways_out;

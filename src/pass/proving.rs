@@ -30,7 +30,7 @@ use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::compatibility::{self, With};
 use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
-use crate::server::setup::Setup;
+use crate::server::setup::{RelayLogs, Setup};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Nothing;
@@ -346,7 +346,7 @@ impl Prover<'_> {
             server_id: random_server_id(0),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
-            keeps_relay_logs: false,
+            relay_logs: RelayLogs::Go,
             data_size: Some(held.manifest.size),
         })
     }

@@ -4,6 +4,7 @@ pub mod catch_up;
 pub mod kept_logs;
 pub mod primary;
 pub mod privileges;
+pub mod replay;
 pub mod replica;
 pub mod temporary_tables;
 pub mod time_zone;

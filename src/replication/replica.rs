@@ -290,6 +290,19 @@ impl ReplicaStatus {
         self.receiver_error.0 != 0
     }
 
+    /// The error at which the applier has stopped, or that it has stopped without one.
+    pub fn applier_failure(&self) -> Option<Error> {
+        let (errno, text) = self.applier_error.clone();
+        match (self.applier_runs, errno) {
+            (true, _) => None,
+            (false, 0) => {
+                let text = "the applier stopped without an error".into();
+                Some(Error::ReplicationError { errno: 0, text })
+            }
+            _ => Some(Error::ReplicationError { errno, text }),
+        }
+    }
+
     /// True if the applier has stopped at a statement.
     pub fn applier_failed(&self) -> bool {
         self.applier_error.0 != 0 && !self.applier_runs
