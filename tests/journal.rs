@@ -230,7 +230,7 @@ fn data_restored_again_begins_its_journal_anew() {
     scene.settle();
     scene.primary.slow_backlog("shop", 1, 0.0);
     for _ in 0..40 {
-        scene.primary.slow_rows("shop", 1, 0.02);
+        scene.primary.slow_rows("shop", 4, 0.03);
         scene.primary.sql("UPDATE shop.my SET n = n + 1");
     }
     let mut pass = scene.command("run").arg("--poll-interval=20ms").spawn();

@@ -46,6 +46,8 @@ enum State {
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     open: Option<(State, Gtid, Micros, Place)>,
+    /// Where transactions begin of which the rest never came.
+    pub torn: Vec<Place>,
 }
 
 impl Group {
@@ -66,6 +68,7 @@ impl Group {
                     (Gtid::MariaDb(_), true) => State::Standalone,
                     (Gtid::MariaDb(_), false) => State::Open,
                 };
+                self.torn.extend(open.take().map(|(.., begin)| begin));
                 *open = Some((state, gtid, time, begin));
                 false
             }
@@ -142,6 +145,16 @@ mod tests {
         // MariaDB goes on where it was.
         let torn = [begin("0-1-7", false), QUERY, Event::Other, Event::Other, Event::End];
         assert_eq!(transactions(&torn), [("0-1-7".into(), 0, 5)]);
+    }
+
+    #[test]
+    fn the_place_of_a_torn_one_is_known() {
+        let mut group = Group::default();
+        for (at, event) in [begin(MY, false), BEGIN, begin(MY, false)].into_iter().enumerate() {
+            let place = Place { log: at, offset: 7 };
+            assert_eq!(group.take(event, place, place), Ok(None));
+        }
+        assert_eq!(group.torn, [Place { log: 0, offset: 7 }]);
     }
 
     #[test]

@@ -100,7 +100,16 @@ impl Segment {
             }
             let (path, to) = (path.clone(), walk.at.clone());
             parts.push(Part { path, length, from, to, times: walk.times });
+            for torn in group.torn.drain(..) {
+                if torn.log == number {
+                    return Err(format!("{name} has a transaction that breaks off within it"));
+                }
+                // An applier that does not ask for positions by itself would wait for the rest of it.
+                parts[torn.log].length = torn.offset;
+                parts[torn.log + 1..number].iter_mut().for_each(|part| part.length = 0);
+            }
         }
+        parts.retain(|part| part.length > 0);
         match walk.arrived {
             true => Ok(parts),
             false => Err(format!(
@@ -161,6 +170,7 @@ impl<'a> Walk<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::event::{CHECKSUM, HEADER};
     use crate::journal::scan::tests::{begin, transaction};
     use crate::mysql::flavor::Flavor;
     use std::fs;
@@ -242,6 +252,27 @@ mod tests {
         assert!(joined(&segments, "0-1-1", "0-1-6,5-1-1").unwrap_err().contains("cut short"));
         assert!(joined(&segments, "0-1-1", "0-1-9").is_err());
         assert!(joined(&[one], "0-1-1", "0-1-5").unwrap_err().contains("at 0-1-4"));
+    }
+
+    #[test]
+    fn what_breaks_off_and_comes_again_is_in_once() {
+        let logs = Logs::new("torn");
+        // The end of the transaction is its last event.
+        let end = HEADER + 8 + CHECKSUM;
+        let (a, b) = (logs.add("a", &[(0, 2), (0, 3)], end), logs.add("b", &[(0, 3), (0, 4)], 0));
+        let segment = |logs| Segment { from: position("0-1-1"), logs };
+        let parts = joined(&[segment(vec![a.clone(), b.clone()])], "0-1-1", "0-1-4").unwrap();
+        assert_eq!(all(&parts), ["0-1-2", "0-1-3", "0-1-4"]);
+        assert_eq!(parts[0].length, (begin().len() + transaction(0, 2, 20).len()) as u64);
+        // Nothing but the beginning of it is in the first log.
+        let c = logs.add("c", &[(0, 2)], end);
+        let d = logs.add("d", &[(0, 2)], 0);
+        assert_eq!(all(&joined(&[segment(vec![c, d])], "0-1-1", "0-1-2").unwrap()), ["0-1-2"]);
+        let mut both = fs::read(&a).unwrap();
+        both.extend(transaction(0, 3, 20));
+        fs::write(&a, both).unwrap();
+        let said = joined(&[segment(vec![a])], "0-1-1", "0-1-3").unwrap_err();
+        assert!(said.contains("breaks off"), "{said}");
     }
 
     #[test]

@@ -24,9 +24,10 @@ impl Attempts<'_> {
         self.scratch.log_keeper(wanted)
     }
 
-    /// Keeps the relay logs in the scratch data, and removes there all that replication left.
+    /// Keeps the relay logs in the scratch data, on which no server runs, and removes there all that
+    /// replication left.
     pub(crate) fn forget_replication(&self) -> Result<()> {
-        self.log_keeper().keep(None);
+        self.log_keeper().end();
         forget_replication(&self.scratch.data())
     }
 

@@ -161,7 +161,8 @@ impl Replay<'_> {
                 Err(error) => error,
             };
             work.check_gone()?;
-            if !error.is_temporary() {
+            // The log is the same in each attempt.
+            if !error.is_temporary() || matches!(error, Error::Stalled { .. }) {
                 return Err(error);
             }
             let wait = breaker.failed(Instant::now(), 0.0);

@@ -2,14 +2,13 @@
 
 use crate::mysql::position::Position;
 
-/// Keeps relay logs.
+/// Keeps relay logs. A failure is noted for the end of the pass.
 pub trait KeepLogs {
-    /// Keeps those that are there, before anything removes them; no receiver runs now. Where one is about
-    /// to begin at the position `next`, what it will get is apart from what was got before. A failure is
-    /// noted for the end of the pass.
-    fn keep(&self, next: Option<&Position>);
+    /// Keeps those that are there, before a receiver is set up and they are removed. It begins at the
+    /// position `from`, and what it will get is apart from what was got before.
+    fn begin(&self, from: &Position);
 
-    /// The same, and no receiver will write more of them.
+    /// Keeps those that are there, before they are removed: the receiver that wrote them is no more.
     fn end(&self);
 }
 
@@ -17,6 +16,6 @@ pub trait KeepLogs {
 pub struct NoLogs;
 
 impl KeepLogs for NoLogs {
-    fn keep(&self, _next: Option<&Position>) {}
+    fn begin(&self, _from: &Position) {}
     fn end(&self) {}
 }

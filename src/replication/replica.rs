@@ -56,7 +56,7 @@ pub fn start(
                 return mysqld.run("START SLAVE IO_THREAD");
             }
             mysqld.run("STOP SLAVE")?;
-            logs.keep(Some(&position(mysqld, facts.flavor)?));
+            logs.begin(&position(mysqld, facts.flavor)?);
             mysqld.run(&format!(
                 "CHANGE MASTER TO MASTER_HOST={host}, MASTER_PORT={port}, MASTER_USER={user}, \
                  MASTER_PASSWORD={password}, MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, \
@@ -80,7 +80,7 @@ pub fn start(
             mysqld.run(&format!("STOP REPLICA{threads}"))?;
             // While its applier runs, the relay logs stay, and the receiver goes on with them.
             if !keeps_applier {
-                logs.keep(Some(&position(mysqld, facts.flavor)?));
+                logs.begin(&position(mysqld, facts.flavor)?);
             }
             mysqld.run(&format!(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \

@@ -23,7 +23,8 @@ use crate::text::system_text;
 
 /// The file that holds the position at which a receiver began.
 const FROM: &str = "from";
-/// The file that shows that a receiver is no more: MySQL makes an empty relay log without one.
+/// The file that shows that a receiver is no more: MySQL makes empty relay logs without one, and at its
+/// start if it was killed.
 const ENDED: &str = "ended";
 /// The file that holds the reason why the journal is lost.
 const LOST: &str = "lost";
@@ -129,8 +130,8 @@ impl LogKeeper {
         Ok(numbers)
     }
 
-    /// Begins a segment at `from`.
-    fn begin(&self, from: &Position) -> io::Result<()> {
+    /// Makes a segment that begins at `from`.
+    fn make_segment(&self, from: &Position) -> io::Result<()> {
         let make = |path: &Path| {
             let made = fs::DirBuilder::new().mode(0o700).create(path);
             made.ignoring(io::ErrorKind::AlreadyExists)
@@ -191,10 +192,10 @@ impl LogKeeper {
 }
 
 impl KeepLogs for LogKeeper {
-    fn keep(&self, next: Option<&Position>) {
+    fn begin(&self, from: &Position) {
         self.carry_out(|| {
             self.link_all()?;
-            next.map_or(Ok(()), |from| self.begin(from))
+            self.make_segment(from)
         });
     }
 
@@ -282,7 +283,7 @@ mod tests {
     #[test]
     fn each_receiver_has_its_logs_even_after_they_are_removed() {
         let (place, keeper) = Place::new("receivers");
-        keeper.keep(Some(&position("0-1-1")));
+        keeper.begin(&position("0-1-1"));
         for (name, text) in [
             ("relay.000001", "one"),
             ("relay.000002", "two"),
@@ -293,26 +294,29 @@ mod tests {
         ] {
             place.write(name, text);
         }
-        keeper.keep(None);
-        // What is written later is there, too.
         place.write("relay.000010", "ten and more");
         place.write("relay.000011", "eleven");
         let own = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
         let first = own(&["one", "two", "ten and more", "eleven"]);
-        keeper.keep(Some(&position("0-1-9")));
+        keeper.begin(&position("0-1-9"));
         // The server has not removed them yet when the pass is killed.
-        keeper.keep(None);
+        keeper.end();
         assert_eq!(all(&keeper), [("0-1-1".into(), first.clone()), ("0-1-9".into(), own(&[]))]);
         place.remove_logs();
+        keeper.begin(&position("0-1-9"));
         place.write("relay.000001", "new");
-        keeper.keep(Some(&position("0-1-12")));
+        keeper.begin(&position("0-1-12"));
         place.remove_logs();
         place.write("relay.000001", "12");
         keeper.end();
         place.remove_logs();
         place.write("relay.000001", "of no receiver");
-        keeper.keep(None);
-        let more = [("0-1-9".to_string(), own(&["new"])), ("0-1-12".into(), own(&["12"]))];
+        keeper.end();
+        let more = [
+            ("0-1-9".to_string(), own(&[])),
+            ("0-1-9".into(), own(&["new"])),
+            ("0-1-12".into(), own(&["12"])),
+        ];
         assert_eq!(all(&keeper), [vec![("0-1-1".to_string(), first)], more.to_vec()].concat());
         keeper.forget().unwrap();
         assert_eq!(all(&keeper), []);
@@ -322,22 +326,22 @@ mod tests {
     fn logs_of_a_pass_that_kept_none_are_left_out() {
         let (place, keeper) = Place::new("none");
         place.write("relay.000001", "one");
-        LogKeeper { wanted: false, ..keeper.clone() }.keep(Some(&position("0-1-1")));
-        keeper.keep(None);
+        LogKeeper { wanted: false, ..keeper.clone() }.begin(&position("0-1-1"));
+        keeper.end();
         assert_eq!(all(&keeper), []);
     }
 
     #[test]
     fn a_lost_journal_stays_lost_until_the_data_begins_anew() {
         let (place, keeper) = Place::new("lost");
-        keeper.keep(Some(&position("0-1-1")));
+        keeper.begin(&position("0-1-1"));
         place.write("relay.000001", "one");
-        keeper.keep(None);
+        keeper.link_all().unwrap();
         place.remove_logs();
         place.write("relay.000001", "another");
-        keeper.keep(None);
+        keeper.end();
         let again = keeper.clone();
-        again.keep(Some(&position("0-1-2")));
+        again.begin(&position("0-1-2"));
         let said = again.segments(Flavor::MariaDb).unwrap_err();
         assert!(said.contains("two relay logs"), "{said}");
         keeper.forget().unwrap();
