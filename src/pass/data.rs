@@ -40,7 +40,7 @@ impl Attempts<'_> {
     pub(crate) fn resume(&mut self, before: &Checkpointed) {
         let resumable = self.bases.resumable(self.scratch, before);
         let flavor = resumable.as_ref().ok().and_then(|at| at.as_ref()).map(Position::flavor);
-        let doubt = flavor.map_or(Ok(None), |f| self.scratch.doubt(f));
+        let doubt = flavor.map_or(Ok(None), |f| self.doubt(f));
         match resumable.and_then(|at| Ok((at, doubt?))) {
             Ok((Some(at), doubt)) => {
                 log::info!("resuming the interrupted pass at {at}");
