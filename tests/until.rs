@@ -321,3 +321,39 @@ fn a_damaged_or_forged_journal_is_refused_by_name() {
     // The data is as good as before.
     Server::start_on(&scene.restore(None)).sql("SELECT COUNT(*) FROM shop.backlog");
 }
+
+#[test]
+fn the_files_belong_to_the_owner_of_the_directory() {
+    need_server!();
+    if !crate::support::is_root() {
+        return;
+    }
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    const NOBODY: u32 = 65534;
+    let accident = Accident::new("owner");
+    let scene = &accident.scene;
+    let to = scene.path("owned");
+    fs::create_dir(&to).unwrap();
+    chown(&to, Some(NOBODY), Some(NOBODY)).unwrap();
+    // Its server has to get there.
+    for dir in to.ancestors().skip(1).take(2) {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    let when = format!("before:{}", accident.dropped);
+    let command = scene.command("restore").args(["--until", &when]).arg("--to").arg(&to);
+    let ended = command.args(scene.mysqld()).run_to_end(LONG).expect(0).says("applied ");
+    let mut todo = vec![to.clone()];
+    while let Some(path) = todo.pop() {
+        let m = fs::symlink_metadata(&path).unwrap();
+        assert_eq!((m.uid(), m.gid()), (NOBODY, NOBODY), "{}: {ended}", path.display());
+        if m.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        }
+    }
+    assert_clean(&to);
+    // A directory of root's, and nobody named: as for a pass.
+    let to = scene.path("of-root");
+    let command = scene.command("restore").args(["--until", &when]).arg("--to").arg(&to);
+    command.args(scene.mysqld()).run_to_end(LONG).expect(2).says("--mysqld-user");
+    assert!(!to.exists());
+}

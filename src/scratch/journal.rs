@@ -17,6 +17,7 @@ use crate::journal::join::Segment;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::os::files;
+use crate::os::sys;
 use crate::replication::kept_logs::KeepLogs;
 use crate::scratch::working_directory::{JOURNAL, Scratch};
 use crate::text::system_text;
@@ -101,33 +102,30 @@ impl LogKeeper {
         let fail =
             |e: io::Error| format!("the kept relay logs cannot be read: {}", system_text(&e));
         let mut segments = Vec::new();
-        for dir in self.numbers().map_err(fail)?.into_iter().map(|n| self.segment(n)) {
+        let Some(root) = self.open().map_err(fail)? else { return Ok(segments) };
+        for name in numbers(&root).map_err(fail)?.into_iter().map(segment) {
+            let dir = files::path_of(&root).join(&name);
             let from = files::read(&dir.join(FROM), LONGEST).map_err(fail)?;
             let from = Position::parse(flavor, String::from_utf8_lossy(&from).trim_end())?;
             let logs = logs_in(&files::open_dir(&dir).map_err(fail)?).map_err(fail)?;
+            let dir = self.dir.join(name);
             let logs = logs.into_iter().map(|(_, name)| dir.join(name)).collect();
             segments.push(Segment { from, logs });
         }
         Ok(segments)
     }
 
-    fn segment(&self, number: u32) -> PathBuf {
-        self.dir.join(format!("{number:06}"))
-    }
-
-    /// The numbers of all segments, in order.
-    fn numbers(&self) -> io::Result<Vec<u32>> {
-        let entries = match files::open_dir(&self.dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            dir => files::list(&dir?)?,
+    /// Opens the directory, if it is there. All that is done in it goes through the descriptor: the
+    /// scratch directory belongs to the server's user, who could put something else in its place.
+    fn open(&self) -> io::Result<Option<File>> {
+        let root = match files::open_dir(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            root => root?,
         };
-        let mut numbers = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            numbers.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+        if sys::is_root() && root.metadata()?.uid() != 0 {
+            return Err(io::Error::other("their directory belongs to another user"));
         }
-        numbers.sort_unstable();
-        Ok(numbers)
+        Ok(Some(root))
     }
 
     /// Makes a segment that begins at `from`.
@@ -137,8 +135,9 @@ impl LogKeeper {
             made.ignoring(io::ErrorKind::AlreadyExists)
         };
         make(&self.dir)?;
-        let number = self.numbers()?.last().copied().unwrap_or(0) + 1;
-        let dir = self.segment(number);
+        let Some(root) = self.open()? else { return Err(io::ErrorKind::NotFound.into()) };
+        let number = numbers(&root)?.last().copied().unwrap_or(0) + 1;
+        let dir = files::path_of(&root).join(segment(number));
         make(&dir)?;
         files::replace(&dir.join(FROM), &format!("{from}\n"), 0o600, false)
     }
@@ -154,17 +153,18 @@ impl LogKeeper {
         if logs.is_empty() {
             return Ok(());
         }
-        let mut numbers = self.numbers()?;
-        let Some(latest) = numbers.pop() else {
+        let Some(root) = self.open()? else {
             // Received by a pass that kept none.
             return Ok(());
         };
-        let latest = self.segment(latest);
+        let mut segments: Vec<PathBuf> =
+            numbers(&root)?.into_iter().map(|n| files::path_of(&root).join(segment(n))).collect();
+        let Some(latest) = segments.pop() else { return Ok(()) };
         if latest.join(ENDED).exists() {
             return Ok(());
         }
         let mut kept = Vec::new();
-        for dir in numbers.into_iter().map(|number| self.segment(number)) {
+        for dir in segments {
             let dir = files::open_dir(&dir)?;
             for (_, name) in logs_in(&dir)? {
                 kept.push(inode(&dir, &name)?);
@@ -202,14 +202,30 @@ impl KeepLogs for LogKeeper {
     fn end(&self) {
         self.carry_out(|| {
             self.link_all()?;
-            match self.numbers()?.last() {
-                Some(latest) => {
-                    files::replace(&self.segment(*latest).join(ENDED), "", 0o600, false)
-                }
-                None => Ok(()),
-            }
+            let Some(root) = self.open()? else { return Ok(()) };
+            let latest = numbers(&root)?.last().copied().map(segment);
+            latest.map_or(Ok(()), |latest| {
+                let path = files::path_of(&root).join(latest).join(ENDED);
+                files::replace(&path, "", 0o600, false)
+            })
         });
     }
+}
+
+/// The name of a segment.
+fn segment(number: u32) -> String {
+    format!("{number:06}")
+}
+
+/// The numbers of all segments, in order.
+fn numbers(root: &File) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in files::list(root)? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Device and inode of a file.
@@ -320,6 +336,16 @@ mod tests {
         assert_eq!(all(&keeper), [vec![("0-1-1".to_string(), first)], more.to_vec()].concat());
         keeper.forget().unwrap();
         assert_eq!(all(&keeper), []);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let (place, keeper) = Place::new("link");
+        let elsewhere = place.0.join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, place.0.join(JOURNAL)).unwrap();
+        assert!(keeper.make_segment(&position("0-1-1")).is_err());
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     }
 
     #[test]
