@@ -49,7 +49,7 @@ _rollforward() {
         --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --compress-stream --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
-    local switches=' --compress-stream --keep-scratch --allow-upgrade --prove --json --dry-run --verbose --quiet --help --version '
+    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -105,12 +105,13 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --from --position --allow-upgrade --prove --max-age --max-proof-age
+        '') names+=' --to --until --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
             --since --json --dry-run' ;;
-        run) names+=' --allow-upgrade --prove' ;;
+        run) names+=' --allow-upgrade --prove --no-journal' ;;
         seed) names+=' --from --position' ;;
-        restore) names+=' --to' ;;
-        list | verify) names+=' --json' ;;
+        restore) names+=' --to --until' ;;
+        list) names+=' --json --windows' ;;
+        verify) names+=' --json' ;;
         status) names+=' --json --max-age --max-proof-age' ;;
         report) names+=' --json --since' ;;
         prune) names+=' --dry-run' ;;

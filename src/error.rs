@@ -122,6 +122,11 @@ pub enum Error {
         /// What differs and where: tables by name.
         what: String,
     },
+    /// No journal leads to the moment.
+    OutOfReach {
+        /// Why, and the nearest moments that can be had.
+        what: String,
+    },
     /// The repository has no backup, or not the requested one.
     NoBackup {
         /// What was looked for and where, and what to do.
@@ -221,6 +226,7 @@ impl Error {
             Error::ReplicationError { .. } => Cause::ReplicationError,
             Error::BackupDamaged { .. } => Cause::BackupDamaged,
             Error::Unequal { .. } => Cause::Unequal,
+            Error::OutOfReach { .. } => Cause::OutOfReach,
             Error::NoBackup { .. } => Cause::NoBackup,
             Error::Io { .. } => Cause::IoError,
             Error::Locked { .. } => Cause::Locked,

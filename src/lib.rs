@@ -1,12 +1,13 @@
 //! Keeps a fresh, proven backup of a MySQL or MariaDB primary without touching its disks.
 //!
 //! Each folder imports only from those before it in this order: text, error, os, mysql, report,
-//! repository, supervisor, server, replication, compare, scratch, seed,
+//! repository, journal, supervisor, server, replication, compare, scratch, seed,
 //! pass, cli.
 
 pub mod cli;
 pub mod compare;
 pub mod error;
+pub mod journal;
 pub mod mysql;
 pub mod os;
 pub mod pass;

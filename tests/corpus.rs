@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use rollforward::cli::option_file::OptionFile;
+use rollforward::journal::group::Group;
+use rollforward::journal::scan::{End, scan};
 use rollforward::mysql::flavor::Flavor;
 use rollforward::mysql::position::Position;
 use rollforward::report::checkpoint;
@@ -161,6 +163,24 @@ fn positions_that_parse_are_printed_and_read_as_the_same() {
             good = true;
         }
         good
+    });
+    assert!(good > 100, "{good}");
+}
+
+#[test]
+fn logs_give_whole_transactions_in_order() {
+    let good = replay("log", |log| {
+        let (mut before, mut count) = (0, 0);
+        let ended = scan(0, log, &mut Group::default(), &mut |transaction| {
+            let (begin, end) = (transaction.begin.offset, transaction.end.offset);
+            assert!(before <= begin && begin < end && end <= log.len() as u64);
+            (before, count) = (end, count + 1);
+            true
+        });
+        if let End::Torn { at, .. } = ended.unwrap() {
+            assert!(before <= at && at <= log.len() as u64);
+        }
+        count > 0
     });
     assert!(good > 100, "{good}");
 }

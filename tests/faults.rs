@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(120);
 
 /// Waits until the pass has gone beyond its base; its mysqld.
 #[track_caller]
-fn wait_until_moving(scene: &Scene, pass: &mut Running) -> i32 {
+pub(crate) fn wait_until_moving(scene: &Scene, pass: &mut Running) -> i32 {
     let base = scene.newest_position();
     pass.wait_for_checkpoint("progress in the catch-up", PATIENCE, |c| {
         let pid = c.number("mysqld_pid")? as i32;

@@ -8,15 +8,21 @@ use crate::cli::logger::print_error;
 use crate::cli::next_steps;
 use crate::cli::options::Options;
 use crate::cli::output;
-use crate::cli::pass_options::{absolute, plan, stall_timeout};
+use crate::cli::pass_options::{absolute, means, plan, stall_timeout};
 use crate::cli::report::Report;
 use crate::cli::restore_dir;
 use crate::cli::status::{self, Verdict};
+use crate::cli::until;
+use crate::cli::windows;
 use crate::error::remedy;
 use crate::error::{Error, Place, Result};
+use crate::journal::cut::Moment;
+use crate::journal::history::History;
+use crate::journal::when;
 use crate::os::space::placed;
 use crate::os::workers::Crew;
 use crate::pass::plan::Plan;
+use crate::pass::until::Means;
 use crate::pass::{prove, run};
 use crate::repository::directory::Repository;
 use crate::repository::prune;
@@ -43,9 +49,16 @@ pub enum Command {
         to: PathBuf,
         jobs: usize,
     },
+    RestoreUntil {
+        repo: PathBuf,
+        to: PathBuf,
+        moment: Moment,
+        means: Box<Means>,
+    },
     List {
         repo: PathBuf,
         policy: Policy,
+        windows: bool,
         json: bool,
     },
     Verify {
@@ -92,9 +105,16 @@ impl Command {
             "prove" => Command::Prove { plan: Box::new(plan(options)?), backup },
             "restore" => {
                 let to = absolute(options.required_path("to")?);
+                if let Some(moment) = moment(options)? {
+                    let means = Box::new(means(options)?);
+                    return Ok(Command::RestoreUntil { repo, to, moment, means });
+                }
                 Command::Restore { repo, backup, to, jobs: options.jobs()? }
             }
-            "list" => Command::List { repo, policy: options.retention()?, json },
+            "list" => {
+                let (policy, windows) = (options.retention()?, options.switch("windows"));
+                Command::List { repo, policy, windows, json }
+            }
             "verify" => Command::Verify { repo, backup, jobs: options.jobs()?, json },
             "prune" => {
                 let (policy, dry_run) = (options.retention()?, options.switch("dry-run"));
@@ -128,7 +148,15 @@ impl Command {
             Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
-            Command::List { repo, policy, json } => list(&repo, policy, json),
+            Command::RestoreUntil { repo, to, moment, means } => {
+                until::restore(&repo, &to, &moment, &means)
+            }
+            Command::List { repo, windows: true, json, .. } => {
+                let history = History::read(&Repository::open(&repo)?)?;
+                let (json_text, table) = (windows::json(&history), windows::table(&history));
+                Ok(print(&if json { json_text } else { harmless_lines(&table) }))
+            }
+            Command::List { repo, policy, json, .. } => list(&repo, policy, json),
             Command::Verify { repo, backup, jobs, json } => verify(&repo, backup, jobs, json),
             Command::Prune { repo, policy, dry_run } => prune(&repo, policy, dry_run),
             Command::Report { repo, since, json } => {
@@ -142,6 +170,17 @@ impl Command {
             }
         }
     }
+}
+
+/// `--until`, which names the backup by itself.
+fn moment(options: &Options) -> Result<Option<Moment>> {
+    let Some(text) = options.text("until") else { return Ok(None) };
+    if let Some(backup) = &options.backup {
+        let text = format!("restore takes a backup or --until, and not both: {backup}");
+        return Err(Error::config(text));
+    }
+    let wrong = |what| Error::config(format!("--until: {what}"));
+    when::parse(text).map(Some).map_err(wrong)
 }
 
 /// Writes to standard output. Returns the exit status: a reader that has gone is fine.
@@ -181,7 +220,7 @@ fn restore(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Resul
         bytes(restored.bytes),
         short(began.elapsed())
     );
-    for line in next_steps::lines(&held.manifest, to, next_steps::owner(to)) {
+    for line in next_steps::lines(&held.manifest.header, to, next_steps::owner(to)) {
         log::info!("{line}");
     }
     Ok(0)

@@ -12,4 +12,6 @@ pub mod report;
 pub mod restore_dir;
 pub mod shell_words;
 pub mod status;
+pub mod until;
 pub mod usage;
+pub mod windows;

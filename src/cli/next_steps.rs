@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::mysql::settings::{Decides, Setting, ZONE, find};
 use crate::os::sys;
 use crate::replication::time_zone;
-use crate::repository::manifest::{Header, Manifest};
+use crate::repository::manifest::Header;
 use crate::text::shell;
 
 /// The owner of the directory's files: the uid and, if there is one, the name.
@@ -17,15 +17,14 @@ pub fn owner(dir: &Path) -> (u32, Option<String>) {
 }
 
 /// The last lines of a restore, ending with the next commands.
-pub fn lines(manifest: &Manifest, dir: &Path, (uid, user): (u32, Option<String>)) -> Vec<String> {
-    let Header { flavor, version, position, .. } = &manifest.header;
+pub fn lines(header: &Header, dir: &Path, (uid, user): (u32, Option<String>)) -> Vec<String> {
+    let Header { flavor, version, position, .. } = header;
     let mariadb = flavor == "mariadb";
-    let as_of = manifest.header.data_as_of.rfc3339();
+    let as_of = header.data_as_of.rfc3339();
     let mut lines = vec![format!("data as of {as_of}, position {position}, {flavor} {version}")];
 
     // A manifest may hold anything: what no server has is not put on a command line.
-    let known: Vec<(&Setting, &str)> = manifest
-        .header
+    let known: Vec<(&Setting, &str)> = header
         .settings
         .iter()
         .filter_map(|(name, value)| Some((find(name)?, value.as_str())))

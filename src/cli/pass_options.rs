@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::os::files::is_program;
 use crate::pass::hooks::{Hook, Hooks};
 use crate::pass::plan::{Examination, Places, Plan, Retries, Server, Storage};
+use crate::pass::until::Means;
 use crate::replication::primary::Primary;
 use crate::seed::adopt::Source;
 use crate::seed::dump::First;
@@ -93,6 +94,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
             ("checkpoint", checkpoint.clone().into()),
         ],
     };
+    let Means { server, retries, patience, jobs } = means(options)?;
     // A first backup has nothing yet that could be older than the server it came from.
     let of_run = |name: &str, usual| match options.command {
         "run" => options.duration(name, usual),
@@ -111,14 +113,40 @@ pub fn plan(options: &Options) -> Result<Plan> {
             metrics,
         },
         primary,
+        server,
+        first,
+        source,
+        retries,
+        patience,
+        storage: Storage {
+            policy: options.retention()?,
+            jobs,
+            level: options.compression_level()?,
+            keep_scratch: options.switch("keep-scratch"),
+            prove: options.switch("prove"),
+            journal: !options.switch("no-journal"),
+        },
+        examination: Examination {
+            check: of_run("check-time", MINUTE)?,
+            compare: of_run("compare-time", Duration::ZERO)?,
+        },
+        min_interval: options.duration("min-interval", Duration::ZERO)?,
+        hooks,
+    })
+}
+
+/// How a private server is run, by a pass or a replay.
+///
+/// # Errors
+/// [`Error::Configuration`], naming what is missing or wrong.
+pub fn means(options: &Options) -> Result<Means> {
+    Ok(Means {
         server: Server {
             program: server_program(options.path("mysqld"))?,
             user: options.text("mysqld-user").map(String::from),
             options: options.mysqld_options().to_vec(),
             allow_upgrade: options.switch("allow-upgrade"),
         },
-        first,
-        source,
         retries: Retries {
             max_failures: options.max_failures()?,
             backoff: (
@@ -133,19 +161,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
             shutdown: options.duration("shutdown-timeout", MINUTE * 5)?,
             stall: stall_timeout(options)?,
         },
-        storage: Storage {
-            policy: options.retention()?,
-            jobs: options.jobs()?,
-            level: options.compression_level()?,
-            keep_scratch: options.switch("keep-scratch"),
-            prove: options.switch("prove"),
-        },
-        examination: Examination {
-            check: of_run("check-time", MINUTE)?,
-            compare: of_run("compare-time", Duration::ZERO)?,
-        },
-        min_interval: options.duration("min-interval", Duration::ZERO)?,
-        hooks,
+        jobs: options.jobs()?,
     })
 }
 

@@ -34,6 +34,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         Spec { short: "r", ..setting("repo", "DIR", "the repository of backups") },
         Spec { short: "s", ..setting("scratch", "DIR", "working directory of a pass") },
         Spec { commands: &["restore"], ..setting("to", "DIR", "target directory; empty or absent") },
+        Spec { commands: &["restore"], ..setting("until", "WHEN", "as it was at a time, after a GTID, or before:GTID") },
         setting("mysqld", "PATH", "server program of the private server"),
         setting("mysqld-user", "NAME", "as root: user of the private mysqld; root must be named"),
         setting("mysqld-option", "OPT", "option for the private mysqld; may be repeated"),
@@ -70,6 +71,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
         setting("compress-stream", "", "ask for a compressed replication stream"),
         setting("keep-scratch", "", "keep the scratch data after success"),
+        Spec { commands: &["run"], ..setting("no-journal", "", "do not keep the relay logs of the pass") },
     ]),
     ("Proofs", &[
         Spec { commands: &["run"], ..setting("prove", "", "prove the new backup at once; status 3 if that fails") },
@@ -87,6 +89,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("checkpoint", "FILE", "file for the state of the pass [SCRATCH/checkpoint]"),
         setting("metrics-file", "FILE", "metrics of the pass for node_exporter's textfile collector"),
         Spec { commands: &["status"], ..setting("max-age", "D", "critical if the newest backup is older") },
+        Spec { commands: &["list"], ..setting("windows", "", "spans that can be restored to any moment, and gaps") },
         Spec { commands: &["list", "verify", "status", "report"], ..setting("json", "", "machine-readable output") },
         setting("log-file", "FILE", "log to FILE instead of standard error"),
         Spec { short: "v", ..setting("verbose", "", "log more") },

@@ -31,6 +31,8 @@ words! {
         BackupDamaged = "backup-damaged",
         /// There is no backup.
         NoBackup = "no-backup",
+        /// No journal leads to the moment.
+        OutOfReach = "out-of-reach",
         /// A check or a comparison found a difference.
         Unequal = "unequal",
         /// A system call failed.

@@ -77,6 +77,7 @@ fn next(error: &Error) -> Option<&'static str> {
         | Error::Purged { .. }
         | Error::Diverged { .. }
         | Error::NoBackup { .. }
+        | Error::OutOfReach { .. }
         | Error::Configuration { .. } => return None,
     };
     Some(next)

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod flavor;
+pub mod gtid;
 pub mod position;
 pub mod session;
 pub mod settings;

@@ -65,7 +65,13 @@ impl Timestamp {
         Duration::from_secs(now.0.saturating_sub(self.0).max(0) as u64)
     }
 
-    fn from_parts(y: i64, mo: i64, d: i64, h: i64, mi: i64, s: i64) -> Option<Timestamp> {
+    /// The moment at its beginning.
+    pub fn precise(self) -> Micros {
+        Micros(self.0.saturating_mul(1_000_000))
+    }
+
+    /// Seconds since 1970 of a date and time of day; `None` where a part is out of its range.
+    pub fn from_parts(y: i64, mo: i64, d: i64, h: i64, mi: i64, s: i64) -> Option<Timestamp> {
         if !(1..=12).contains(&mo) || !(1..=31).contains(&d) || h > 23 || mi > 59 || s > 60 {
             return None;
         }
@@ -91,6 +97,38 @@ impl Timestamp {
         let month = if mp < 10 { mp + 3 } else { mp - 9 };
         let year = yoe + era * 400 + i64::from(month <= 2);
         (year, month, day, secs / 3600, secs % 3600 / 60, secs % 60)
+    }
+}
+
+/// Microseconds since 1970 in UTC: when a transaction was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+impl Micros {
+    /// `2026-11-22T15:30:00Z`, and a fraction of six digits where there is one.
+    pub fn rfc3339(self) -> String {
+        let seconds = Timestamp(self.0.div_euclid(1_000_000)).rfc3339();
+        match self.0.rem_euclid(1_000_000) {
+            0 => seconds,
+            fraction => seconds.replace('Z', &format!(".{fraction:06}Z")),
+        }
+    }
+
+    /// Parses the output of [`Micros::rfc3339`].
+    pub fn parse(text: &str) -> Option<Micros> {
+        let Some((seconds, fraction)) = text.split_once('.') else {
+            return Timestamp::parse(text).map(Timestamp::precise);
+        };
+        let fraction = fraction.strip_suffix('Z').filter(|f| f.len() == 6)?;
+        let digits = fraction.bytes().all(|b| b.is_ascii_digit());
+        let fraction: i64 = digits.then(|| fraction.parse().ok()).flatten()?;
+        let seconds = Timestamp::parse(&format!("{seconds}Z"))?.precise();
+        Some(Micros(seconds.0 + fraction))
+    }
+
+    /// The whole seconds.
+    pub fn seconds(self) -> Timestamp {
+        Timestamp(self.0.div_euclid(1_000_000))
     }
 }
 
@@ -146,6 +184,13 @@ mod tests {
             "é026-11-22T15:30:0Z",
         ] {
             assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
+        for text in ["2026-11-22T15:30:00Z", "2026-11-22T15:30:00.000001Z"] {
+            let parsed = Micros::parse(text).unwrap();
+            assert_eq!((parsed.rfc3339().as_str(), parsed.seconds().0), (text, 1_795_361_400));
+        }
+        for bad in ["2026-11-22T15:30:00.1Z", "2026-11-22T15:30:00.+00001Z", "x.000000Z"] {
+            assert_eq!(Micros::parse(bad), None, "{bad}");
         }
     }
 

@@ -28,7 +28,7 @@ use crate::repository::manifest::Header;
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::access::without_functions;
 use crate::server::lifecycle::{CleanShutdown, explain, shut_down, wait_until_ready};
-use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::mysqld::Mysqld;
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{count, short};
@@ -38,6 +38,8 @@ pub(crate) struct Goal {
     pub(crate) target: Target,
     /// When the primary had that position.
     pub(crate) as_of: Timestamp,
+    /// The clock of the primary then.
+    pub(crate) clock: Timestamp,
 }
 
 /// The attempts of one pass.
@@ -160,8 +162,8 @@ impl<'a> Attempts<'a> {
             if self.goal.is_none() {
                 facts.check_position()?;
                 self.supervisor.checkpoint.set(Key::Goal, &facts.position);
-                self.goal =
-                    Some(Goal { target: facts.target(facts.position.clone()), as_of: facts.asked });
+                let target = facts.target(facts.position.clone());
+                self.goal = Some(Goal { target, as_of: facts.asked, clock: facts.clock });
             }
             self.start(&facts)?;
             if self.check_doubt()? {
@@ -183,7 +185,7 @@ impl<'a> Attempts<'a> {
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Start);
         let setup = self.setup(facts.flavor, self.settings(facts)?, facts.server_id);
-        forget_replication(&setup.data())?;
+        self.forget_replication()?;
         let data = self.hand.data();
         self.open_tables.set(0);
         let doubtful = data.is_some_and(|d| d.doubt.is_some());
@@ -237,7 +239,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn replicate(&mut self, facts: &Facts) -> Result<()> {
-        let (began, loads) = (Instant::now(), self.loads_all());
+        let (began, loads, logs) = (Instant::now(), self.loads_all(), self.log_keeper());
         let (Some(mysqld), Some(goal)) = (self.hand.mysqld(), &self.goal) else { return Ok(()) };
         self.supervisor.checkpoint.phase(Phase::CatchUp);
         self.scratch.set_replicating()?;
@@ -249,6 +251,7 @@ impl<'a> Attempts<'a> {
             poll: self.plan.retries.poll,
             stall: patience.stall,
             open_tables: &self.open_tables,
+            logs: &logs,
         };
         let caught_up = catch_up
             .run(self.supervisor, mysqld, &mut self.breaker)
@@ -275,15 +278,17 @@ impl<'a> Attempts<'a> {
     /// in hand until it has exited, for the case of a failure or a stop.
     pub(crate) fn shut_down(&mut self) -> Result<CleanShutdown> {
         let (flavor, patience) = (self.flavor(), self.plan.patience.shutdown);
+        let logs = self.log_keeper();
         self.supervisor.checkpoint.phase(Phase::Stop);
         let Some(mysqld) = self.hand.mysqld() else {
             return Err(Error::config("there is no private server to shut down"));
         };
         // One that is still starting cannot be queried, and has replicated nothing.
         if mysqld.is_ready() {
-            let (open_tables, at) = catch_up::stop(self.supervisor, mysqld, flavor, patience)
-                .and_then(|open| Ok((open, replica::position(mysqld, flavor)?)))
-                .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
+            let (open_tables, at) =
+                catch_up::stop(self.supervisor, mysqld, flavor, patience, &logs)
+                    .and_then(|open| Ok((open, replica::position(mysqld, flavor)?)))
+                    .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
             self.open_tables.set(open_tables);
             self.supervisor.checkpoint.reach(at);
         }
@@ -293,7 +298,7 @@ impl<'a> Attempts<'a> {
             self.supervisor.checkpoint.forget_mysqld();
             self.hand = self.hand.take_data().map_or(InHand::Nothing, InHand::Data);
             self.scratch.set_clean()?;
-            forget_replication(&self.scratch.data())?;
+            self.forget_replication()?;
         } else {
             self.server_died();
         }
@@ -338,8 +343,10 @@ impl<'a> Attempts<'a> {
             open_tables: self.open_tables.get(),
             settings: self.kept_settings(facts)?,
         };
+        let journal = self.journal(reached)?;
         let known = self.hand.data_mut().and_then(|data| data.known.take());
-        Ok(Finished::new(clean, self.scratch.data(), header, reached).with_known(known))
+        let finished = Finished::new(clean, self.scratch.data(), header, reached);
+        Ok(finished.with_known(known).with_journal(journal))
     }
 
     /// Ends the attempts with `result`. A mysqld that still runs after a stop or a temporary failure

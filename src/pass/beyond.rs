@@ -75,6 +75,7 @@ impl Attempts<'_> {
 
     /// Replicates to `to`, which the primary had after the goal. `false` if the data is there already.
     pub(crate) fn follow(&mut self, facts: &Facts, to: &Position) -> Result<bool> {
+        let logs = self.log_keeper();
         let there = self.supervisor.checkpoint.progress().at();
         let target = facts.target(to.clone());
         let missing = there.is_none_or(|at| !target.is_reached_at(at));
@@ -88,6 +89,7 @@ impl Attempts<'_> {
             poll: self.plan.retries.poll.min(PAUSE),
             stall: self.plan.patience.stall,
             open_tables: &self.open_tables,
+            logs: &logs,
         };
         catch_up
             .run(self.supervisor, mysqld, &mut self.breaker)

@@ -22,7 +22,7 @@ use crate::seed::adopt::{self, Source};
 use crate::seed::clone;
 use crate::seed::dump::{self, First};
 use crate::seed::seeding::Seeding;
-use crate::server::setup::Setup;
+use crate::server::setup::{RelayLogs, Setup};
 use crate::text::{bytes, count, short};
 
 impl Attempts<'_> {
@@ -40,7 +40,7 @@ impl Attempts<'_> {
     pub(crate) fn resume(&mut self, before: &Checkpointed) {
         let resumable = self.bases.resumable(self.scratch, before);
         let flavor = resumable.as_ref().ok().and_then(|at| at.as_ref()).map(Position::flavor);
-        let doubt = flavor.map_or(Ok(None), |f| self.scratch.doubt(f));
+        let doubt = flavor.map_or(Ok(None), |f| self.doubt(f));
         match resumable.and_then(|at| Ok((at, doubt?))) {
             Ok((Some(at), doubt)) => {
                 log::info!("resuming the interrupted pass at {at}");
@@ -91,6 +91,8 @@ impl Attempts<'_> {
         let known = known_files::take(self.scratch.root()).filter(|_| self.scratch.is_kept());
         self.scratch.set_stage(Stage::Partial, Some(name))?;
         self.scratch.make_data()?;
+        // What was received after older data.
+        self.log_keeper().forget()?;
         let data = self.scratch.data();
         let to = Destination {
             path: &data,
@@ -106,6 +108,7 @@ impl Attempts<'_> {
         self.scratch.set_stage(Stage::Ready, Some(name))?;
         self.hand = InHand::Data(Data { known: restored.known, ..Data::fresh() });
         self.supervisor.checkpoint.restart();
+        self.check_room_for_logs();
         self.supervisor.checkpoint.metrics.restored += restored.written;
         log::info!(
             "restored {name}: {}, {}, {} written, in {}",
@@ -180,6 +183,8 @@ impl Attempts<'_> {
     /// The set-up of a private mysqld that replicates from such a primary.
     pub(crate) fn setup(&self, flavor: Flavor, settings: Values, primary_id: u32) -> Setup {
         let needs_grant_tables = self.loads_all();
+        let keeps = self.log_keeper().is_wanted();
+        let relay_logs = if keeps { RelayLogs::Stay } else { RelayLogs::Go };
         Setup {
             program: self.plan.server.program.clone(),
             flavor,
@@ -191,6 +196,7 @@ impl Attempts<'_> {
             server_id: random_server_id(primary_id),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables,
+            relay_logs,
             data_size: self.bases.current().map(|base| base.manifest.size),
         }
     }

@@ -10,7 +10,7 @@ use crate::os::workers::Crew;
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::known::Known;
 use crate::repository::manifest::Header;
-use crate::repository::store::{self, Stored};
+use crate::repository::store::{self, Journal, Stored};
 use crate::server::lifecycle::CleanShutdown;
 
 /// How far the data has come.
@@ -27,18 +27,24 @@ pub struct Finished {
     data: PathBuf,
     known: Option<Known>,
     header: Header,
+    journal: Journal,
     reached: Reached,
 }
 
 impl Finished {
     /// The data in the directory `data`, whose server was shut down: `_proof`.
     pub fn new(_proof: CleanShutdown, data: PathBuf, header: Header, reached: Reached) -> Finished {
-        Finished { data, known: None, header, reached }
+        Finished { data, known: None, header, journal: Journal::default(), reached }
     }
 
     /// What is known of its files since the base was restored.
     pub fn with_known(self, known: Option<Known>) -> Finished {
         Finished { known, ..self }
+    }
+
+    /// What led to it from its base.
+    pub fn with_journal(self, journal: Journal) -> Finished {
+        Finished { journal, ..self }
     }
 
     /// How far the data has come.
@@ -59,7 +65,8 @@ impl Finished {
         level: i32,
         crew: &mut Crew<'_>,
     ) -> Result<Stored> {
-        let data = store::Data { path: &self.data, known: self.known.as_ref() };
+        let (known, journal) = (self.known.as_ref(), &self.journal);
+        let data = store::Data { path: &self.data, known, journal };
         store::store(repo, lock, data, self.header, level, crew)
     }
 }

@@ -95,6 +95,8 @@ pub struct Storage {
     pub keep_scratch: bool,
     /// `--prove`.
     pub prove: bool,
+    /// Unless `--no-journal`: the relay logs of the pass are stored, too.
+    pub journal: bool,
 }
 
 /// Checks that neither directory contains the other.

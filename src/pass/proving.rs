@@ -22,14 +22,15 @@ use crate::pass::plan::Plan;
 use crate::pass::run::Look;
 use crate::replication::catch_up;
 use crate::report::keys::{Key, Phase};
-use crate::repository::directory::{Held, Repository};
+use crate::repository::directory::Repository;
+use crate::repository::held::Held;
 use crate::repository::proofs::{HELD, PROOF, Record};
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::compatibility::{self, With};
 use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
-use crate::server::setup::Setup;
+use crate::server::setup::{RelayLogs, Setup};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Nothing;
@@ -345,6 +346,7 @@ impl Prover<'_> {
             server_id: random_server_id(0),
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
+            relay_logs: RelayLogs::Go,
             data_size: Some(held.manifest.size),
         })
     }

@@ -3,17 +3,20 @@
 //! `failure::after_failure` decides. Here the state of server and data is examined before the
 //! decision, and the decision is carried out.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::mysql::flavor::Flavor;
 use crate::os::random::random_fraction;
+use crate::os::workers::locked;
 use crate::pass::attempts::Attempts;
 use crate::pass::failure::{Hand, Left, Next, With, after_failure};
 use crate::pass::in_hand::{Data, InHand};
 use crate::report::keys::Key;
+use crate::scratch::unlogged_ddl::Doubt;
 use crate::scratch::working_directory::Stage;
 use crate::seed::dump::{self, First};
-use crate::server::mysqld::forget_replication;
 use crate::supervisor::watched::Nothing;
 use crate::text::short;
 
@@ -23,7 +26,7 @@ impl Attempts<'_> {
         self.hand = InHand::Nothing;
         self.supervisor.checkpoint.forget_mysqld();
         self.supervisor.checkpoint.restart();
-        forget_replication(&self.scratch.data())?;
+        self.forget_replication()?;
         self.scratch.set_stage(Stage::Partial, None)
     }
 
@@ -40,8 +43,8 @@ impl Attempts<'_> {
         let tables = lost.and(self.tables_lost());
         self.supervisor.checkpoint.forget_mysqld();
         let flavor = self.flavor();
-        let doubt = self.scratch.doubt(flavor);
-        let _ = forget_replication(&self.scratch.data());
+        let doubt = self.doubt(flavor);
+        let _ = self.forget_replication();
         let safe = tables.and_then(|()| self.scratch.check_crash_safe(flavor)).and(doubt);
         self.hand = match (data, safe) {
             (None, _) => InHand::Nothing,
@@ -56,6 +59,20 @@ impl Attempts<'_> {
                 InHand::Nothing
             }
         };
+    }
+
+    /// What is in doubt about the scratch data, whose server was killed. All that it received in this life
+    /// may be read for that, so the loop goes on meanwhile.
+    pub(crate) fn doubt(&mut self, flavor: Flavor) -> Result<Option<Doubt>, String> {
+        let (scratch, found) = (&*self.scratch, Mutex::new(None));
+        let looked = self.supervisor.crew("look", 1).alone(|| {
+            *locked(&found) = Some(scratch.doubt(flavor));
+            Ok(())
+        });
+        // A stop that arrives meanwhile changes nothing of what was found, and ends the next wait.
+        locked(&found)
+            .take()
+            .unwrap_or_else(|| Err(looked.err().map_or_else(String::new, |e| e.to_string())))
     }
 
     /// Checks data whose mysqld was killed against its position, which is known now. Discards data
@@ -84,7 +101,7 @@ impl Attempts<'_> {
         }
         self.supervisor.checkpoint.forget_mysqld();
         // The login must not remain, should the pass be stopped while waiting.
-        forget_replication(&self.scratch.data())?;
+        self.forget_replication()?;
         self.scratch.set_clean()?;
         if let Some(data) = self.hand.take_data() {
             self.hand = InHand::Data(Data { fresh: false, ..data });

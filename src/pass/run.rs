@@ -250,7 +250,8 @@ fn conclude(
     let status = exit_status(&result);
     let left = match (Leftover::of(&result, status, plan.storage.keep_scratch), &result) {
         (Leftover::Kept, Ok(Done::Stored { name, .. })) => {
-            scratch.set_stage(Stage::Kept, Some(name))
+            let forgotten = scratch.log_keeper(false).forget();
+            forgotten.and_then(|()| scratch.set_stage(Stage::Kept, Some(name)))
         }
         (Leftover::Goes, _) => {
             // A stop no longer matters.

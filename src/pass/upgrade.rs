@@ -18,7 +18,7 @@ use crate::replication::primary::Facts;
 use crate::report::keys::{Key, Phase};
 use crate::scratch::working_directory::Stage;
 use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
-use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::mysqld::Mysqld;
 use crate::server::setup::Setup;
 use crate::server::tools::{client, complaint, output, spawn, tool};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -93,7 +93,7 @@ impl Attempts<'_> {
 
     fn upgrade_with(&mut self, setup: &Setup) -> Result<()> {
         let patience = self.plan.patience;
-        forget_replication(&setup.data())?;
+        self.forget_replication()?;
         let mut mysqld = Mysqld::spawn(setup, false)?;
         self.scratch.set_running(&mysqld, false)?;
         self.supervisor.checkpoint.set(Key::Socket, setup.socket().display());

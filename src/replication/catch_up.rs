@@ -13,6 +13,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::target::Target;
 use crate::os::process::Activity;
+use crate::replication::kept_logs::KeepLogs;
 use crate::replication::primary::Facts;
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::replication::temporary_tables;
@@ -113,6 +114,7 @@ pub fn stop(
     mysqld: &mut Mysqld,
     flavor: Flavor,
     patience: Duration,
+    logs: &dyn KeepLogs,
 ) -> Result<u64> {
     let told = supervisor.was_told();
     let patience = if told { mysqld.call_timeout() } else { patience.max(REST) };
@@ -126,7 +128,7 @@ pub fn stop(
     let stopped = supervisor.wait_for(mysqld, wait, |mysqld, _| {
         if replica::stop_applier(mysqld, flavor)? {
             let open_tables = temporary_tables::open(mysqld)?;
-            return replica::forget(mysqld, flavor).map(|()| Look::Done(open_tables));
+            return replica::forget(mysqld, flavor, logs).map(|()| Look::Done(open_tables));
         }
         let signs = signs_of(mysqld);
         if !told && is_active(vital, signs, looked.elapsed()) {
@@ -152,6 +154,8 @@ pub struct CatchUp<'a> {
     pub stall: Option<Duration>,
     /// The temporary tables that were open at the last look.
     pub open_tables: &'a Cell<u64>,
+    /// Keeps the relay logs.
+    pub logs: &'a dyn KeepLogs,
 }
 
 impl CatchUp<'_> {
@@ -170,7 +174,7 @@ impl CatchUp<'_> {
         if !replica::is_applying_from(mysqld, self.facts)? {
             drain(supervisor, mysqld, self.facts.flavor)?;
         }
-        replica::start(mysqld, self.facts, self.account, until)?;
+        replica::start(mysqld, self.facts, self.account, until, self.logs)?;
         let mut connection = Connection::default();
         // Until it has connected, checking often costs little and saves time.
         let every = self.poll.min(Duration::from_millis(100));

@@ -1,8 +1,10 @@
 //! The primary, and replication from it to the private server.
 
 pub mod catch_up;
+pub mod kept_logs;
 pub mod primary;
 pub mod privileges;
+pub mod replay;
 pub mod replica;
 pub mod temporary_tables;
 pub mod time_zone;

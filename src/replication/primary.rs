@@ -186,7 +186,9 @@ impl Primary {
             }
         };
         let asked = Timestamp::now();
-        let rows = query(&format!("SELECT {own}, @@global.server_id AS server_id"))?;
+        let rows = query(&format!(
+            "SELECT {own}, @@global.server_id AS server_id, UNIX_TIMESTAMP() AS clock"
+        ))?;
         binary_log::check(address, flavor, &rows)?;
         let position = |column: &str| {
             Position::parse(flavor, rows.require(column)?).map_err(|text| Error::ReplicationError {
@@ -227,6 +229,11 @@ impl Primary {
             position,
             keeps: values::binlog_retention(&variables),
             asked,
+            clock: Timestamp(i64::from(values::number(
+                &address.to_string(),
+                "clock",
+                rows.require("clock")?,
+            )?)),
             server_id: values::number(
                 &address.to_string(),
                 "server_id",

@@ -9,6 +9,7 @@ use crate::mysql::account::{Account, ServerKey, Tls, TlsMode};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::session::quoted;
+use crate::replication::kept_logs::KeepLogs;
 use crate::replication::primary::{Address, Facts, TLS_FAILED, denies_access};
 use crate::server::error_log::without_statement;
 use crate::server::mysqld::Mysqld;
@@ -39,6 +40,7 @@ pub fn start(
     facts: &Facts,
     account: &Account,
     until: Option<&Position>,
+    logs: &dyn KeepLogs,
 ) -> Result<()> {
     let (host, port) = (quoted(&facts.address.host), facts.address.port);
     let (user, password) = (quoted(&account.user), quoted(&account.password.0));
@@ -57,6 +59,7 @@ pub fn start(
                 return mysqld.run("START SLAVE IO_THREAD");
             }
             mysqld.run("STOP SLAVE")?;
+            logs.begin(&position(mysqld, facts.flavor)?);
             mysqld.run(&format!(
                 "CHANGE MASTER TO MASTER_HOST={host}, MASTER_PORT={port}, MASTER_USER={user}, \
                  MASTER_PASSWORD={password}, MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, \
@@ -73,15 +76,19 @@ pub fn start(
             // the rest arrives. So only the receiver is redirected.
             let keeps_applier =
                 until.is_some() && ReplicaStatus::read(mysqld, facts.flavor)?.applier_runs;
-            let (threads, position) = match until {
+            let (threads, auto_position) = match until {
                 _ if keeps_applier => (" IO_THREAD", ""),
                 _ => ("", ", SOURCE_AUTO_POSITION=1"),
             };
             mysqld.run(&format!("STOP REPLICA{threads}"))?;
+            // While its applier runs, the relay logs stay, and the receiver goes on with them.
+            if !keeps_applier {
+                logs.begin(&position(mysqld, facts.flavor)?);
+            }
             mysqld.run(&format!(
                 "CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port}, \
                  SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=10, \
-                 SOURCE_HEARTBEAT_PERIOD=2{position}{}{}{}",
+                 SOURCE_HEARTBEAT_PERIOD=2{auto_position}{}{}{}",
                 tls_options(&account.tls, "SOURCE"),
                 public_key_options(&account.tls),
                 compression_options(account.compress)
@@ -161,12 +168,13 @@ pub fn stop_applier(mysqld: &mut Mysqld, flavor: Flavor) -> Result<bool> {
 }
 
 /// Stops the rest of replication and forgets the primary, so that no login is left behind.
-pub fn forget(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
+pub fn forget(mysqld: &mut Mysqld, flavor: Flavor, logs: &dyn KeepLogs) -> Result<()> {
     let (stop, reset) = match flavor {
         Flavor::MariaDb => ("STOP SLAVE", "RESET SLAVE ALL"),
         Flavor::MySql => ("STOP REPLICA", "RESET REPLICA ALL"),
     };
     mysqld.run(stop)?;
+    logs.end();
     mysqld.run(reset)
 }
 
@@ -293,6 +301,19 @@ impl ReplicaStatus {
     /// True if the receiver has tried to connect and failed, and not just begun.
     pub fn has_failed_to_connect(&self) -> bool {
         self.receiver_error.0 != 0
+    }
+
+    /// The error at which the applier has stopped, or that it has stopped without one.
+    pub fn applier_failure(&self) -> Option<Error> {
+        let (errno, text) = self.applier_error.clone();
+        match (self.applier_runs, errno) {
+            (true, _) => None,
+            (false, 0) => {
+                let text = "the applier stopped without an error".into();
+                Some(Error::ReplicationError { errno: 0, text })
+            }
+            _ => Some(Error::ReplicationError { errno, text }),
+        }
     }
 
     /// True if the applier has stopped at a statement.

@@ -38,7 +38,8 @@ pub struct Found {
 }
 
 impl Found {
-    fn new(path: PathBuf, m: &Metadata) -> Found {
+    /// What `m` says of the file `path`.
+    pub fn new(path: PathBuf, m: &Metadata) -> Found {
         Found {
             path,
             mode: m.mode() & 0o777,

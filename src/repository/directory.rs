@@ -19,6 +19,7 @@ use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::os::lock::{LockFile, lock_file};
 use crate::repository::format;
+use crate::repository::held::Held;
 use crate::repository::manifest::glance;
 use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{Hash, Manifest, PackRef, Summary, is_backup_name};
@@ -51,23 +52,6 @@ pub struct RepoLock {
 impl Drop for RepoLock {
     fn drop(&mut self) {
         self.locked.store(false, Ordering::Relaxed);
-    }
-}
-
-/// A backup that cannot be pruned while this exists.
-#[derive(Debug)]
-pub struct Held {
-    /// Its name.
-    pub name: String,
-    /// What it holds.
-    pub manifest: Manifest,
-    file: File,
-}
-
-impl Held {
-    /// The manifest, and the open file whose lock protects the backup.
-    pub(crate) fn into_parts(self) -> (Manifest, File) {
-        (self.manifest, self.file)
     }
 }
 

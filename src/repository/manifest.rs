@@ -6,24 +6,27 @@
 //! [`parse::parse`] turns bytes into a [`Manifest`], and it checks all of this. Whether the packs
 //! exist is for the repository to check.
 
+mod blocks;
 pub mod glance;
+pub mod journal;
 pub mod parse;
 #[cfg(test)]
 mod tests;
+pub(in crate::repository) mod words;
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::os::clock::Timestamp;
+use self::journal::{Journal, Span};
+use crate::os::clock::{Micros, Timestamp};
+
+pub use self::blocks::{Block, Chain, FileEntry, Frame, Hash, Link, MOST_FRAMES, Piece, hex};
 
 /// The block size of new backups. A manifest records its own.
 pub const BLOCK_SIZE: u64 = 4 << 20;
-
-/// A SHA-256.
-pub type Hash = [u8; 32];
 
 /// Facts that do not come from the data itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub struct Manifest {
     pub dirs: Vec<DirEntry>,
     /// Files with their blocks.
     pub files: Vec<FileEntry>,
+    /// What led to it from its base.
+    pub journal: Journal,
     /// Where the blocks are: see [`Chain`].
     pub links: Vec<Link>,
 }
@@ -86,12 +91,23 @@ pub struct Summary {
     pub packs: Vec<PackRef>,
     /// Number of files.
     pub files: u64,
+    /// From where to where the logs of its journal lead.
+    pub spans: Vec<Span>,
+    /// Bytes of these logs.
+    pub journal_size: u64,
+    /// Why there is no journal, although there is a base.
+    pub gap: Option<String>,
+    /// See [`Journal::as_of`].
+    pub as_of: Option<Micros>,
 }
 
 impl From<Manifest> for Summary {
     fn from(manifest: Manifest) -> Summary {
-        let Manifest { header, finished, size, stored, packs, files, .. } = manifest;
-        Summary { header, finished, size, stored, packs, files: files.len() as u64 }
+        let Manifest { header, finished, size, stored, packs, files, journal, .. } = manifest;
+        let (files, journal_size, as_of) = (files.len() as u64, journal.size(), journal.as_of);
+        let spans = journal.logs.into_iter().map(|log| log.span).collect();
+        let gap = journal.gap;
+        Summary { header, finished, size, stored, packs, files, spans, journal_size, gap, as_of }
     }
 }
 
@@ -113,126 +129,17 @@ pub struct DirEntry {
     pub mode: u32,
 }
 
-/// A file and where its content is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileEntry {
-    /// Relative to the data directory.
-    pub path: PathBuf,
-    /// Permission bits.
-    pub mode: u32,
-    /// Bytes.
-    pub size: u64,
-    /// Its blocks in order.
-    pub blocks: Vec<Block>,
-}
-
-/// Where a zstd frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Frame {
-    /// Index into the manifest's packs.
-    pub pack: u32,
-    /// Its bytes.
-    pub length: u32,
-    /// Where it begins.
-    pub offset: u64,
-}
-
-/// A content and its frame. The frame holds the content, or the difference (exclusive or) to the
-/// content of the next link, its base, which counts as zeros where it is shorter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Link {
-    /// SHA-256 of the content.
-    pub hash: Hash,
-    /// Its frame.
-    pub frame: Frame,
-}
-
-/// The most frames of one block: its own and those of its bases. Each costs a restore a decompression.
-pub const MOST_FRAMES: usize = 4;
-
-/// Where a block is: one link, or up to four of which each is the base of the one before. They are next
-/// to each other in a list of all, so that no chain can be longer, or a circle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chain(u32);
-
-impl Chain {
-    /// Appends `chain` to `links`; `None` if it has too many links, or the list does.
-    pub fn push(links: &mut Vec<Link>, chain: impl IntoIterator<Item = Link>) -> Option<Chain> {
-        let first = links.len();
-        links.extend(chain);
-        let more = (links.len() - first).checked_sub(1).filter(|more| *more < MOST_FRAMES)?;
-        Some(Chain(u32::try_from(first << 2 | more).ok()?))
-    }
-
-    /// Another base for the last one, which ends the list.
-    pub(self) fn lengthen(self, links: &mut Vec<Link>, base: Link) -> Option<Chain> {
-        links.push(base);
-        (self.0 & 3 < 3).then_some(Chain(self.0 + 1))
-    }
-
-    /// Its links in the list, the block's own first.
-    pub fn of(self, links: &[Link]) -> &[Link] {
-        let first = self.0 as usize >> 2;
-        &links[first..=first + (self.0 as usize & 3)]
-    }
-}
-
-/// A piece of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Block {
-    /// One zstd frame in a pack, and those of its bases.
-    Stored(Chain),
-    /// A run of zero blocks, so that a sparse file costs one line.
-    Zeros {
-        /// How many blocks; the last block of a file may be short.
-        count: u64,
-    },
-}
-
-/// A block and its place in the file, from [`FileEntry::pieces`].
-#[derive(Clone, Copy, Debug)]
-pub struct Piece {
-    /// Where it begins in the file.
-    pub offset: u64,
-    /// Bytes of content; more than one block only for zeros.
-    pub length: u64,
-    /// The source of the content.
-    pub block: Block,
-}
-
-impl FileEntry {
-    /// The blocks with their places.
-    pub fn pieces(&self, block_size: u64) -> impl Iterator<Item = Piece> + '_ {
-        self.pieces_from(0, 0, block_size)
-    }
-
-    /// The same, starting at the block with index `first` and offset `offset`.
-    pub fn pieces_from(
-        &self,
-        first: usize,
-        mut offset: u64,
-        block_size: u64,
-    ) -> impl Iterator<Item = Piece> + '_ {
-        self.blocks[first..].iter().map(move |&block| {
-            let blocks = match block {
-                Block::Stored(_) => 1,
-                Block::Zeros { count } => count,
-            };
-            let length = blocks.saturating_mul(block_size).min(self.size - offset);
-            let piece = Piece { offset, length, block };
-            offset += length;
-            piece
-        })
-    }
-}
-
 impl Manifest {
-    /// True if some block is stored as a difference, which format 1 of the repository does not know.
-    pub fn has_differences(&self) -> bool {
-        let blocks = self.files.iter().flat_map(|file| &file.blocks);
-        blocks
-            .into_iter()
-            .any(|block| matches!(block, Block::Stored(c) if c.of(&self.links).len() > 1))
+    /// True if it holds what format 1 of the repository does not know: a difference, or a journal.
+    pub fn needs_format_2(&self) -> bool {
+        let mut blocks = self.files.iter().flat_map(|file| &file.blocks);
+        !self.journal.logs.is_empty()
+            || blocks.any(|block| matches!(block, Block::Stored(c) if c.of(&self.links).len() > 1))
+    }
+
+    /// All files with blocks: those of the data, then the logs of the journal.
+    pub fn stored_files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().chain(self.journal.logs.iter().map(|log| &log.file))
     }
 
     /// The whole text, including the last line.
@@ -248,21 +155,29 @@ impl Manifest {
         for file in &self.files {
             let path = escape(&file.path);
             line(&mut out, format_args!("file {path} {:o} {}", file.mode, file.size));
-            for block in &file.blocks {
-                match block {
-                    Block::Stored(chain) => {
-                        let words = std::iter::once("block").chain(std::iter::repeat("xor"));
-                        for (word, link) in words.zip(chain.of(&self.links)) {
-                            line(&mut out, format_args!("{word} {link}"));
-                        }
-                    }
-                    Block::Zeros { count } => line(&mut out, format_args!("zeros {count}")),
-                }
-            }
+            self.write_blocks(file, &mut out);
+        }
+        for log in &self.journal.logs {
+            line(&mut out, format_args!("journal {} {}", log.file.size, log.span.words()));
+            self.write_blocks(&log.file, &mut out);
         }
         let sum: Hash = Sha256::digest(out.as_bytes()).into();
         line(&mut out, format_args!("end {}", hex(&sum)));
         out
+    }
+
+    fn write_blocks(&self, file: &FileEntry, out: &mut String) {
+        for block in &file.blocks {
+            match block {
+                Block::Stored(chain) => {
+                    let words = std::iter::once("block").chain(std::iter::repeat("xor"));
+                    for (word, link) in words.zip(chain.of(&self.links)) {
+                        line(out, format_args!("{word} {link}"));
+                    }
+                }
+                Block::Zeros { count } => line(out, format_args!("zeros {count}")),
+            }
+        }
     }
 
     fn write_header(&self, out: &mut String) {
@@ -279,6 +194,12 @@ impl Manifest {
         if self.header.open_tables > 0 {
             line(out, format_args!("open_temporary_tables {}", self.header.open_tables));
         }
+        if let Some(as_of) = self.journal.as_of {
+            line(out, format_args!("primary_as_of {}", as_of.rfc3339()));
+        }
+        if let Some(gap) = &self.journal.gap {
+            line(out, format_args!("no_journal {}", escape(Path::new(gap))));
+        }
         line(out, format_args!("block_size {}", self.block_size));
         line(out, format_args!("size {}", self.size));
         line(out, format_args!("stored {}", self.stored));
@@ -286,13 +207,6 @@ impl Manifest {
         for (key, value) in &self.header.settings {
             line(out, format_args!("setting {key} {value}"));
         }
-    }
-}
-
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Frame { pack, offset, length } = self.frame;
-        write!(f, "{} {pack} {offset} {length}", hex(&self.hash))
     }
 }
 
@@ -314,15 +228,6 @@ pub(super) fn escape(path: &Path) -> String {
         }
     }
     out
-}
-
-/// A hash as 64 digits.
-pub fn hex(hash: &Hash) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    hash.iter()
-        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
-        .map(char::from)
-        .collect()
 }
 
 /// Parses 64 lower-case digits.

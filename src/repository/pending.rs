@@ -10,11 +10,12 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Error, IoExt, Result};
-use crate::os::clock::Timestamp;
+use crate::os::clock::{Micros, Timestamp};
 use crate::repository::data_dir::Found;
 use crate::repository::directory::{MAX_MANIFEST, RepoLock, Repository, write_durably};
 use crate::repository::format;
 use crate::repository::known::{self, Known};
+use crate::repository::manifest::journal::{self, Journal, LogEntry, Span};
 use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{
     BLOCK_SIZE, Block, Chain, DirEntry, FileEntry, Frame, Header, Link, MOST_FRAMES, Manifest,
@@ -34,6 +35,17 @@ pub struct StoredFile {
     pub size: u64,
     /// Its blocks by number, in order; missing ones are zeros.
     pub blocks: Vec<(u64, Chain)>,
+}
+
+/// A journal whose logs are stored.
+#[derive(Debug, Default)]
+pub struct StoredJournal {
+    /// Its logs in order; their paths do not matter.
+    pub logs: Vec<(StoredFile, Span)>,
+    /// See [`Journal::gap`].
+    pub gap: Option<String>,
+    /// See [`Journal::as_of`].
+    pub as_of: Option<Micros>,
 }
 
 /// A file by its number, and its blocks by theirs.
@@ -64,7 +76,14 @@ impl Header {
     /// Checks that the manifest would parse. Finding a mistake after hours of storing would be
     /// late.
     pub fn check(&self) -> Result<()> {
-        let empty = assemble(self.clone(), Vec::new(), Vec::new(), &Table::default(), 0);
+        let empty = assemble(
+            self.clone(),
+            Vec::new(),
+            Vec::new(),
+            StoredJournal::default(),
+            &Table::default(),
+            0,
+        );
         let read = parse(empty.to_text().as_bytes());
         read.map(drop).map_err(|what| vanished(&what))
     }
@@ -105,9 +124,10 @@ impl<'a> PartialBackup<'a> {
         header: Header,
         dirs: Vec<DirEntry>,
         files: Vec<StoredFile>,
+        journal: StoredJournal,
     ) -> Result<Backup> {
         let (table, stored) = self.packer.finish()?;
-        let manifest = assemble(header, dirs, files, &table, stored);
+        let manifest = assemble(header, dirs, files, journal, &table, stored);
         for pack in &manifest.packs {
             packs::look(self.repo.root(), pack).map_err(|what| vanished(&what))?;
         }
@@ -119,7 +139,7 @@ impl<'a> PartialBackup<'a> {
         if text.len() as u64 > MAX_MANIFEST {
             return Err(vanished("its manifest would be larger than 1 GiB"));
         }
-        let raised = match manifest.has_differences() {
+        let raised = match manifest.needs_format_2() {
             true => format::raise(self.repo.root())?,
             false => None,
         };
@@ -158,16 +178,15 @@ fn assemble(
     header: Header,
     dirs: Vec<DirEntry>,
     files: Vec<StoredFile>,
+    journal: StoredJournal,
     table: &Table,
     stored: u64,
 ) -> Manifest {
     let mut packs = Vec::new();
     let mut index = HashMap::new();
     let mut links = Vec::new();
-    let mut size = 0;
-    let mut entries = Vec::with_capacity(files.len());
-    for file in files {
-        size += file.size;
+    let size = files.iter().map(|file| file.size).sum();
+    let mut entry = |file: StoredFile| {
         let mut blocks = Vec::with_capacity(file.blocks.len());
         let mut next = 0;
         for (number, chain) in file.blocks {
@@ -189,8 +208,14 @@ fn assemble(
         if count > 0 {
             blocks.push(Block::Zeros { count });
         }
-        entries.push(FileEntry { path: file.path, mode: file.mode, size: file.size, blocks });
-    }
+        FileEntry { path: file.path, mode: file.mode, size: file.size, blocks }
+    };
+    let files: Vec<FileEntry> = files.into_iter().map(&mut entry).collect();
+    let logs = journal.logs.into_iter().zip(1..).map(|((log, span), number)| {
+        let path = journal::path(number);
+        LogEntry { file: entry(StoredFile { path, ..log }), span }
+    });
+    let (logs, gap, as_of) = (logs.collect(), journal.gap, journal.as_of);
     Manifest {
         header,
         finished: Timestamp::now(),
@@ -199,7 +224,8 @@ fn assemble(
         stored,
         packs,
         dirs,
-        files: entries,
+        files,
+        journal: Journal { logs, gap, as_of },
         links,
     }
 }

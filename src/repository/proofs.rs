@@ -18,7 +18,7 @@ use crate::os::files;
 use crate::os::lock::lock_file;
 use crate::repository::directory::Repository;
 use crate::repository::format;
-use crate::repository::manifest::parse::unescape;
+use crate::repository::manifest::words::unescape;
 use crate::repository::manifest::{escape, is_backup_name};
 use crate::repository::packs::write::sync_dir;
 

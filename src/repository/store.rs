@@ -5,21 +5,21 @@
 //! from the initial walk fails the backup, by name. Files are opened below the data directory
 //! without following symbolic links.
 
+mod source;
+
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, IoExt, Place, Result};
+use crate::os::clock::Micros;
 use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::stamp::Conditions;
-use crate::os::syncs;
-use crate::os::sys::{free_bytes, lacks_inodes, next_data, open_below};
+use crate::os::sys::{free_bytes, lacks_inodes};
 use crate::os::workers::{Crew, Gauge, locked};
 use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
@@ -27,13 +27,11 @@ use crate::repository::format;
 use crate::repository::known::Known;
 use crate::repository::manifest::{BLOCK_SIZE, Chain, MOST_FRAMES, PackRef};
 use crate::repository::packs::write::{PackWriter, place};
-use crate::repository::parcels::{parcel_size, spread};
-use crate::repository::pending::{FileBlocks, PartialBackup, StoredFile, Unread};
+use crate::repository::pending::{FileBlocks, PartialBackup, StoredFile, StoredJournal, Unread};
+use source::{Parcel, Source};
 
 pub use crate::repository::manifest::Header;
-
-/// The most small files in a batch.
-const BATCH: usize = 256;
+pub use crate::repository::manifest::journal::Span;
 
 /// Approximate bytes of a manifest line.
 const LINE: u64 = 80;
@@ -62,6 +60,21 @@ pub struct Data<'a> {
     pub path: &'a Path,
     /// What is known of its files since the base was restored.
     pub known: Option<&'a Known>,
+    /// What led to it from its base.
+    pub journal: &'a Journal,
+}
+
+/// The journal of a data directory to be stored.
+#[derive(Debug, Default)]
+pub struct Journal {
+    /// The directory of its logs.
+    pub dir: PathBuf,
+    /// The logs in order: their names in that directory, and from where to where each leads.
+    pub logs: Vec<(PathBuf, Span)>,
+    /// Why there is none.
+    pub gap: Option<String>,
+    /// The clock of the primary when the goal was read.
+    pub as_of: Option<Micros>,
 }
 
 /// Stores the data directory `data` as a new backup.
@@ -96,7 +109,7 @@ pub fn store(
 fn attempt(
     repo: &Repository,
     lock: &RepoLock,
-    Data { path: data, known }: Data<'_>,
+    Data { path: data, known, journal }: Data<'_>,
     header: Header,
     level: i32,
     crew: &mut Crew<'_>,
@@ -116,9 +129,13 @@ fn attempt(
     unread.iter().for_each(|(index, _)| is_unread[*index] = true);
     let size = tree.files.iter().map(|f| f.size).sum();
     let source = Source { data, root, files: &tree.files, is_unread, gauge: &gauge };
+    let logs = Logs::find(journal)?;
+    let log_source = logs.source(&journal.dir, &gauge)?;
     let jobs = crew.jobs();
     let parcels = crew.alone(|| source.split(jobs))?;
-    let total = before + parcels.iter().map(|parcel| source.bytes(parcel)).sum::<u64>();
+    let log_parcels = log_source.as_ref().map_or(Ok(Vec::new()), |source| source.split(jobs))?;
+    let total =
+        before + source.all(&parcels) + log_source.as_ref().map_or(0, |s| s.all(&log_parcels));
     gauge.set_total(total);
 
     // How much is new is unknown before reading, but the manifest must fit in any case.
@@ -126,12 +143,11 @@ fn attempt(
     let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
     check_room(repo.root(), lines * LINE * MOST_FRAMES as u64, Place::Repository)?;
 
-    let next = AtomicUsize::new(0);
-    let found = crew
-        .work(|| {
+    let mut pack = |source: &Source<'_>, parcels: &[Parcel]| {
+        let next = AtomicUsize::new(0);
+        crew.work(|| {
             let writer = partial.packer().writer()?;
-            let mut worker =
-                Worker { source: &source, writer, buffer: Vec::new(), found: Vec::new() };
+            let mut worker = Worker { source, writer, buffer: Vec::new(), found: Vec::new() };
             while !gauge.stopped() {
                 let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                 worker.run(parcel)?;
@@ -139,7 +155,14 @@ fn attempt(
             worker.writer.close()?;
             Ok(worker.found)
         })
-        .map_err(|e| with_needed_space(e, repo, partial.packer().added(), free, &gauge))?;
+        .map_err(|e| with_needed_space(e, repo, partial.packer().added(), free, &gauge))
+    };
+    let found = pack(&source, &parcels)?;
+    // In packs of its own: no later backup needs any of it.
+    let log_blocks = match &log_source {
+        Some(source) => pack(source, &log_parcels)?,
+        None => Vec::new(),
+    };
     let damaged = partial.packer().damaged();
     if !damaged.is_empty() {
         return Ok(Err(damaged));
@@ -149,7 +172,12 @@ fn attempt(
 
     let stored = Mutex::new(None);
     let watched = crew.alone(|| {
-        let backup = partial.finish(header, tree.dirs, join(&tree.files, found, unread))?;
+        let files = join(&tree.files, found, unread);
+        let logs = join(&logs.0, log_blocks, Vec::new());
+        let spans = journal.logs.iter().map(|(_, span)| span.clone());
+        let logs = logs.into_iter().zip(spans).collect();
+        let journal = StoredJournal { logs, gap: journal.gap.clone(), as_of: journal.as_of };
+        let backup = partial.finish(header, tree.dirs, files, journal)?;
         let stamps = tree.files.iter().map(|found| Some(found.stamp)).collect();
         let known = Known::new(&backup.name, &source.root, conditions, stamps);
         *locked(&stored) = Some((backup, known));
@@ -194,6 +222,29 @@ fn with_needed_space(
     }
 }
 
+/// The logs of a journal, as files.
+struct Logs(Vec<Found>);
+
+impl Logs {
+    fn find(journal: &Journal) -> Result<Logs> {
+        let find = |(name, _): &(PathBuf, Span)| {
+            let path = journal.dir.join(name);
+            let log = files::open_no_link(&path).and_then(|log| log.metadata());
+            log.map(|m| Found::new(name.clone(), &m)).doing("read", &path)
+        };
+        journal.logs.iter().map(find).collect::<Result<_>>().map(Logs)
+    }
+
+    fn source<'a>(&'a self, dir: &'a Path, gauge: &'a Gauge) -> Result<Option<Source<'a>>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let root = files::open_dir(dir).doing("open", dir)?;
+        let is_unread = vec![false; self.0.len()];
+        Ok(Some(Source { data: dir, root, files: &self.0, is_unread, gauge }))
+    }
+}
+
 /// A stored block: file, number, location.
 type Item = (usize, u64, Chain);
 
@@ -212,120 +263,6 @@ fn join(files: &[Found], found: Vec<Vec<Item>>, unread: Vec<FileBlocks>) -> Vec<
         out.push(StoredFile { path: file.path.clone(), mode: file.mode, size: file.size, blocks });
     }
     out
-}
-
-struct Source<'a> {
-    data: &'a Path,
-    root: File,
-    files: &'a [Found],
-    /// Those that are as in the base.
-    is_unread: Vec<bool>,
-    gauge: &'a Gauge,
-}
-
-/// A unit of work for one worker.
-enum Parcel {
-    /// Small files, whole.
-    Batch(Range<usize>),
-    /// A run of blocks of a large file.
-    Run(usize, Range<u64>),
-}
-
-impl Source<'_> {
-    /// Splits all files into parcels, skipping holes.
-    fn split(&self, jobs: usize) -> Result<Vec<Parcel>> {
-        let space = self.files.iter().map(|f| f.space).sum();
-        let run = parcel_size(space, jobs, BLOCK_SIZE) / BLOCK_SIZE;
-        let mut parcels = Vec::new();
-        let mut next = 0;
-        while let Some(found) = self.files.get(next) {
-            if self.gauge.stopped() {
-                break;
-            }
-            if self.is_unread[next] {
-                next += 1;
-                continue;
-            }
-            if found.size <= BLOCK_SIZE {
-                let batch = self.batch(next);
-                next = batch.end;
-                parcels.push(Parcel::Batch(batch));
-                continue;
-            }
-            let blocks = found.size.div_ceil(BLOCK_SIZE);
-            let file = if found.sparse { Some(self.open(next)?) } else { None };
-            let mut at = 0;
-            while at < blocks {
-                if let Some(file) = &file {
-                    at = self.after_hole(next, file, at)?;
-                }
-                let end = (at + run).min(blocks);
-                if at < end {
-                    parcels.push(Parcel::Run(next, at..end));
-                }
-                at = end;
-            }
-            next += 1;
-        }
-        Ok(spread(parcels))
-    }
-
-    /// A batch of small files starting at `first`.
-    fn batch(&self, first: usize) -> Range<usize> {
-        let mut bytes = 0;
-        let rest = self.files.iter().zip(&self.is_unread).skip(first).take(BATCH);
-        let more = rest.take_while(|(found, unread)| {
-            bytes += found.size;
-            bytes <= BLOCK_SIZE && !**unread
-        });
-        // The first one fits.
-        first..first + more.count()
-    }
-
-    /// The block at `at`, or the first one after it with data.
-    fn after_hole(&self, index: usize, file: &File, at: u64) -> Result<u64> {
-        let size = self.files[index].size;
-        let data = next_data(file, at * BLOCK_SIZE).map_err(|e| self.fail(index, e))?;
-        Ok(match data {
-            Some(data) if data < size => (data / BLOCK_SIZE).max(at),
-            _ => size.div_ceil(BLOCK_SIZE),
-        })
-    }
-
-    /// The size of a parcel in bytes.
-    fn bytes(&self, parcel: &Parcel) -> u64 {
-        match parcel {
-            Parcel::Batch(files) => self.files[files.clone()].iter().map(|f| f.size).sum(),
-            Parcel::Run(file, blocks) => {
-                let end = (blocks.end * BLOCK_SIZE).min(self.files[*file].size);
-                end - blocks.start * BLOCK_SIZE
-            }
-        }
-    }
-
-    fn open(&self, index: usize) -> Result<File> {
-        let found = &self.files[index];
-        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
-        let file = open_below(&self.root, &found.path, flags, 0);
-        let file = file.map_err(|e| self.fail(index, e))?;
-        self.check(index, &file)?;
-        Ok(file)
-    }
-
-    /// Fails if the file has changed since the walk, or not all that was written to it could be kept:
-    /// nobody who wrote it has synced it.
-    fn check(&self, index: usize, file: &File) -> Result<()> {
-        syncs::failed(file).map_err(|e| self.fail(index, e))?;
-        let now = file.metadata().map_err(|e| self.fail(index, e))?;
-        if self.files[index].is_unchanged(&now) {
-            return Ok(());
-        }
-        Err(self.fail(index, io::Error::other("it changed while being read")))
-    }
-
-    fn fail(&self, index: usize, e: io::Error) -> Error {
-        Error::io("read", &self.data.join(&self.files[index].path), e)
-    }
 }
 
 struct Worker<'a> {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod differences;
+mod journal;
 mod known;
 mod lifecycle;
 mod proofs;

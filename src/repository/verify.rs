@@ -154,7 +154,7 @@ pub fn verify(
 
 /// Every stored block with the index of its file.
 fn blocks(manifest: &Manifest) -> impl Iterator<Item = (Wanted, usize)> + '_ {
-    let files = manifest.files.iter().enumerate();
+    let files = manifest.stored_files().enumerate();
     let pieces =
         files.flat_map(|(index, f)| f.pieces(manifest.block_size).map(move |p| (index, p)));
     pieces.filter_map(|(index, piece)| match piece.block {
@@ -240,12 +240,13 @@ fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, ga
         for pack in &manifest.packs {
             hit.extend(index.get(pack).filter(|at| found[**at].pack_is_bad));
         }
+        let paths: Vec<&PathBuf> = manifest.stored_files().map(|file| &file.path).collect();
         for (block, file) in blocks(&manifest) {
             for pack in block.packs() {
                 let at = index.get(&pack).filter(|at| found[**at].bad.contains(&block));
                 if let Some(&at) = at {
                     hit.insert(at);
-                    concerned[at].1.insert(manifest.files[file].path.clone());
+                    concerned[at].1.insert(paths[file].clone());
                 }
             }
         }

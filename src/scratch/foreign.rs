@@ -28,6 +28,7 @@ const OURS: &[&str] = &[
     "mysqld.pid",
     "dump.err",
     "load.err",
+    "journal",
     "known-files",
     "known-files.new",
     "packs-read",

@@ -2,9 +2,11 @@
 
 pub mod crash_safety;
 pub mod foreign;
+pub mod journal;
 pub mod known_files;
 pub mod packs_read;
 pub mod proof;
+mod removal;
 pub mod run_as;
 pub mod unlogged_ddl;
 pub mod working_directory;

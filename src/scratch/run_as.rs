@@ -36,7 +36,10 @@ pub(super) fn run_as(root: &Path, name: Option<&str>) -> Result<Option<(u32, u32
 }
 
 /// Decides: `name` is `--mysqld-user`, `owner` that of the scratch directory.
-fn choose(is_root: bool, owner: (u32, u32), name: Option<&str>) -> Result<Option<(u32, u32)>> {
+///
+/// # Errors
+/// [`Error::Configuration`] where it is not clear.
+pub fn choose(is_root: bool, owner: (u32, u32), name: Option<&str>) -> Result<Option<(u32, u32)>> {
     match (is_root, name) {
         (false, Some(_)) => Err(Error::config("--mysqld-user works only as root")),
         (false, None) => Ok(None),

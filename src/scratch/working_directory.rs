@@ -17,7 +17,6 @@ use crate::os::lock::{LockFile, lock_file};
 use crate::os::process::{KILL_TIMEOUT, is_gone};
 use crate::os::stamp::boot_id;
 use crate::os::sys;
-use crate::os::workers::Gauge;
 use crate::report::checkpoint::{self, Facts};
 use crate::server::mysqld::{Mysqld, forget_login};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -25,10 +24,13 @@ use crate::text::system_text;
 
 use crate::scratch::crash_safety;
 use crate::scratch::foreign;
+use crate::scratch::removal::remove_all;
 use crate::scratch::run_as::run_as;
 use crate::scratch::unlogged_ddl::Doubt;
 use crate::supervisor::watched::Nothing;
 
+/// The relay logs that are kept beside the data.
+pub(super) const JOURNAL: &str = "journal";
 /// Data that is being removed.
 const OLD_DATA: &str = "data.old";
 
@@ -100,10 +102,17 @@ impl Scratch {
             self.save()?;
         }
         self.make_dir(name)?;
-        let root = self.root.join(name);
-        let lock = lock_file(&root.join("lock"), "prove")?;
+        Scratch::at(self.root.join(name), self.user, "prove")
+    }
+
+    /// The same in the directory `root`, for a server that runs as `user`.
+    ///
+    /// # Errors
+    /// [`Error::Locked`]; when it cannot be written.
+    pub fn at(root: PathBuf, user: Option<(u32, u32)>, command: &str) -> Result<Scratch> {
+        let lock = lock_file(&root.join("lock"), command)?;
         let state = checkpoint::read(&root.join("state")).unwrap_or_default().unwrap_or_default();
-        let scratch = Scratch { root, user: self.user, state, _lock: lock };
+        let scratch = Scratch { root, user, state, _lock: lock };
         scratch.make_tmp()?;
         Ok(scratch)
     }
@@ -271,6 +280,8 @@ impl Scratch {
                 remove_all(&old, &gauge)
             })?;
         }
+        let logs = self.root.join(JOURNAL);
+        fs::remove_dir_all(&logs).ignoring(io::ErrorKind::NotFound).doing("remove", &logs)?;
         // Even if something else removed it: new data must not be taken for the old.
         self.set_stage(Stage::Partial, None)?;
         // A process that does not end works on removed files, and must stay on record.
@@ -377,15 +388,4 @@ pub fn interrupted_base(root: &Path) -> Option<String> {
 fn unkillable(pid: u32) -> Error {
     let what = format!("exit of its process {pid}, which was killed but is stuck in the kernel,");
     Error::MysqldHung { what, after: Some(KILL_TIMEOUT) }
-}
-
-/// Removes the directory `dir`, if it exists, unless the gauge is stopped meanwhile.
-fn remove_all(dir: &Path, gauge: &Gauge) -> Result<()> {
-    if let Ok(open) = files::open_dir(dir) {
-        files::empty(&open, &|| gauge.stopped()).doing("remove", dir)?;
-    }
-    if gauge.stopped() {
-        return Ok(());
-    }
-    fs::remove_dir_all(dir).ignoring(io::ErrorKind::NotFound).doing("remove", dir)
 }

@@ -20,6 +20,7 @@ use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::sys::{self, mkdir_below, open_below};
 use crate::os::workers::Gauge;
+use crate::replication::kept_logs::NoLogs;
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
 use crate::seed::layout;
@@ -271,7 +272,7 @@ fn start(seeding: &mut Seeding, flavor: Flavor) -> Result<Mysqld> {
 fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Adopted> {
     mysqld.load_grant_tables(source.flavor)?;
     // A replica brings where it replicated from, and MySQL's the password there, in a table.
-    replica::forget(mysqld, source.flavor)?;
+    replica::forget(mysqld, source.flavor, &NoLogs)?;
     let own = replica::position(mysqld, source.flavor)?;
     let position = match &source.position {
         Some(position) => {

@@ -17,6 +17,17 @@ use crate::os::sys;
 use crate::server::buffers;
 use crate::text::bytes;
 
+/// What becomes of relay logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayLogs {
+    /// They are received, and go once they are applied.
+    Go,
+    /// They are received, and stay.
+    Stay,
+    /// They are in the data directory, to be applied.
+    Given,
+}
+
 /// What distinguishes one private mysqld from another.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -40,6 +51,8 @@ pub struct Setup {
     pub call_timeout: Duration,
     /// Needs its grant tables from the start, to apply everything that may be replicated.
     pub needs_grant_tables: bool,
+    /// What becomes of relay logs.
+    pub relay_logs: RelayLogs,
     /// Bytes of the data it is started on, if there is any yet.
     pub data_size: Option<u64>,
 }
@@ -132,6 +145,9 @@ impl Setup {
                 "--loose-innodb-flush-method=fsync",
                 "--loose-innodb-data-file-buffering=ON",
             ]);
+        if self.relay_logs == RelayLogs::Stay {
+            command.arg("--relay-log-purge=OFF");
+        }
         match self.flavor {
             Flavor::MariaDb => {
                 // A replicated statement may read and write files there, and nowhere else.
@@ -160,7 +176,11 @@ impl Setup {
                 "--loose-rpl-stop-replica-timeout=2",
                 "--mysqlx=OFF",
                 "--secure-file-priv=NULL",
-                "--relay-log-recovery=ON",
+                // A new beginning at each start, where they are received.
+                match self.relay_logs {
+                    RelayLogs::Given => "--relay-log-recovery=OFF",
+                    _ => "--relay-log-recovery=ON",
+                },
                 "--persisted-globals-load=OFF",
                 // Since 8.4 it is 64 MiB, all used from the start, and there are few writers.
                 "--innodb-log-buffer-size=16M",

@@ -97,6 +97,7 @@ fn a_switch_takes_no_value() {
     for (command, switch) in [
         ("run", "keep-scratch"),
         ("run", "allow-upgrade"),
+        ("run", "no-journal"),
         ("list", "json"),
         ("prune", "dry-run"),
         ("run", "verbose"),

@@ -156,6 +156,10 @@ fn the_commands_of_the_emergency_page_run_on_the_sample() {
         let line = line.replace("/backup/db1", &repo).replace("/var/lib/mysql", &to);
         let line = line.replace("20261121T153000Z-00ff", "20261122T153000Z-8f3a");
         let words: Vec<&str> = line.split_whitespace().collect();
+        // It needs a server and a journal: see the tests of `until`.
+        if words.contains(&"--until") {
+            continue;
+        }
         if let ["rollforward", command @ ("list" | "restore" | "verify"), ..] = words[..] {
             let _ = fs::remove_dir_all(&to);
             Rollforward::new(&words[1..]).run_to_end(SOON).expect(0);

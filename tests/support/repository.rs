@@ -55,8 +55,8 @@ pub fn set_age(repo: &Path, backup: &str, age: u64) {
     });
 }
 
-/// By the system's own means.
-fn rfc3339(seconds: u64) -> String {
+/// A time as text, by the system's own means.
+pub fn rfc3339(seconds: u64) -> String {
     let mut date = Command::new("date");
     date.args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("@{seconds}")]);
     run_helper(&mut date, "").trim().to_string()

@@ -26,6 +26,8 @@ pub struct Facts {
     pub position: Position,
     /// When the position was read.
     pub asked: Timestamp,
+    /// Its own clock just before.
+    pub clock: Timestamp,
     /// Its server id, which no other server may use.
     pub server_id: u32,
     /// Settings that the private server must share.

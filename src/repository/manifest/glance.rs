@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
 use super::PackRef;
-use super::parse::pack_line;
+use super::words::pack_line;
 
 /// The length of the last line: `end `, the SHA-256 in digits, a line feed.
 const LAST: i64 = 4 + 64 + 1;

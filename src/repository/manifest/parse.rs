@@ -11,11 +11,13 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
+use super::journal::{self, Journal, LogEntry, Span};
+use super::words::{number, octal, pack_line, unescape, words};
 use super::{
     Block, Chain, DirEntry, FileEntry, Frame, Hash, Header, Link, Manifest, PackRef, from_hex,
     is_backup_name,
 };
-use crate::os::clock::Timestamp;
+use crate::os::clock::{Micros, Timestamp};
 use crate::repository::data_dir::misleads_server;
 
 /// Limits header lines and settings, since each costs more memory than its text.
@@ -24,6 +26,8 @@ const MOST_WORDS: usize = 1000;
 /// The longest path with every byte escaped, plus the rest of its line. A position is exempt: it
 /// may have any number of gaps.
 const LONGEST_LINE: usize = 4 * 4095 + 100;
+
+const TOO_LARGE: &str = "the sizes add up to more than a disk can hold";
 
 /// Parses a manifest; an error names the line and the problem.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
@@ -68,12 +72,15 @@ struct Parser {
     dir_paths: HashSet<PathBuf>,
     files: Vec<FileEntry>,
     file_paths: HashSet<PathBuf>,
+    logs: Vec<LogEntry>,
     links: Vec<Link>,
     /// Bytes of the last file that are not covered by blocks yet.
     missing: u64,
     /// Bytes of the block whose bases may follow; 0 for none.
     content: u64,
+    /// Bytes of the data, and of the journal as well.
     size: u64,
+    all: u64,
 }
 
 impl Parser {
@@ -82,7 +89,7 @@ impl Parser {
             return Err("it contains control characters".into());
         }
         let (key, rest) = line.split_once(' ').unwrap_or((line, ""));
-        if line.len() > LONGEST_LINE && key != "position" {
+        if line.len() > LONGEST_LINE && !matches!(key, "position" | "journal") {
             return Err(format!("too long: {} bytes", line.len()));
         }
         let content = match key {
@@ -95,6 +102,7 @@ impl Parser {
             "pack" => self.pack(rest),
             "dir" => self.dir(rest),
             "file" => self.file(rest),
+            "journal" => self.journal(rest),
             "block" => self.block(rest),
             "zeros" => self.zeros(rest),
             _ if self.in_body() => Err(format!("unknown word {key:?}")),
@@ -111,7 +119,10 @@ impl Parser {
     }
 
     fn in_body(&self) -> bool {
-        !(self.packs.is_empty() && self.dirs.is_empty() && self.files.is_empty())
+        !(self.packs.is_empty()
+            && self.dirs.is_empty()
+            && self.files.is_empty()
+            && self.logs.is_empty())
     }
 
     fn setting(&mut self, rest: &str) -> Result<(), String> {
@@ -152,6 +163,30 @@ impl Parser {
     }
 
     fn file(&mut self, rest: &str) -> Result<(), String> {
+        if !self.logs.is_empty() {
+            return Err("a file after the journal".into());
+        }
+        let [path, mode, size] = words(rest)?;
+        let size = self.begin_file(size)?;
+        self.size = self.size.checked_add(size).ok_or(TOO_LARGE)?;
+        let path = self.new_path(path)?;
+        self.file_paths.insert(path.clone());
+        self.files.push(FileEntry { path, mode: octal(mode)?, size, blocks: Vec::new() });
+        Ok(())
+    }
+
+    /// A log of the journal. Its blocks follow, as those of a file.
+    fn journal(&mut self, rest: &str) -> Result<(), String> {
+        let [size, span @ ..] = words::<5>(rest)?;
+        let size = self.begin_file(size)?;
+        let path = journal::path(self.logs.len() + 1);
+        let file = FileEntry { path, mode: 0o600, size, blocks: Vec::new() };
+        self.logs.push(LogEntry { file, span: Span::parse(span)? });
+        Ok(())
+    }
+
+    /// Ends the file before, and returns the size of the next one.
+    fn begin_file(&mut self, size: &str) -> Result<u64, String> {
         self.end_of_file()?;
         if self.block_size == 0 {
             self.block_size = self.number_of("block_size")?;
@@ -161,18 +196,18 @@ impl Parser {
                 return Err(format!("unreasonable block size {}", self.block_size));
             }
         }
-        let [path, mode, size] = words(rest)?;
-        let path = self.new_path(path)?;
         let size = number(size)?;
-        self.size = self
-            .size
-            .checked_add(size)
-            .filter(|&s| s <= i64::MAX as u64)
-            .ok_or("the sizes add up to more than a disk can hold")?;
+        self.all = self.all.checked_add(size).filter(|&s| s <= i64::MAX as u64).ok_or(TOO_LARGE)?;
         self.missing = size;
-        self.file_paths.insert(path.clone());
-        self.files.push(FileEntry { path, mode: octal(mode)?, size, blocks: Vec::new() });
-        Ok(())
+        Ok(size)
+    }
+
+    /// The file or log whose blocks follow.
+    fn last(&mut self) -> Option<&mut FileEntry> {
+        match self.logs.last_mut() {
+            Some(log) => Some(&mut log.file),
+            None => self.files.last_mut(),
+        }
     }
 
     fn block(&mut self, rest: &str) -> Result<(), String> {
@@ -188,12 +223,14 @@ impl Parser {
     fn xor(&mut self, rest: &str, content: u64) -> Result<(), String> {
         // No base is longer than the block: reading it costs no more.
         let link = self.link(rest, content)?;
-        let last = self.files.last_mut().and_then(|file| file.blocks.last_mut());
+        let last = self.last().and_then(|file| file.blocks.last()).copied();
         let Some(Block::Stored(chain)) = last.filter(|_| content > 0) else {
             return Err("a base without a block".into());
         };
-        let longer = chain.lengthen(&mut self.links, link);
-        *chain = longer.ok_or("too many bases of a block")?;
+        let longer = chain.lengthen(&mut self.links, link).ok_or("too many bases of a block")?;
+        if let Some(last) = self.last().and_then(|file| file.blocks.last_mut()) {
+            *last = Block::Stored(longer);
+        }
         self.content = content;
         Ok(())
     }
@@ -223,18 +260,18 @@ impl Parser {
 
     /// Appends `count` blocks to the last file.
     fn cover(&mut self, count: u64, block: Block) -> Result<(), String> {
-        let file = self.files.last_mut().ok_or("a block before the first file")?;
-        if count == 0 || count > self.missing.div_ceil(self.block_size) {
+        if count == 0 || count > self.missing.div_ceil(self.block_size.max(1)) {
             return Err("more blocks than the file has room for".into());
         }
         self.missing = self.missing.saturating_sub(count.saturating_mul(self.block_size));
-        file.blocks.push(block);
+        self.last().ok_or("a block before the first file")?.blocks.push(block);
         Ok(())
     }
 
     fn end_of_file(&mut self) -> Result<(), String> {
-        match self.files.last_mut() {
-            Some(file) if self.missing > 0 => {
+        let missing = self.missing;
+        match self.last() {
+            Some(file) if missing > 0 => {
                 Err(format!("{} has too few blocks for its size", file.path.display()))
             }
             Some(file) => {
@@ -277,6 +314,9 @@ impl Parser {
             return Err("the file sizes do not add up to the size in the header".into());
         }
         let flavor = self.text_of("flavor")?;
+        if self.logs.iter().any(|log| log.file.size == 0) {
+            return Err("a log of the journal is empty".into());
+        }
         if flavor != "mariadb" && flavor != "mysql" {
             return Err(format!("unknown flavor {flavor:?}"));
         }
@@ -284,6 +324,16 @@ impl Parser {
         if position.contains(' ') {
             return Err("the position contains spaces".into());
         }
+        let gap = self.header.get("no_journal").map(|word| {
+            let text = unescape(word).and_then(|bytes| String::from_utf8(bytes).ok());
+            text.ok_or("no_journal is badly escaped")
+        });
+        let as_of = self.header.get("primary_as_of").map(|text| {
+            Micros::parse(text).ok_or_else(|| format!("primary_as_of: {text:?} is not a time"))
+        });
+        let logs = std::mem::take(&mut self.logs);
+        let journal = Journal { logs, gap: gap.transpose()?, as_of: as_of.transpose()? };
+        journal.check(&position)?;
         let base = self.header.get("base").cloned();
         if base.as_ref().is_some_and(|b| !is_backup_name(b)) {
             return Err("the base is not a backup name".into());
@@ -306,6 +356,7 @@ impl Parser {
             packs: self.packs,
             dirs: self.dirs,
             files: self.files,
+            journal,
             links: self.links,
         })
     }
@@ -328,51 +379,4 @@ impl Parser {
         let text = self.text_of(key)?;
         Timestamp::parse(&text).ok_or_else(|| format!("{key}: {text:?} is not a time"))
     }
-}
-
-/// What follows `pack` on a line.
-pub(super) fn pack_line(rest: &str) -> Result<PackRef, String> {
-    let [name, size] = words(rest)?;
-    let hash = from_hex(name).ok_or("the pack's name is not a SHA-256")?;
-    Ok(PackRef { hash, size: number(size)? })
-}
-
-fn words<const N: usize>(rest: &str) -> Result<[&str; N], String> {
-    let mut words = rest.split(' ');
-    let mut out = [""; N];
-    for slot in &mut out {
-        *slot = words.next().filter(|w| !w.is_empty()).ok_or("missing word")?;
-    }
-    if words.next().is_some() { Err("extra word".into()) } else { Ok(out) }
-}
-
-/// Plain decimal digits; `parse` alone would accept a sign.
-fn number(text: &str) -> Result<u64, String> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let value = if digits { text.parse().ok() } else { None };
-    value.ok_or_else(|| format!("{text:?} is not a number"))
-}
-
-fn octal(text: &str) -> Result<u32, String> {
-    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..b'8').contains(&b));
-    let value = if digits { u32::from_str_radix(text, 8).ok() } else { None };
-    value.filter(|&m| m <= 0o777).ok_or_else(|| format!("{text:?} is not a mode"))
-}
-
-/// The bytes of an escaped word.
-pub(in crate::repository) fn unescape(word: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(word.len());
-    let mut rest = word.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'\\' {
-            out.push(byte);
-            continue;
-        }
-        let digits = rest.strip_prefix(b"x")?.get(..2)?;
-        let digits = str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?;
-        out.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &rest[3..];
-    }
-    Some(out)
 }

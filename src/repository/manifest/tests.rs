@@ -1,5 +1,6 @@
 //! Manifests: written text parses, and hostile text is refused.
 
+use super::journal::{self, Journal, LogEntry, Span};
 use super::parse::parse;
 use super::*;
 
@@ -16,6 +17,13 @@ fn sample() -> Manifest {
     };
     let small = vec![stored(1, 0)];
     let blocks = vec![stored(2, 100), Block::Zeros { count: 2 }, stored(3, 200)];
+    let of_journal = [vec![stored(6, 10)], vec![stored(7, 20)]];
+    let log = |number: usize, from: &str, to: &str, times| {
+        let (path, blocks) = (journal::path(number), of_journal[number - 1].clone());
+        let span = Span { from: from.into(), to: to.into(), times };
+        LogEntry { file: FileEntry { path, mode: 0o600, size: 20, blocks }, span }
+    };
+    let times = Some((Micros(1_795_361_000_000_001), Micros(1_795_361_399_000_000)));
     let file =
         |path: &str, size, blocks| FileEntry { path: path.into(), mode: 0o660, size, blocks };
     Manifest {
@@ -43,6 +51,11 @@ fn sample() -> Manifest {
             file("shop/empty", 0, vec![]),
             file("x", 3 * BLOCK_SIZE + 17, blocks),
         ],
+        journal: Journal {
+            logs: vec![log(1, "0-1-7", "0-1-7", None), log(2, "0-1-7", "0-1-119,5-2-7", times)],
+            gap: None,
+            as_of: Some(Micros(1_795_361_399_000_000)),
+        },
         links,
     }
 }
@@ -146,6 +159,16 @@ fn a_lying_manifest_is_refused_by_name() {
         (&five, &five.replace(" 0 5 100", " 0 201 100"), "outside"),
         (&five, "xor 05 0 5 100\n", "not a SHA-256"),
         (&five, &five.replace("xor", "base"), "unknown word"),
+        ("\njournal 20 0-1-7 0-1-7 - -", "\njournal 20 0-1-7 0-1-7 -", "missing word"),
+        ("\njournal 20 0-1-7 0-1-7 - -", "\njournal 20 0-1-7 0-1-8 - -", "does not begin where"),
+        ("\njournal 20 0-1-7 0-1-7 - -", "\njournal 20 0-1-7 0-1-7 - x", "not two times"),
+        ("\njournal 20 0-1-7 0-1-7 - -", "\njournal 0 0-1-7 0-1-7 - -", "more blocks"),
+        ("\njournal 20 0-1-7 0-1-7 - -", "\njournal 8000000 0-1-7 0-1-7 - -", "too few blocks"),
+        ("\njournal 20 0-1-7 0-1-7 - -", "\nfile y 600 0\njournal 20 0-1-7 0-1-7 - -", "files"),
+        ("0-1-7 0-1-119,5-2-7 2026", "0-1-7 0-1-118,5-2-7 2026", "position of the backup"),
+        ("\nblock_size", "\nno_journal why\nblock_size", "a reason why there is none"),
+        ("\nblock_size", "\nno_journal \\x\nblock_size", "badly escaped"),
+        ("primary_as_of 2026", "primary_as_of 2O26", "not a time"),
     ] {
         let error = parse(changed(from, to).as_bytes()).unwrap_err();
         assert!(error.contains(says), "{from} -> {to}: {error}");

@@ -18,7 +18,7 @@ use crate::os::files;
 use crate::os::space::check_room;
 use crate::os::stamp::{Conditions, Stamp};
 use crate::os::sys;
-use crate::repository::directory::Held;
+use crate::repository::held::Held;
 use crate::repository::known::{self, Known};
 use crate::repository::manifest::{Block, FileEntry, Hash, Manifest, Piece};
 

@@ -20,7 +20,7 @@ fn grow(s: &Space) -> Stored {
     store(
         &s.repo,
         &s.lock(),
-        Data { path: &s.data, known: None },
+        Data { path: &s.data, known: None, journal: &Default::default() },
         Header { base, ..header() },
         1,
         &mut Crew::unwatched(2),

@@ -92,7 +92,7 @@ fn a_stop_while_storing_leaves_nothing_behind() {
     let result = store(
         &s.repo,
         &lock,
-        Data { path: &s.data, known: None },
+        Data { path: &s.data, known: None, journal: &Default::default() },
         header(),
         1,
         &mut Crew::new(2, None, stop),
@@ -111,7 +111,7 @@ fn an_unreadable_header_fails_before_the_work() {
     let error = store(
         &s.repo,
         &lock,
-        Data { path: &s.data, known: None },
+        Data { path: &s.data, known: None, journal: &Default::default() },
         bad,
         1,
         &mut Crew::new(1, None, never),

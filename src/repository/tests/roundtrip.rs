@@ -182,7 +182,7 @@ fn a_file_changed_while_read_fails_the_backup_by_name() {
     let error = store(
         &s.repo,
         &lock,
-        Data { path: &s.data, known: None },
+        Data { path: &s.data, known: None, journal: &Default::default() },
         header(),
         1,
         &mut Crew::new(1, None, grow),

@@ -60,7 +60,7 @@ impl Space {
         store(
             &self.repo,
             &lock,
-            Data { path: &self.data, known: None },
+            Data { path: &self.data, known: None, journal: &Default::default() },
             header(),
             1,
             &mut Crew::unwatched(jobs),

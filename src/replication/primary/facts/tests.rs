@@ -13,6 +13,7 @@ fn facts(state: &str, applied: &str) -> Facts {
         encrypted: false,
         position: position("0-2-80"),
         asked: Timestamp(0),
+        clock: Timestamp(0),
         server_id: 2,
         settings: Vec::new(),
         keeps: None,

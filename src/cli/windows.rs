@@ -1,0 +1,70 @@
+//! `list --windows`: what can be restored to any moment, and the gaps between.
+
+use crate::cli::output::{columns, object, quote};
+use crate::journal::history::{History, Window};
+use crate::text::bytes;
+
+/// What both forms show of a window.
+struct Shown<'a> {
+    window: &'a Window,
+    from: &'a crate::journal::history::Point,
+    to: &'a crate::journal::history::Point,
+    /// Bytes of the journals within it.
+    size: u64,
+}
+
+fn shown<'a>(history: &'a History, windows: &'a [Window]) -> Vec<Shown<'a>> {
+    let one = |window: &'a Window| {
+        let (from, to) = window.ends;
+        let size = history.points[from + 1..=to].iter().map(|point| point.journal_size).sum();
+        Shown { window, from: &history.points[from], to: &history.points[to], size }
+    };
+    windows.iter().map(one).collect()
+}
+
+/// For people: a line for each window, and one for each gap.
+pub fn table(history: &History) -> String {
+    let windows = history.windows();
+    let mut rows = vec![["FROM", "TO", "JOURNAL", "BACKUPS", "POSITION"].map(String::from)];
+    let mut gaps = Vec::new();
+    for (number, Shown { window, from, to, size }) in
+        shown(history, &windows).into_iter().enumerate()
+    {
+        let count = window.ends.1 - window.ends.0 + 1;
+        rows.push([
+            from.until().rfc3339(),
+            to.until().rfc3339(),
+            bytes(size),
+            count.to_string(),
+            format!("{} to {}", from.position, to.position),
+        ]);
+        if number > 0 {
+            let before = &history.points[windows[number - 1].ends.1];
+            let (end, begin) = (before.until().rfc3339(), from.until().rfc3339());
+            gaps.push(format!("gap from {end} to {begin}: {}\n", window.gap));
+        }
+    }
+    let after = history.damaged.iter().filter(|(_, next)| *next == history.points.len());
+    gaps.extend(after.map(|(name, _)| format!("{name}: damaged\n")));
+    columns(&rows) + &gaps.concat()
+}
+
+/// For programs: an array of objects.
+pub fn json(history: &History) -> String {
+    let windows = history.windows();
+    let objects: Vec<String> = shown(history, &windows)
+        .into_iter()
+        .map(|Shown { window, from, to, .. }| {
+            object(&[
+                ("from", quote(&from.position.to_string())),
+                ("to", quote(&to.position.to_string())),
+                ("from_time", quote(&from.until().rfc3339())),
+                ("to_time", quote(&to.until().rfc3339())),
+                ("from_backup", quote(&from.name)),
+                ("to_backup", quote(&to.name)),
+                ("gap", quote(&window.gap)),
+            ])
+        })
+        .collect();
+    if objects.is_empty() { "[]\n".into() } else { format!("[\n  {}\n]\n", objects.join(",\n  ")) }
+}

@@ -1,0 +1,135 @@
+//! Finds the moment in a journal at which it is to be cut.
+
+use std::io::Read;
+
+use crate::journal::group::{Group, Place, Transaction};
+use crate::journal::scan::{End, scan};
+use crate::mysql::gtid::Gtid;
+use crate::mysql::position::Position;
+use crate::os::clock::Micros;
+
+/// A moment in the history of a primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// In the order of the log, before the first transaction with a later time.
+    Time(Micros),
+    /// After this transaction.
+    After(Gtid),
+    /// Before this transaction.
+    Before(Gtid),
+}
+
+/// Where a journal is to be cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The end of the last transaction that is in; the beginning of the first log if there is none.
+    pub end: Place,
+    /// The position there.
+    pub position: Position,
+    /// How many transactions are in.
+    pub transactions: u64,
+    /// The last one that is in, if there is one.
+    pub last: Option<Transaction>,
+    /// The first one that is not.
+    pub next: Option<Transaction>,
+    /// The transaction that the moment names was found.
+    pub found: bool,
+}
+
+impl Cut {
+    /// Before the first transaction of a journal that begins at `from`.
+    pub fn begin(from: Position) -> Cut {
+        let end = Place::default();
+        Cut { end, position: from, transactions: 0, last: None, next: None, found: false }
+    }
+
+    /// Takes the next transaction. False if it is beyond the moment.
+    pub fn take(&mut self, transaction: Transaction, moment: &Moment) -> bool {
+        let is_beyond = match moment {
+            Moment::Time(time) => transaction.time > *time,
+            // One more was taken to know which is the first that is not in.
+            Moment::After(_) => self.found,
+            Moment::Before(gtid) => transaction.gtid == *gtid,
+        };
+        if is_beyond {
+            self.found = true;
+            self.next = Some(transaction);
+            return false;
+        }
+        self.found = matches!(moment, Moment::After(gtid) if transaction.gtid == *gtid);
+        self.position.add(&transaction.gtid);
+        self.end = transaction.end;
+        self.transactions += 1;
+        self.last = Some(transaction);
+        true
+    }
+
+    /// Reads log number `log` of the journal, whose events continue those that `group` has seen. True
+    /// once the moment is passed.
+    ///
+    /// # Errors
+    /// Says what is wrong with the log.
+    pub fn read(
+        &mut self,
+        log: usize,
+        from: impl Read,
+        group: &mut Group,
+        moment: &Moment,
+    ) -> Result<bool, String> {
+        match scan(log, from, group, &mut |transaction| self.take(transaction, moment)) {
+            Ok(End::Whole) => Ok(false),
+            Ok(End::Enough) => Ok(true),
+            Ok(End::Torn { at, why }) => Err(format!("at byte {at}: {why}")),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::flavor::Flavor;
+
+    /// The last transaction that is in and the first that is not, of five whose times go back once.
+    fn cut(moment: &Moment) -> (Option<String>, Option<String>, bool) {
+        let from = Position::parse(Flavor::MariaDb, "0-1-1").unwrap();
+        let mut cut = Cut::begin(from);
+        for (number, time) in [(2, 10), (3, 30), (4, 20), (5, 40), (6, 40)] {
+            let gtid = Gtid::parse(&format!("0-1-{number}")).unwrap();
+            let at = |offset| Place { log: 0, offset };
+            let transaction =
+                Transaction { gtid, time: Micros(time), begin: at(number), end: at(number + 1) };
+            if !cut.take(transaction, moment) {
+                break;
+            }
+        }
+        let name = |t: Option<Transaction>| t.map(|t| t.gtid.to_string());
+        let last = name(cut.last);
+        assert_eq!(cut.position.to_string(), last.clone().unwrap_or("0-1-1".into()));
+        (last, name(cut.next), cut.found)
+    }
+
+    #[test]
+    fn a_time_cuts_before_the_first_that_is_later() {
+        let at = |time| cut(&Moment::Time(Micros(time)));
+        let some = |number: u32| Some(format!("0-1-{number}"));
+        assert_eq!(at(9), (None, some(2), true));
+        assert_eq!(at(10), (some(2), some(3), true));
+        assert_eq!(at(25), (some(2), some(3), true));
+        assert_eq!(at(30), (some(4), some(5), true));
+        assert_eq!(at(40), (some(6), None, false));
+    }
+
+    #[test]
+    fn a_transaction_cuts_before_or_after_itself() {
+        let gtid = |number: u32| Gtid::parse(&format!("0-1-{number}")).unwrap();
+        let some = |number: u32| Some(format!("0-1-{number}"));
+        let (after, before) = (|n| cut(&Moment::After(gtid(n))), |n| cut(&Moment::Before(gtid(n))));
+        assert_eq!(after(3), (some(3), some(4), true));
+        assert_eq!(after(6), (some(6), None, true));
+        assert_eq!(before(2), (None, some(2), true));
+        assert_eq!(before(6), (some(5), some(6), true));
+        assert_eq!(after(7), (some(6), None, false));
+        assert_eq!(before(7), (some(6), None, false));
+    }
+}

@@ -1,0 +1,153 @@
+//! Windows and ways to moments, of made-up repositories.
+
+use super::*;
+use crate::repository::manifest::Header;
+use crate::repository::manifest::journal::Span;
+
+/// A backup: its position, when its data was as of in seconds, and its journal's spans `(from, to,
+/// earliest, latest)`.
+fn backup(
+    position: &str,
+    as_of: i64,
+    base: Option<usize>,
+    spans: &[(&str, &str, i64, i64)],
+) -> Summary {
+    let time = |seconds: i64| Timestamp(seconds).precise();
+    let span = |(from, to, first, last): &(&str, &str, i64, i64)| Span {
+        from: from.to_string(),
+        to: to.to_string(),
+        times: Some((time(*first), time(*last))),
+    };
+    Summary {
+        header: Header {
+            flavor: "mariadb".into(),
+            version: "10.11.19-MariaDB".into(),
+            position: position.into(),
+            data_as_of: Timestamp(as_of),
+            started: Timestamp(as_of),
+            base: base.map(|n| format!("b{n}")),
+            open_tables: 0,
+            settings: Vec::new(),
+        },
+        finished: Timestamp(as_of),
+        size: 1,
+        stored: 1,
+        packs: Vec::new(),
+        files: 1,
+        spans: spans.iter().map(span).collect(),
+        journal_size: 100,
+        gap: None,
+        as_of: Some(time(as_of)),
+    }
+}
+
+fn history(backups: &[Summary]) -> History {
+    let mut history = History::default();
+    for (number, summary) in backups.iter().enumerate() {
+        history.add(format!("b{number}"), summary);
+    }
+    history
+}
+
+/// Two days with journals, one without, and another with.
+fn sample() -> History {
+    let without = Summary {
+        gap: Some("the pass ran with --no-journal".into()),
+        ..backup("0-1-40", 400, Some(2), &[])
+    };
+    history(&[
+        backup("0-1-10", 100, None, &[]),
+        backup(
+            "0-1-20",
+            200,
+            Some(0),
+            &[("0-1-10", "0-1-15", 110, 150), ("0-1-15", "0-1-20", 120, 190)],
+        ),
+        backup("0-1-30", 300, Some(1), &[("0-1-20", "0-1-30", 205, 250)]),
+        without,
+        backup("0-1-50", 500, Some(3), &[("0-1-40", "0-1-50", 410, 490)]),
+    ])
+}
+
+fn to(seconds: i64) -> Result<Route, OutOfReach> {
+    sample().route(&Moment::Time(Timestamp(seconds).precise()))
+}
+
+#[test]
+fn a_time_leads_to_the_journal_that_passes_it() {
+    assert_eq!(to(100), Ok(Route::Along(0, 1)));
+    assert_eq!(to(189), Ok(Route::Along(0, 1)));
+    // All of the second backup is before it.
+    assert_eq!(to(190), Ok(Route::Along(1, 2)));
+    assert_eq!(to(249), Ok(Route::Along(1, 2)));
+    assert_eq!(to(250), Ok(Route::Exactly(2)));
+    assert_eq!(to(300), Ok(Route::Exactly(2)));
+    assert_eq!(to(400), Ok(Route::Along(3, 4)));
+    assert_eq!(to(500), Ok(Route::Exactly(4)));
+}
+
+#[test]
+fn a_time_out_of_reach_has_neighbours_that_are_not() {
+    let out = |seconds| to(seconds).unwrap_err();
+    assert_eq!((out(99).before, out(99).after), (None, Some(0)));
+    let gap = out(301);
+    assert_eq!((gap.before, gap.after), (Some(2), Some(3)));
+    assert!(gap.why.contains("--no-journal"), "{}", gap.why);
+    assert_eq!((out(501).before, out(501).after), (Some(4), None));
+    let none = History::default().route(&Moment::Time(Micros(0))).unwrap_err();
+    assert_eq!((none.before, none.after), (None, None));
+}
+
+#[test]
+fn a_gtid_leads_to_the_journal_that_has_it() {
+    let gtid = |n: u32| Gtid::parse(&format!("0-1-{n}")).unwrap();
+    let after = |n| sample().route(&Moment::After(gtid(n)));
+    assert_eq!(after(11), Ok(Route::Along(0, 1)));
+    assert_eq!(after(20), Ok(Route::Along(0, 1)));
+    assert_eq!(sample().route(&Moment::Before(gtid(21))), Ok(Route::Along(1, 2)));
+    // The position of a backup without a journal.
+    assert_eq!(after(10), Ok(Route::Exactly(0)));
+    assert!(sample().route(&Moment::Before(gtid(10))).is_err());
+    assert_eq!(after(40), Ok(Route::Exactly(3)));
+    let out = |n| after(n).unwrap_err();
+    assert_eq!((out(9).before, out(9).after), (None, Some(0)));
+    assert_eq!((out(35).before, out(35).after), (Some(2), Some(3)));
+    assert_eq!((out(51).before, out(51).after), (Some(4), None));
+}
+
+#[test]
+fn windows_end_where_no_journal_leads_on() {
+    let sample = sample();
+    let windows: Vec<_> = sample.windows().into_iter().map(|w| (w.ends, w.gap)).collect();
+    let gap = "the pass ran with --no-journal".to_string();
+    assert_eq!(windows, [((0, 2), "a new chain begins".to_string()), ((3, 4), gap)]);
+}
+
+#[test]
+fn what_is_pruned_or_damaged_leaves_a_gap() {
+    let all = [
+        backup("0-1-10", 100, None, &[]),
+        backup("0-1-20", 200, Some(0), &[("0-1-10", "0-1-20", 110, 150)]),
+        backup("0-1-30", 300, Some(1), &[("0-1-20", "0-1-30", 205, 250)]),
+    ];
+    let without = |gone: usize, damaged: bool| {
+        let mut history = History::default();
+        for (number, summary) in all.iter().enumerate() {
+            match (number == gone, damaged) {
+                (false, _) => history.add(format!("b{number}"), summary),
+                (true, true) => history.damaged.push(("b1".into(), history.points.len())),
+                (true, false) => {}
+            }
+        }
+        history.windows()
+    };
+    let pruned = without(1, false);
+    assert_eq!(pruned.len(), 2);
+    assert!(pruned[1].gap.contains("b1"), "{}", pruned[1].gap);
+    assert!(without(1, true)[1].gap.contains("b1 is damaged"));
+    // What is joined by position does not depend on names.
+    let mut history = history(&all[..1]);
+    history
+        .add("renamed".into(), &backup("0-1-20", 200, Some(7), &[("0-1-10", "0-1-20", 110, 150)]));
+    assert_eq!(history.windows().len(), 1);
+}

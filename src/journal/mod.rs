@@ -1,0 +1,10 @@
+//! Journals: relay logs as a record of transactions, joined and cut by position. No server.
+
+pub mod checksum;
+pub mod cut;
+pub mod event;
+pub mod group;
+pub mod history;
+pub mod join;
+pub mod scan;
+pub mod when;

@@ -1,0 +1,306 @@
+//! A backup brought to a later moment: restored, and the journal that leads on from it applied up to
+//! there by a private server.
+//!
+//! All of it happens in a directory within the target, so that the target has no data that a server would
+//! start on before it is the data of that moment. The log is cut at the byte after the last transaction
+//! that is to be in; so no server has to be told where to stop, and times, GTIDs and `before:` are one.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::error::{Error, IoExt, Result};
+use crate::journal::cut::{Cut, Moment};
+use crate::journal::group::Group;
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::mysql::settings::{self, ZONE, value};
+use crate::mysql::version::Version;
+use crate::os::files;
+use crate::os::random::random_server_id;
+use crate::os::workers::Gauge;
+use crate::pass::plan::{Retries, Server};
+use crate::pass::until_files::{self, WORK};
+use crate::replication::catch_up;
+use crate::replication::kept_logs::NoLogs;
+use crate::replication::replay::replay;
+use crate::replication::replica;
+use crate::replication::time_zone;
+use crate::repository::directory::{Repository, damaged};
+use crate::repository::held::Held;
+use crate::repository::restore::{self, Destination, Into};
+use crate::scratch::working_directory::Scratch;
+use crate::server::compatibility::{self, With};
+use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
+use crate::server::mysqld::{Mysqld, forget_replication};
+use crate::server::setup::{RelayLogs, Setup};
+use crate::supervisor::breaker::Breaker;
+use crate::supervisor::main_loop::Supervisor;
+use crate::supervisor::watched::Nothing;
+use crate::text::{count, short};
+
+/// How the private server of a replay is run.
+pub struct Means {
+    /// The server.
+    pub server: Server,
+    /// When to give up.
+    pub retries: Retries,
+    /// The time-outs of the server.
+    pub patience: Patience,
+    /// Workers.
+    pub jobs: usize,
+}
+
+/// The directory to be filled.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Empty.
+    pub path: &'a Path,
+    /// Who shall own it and all in it, if not we.
+    pub owner: Option<(u32, u32)>,
+    /// Whom the private server runs as, if not us.
+    pub user: Option<(u32, u32)>,
+}
+
+/// A backup, the one whose journal leads on from it, and the moment in that journal.
+#[derive(Clone, Copy)]
+pub struct Way<'a> {
+    /// Where it begins.
+    pub base: &'a Held,
+    /// Whose journal it is.
+    pub next: &'a Held,
+    /// Where it ends.
+    pub moment: &'a Moment,
+}
+
+/// Brings a backup to a later moment.
+pub struct Replay<'a> {
+    /// Where the backups are.
+    pub repo: &'a Repository,
+    /// The loop.
+    pub supervisor: &'a mut Supervisor,
+    /// The private server.
+    pub means: &'a Means,
+    /// The directory to be filled.
+    pub target: Target<'a>,
+}
+
+impl Replay<'_> {
+    /// Fills the target with the data of the moment. Returns where the journal was cut: if that is at its
+    /// end or its beginning, nothing was done, and one of the two backups is of that moment.
+    ///
+    /// # Errors
+    /// Those of reading the journal, of the server, and of the applier; a stop. What is in the target then
+    /// is useless.
+    pub fn restore(&mut self, way: Way<'_>) -> Result<Cut> {
+        let ours = self.check_programs(way)?;
+        let mut work = self.make_work()?;
+        let logs = self.restore_logs(&work, way)?;
+        let mut crew = self.supervisor.crew("journal", 1);
+        let gauge = crew.gauge();
+        let cut = crew.alone(|| find(way, &logs, &gauge))?;
+        drop(crew);
+        let at_end = cut.next.is_none();
+        if cut.transactions > 0 && !at_end {
+            self.attempts(&mut work, way, &cut, ours.as_ref())?;
+            until_files::hand_over(work.root(), self.target.path, self.target.owner)?;
+        }
+        drop(work);
+        until_files::remove_work(self.target.path)?;
+        Ok(cut)
+    }
+
+    /// Fails unless the server program is of the series of both backups.
+    fn check_programs(&mut self, way: Way<'_>) -> Result<Option<Version>> {
+        let program = &self.means.server.program;
+        let ours = compatibility::program_version(self.supervisor, program)?;
+        for held in [way.base, way.next] {
+            let theirs = Version::parse(&held.manifest.header.version);
+            if let (Some(ours), Some(theirs)) = (&ours, theirs) {
+                compatibility::check(program, ours, &With::Proof(&held.name), &theirs)?;
+            }
+        }
+        Ok(ours)
+    }
+
+    fn make_work(&self) -> Result<Scratch> {
+        let root = self.target.path.join(WORK);
+        until_files::make_dir(self.target.path, &root, self.target.user)?;
+        Scratch::at(root, self.target.user, "restore")
+    }
+
+    /// Restores the logs of the journal. Returns their paths.
+    fn restore_logs(&mut self, work: &Scratch, way: Way<'_>) -> Result<Vec<PathBuf>> {
+        let dir = work.root().join("logs");
+        let all = way.next.manifest.journal.logs.len();
+        let names: Vec<PathBuf> = (1..=all).map(|n| format!("relay.{n:06}").into()).collect();
+        self.fill(&way.next.logs(&names)?, &dir)?;
+        Ok(names.into_iter().map(|name| dir.join(name)).collect())
+    }
+
+    fn fill(&mut self, held: &Held, dir: &Path) -> Result<()> {
+        let (path, owner, into) = (dir, self.target.user, Into::Existing);
+        let to = Destination { path, owner, into, durable: false, known: None };
+        let mut crew = self.supervisor.crew("restore", self.means.jobs);
+        restore::restore(self.repo, held, to, &mut crew).map(drop)
+    }
+
+    /// Attempts until one succeeds, or the breaker gives up.
+    fn attempts(
+        &mut self,
+        work: &mut Scratch,
+        way: Way<'_>,
+        cut: &Cut,
+        ours: Option<&Version>,
+    ) -> Result<()> {
+        let retries = &self.means.retries;
+        let (base, cap) = retries.backoff;
+        let mut breaker = Breaker::new(retries.max_failures, base, cap);
+        loop {
+            let error = match self.attempt(work, way, cut, ours) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            work.check_gone()?;
+            // The log is the same in each attempt.
+            if !error.is_temporary() || matches!(error, Error::Stalled { .. }) {
+                return Err(error);
+            }
+            let wait = breaker.failed(Instant::now(), 0.0);
+            let failures = breaker.failures();
+            let Some(wait) = wait else { return Err(error) };
+            log::warn!(
+                "{}: {error}; failure {failures} of {}, restoring again in {}",
+                error.cause(),
+                breaker.attempts(),
+                short(wait)
+            );
+            self.supervisor.pause(&mut Nothing, wait)?;
+            breaker.probe(Instant::now());
+        }
+    }
+
+    /// One attempt, from nothing: data whose server was killed is not gone on with.
+    fn attempt(
+        &mut self,
+        work: &mut Scratch,
+        way: Way<'_>,
+        cut: &Cut,
+        ours: Option<&Version>,
+    ) -> Result<()> {
+        self.fill(way.base, &work.data())?;
+        forget_replication(&work.data())?;
+        let logs = self.restore_logs(work, way)?;
+        until_files::place_logs(&logs, cut.end, &work.data(), self.target.user)?;
+        let began = Instant::now();
+        let mut setup = self.setup(work, way, cut, ours)?;
+        let mut mysqld = self.start(work, way, &setup)?;
+        if !setup.needs_grant_tables && mysqld.has_functions()? {
+            shut_down(self.supervisor, &mut mysqld, self.means.patience.shutdown)?;
+            setup.needs_grant_tables = true;
+            mysqld = self.start(work, way, &setup)?;
+        }
+        let patience = self.means.patience;
+        let (flavor, goal) = (setup.flavor, &cut.position);
+        let replayed = replay(self.supervisor, &mut mysqld, goal, patience.stall)
+            .and_then(|()| {
+                let shutdown = patience.shutdown;
+                catch_up::stop(self.supervisor, &mut mysqld, flavor, shutdown, &NoLogs)
+            })
+            .and_then(|open| Ok((open, replica::position(&mut mysqld, flavor)?)));
+        let (open_tables, at) =
+            replayed.map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))?;
+        if at != *goal {
+            let text = format!("the replay ended at {at} and not at {goal}");
+            return Err(Error::ReplicationError { errno: 0, text });
+        }
+        if open_tables > 0 {
+            let open = count(open_tables, "temporary table");
+            log::info!("sessions of the primary had {open} open at that moment, which are gone");
+        }
+        shut_down(self.supervisor, &mut mysqld, patience.shutdown)?;
+        work.set_clean()?;
+        forget_replication(&work.data())?;
+        let transactions = count(cut.transactions, "transaction");
+        log::info!("applied {transactions} after {} in {}", way.base.name, short(began.elapsed()));
+        Ok(())
+    }
+
+    fn start(&mut self, work: &mut Scratch, way: Way<'_>, setup: &Setup) -> Result<Mysqld> {
+        let patience = self.means.patience;
+        let mut mysqld = Mysqld::spawn(setup, false)?;
+        work.set_running(&mysqld, true)?;
+        wait_until_ready(self.supervisor, &mut mysqld, patience.start)?;
+        let base = position(way.base)?;
+        catch_up::prepare(&mut mysqld, setup.flavor, Some(&base))
+            .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))
+            .map_err(|e| match e {
+                Error::BackupDamaged { what, .. } => damaged(&way.base.name, what),
+                e => e,
+            })?;
+        Ok(mysqld)
+    }
+
+    /// As in the pass that kept the journal, whose settings are those of the next backup.
+    fn setup(
+        &self,
+        work: &Scratch,
+        way: Way<'_>,
+        cut: &Cut,
+        ours: Option<&Version>,
+    ) -> Result<Setup> {
+        let of_next = &way.next.manifest.header.settings;
+        let settings = settings::of_manifest(&way.next.name, of_next)?;
+        let zone = value(of_next, ZONE).filter(|zone| !time_zone::is_ours(zone));
+        Ok(Setup {
+            program: self.means.server.program.clone(),
+            flavor: cut.position.flavor(),
+            scratch: work.root().to_path_buf(),
+            user: work.user(),
+            options: self.means.server.options.clone(),
+            settings,
+            zone: zone.map(String::from),
+            server_id: random_server_id(0),
+            call_timeout: self.means.retries.ping_timeout,
+            needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
+            relay_logs: RelayLogs::Given,
+            data_size: Some(way.base.manifest.size),
+        })
+    }
+}
+
+/// The position of a backup.
+fn position(held: &Held) -> Result<Position> {
+    let header = &held.manifest.header;
+    let what = |what| damaged(&held.name, what);
+    let flavor = Flavor::from_name(&header.flavor);
+    let flavor = flavor.ok_or_else(|| what(format!("unknown flavor {}", header.flavor)))?;
+    Position::parse(flavor, &header.position).map_err(what)
+}
+
+/// Finds the moment in the logs, which must lead to where the manifest says.
+fn find(way: Way<'_>, logs: &[PathBuf], gauge: &Gauge) -> Result<Cut> {
+    let base = position(way.base)?;
+    let mut cut = Cut::begin(base.clone());
+    let mut group = Group::default();
+    let wrong = |what| damaged(&way.next.name, what);
+    let entries = &way.next.manifest.journal.logs;
+    for (number, (path, entry)) in logs.iter().zip(entries).enumerate() {
+        if gauge.stopped() {
+            break;
+        }
+        let name = entry.file.path.display();
+        let at = |text: &str| Position::parse(base.flavor(), text).map_err(wrong);
+        if at(&entry.span.from)? != cut.position {
+            return Err(wrong(format!("{name} does not begin at {}", cut.position)));
+        }
+        let log = files::open_no_link(path).doing("read", path)?;
+        let read = cut.read(number, log, &mut group, way.moment);
+        if read.map_err(|what| wrong(format!("{name}: {what}")))? {
+            break;
+        }
+        if at(&entry.span.to)? != cut.position {
+            return Err(wrong(format!("{name} does not lead to {}", entry.span.to)));
+        }
+    }
+    Ok(cut)
+}
