@@ -183,7 +183,8 @@ fn memory_does_not_grow_with_the_number_of_backups() {
         let count = lines.iter().filter(|l| l.starts_with("file ")).count();
         let files = lines.iter_mut().find(|l| l.starts_with("files ")).unwrap();
         *files = format!("files {}", count + 4000);
-        lines.extend((0..4000).map(|n| format!("file {n:0250} 600 0")));
+        let end = lines.iter().position(|l| l.starts_with("journal ")).unwrap_or(lines.len());
+        lines.splice(end..end, (0..4000).map(|n| format!("file {n:0250} 600 0")));
     });
     for n in 0..15 {
         let copy = format!("20261101T0000{n:02}Z-0000");

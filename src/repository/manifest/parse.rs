@@ -260,11 +260,14 @@ impl Parser {
 
     /// Appends `count` blocks to the last file.
     fn cover(&mut self, count: u64, block: Block) -> Result<(), String> {
-        if count == 0 || count > self.missing.div_ceil(self.block_size.max(1)) {
+        let (missing, unit) = (self.missing, self.block_size);
+        let file = self.last().ok_or("a block before the first file")?;
+        // With a file there is a size of blocks.
+        if count == 0 || count > missing.div_ceil(unit) {
             return Err("more blocks than the file has room for".into());
         }
-        self.missing = self.missing.saturating_sub(count.saturating_mul(self.block_size));
-        self.last().ok_or("a block before the first file")?.blocks.push(block);
+        file.blocks.push(block);
+        self.missing = missing.saturating_sub(count.saturating_mul(unit));
         Ok(())
     }
 
