@@ -144,7 +144,7 @@ impl Manifest {
 
     /// The whole text, including the last line.
     pub fn to_text(&self) -> String {
-        let mut out = String::with_capacity(1024 + 128 * self.files.len());
+        let mut out = String::with_capacity(1024 + 192 * self.files.len());
         self.write_header(&mut out);
         for pack in &self.packs {
             line(&mut out, format_args!("pack {} {}", hex(&pack.hash), pack.size));

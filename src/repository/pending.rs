@@ -98,17 +98,18 @@ pub struct PartialBackup<'a> {
 }
 
 impl<'a> PartialBackup<'a> {
-    /// Sweeps the leftovers of an earlier backup, and finds blocks that can be reused. Returns also the
-    /// files of `data` that are as in the base, with their blocks.
+    /// Sweeps the leftovers of an unfinished backup, and finds blocks of the `earlier` one that can be
+    /// reused. Returns also the files of `data` that are as in the base, with their blocks.
     pub fn begin(
         repo: &'a Repository,
         lock: &'a RepoLock,
         header: &Header,
         level: i32,
+        earlier: Option<Manifest>,
         data: &Unread<'_>,
     ) -> Result<(Self, Vec<FileBlocks>)> {
         repo.sweep_tmp(lock, &|| false)?;
-        let (table, unread) = reusable(repo, header.base.as_deref(), data)?;
+        let (table, unread) = reusable(repo, header.base.as_deref(), earlier, data)?;
         let packer = Packer::new(repo.root(), level, table);
         Ok((PartialBackup { repo, lock, packer, named: false }, unread))
     }
@@ -127,15 +128,18 @@ impl<'a> PartialBackup<'a> {
         journal: StoredJournal,
     ) -> Result<Backup> {
         let (table, stored) = self.packer.finish()?;
-        let manifest = assemble(header, dirs, files, journal, &table, stored);
-        for pack in &manifest.packs {
-            packs::look(self.repo.root(), pack).map_err(|what| vanished(&what))?;
-        }
-        let text = manifest.to_text();
+        // One at a time in memory: of a million files each takes hundreds of megabytes.
+        let text = {
+            let manifest = assemble(header, dirs, files, journal, &table, stored);
+            drop(table);
+            for pack in &manifest.packs {
+                packs::look(self.repo.root(), pack).map_err(|what| vanished(&what))?;
+            }
+            manifest.to_text()
+        };
         // Never publish a manifest that we would refuse to read.
-        if let Err(what) = parse(text.as_bytes()) {
-            return Err(vanished(&format!("its manifest would be invalid: {what}")));
-        }
+        let manifest = parse(text.as_bytes())
+            .map_err(|what| vanished(&format!("its manifest would be invalid: {what}")))?;
         if text.len() as u64 > MAX_MANIFEST {
             return Err(vanished("its manifest would be larger than 1 GiB"));
         }
@@ -230,6 +234,22 @@ fn assemble(
     }
 }
 
+/// The backup whose blocks may be reused: the base, or the newest one if there is none. Its text is in
+/// memory as well meanwhile, so nothing else that is large should be.
+pub fn earlier(repo: &Repository, base: Option<&str>) -> Result<Option<Manifest>> {
+    let newest = match base {
+        Some(base) => vec![base.to_string()],
+        None => repo.names()?,
+    };
+    for name in newest.iter().rev() {
+        match repo.load(name) {
+            Err(Error::BackupDamaged { .. } | Error::NoBackup { .. }) => continue,
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
+}
+
 /// The blocks that need not be stored again: those of the backup `base` in packs of which it uses
 /// at least half. The rest of the other packs is stored again, so they empty out and prune can
 /// remove them. The base was restored, so its blocks were read. A new chain has no base and uses
@@ -240,23 +260,12 @@ fn assemble(
 fn reusable(
     repo: &Repository,
     base: Option<&str>,
+    earlier: Option<Manifest>,
     data: &Unread<'_>,
 ) -> Result<(Table, Vec<FileBlocks>)> {
     let mut table = Table::default();
     let mut unread = Vec::new();
-    let newest = match base {
-        Some(base) => vec![base.to_string()],
-        None => repo.names()?,
-    };
-    let mut found = None;
-    for name in newest.iter().rev() {
-        match repo.load(name) {
-            Err(Error::BackupDamaged { .. } | Error::NoBackup { .. }) => continue,
-            other => found = Some(other?),
-        }
-        break;
-    }
-    let Some(manifest) = found else { return Ok((table, unread)) };
+    let Some(manifest) = earlier else { return Ok((table, unread)) };
     let packs = well_used(repo, &manifest);
     table.packs = packs.iter().copied().map(Some).collect();
     table.unverified = if base.is_some() { 0 } else { packs.len() as u32 };

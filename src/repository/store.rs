@@ -27,7 +27,9 @@ use crate::repository::format;
 use crate::repository::known::Known;
 use crate::repository::manifest::{BLOCK_SIZE, Chain, MOST_FRAMES, PackRef};
 use crate::repository::packs::write::{PackWriter, place};
-use crate::repository::pending::{FileBlocks, PartialBackup, StoredFile, StoredJournal, Unread};
+use crate::repository::pending::{
+    self, FileBlocks, PartialBackup, StoredFile, StoredJournal, Unread,
+};
 use source::{Parcel, Source};
 
 pub use crate::repository::manifest::Header;
@@ -120,9 +122,10 @@ fn attempt(
     // Reading a large manifest takes seconds, finding a million files minutes.
     let conditions = Conditions::of(&root);
     let (partial, unread, tree) = crew.alone(|| {
+        let earlier = pending::earlier(repo, header.base.as_deref())?;
         let tree = walk(&root, data, &gauge)?;
         let found = Unread { root: &root, files: &tree.files, known };
-        let (partial, unread) = PartialBackup::begin(repo, lock, &header, level, &found)?;
+        let (partial, unread) = PartialBackup::begin(repo, lock, &header, level, earlier, &found)?;
         Ok((partial, unread, tree))
     })?;
     let mut is_unread = vec![false; tree.files.len()];
@@ -171,15 +174,16 @@ fn attempt(
     assert_eq!(gauge.done(), total, "every byte was looked at");
 
     let stored = Mutex::new(None);
+    let Source { root, .. } = source;
     let watched = crew.alone(|| {
-        let files = join(&tree.files, found, unread);
-        let logs = join(&logs.0, log_blocks, Vec::new());
+        let stamps = tree.files.iter().map(|found| Some(found.stamp)).collect();
+        let files = join(tree.files, found, unread);
+        let logs = join(logs.0, log_blocks, Vec::new());
         let spans = journal.logs.iter().map(|(_, span)| span.clone());
         let logs = logs.into_iter().zip(spans).collect();
         let journal = StoredJournal { logs, gap: journal.gap.clone(), as_of: journal.as_of };
         let backup = partial.finish(header, tree.dirs, files, journal)?;
-        let stamps = tree.files.iter().map(|found| Some(found.stamp)).collect();
-        let known = Known::new(&backup.name, &source.root, conditions, stamps);
+        let known = Known::new(&backup.name, &root, conditions, stamps);
         *locked(&stored) = Some((backup, known));
         Ok(())
     });
@@ -249,18 +253,18 @@ impl Logs {
 type Item = (usize, u64, Chain);
 
 /// Merges what the workers stored with what needed no reading.
-fn join(files: &[Found], found: Vec<Vec<Item>>, unread: Vec<FileBlocks>) -> Vec<StoredFile> {
+fn join(files: Vec<Found>, found: Vec<Vec<Item>>, unread: Vec<FileBlocks>) -> Vec<StoredFile> {
     let mut all: Vec<Item> = found.into_iter().flatten().collect();
     all.sort_unstable_by_key(|(file, number, ..)| (*file, *number));
     let mut all = all.into_iter().peekable();
     let mut unread: HashMap<usize, Vec<(u64, Chain)>> = unread.into_iter().collect();
     let mut out = Vec::with_capacity(files.len());
-    for (index, file) in files.iter().enumerate() {
+    for (index, file) in files.into_iter().enumerate() {
         let mut blocks = unread.remove(&index).unwrap_or_default();
         while let Some((_, number, chain)) = all.next_if(|(file, ..)| *file == index) {
             blocks.push((number, chain));
         }
-        out.push(StoredFile { path: file.path.clone(), mode: file.mode, size: file.size, blocks });
+        out.push(StoredFile { path: file.path, mode: file.mode, size: file.size, blocks });
     }
     out
 }

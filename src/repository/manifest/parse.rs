@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -70,8 +71,10 @@ struct Parser {
     pack_names: HashSet<Hash>,
     dirs: Vec<DirEntry>,
     dir_paths: HashSet<PathBuf>,
+    hasher: RandomState,
     files: Vec<FileEntry>,
-    file_paths: HashSet<PathBuf>,
+    /// Hashes of the paths of files.
+    file_paths: HashSet<u64>,
     logs: Vec<LogEntry>,
     links: Vec<Link>,
     /// Bytes of the last file that are not covered by blocks yet.
@@ -170,7 +173,7 @@ impl Parser {
         let size = self.begin_file(size)?;
         self.size = self.size.checked_add(size).ok_or(TOO_LARGE)?;
         let path = self.new_path(path)?;
-        self.file_paths.insert(path.clone());
+        self.file_paths.insert(self.hasher.hash_one(&path));
         self.files.push(FileEntry { path, mode: octal(mode)?, size, blocks: Vec::new() });
         Ok(())
     }
@@ -294,7 +297,10 @@ impl Parser {
             return Err(format!("the path {word} is not relative and normal"));
         }
         let path = PathBuf::from(OsString::from_vec(bytes));
-        if self.dir_paths.contains(&path) || self.file_paths.contains(&path) {
+        // Two paths with one hash are next to impossible, since nobody knows the key.
+        let known = self.file_paths.contains(&self.hasher.hash_one(&path))
+            && self.files.iter().any(|file| file.path == path);
+        if self.dir_paths.contains(&path) || known {
             return Err(format!("duplicate path {word}"));
         }
         if misleads_server(&path) {
