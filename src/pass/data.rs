@@ -183,7 +183,7 @@ impl Attempts<'_> {
     /// The set-up of a private mysqld that replicates from such a primary.
     pub(crate) fn setup(&self, flavor: Flavor, settings: Values, primary_id: u32) -> Setup {
         let needs_grant_tables = self.loads_all();
-        let keeps = self.log_keeper().is_wanted();
+        let keeps = self.log_keeper().keeps();
         let relay_logs = if keeps { RelayLogs::Stay } else { RelayLogs::Go };
         Setup {
             program: self.plan.server.program.clone(),

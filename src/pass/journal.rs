@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use crate::error::{IoExt, Result};
+use crate::error::{Error, IoExt, Place, Result};
 use crate::journal::join::{Part, join};
 use crate::mysql::position::Position;
 use crate::os::clock::{Micros, Timestamp};
@@ -29,6 +29,24 @@ impl Attempts<'_> {
     pub(crate) fn forget_replication(&self) -> Result<()> {
         self.log_keeper().end();
         forget_replication(&self.scratch.data())
+    }
+
+    /// After a full disk: gives up the journal, if that makes room. True if another attempt may do.
+    pub(crate) fn make_room(&mut self, error: &Error) -> bool {
+        let full = matches!(error, Error::DiskFull { place: Place::Scratch, inodes: false, .. });
+        if !full || !self.log_keeper().takes_much() {
+            return false;
+        }
+        // It waits for room, perhaps for a minute, and answers nothing meanwhile.
+        if let Some(mysqld) = self.hand.mysqld() {
+            mysqld.kill();
+            self.server_died();
+        }
+        let gave_up = self.log_keeper().give_up();
+        if gave_up {
+            log::warn!("{}: {error}; trying again without a journal", error.cause());
+        }
+        gave_up
     }
 
     /// Warns if the relay logs of the last pass would not fit beside the restored data.
@@ -65,6 +83,9 @@ impl Attempts<'_> {
         }
         if let Some(version) = self.scratch.upgraded() {
             return Ok(none(format!("the pass upgraded the data to {version}")));
+        }
+        if let Some(why) = self.log_keeper().lost() {
+            return Ok(none(why));
         }
         let Some(at) = self.supervisor.checkpoint.progress().at().cloned() else {
             return Ok(none("the position is unknown".into()));

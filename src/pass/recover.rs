@@ -146,6 +146,9 @@ impl Attempts<'_> {
         // Before the server is examined: refusing to start on fresh data does not make it suspect.
         let suspect = self.hand.is_suspect();
         self.examine_server(&error)?;
+        if self.make_room(&error) {
+            return Ok(false);
+        }
         let exhausted = self.breaker.is_exhausted();
         let next = after_failure(self.situation(suspect, &error), &error, exhausted);
         let error = match next {

@@ -13,6 +13,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::target::Target;
 use crate::os::process::Activity;
+use crate::replication::keeping::Keeping;
 use crate::replication::kept_logs::KeepLogs;
 use crate::replication::primary::Facts;
 use crate::replication::replica::{self, ReplicaStatus};
@@ -179,11 +180,12 @@ impl CatchUp<'_> {
         // Until it has connected, checking often costs little and saves time.
         let every = self.poll.min(Duration::from_millis(100));
         let wait = Wait { every, patience: None };
-        supervisor.wait_for(mysqld, wait, |mysqld, _| {
-            let status = ReplicaStatus::read(mysqld, self.facts.flavor)?;
+        let mut keeping = Keeping::new(mysqld, self.logs);
+        supervisor.wait_for(&mut keeping, wait, |keeping, _| {
+            let status = keeping.status(self.facts.flavor)?;
             if !there {
                 // It may have connected and finished between two checks.
-                let at = replica::position(mysqld, self.facts.flavor)?;
+                let at = replica::position(keeping.mysqld, self.facts.flavor)?;
                 if begin.as_ref() != Some(&at) && self.goal.is_reached_at(&at) {
                     return Ok(Look::Done(()));
                 }
@@ -197,10 +199,10 @@ impl CatchUp<'_> {
         let mut received = String::new();
         let all = begin.as_ref().map(|begin| begin.distance_to(goal));
         let wait = Wait { every: self.poll, patience: self.stall };
-        let reached = supervisor.wait_for(mysqld, wait, |mysqld, checkpoint| {
-            let status = ReplicaStatus::read(mysqld, self.facts.flavor)?;
-            self.open_tables.set(temporary_tables::open(mysqld)?);
-            let at = replica::position(mysqld, self.facts.flavor)?;
+        let reached = supervisor.wait_for(&mut keeping, wait, |keeping, checkpoint| {
+            let status = keeping.status(self.facts.flavor)?;
+            self.open_tables.set(temporary_tables::open(keeping.mysqld)?);
+            let at = replica::position(keeping.mysqld, self.facts.flavor)?;
             let missing = at.distance_to(goal);
             let all = all.unwrap_or(missing);
             let done = all.saturating_sub(missing);

@@ -10,6 +10,11 @@ pub trait KeepLogs {
 
     /// Keeps those that are there, before they are removed: the receiver that wrote them is no more.
     fn end(&self);
+
+    /// Gives up what is kept if the room that it takes is needed. `applying` is the log that the applier
+    /// is at; those before it are only kept. True if the server is to remove its logs by itself from now
+    /// on.
+    fn give_way(&self, applying: &str) -> bool;
 }
 
 /// Keeps none.
@@ -18,4 +23,7 @@ pub struct NoLogs;
 impl KeepLogs for NoLogs {
     fn begin(&self, _from: &Position) {}
     fn end(&self) {}
+    fn give_way(&self, _applying: &str) -> bool {
+        false
+    }
 }

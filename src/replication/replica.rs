@@ -229,6 +229,8 @@ pub struct ReplicaStatus {
     pub received: String,
     /// The transactions that were received completely.
     pub whole: Position,
+    /// The relay log that the applier is at.
+    pub applying: String,
     /// Host and port of the configured primary.
     from: (String, String),
     receiver_error: (u16, String),
@@ -280,6 +282,7 @@ impl ReplicaStatus {
                 .join(" "),
             whole: Position::parse(flavor, row.require(received[0])?)
                 .map_err(|text| Error::ReplicationError { errno: 0, text })?,
+            applying: row.require("Relay_Log_File")?.to_string(),
             from: (
                 row.require(&format!("{other}_Host"))?.to_string(),
                 row.require(&format!("{other}_Port"))?.to_string(),

@@ -22,6 +22,8 @@ use crate::replication::kept_logs::KeepLogs;
 use crate::scratch::working_directory::{JOURNAL, Scratch};
 use crate::text::system_text;
 
+mod room;
+
 /// The file that holds the position at which a receiver began.
 const FROM: &str = "from";
 /// The file that shows that a receiver is no more: MySQL makes empty relay logs without one, and at its
@@ -50,11 +52,6 @@ impl Scratch {
 }
 
 impl LogKeeper {
-    /// True if relay logs are to be kept.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted
-    }
-
     /// Where they are kept.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -70,7 +67,7 @@ impl LogKeeper {
     }
 
     /// There will be no journal of this pass, for the reason `why`: makes room.
-    pub fn lose(&self, why: &str) {
+    fn lose(&self, why: &str) {
         log::warn!("this pass keeps no journal: {why}");
         let noted = self.forget().and_then(|()| {
             fs::DirBuilder::new().mode(0o700).create(&self.dir).doing("create", &self.dir)?;
@@ -91,13 +88,19 @@ impl LogKeeper {
         fs::remove_dir_all(&self.dir).ignoring(io::ErrorKind::NotFound).doing("remove", &self.dir)
     }
 
+    /// Why there will be no journal, which was said when it was lost.
+    pub fn lost(&self) -> Option<String> {
+        let why = files::read(&self.dir.join(LOST), LONGEST).ok()?;
+        Some(String::from_utf8_lossy(&why).into_owned())
+    }
+
     /// What each receiver got, in order.
     ///
     /// # Errors
     /// Says why there is no journal.
     pub fn segments(&self, flavor: Flavor) -> Result<Vec<Segment>, String> {
-        if let Ok(why) = files::read(&self.dir.join(LOST), LONGEST) {
-            return Err(String::from_utf8_lossy(&why).into_owned());
+        if let Some(why) = self.lost() {
+            return Err(why);
         }
         let fail =
             |e: io::Error| format!("the kept relay logs cannot be read: {}", system_text(&e));
@@ -192,6 +195,10 @@ impl LogKeeper {
 }
 
 impl KeepLogs for LogKeeper {
+    fn give_way(&self, applying: &str) -> bool {
+        self.give_way_at(applying)
+    }
+
     fn begin(&self, from: &Position) {
         self.carry_out(|| {
             self.link_all()?;
@@ -257,10 +264,10 @@ fn logs_in(dir: &File) -> io::Result<Vec<(u64, String)>> {
 mod tests {
     use super::*;
 
-    struct Place(PathBuf);
+    pub(super) struct Place(PathBuf);
 
     impl Place {
-        fn new(name: &str) -> (Place, LogKeeper) {
+        pub fn new(name: &str) -> (Place, LogKeeper) {
             let dir = std::env::temp_dir().join(format!("rf-keep-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&dir);
             fs::create_dir_all(dir.join("data")).unwrap();
@@ -269,13 +276,24 @@ mod tests {
             (Place(dir), keeper)
         }
 
-        fn write(&self, name: &str, text: &str) {
+        pub fn write(&self, name: &str, text: &str) {
             fs::write(self.0.join("data").join(name), text).unwrap();
         }
 
-        fn remove_logs(&self) {
+        pub fn remove_logs(&self) {
             fs::remove_dir_all(self.0.join("data")).unwrap();
             fs::create_dir(self.0.join("data")).unwrap();
+        }
+
+        pub fn length(&self, name: &str) -> u64 {
+            fs::metadata(self.0.join("data").join(name)).unwrap().len()
+        }
+
+        /// Links a log to a place that is none of ours.
+        pub fn link_outside(&self, name: &str) -> PathBuf {
+            let to = self.0.join("outside");
+            fs::hard_link(self.0.join("data").join(name), &to).unwrap();
+            to
         }
     }
 
@@ -285,7 +303,7 @@ mod tests {
         }
     }
 
-    fn position(text: &str) -> Position {
+    pub(super) fn position(text: &str) -> Position {
         Position::parse(Flavor::MariaDb, text).unwrap()
     }
 

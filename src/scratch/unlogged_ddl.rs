@@ -46,10 +46,13 @@ impl Doubt {
         let Some(what) = changed_lately(data, since)? else { return Ok(None) };
         let mut logs = Vec::new();
         for entry in fs::read_dir(data)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
             let number = path.extension().and_then(|e| e.to_str()).and_then(|e| e.parse().ok());
             if path.file_stem().is_some_and(|s| s == "relay")
                 && let Some(number) = number
+                // One that was emptied for lack of room counts as removed.
+                && entry.metadata()?.len() > 0
             {
                 logs.push((number, path));
             }
