@@ -10,6 +10,7 @@
 mod support;
 
 mod adopt;
+mod chains;
 mod cli;
 mod clone;
 mod components;

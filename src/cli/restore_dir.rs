@@ -77,6 +77,16 @@ impl Target {
         self.owner
     }
 
+    /// Removes what is in it.
+    pub fn clear(&self) {
+        for entry in files::list(&self.dir).into_iter().flatten().flatten() {
+            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+            if entry.file_name() != "lost+found" {
+                let _ = files::remove(&self.dir, Path::new(&entry.file_name()), is_dir);
+            }
+        }
+    }
+
     /// Keeps the completed directory.
     pub fn keep(mut self) {
         self.kept = true;
@@ -88,12 +98,7 @@ impl Drop for Target {
         if self.kept {
             return;
         }
-        for entry in files::list(&self.dir).into_iter().flatten().flatten() {
-            let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
-            if entry.file_name() != "lost+found" {
-                let _ = files::remove(&self.dir, Path::new(&entry.file_name()), is_dir);
-            }
-        }
+        self.clear();
         if self.made {
             let _ = fs::remove_dir(&self.path);
         }

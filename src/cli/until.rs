@@ -30,43 +30,37 @@ pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result
     let mut supervisor = Supervisor::new(means.retries.poll)?;
     let target = restore_dir::Target::claim(to, repo.root())?;
     let mut crew = supervisor.crew("list", 1);
-    let history = crew.alone(|| History::read(&repo))?;
+    let mut history = crew.alone(|| History::read(&repo))?;
     drop(crew);
     check_flavor(&history, moment)?;
-    let route = history.route(moment).map_err(|out| out_of_reach(&history, moment, &out))?;
-    let hold = |at: usize| repo.hold(&history.points[at].name);
+    let mut route = history.route(moment).map_err(|out| out_of_reach(&history, moment, &out))?;
     let user = match sys::is_root() {
         true => {
             run_as::choose(true, target.owner().unwrap_or_default(), means.server.user.as_deref())?
         }
         false => run_as::choose(false, (0, 0), means.server.user.as_deref())?,
     };
-    let directory = Target { path: target.path(), owner: target.owner(), user };
-    let full = |e| placed(e, &[(target.path(), Place::Target)]);
-    let (held, cut) = match route {
-        Route::Exactly(at) => (hold(at)?, None),
-        Route::Along(from, at) => {
-            let (base, next) = (hold(from)?, hold(at)?);
-            let way = Way { base: &base, next: &next, moment };
-            let supervisor = &mut supervisor;
-            let mut replay = Replay { repo: &repo, supervisor, means, target: directory };
-            let cut = replay.restore(way).map_err(full)?;
-            if !cut.found && !matches!(moment, Moment::Time(_)) {
-                let why = "it is not in the journal".to_string();
-                let out = OutOfReach { why, before: Some(from), after: Some(at) };
-                return Err(out_of_reach(&history, moment, &out));
-            }
-            (if cut.next.is_none() { next } else { base }, Some(cut))
+    let mut taking = Taking { repo: &repo, supervisor: &mut supervisor, moment, means };
+    let Taken { held, cut, replayed } = loop {
+        let (error, spoilt) = match taking.take(&history, &route, &target, user) {
+            Ok(taken) => break taken,
+            Err(failed) => failed,
+        };
+        // What was found damaged may be gone around.
+        let (Error::BackupDamaged { backup, .. }, Some(spoilt)) = (&error, spoilt) else {
+            return Err(error);
+        };
+        match spoilt {
+            Spoilt::Data => history.spoil_data(backup),
+            Spoilt::Journal => history.spoil_journal(backup),
         }
+        match history.route(moment) {
+            Ok(other) if other != route => route = other,
+            _ => return Err(error),
+        }
+        log::warn!("{}: {error}; taking another way to that moment", error.cause());
+        target.clear();
     };
-    // Of one of the backups itself.
-    let replayed = cut.as_ref().is_some_and(|cut| cut.transactions > 0 && cut.next.is_some());
-    if !replayed {
-        let (path, owner, into) = (target.path(), target.owner(), Into::Empty);
-        let to = restore::Destination { path, owner, into, durable: true, known: None };
-        let mut crew = supervisor.crew("restore", means.jobs);
-        restore::restore(&repo, &held, to, &mut crew).map_err(full)?;
-    }
     target.keep();
     log::info!(
         "restored the moment {} to {} in {}",
@@ -84,6 +78,79 @@ pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result
         log::info!("{line}");
     }
     Ok(0)
+}
+
+/// What is needed to take a way.
+struct Taking<'a> {
+    repo: &'a Repository,
+    supervisor: &'a mut Supervisor,
+    moment: &'a Moment,
+    means: &'a Means,
+}
+
+/// What a way has led to.
+struct Taken {
+    /// The backup that was restored.
+    held: Held,
+    cut: Option<Cut>,
+    replayed: bool,
+}
+
+/// What is useless of the backup that an error names.
+#[derive(Clone, Copy)]
+enum Spoilt {
+    Data,
+    Journal,
+}
+
+impl Taking<'_> {
+    fn take(
+        &mut self,
+        history: &History,
+        route: &Route,
+        target: &restore_dir::Target,
+        user: Option<(u32, u32)>,
+    ) -> Result<Taken, (Error, Option<Spoilt>)> {
+        let full = |e| placed(e, &[(target.path(), Place::Target)]);
+        let hold = |at: usize| self.repo.hold(&history.points[at].name).map_err(|e| (e, None));
+        let (held, cut) = match route {
+            Route::Exactly(at) => (hold(*at)?, None),
+            Route::Along(from, at) => {
+                let base = hold(*from)?;
+                let mut steps = at.iter().map(|at| hold(*at)).collect::<Result<Vec<Held>, _>>()?;
+                let last = at.last().copied().unwrap_or(*from);
+                let ends_well = history.points[last].is_good;
+                let way = Way { base: &base, steps: &steps, ends_well, moment: self.moment };
+                let directory = Target { path: target.path(), owner: target.owner(), user };
+                let supervisor = &mut *self.supervisor;
+                let (repo, means) = (self.repo, self.means);
+                let mut replay = Replay { repo, supervisor, means, target: directory };
+                let cut = replay.restore(way).map_err(|e| {
+                    let of_base =
+                        matches!(&e, Error::BackupDamaged { backup, .. } if *backup == base.name);
+                    (full(e), Some(if of_base { Spoilt::Data } else { Spoilt::Journal }))
+                })?;
+                if !cut.found && !matches!(self.moment, Moment::Time(_)) {
+                    let why = "it is not in the journal".to_string();
+                    let out = OutOfReach { why, before: Some(*from), after: Some(last) };
+                    return Err((out_of_reach(history, self.moment, &out), None));
+                }
+                if way.is_replayed(&cut) {
+                    return Ok(Taken { held: base, cut: Some(cut), replayed: true });
+                }
+                let at_end = cut.next.is_none() && ends_well;
+                let held = if at_end { steps.pop().unwrap_or(base) } else { base };
+                (held, Some(cut))
+            }
+        };
+        // Of one of the backups itself.
+        let (path, owner, into) = (target.path(), target.owner(), Into::Empty);
+        let to = restore::Destination { path, owner, into, durable: true, known: None };
+        let mut crew = self.supervisor.crew("restore", self.means.jobs);
+        restore::restore(self.repo, &held, to, &mut crew)
+            .map_err(|e| (full(e), Some(Spoilt::Data)))?;
+        Ok(Taken { held, cut, replayed: false })
+    }
 }
 
 fn check_flavor(history: &History, moment: &Moment) -> Result<()> {

@@ -30,7 +30,8 @@ pub fn table(history: &History) -> String {
     for (number, Shown { window, from, to, size }) in
         shown(history, &windows).into_iter().enumerate()
     {
-        let count = window.ends.1 - window.ends.0 + 1;
+        let within = &history.points[window.ends.0..=window.ends.1];
+        let count = within.iter().filter(|point| point.is_good).count();
         rows.push([
             from.until().rfc3339(),
             to.until().rfc3339(),

@@ -18,6 +18,8 @@ pub struct Point {
     pub name: String,
     /// Its position.
     pub position: Position,
+    /// False if its data is damaged: only its journal can be used.
+    pub is_good: bool,
     /// When its data matched the primary, by our clock.
     pub data_as_of: Timestamp,
     /// All that was committed until then is in it, by the primary's clock; `None` if that is unknown.
@@ -30,22 +32,22 @@ pub struct Point {
     pub journal_size: u64,
 }
 
-/// All backups that can be restored, oldest first.
+/// All backups that can be used, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The backups.
     pub points: Vec<Point>,
-    /// Those that cannot, with the index of the next one that can.
+    /// Those that are damaged and lead nowhere, with the index of the next one in `points`.
     pub damaged: Vec<(String, usize)>,
 }
 
 /// The way to a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// This backup is of that moment.
     Exactly(usize),
-    /// From the first backup, along the journal of the second one.
-    Along(usize, usize),
+    /// From this backup, along the journals of these others in order.
+    Along(usize, Vec<usize>),
 }
 
 /// A moment that cannot be had, and the nearest ones that can.
@@ -78,7 +80,11 @@ impl History {
         for name in repo.names()? {
             match repo.look_at(&name)? {
                 Some((Some(summary), None)) => history.add(name, &summary),
-                Some(_) => history.damaged.push((name, history.points.len())),
+                Some((Some(summary), Some(_))) => {
+                    let journal = repo.state(&summary.journal_packs);
+                    history.add_damaged(name, &summary, journal.is_none());
+                }
+                Some((None, _)) => history.damaged.push((name, history.points.len())),
                 None => {}
             }
         }
@@ -87,23 +93,50 @@ impl History {
 
     /// Adds the next backup.
     pub fn add(&mut self, name: String, summary: &Summary) {
+        match self.point(name, summary, true) {
+            Ok(point) => self.points.push(point),
+            Err(name) => self.damaged.push((name, self.points.len())),
+        }
+    }
+
+    /// Adds the next backup, whose data is damaged. Its journal may lead on from another one.
+    pub fn add_damaged(&mut self, name: String, summary: &Summary, has_journal: bool) {
+        match self.point(name, summary, false) {
+            Ok(point) if has_journal && point.leads_from.is_ok() => self.points.push(point),
+            Ok(Point { name, .. }) | Err(name) => self.damaged.push((name, self.points.len())),
+        }
+    }
+
+    fn point(&self, name: String, summary: &Summary, is_good: bool) -> Result<Point, String> {
         let header = &summary.header;
         let flavor = Flavor::from_name(&header.flavor).unwrap_or(Flavor::MariaDb);
-        let Ok(position) = Position::parse(flavor, &header.position) else {
-            self.damaged.push((name, self.points.len()));
-            return;
-        };
+        let Ok(position) = Position::parse(flavor, &header.position) else { return Err(name) };
         let leads_from = self.before(flavor, &position, summary);
         let latest = summary.spans.iter().filter_map(|span| Some(span.times?.1)).max();
-        self.points.push(Point {
+        Ok(Point {
             name,
             position,
+            is_good,
             data_as_of: header.data_as_of,
             as_of: summary.as_of,
             leads_from,
             latest,
             journal_size: summary.journal_size,
-        });
+        })
+    }
+
+    /// The data of this backup has turned out to be damaged.
+    pub fn spoil_data(&mut self, name: &str) {
+        for point in self.points.iter_mut().filter(|point| point.name == name) {
+            point.is_good = false;
+        }
+    }
+
+    /// The journal of this backup has turned out to be damaged.
+    pub fn spoil_journal(&mut self, name: &str) {
+        for point in self.points.iter_mut().filter(|point| point.name == name) {
+            point.leads_from = Err(format!("the journal of {name} is damaged"));
+        }
     }
 
     /// The backup from which the journal of the next one leads on.
@@ -147,30 +180,51 @@ impl History {
         }
     }
 
-    /// The step of the journal that leads on from a backup: the nearest one.
-    fn next(&self, from: usize) -> Option<usize> {
-        (from + 1..self.points.len()).find(|at| self.points[*at].leads_from == Ok(from))
+    /// The way to where the journal of `at` leads: from the nearest good backup before it.
+    fn along(&self, at: usize) -> Option<Route> {
+        let mut steps = Vec::new();
+        let mut from = at;
+        while steps.is_empty() || !self.points[from].is_good {
+            steps.push(from);
+            from = *self.points[from].leads_from.as_ref().ok()?;
+        }
+        steps.reverse();
+        Some(Route::Along(from, steps))
+    }
+
+    /// The way to a backup.
+    fn exactly(&self, at: usize) -> Option<Route> {
+        if self.points[at].is_good { Some(Route::Exactly(at)) } else { self.along(at) }
     }
 
     fn to_time(&self, time: Micros) -> Result<Route, OutOfReach> {
         // With all its transactions before the moment.
-        let is_before = |point: &&Point| match (&point.leads_from, point.latest) {
-            (Ok(_), Some(latest)) => latest <= time,
-            (Ok(from), None) => self.points[*from].began() <= time,
-            (Err(_), _) => point.began() <= time,
+        let is_before = |at: usize| {
+            let point = &self.points[at];
+            match (&point.leads_from, point.latest) {
+                (Ok(_), Some(latest)) => latest <= time,
+                (Ok(from), None) => self.points[*from].began() <= time,
+                (Err(_), _) => point.began() <= time,
+            }
         };
-        let Some(base) = self.points.iter().rposition(|point| is_before(&point)) else {
-            let after = (!self.points.is_empty()).then_some(0);
+        let all = 0..self.points.len();
+        // The newest first: the less is to be replayed.
+        for base in all.clone().rev().filter(|at| is_before(*at)) {
+            let leads_on = |at: &usize| self.points[*at].leads_from == Ok(base) && !is_before(*at);
+            let way = all.clone().find(leads_on).and_then(|at| self.along(at));
+            let is_there = self.points[base].as_of.is_some_and(|as_of| time <= as_of);
+            let way = way.or_else(|| if is_there { self.exactly(base) } else { None });
+            if let Some(way) = way {
+                return Ok(way);
+            }
+        }
+        let can_be_had = |at: &usize| self.exactly(*at).is_some();
+        let Some(base) = all.clone().rev().filter(can_be_had).find(|at| is_before(*at)) else {
+            let after = all.clone().find(can_be_had);
             let why = "it is before the first backup".into();
             return Err(OutOfReach { why, before: None, after });
         };
-        if let Some(next) = self.next(base) {
-            return Ok(Route::Along(base, next));
-        }
-        if self.points[base].as_of.is_some_and(|as_of| time <= as_of) {
-            return Ok(Route::Exactly(base));
-        }
-        let after = self.points.get(base + 1).map(|_| base + 1);
+        let after = (base + 1..all.end).find(can_be_had);
         let why = match self.points.get(base + 1).map(|point| &point.leads_from) {
             Some(Err(gap)) => format!("it is in a gap: {gap}"),
             Some(Ok(_)) => "no journal leads there".into(),
@@ -185,19 +239,21 @@ impl History {
             if let Ok(from) = point.leads_from
                 && has(at)
                 && !has(from)
+                && let Some(way) = self.along(at)
             {
-                return Ok(Route::Along(from, at));
+                return Ok(way);
             }
         }
         if exact {
             let text = gtid.to_string();
             let is = |point: &Point| point.position.to_string() == text;
-            if let Some(at) = self.points.iter().rposition(is) {
-                return Ok(Route::Exactly(at));
+            if let Some(way) = self.points.iter().rposition(is).and_then(|at| self.exactly(at)) {
+                return Ok(way);
             }
         }
-        let after = (0..self.points.len()).find(|at| has(*at));
-        let before = (0..after.unwrap_or(self.points.len())).next_back();
+        let can_be_had = |at: &usize| self.exactly(*at).is_some();
+        let after = (0..self.points.len()).filter(can_be_had).find(|at| has(*at));
+        let before = (0..after.unwrap_or(self.points.len())).rfind(can_be_had);
         let why = match (after, before) {
             (None, _) => format!("no backup and no journal has {gtid}"),
             (Some(_), None) => format!("{gtid} is before the first backup"),
@@ -212,22 +268,31 @@ impl History {
     /// What can be restored to any moment, oldest first, without overlaps.
     pub fn windows(&self) -> Vec<Window> {
         let mut windows: Vec<Window> = Vec::new();
+        // In which window each backup is.
+        let mut within: Vec<Option<usize>> = Vec::new();
         for (at, point) in self.points.iter().enumerate() {
-            match (&point.leads_from, windows.last_mut()) {
-                // What leads on from within it goes on with it.
-                (Ok(from), Some(window)) if *from >= window.ends.0 => window.ends.1 = at,
-                (gap, _) => {
-                    let damaged = self.damaged.iter().find(|(_, next)| *next == at);
-                    let gap = match (gap, damaged) {
-                        (_, Some((name, _))) => format!("the backup {name} is damaged"),
-                        (Err(gap), None) => gap.clone(),
-                        (Ok(from), None) => {
-                            format!("its journal begins at {}", self.points[*from].name)
-                        }
-                    };
-                    windows.push(Window { ends: (at, at), gap });
-                }
+            let before = point.leads_from.as_ref().ok().and_then(|from| within[*from]);
+            if let Some(number) = before {
+                // What leads on from within it goes on with it, over all that is between.
+                windows.truncate(number + 1);
+                windows[number].ends.1 = at;
+                let first = windows[number].ends.0;
+                within[first..].iter_mut().flatten().for_each(|within| *within = number);
+                within.push(Some(number));
+                continue;
             }
+            if !point.is_good {
+                within.push(None);
+                continue;
+            }
+            let damaged = self.damaged.iter().find(|(_, next)| *next == at);
+            let gap = match (&point.leads_from, damaged) {
+                (_, Some((name, _))) => format!("the backup {name} is damaged"),
+                (Err(gap), None) => gap.clone(),
+                (Ok(from), None) => format!("its journal begins at {}", self.points[*from].name),
+            };
+            within.push(Some(windows.len()));
+            windows.push(Window { ends: (at, at), gap });
         }
         windows
     }

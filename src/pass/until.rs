@@ -61,15 +61,24 @@ pub struct Target<'a> {
     pub user: Option<(u32, u32)>,
 }
 
-/// A backup, the one whose journal leads on from it, and the moment in that journal.
+/// A backup, those whose journals lead on from it, and the moment in the last of these.
 #[derive(Clone, Copy)]
 pub struct Way<'a> {
     /// Where it begins.
     pub base: &'a Held,
-    /// Whose journal it is.
-    pub next: &'a Held,
+    /// Whose journals they are, in order.
+    pub steps: &'a [Held],
+    /// The last of them can be restored as well as replayed.
+    pub ends_well: bool,
     /// Where it ends.
     pub moment: &'a Moment,
+}
+
+impl Way<'_> {
+    /// True if the data of `cut` is neither that of the backup at its beginning, nor of one at its end.
+    pub fn is_replayed(&self, cut: &Cut) -> bool {
+        cut.transactions > 0 && !(cut.next.is_none() && self.ends_well)
+    }
 }
 
 /// Brings a backup to a later moment.
@@ -99,8 +108,7 @@ impl Replay<'_> {
         let gauge = crew.gauge();
         let cut = crew.alone(|| find(way, &logs, &gauge))?;
         drop(crew);
-        let at_end = cut.next.is_none();
-        if cut.transactions > 0 && !at_end {
+        if way.is_replayed(&cut) {
             self.attempts(&mut work, way, &cut, ours.as_ref())?;
             until_files::hand_over(work.root(), self.target.path, self.target.owner)?;
         }
@@ -109,11 +117,11 @@ impl Replay<'_> {
         Ok(cut)
     }
 
-    /// Fails unless the server program is of the series of both backups.
+    /// Fails unless the server program is of the series of all these backups.
     fn check_programs(&mut self, way: Way<'_>) -> Result<Option<Version>> {
         let program = &self.means.server.program;
         let ours = compatibility::program_version(self.supervisor, program)?;
-        for held in [way.base, way.next] {
+        for held in std::iter::once(way.base).chain(way.steps) {
             let theirs = Version::parse(&held.manifest.header.version);
             if let (Some(ours), Some(theirs)) = (&ours, theirs) {
                 compatibility::check(program, ours, &With::Proof(&held.name), &theirs)?;
@@ -128,13 +136,19 @@ impl Replay<'_> {
         Scratch::at(root, self.target.user, "restore")
     }
 
-    /// Restores the logs of the journal. Returns their paths.
+    /// Restores the logs of the journals. Returns their paths, with names that go on from one journal to
+    /// the next.
     fn restore_logs(&mut self, work: &Scratch, way: Way<'_>) -> Result<Vec<PathBuf>> {
-        let dir = work.root().join("logs");
-        let all = way.next.manifest.journal.logs.len();
-        let names: Vec<PathBuf> = (1..=all).map(|n| format!("relay.{n:06}").into()).collect();
-        self.fill(&way.next.logs(&names)?, &dir)?;
-        Ok(names.into_iter().map(|name| dir.join(name)).collect())
+        let mut paths = Vec::new();
+        for (number, held) in way.steps.iter().enumerate() {
+            let dir = work.root().join(format!("logs-{number}"));
+            let first = paths.len() + 1;
+            let all = first..first + held.manifest.journal.logs.len();
+            let names: Vec<PathBuf> = all.map(|n| format!("relay.{n:06}").into()).collect();
+            self.fill(&held.logs(&names)?, &dir)?;
+            paths.extend(names.into_iter().map(|name| dir.join(name)));
+        }
+        Ok(paths)
     }
 
     fn fill(&mut self, held: &Held, dir: &Path) -> Result<()> {
@@ -240,7 +254,7 @@ impl Replay<'_> {
         Ok(mysqld)
     }
 
-    /// As in the pass that kept the journal, whose settings are those of the next backup.
+    /// As in the pass that kept the journal, whose settings are those of the last backup.
     fn setup(
         &self,
         work: &Scratch,
@@ -248,8 +262,9 @@ impl Replay<'_> {
         cut: &Cut,
         ours: Option<&Version>,
     ) -> Result<Setup> {
-        let of_next = &way.next.manifest.header.settings;
-        let settings = settings::of_manifest(&way.next.name, of_next)?;
+        let last = way.steps.last().unwrap_or(way.base);
+        let of_next = &last.manifest.header.settings;
+        let settings = settings::of_manifest(&last.name, of_next)?;
         let zone = value(of_next, ZONE).filter(|zone| !time_zone::is_ours(zone));
         Ok(Setup {
             program: self.means.server.program.clone(),
@@ -277,17 +292,20 @@ fn position(held: &Held) -> Result<Position> {
     Position::parse(flavor, &header.position).map_err(what)
 }
 
-/// Finds the moment in the logs, which must lead to where the manifest says.
+/// Finds the moment in the logs, which must lead to where the manifests say.
 fn find(way: Way<'_>, logs: &[PathBuf], gauge: &Gauge) -> Result<Cut> {
     let base = position(way.base)?;
     let mut cut = Cut::begin(base.clone());
     let mut group = Group::default();
-    let wrong = |what| damaged(&way.next.name, what);
-    let entries = &way.next.manifest.journal.logs;
-    for (number, (path, entry)) in logs.iter().zip(entries).enumerate() {
+    let entries = way.steps.iter().flat_map(|held| {
+        let logs = held.manifest.journal.logs.iter();
+        logs.map(move |entry| (held, entry))
+    });
+    for (number, (path, (held, entry))) in logs.iter().zip(entries).enumerate() {
         if gauge.stopped() {
             break;
         }
+        let wrong = |what| damaged(&held.name, what);
         let name = entry.file.path.display();
         let at = |text: &str| Position::parse(base.flavor(), text).map_err(wrong);
         if at(&entry.span.from)? != cut.position {

@@ -95,6 +95,8 @@ pub struct Summary {
     pub spans: Vec<Span>,
     /// Bytes of these logs.
     pub journal_size: u64,
+    /// The packs that these logs need.
+    pub journal_packs: Vec<PackRef>,
     /// Why there is no journal, although there is a base.
     pub gap: Option<String>,
     /// See [`Journal::as_of`].
@@ -103,11 +105,24 @@ pub struct Summary {
 
 impl From<Manifest> for Summary {
     fn from(manifest: Manifest) -> Summary {
+        let journal_packs = manifest.packs_of(manifest.journal.logs.iter().map(|log| &log.file));
         let Manifest { header, finished, size, stored, packs, files, journal, .. } = manifest;
         let (files, journal_size, as_of) = (files.len() as u64, journal.size(), journal.as_of);
         let spans = journal.logs.into_iter().map(|log| log.span).collect();
         let gap = journal.gap;
-        Summary { header, finished, size, stored, packs, files, spans, journal_size, gap, as_of }
+        Summary {
+            header,
+            finished,
+            size,
+            stored,
+            packs,
+            files,
+            spans,
+            journal_size,
+            journal_packs,
+            gap,
+            as_of,
+        }
     }
 }
 
@@ -135,6 +150,19 @@ impl Manifest {
         let mut blocks = self.files.iter().flat_map(|file| &file.blocks);
         !self.journal.logs.is_empty()
             || blocks.any(|block| matches!(block, Block::Stored(c) if c.of(&self.links).len() > 1))
+    }
+
+    /// The packs that are needed for `files` of it.
+    pub fn packs_of<'a>(&'a self, files: impl Iterator<Item = &'a FileEntry>) -> Vec<PackRef> {
+        let mut needed = vec![false; self.packs.len()];
+        for block in files.flat_map(|file| &file.blocks) {
+            if let Block::Stored(chain) = block {
+                let frames = chain.of(&self.links).iter().map(|link| link.frame.pack as usize);
+                frames.for_each(|pack| needed[pack] = true);
+            }
+        }
+        let packs = self.packs.iter().zip(needed);
+        packs.filter(|(_, needed)| *needed).map(|(pack, _)| *pack).collect()
     }
 
     /// All files with blocks: those of the data, then the logs of the journal.

@@ -54,7 +54,9 @@ pub fn restore(
     let gauge = crew.gauge();
     crew.alone(|| {
         let look = |pack| packs::look_for_reading(repo.root(), pack);
-        manifest.packs.iter().try_for_each(look).map_err(|what| damaged(&held.name, what))
+        // The journal's own packs may be gone, and those of the data while the journal is restored.
+        let needed = manifest.packs_of(manifest.files.iter());
+        needed.iter().try_for_each(look).map_err(|what| damaged(&held.name, what))
     })?;
     // Removing extra files and creating many directories may take long.
     let target = crew.alone(|| Target::prepare(&to, held))?;

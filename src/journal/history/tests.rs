@@ -36,6 +36,7 @@ fn backup(
         files: 1,
         spans: spans.iter().map(span).collect(),
         journal_size: 100,
+        journal_packs: Vec::new(),
         gap: None,
         as_of: Some(time(as_of)),
     }
@@ -75,14 +76,14 @@ fn to(seconds: i64) -> Result<Route, OutOfReach> {
 
 #[test]
 fn a_time_leads_to_the_journal_that_passes_it() {
-    assert_eq!(to(100), Ok(Route::Along(0, 1)));
-    assert_eq!(to(189), Ok(Route::Along(0, 1)));
+    assert_eq!(to(100), Ok(Route::Along(0, vec![1])));
+    assert_eq!(to(189), Ok(Route::Along(0, vec![1])));
     // All of the second backup is before it.
-    assert_eq!(to(190), Ok(Route::Along(1, 2)));
-    assert_eq!(to(249), Ok(Route::Along(1, 2)));
+    assert_eq!(to(190), Ok(Route::Along(1, vec![2])));
+    assert_eq!(to(249), Ok(Route::Along(1, vec![2])));
     assert_eq!(to(250), Ok(Route::Exactly(2)));
     assert_eq!(to(300), Ok(Route::Exactly(2)));
-    assert_eq!(to(400), Ok(Route::Along(3, 4)));
+    assert_eq!(to(400), Ok(Route::Along(3, vec![4])));
     assert_eq!(to(500), Ok(Route::Exactly(4)));
 }
 
@@ -102,9 +103,9 @@ fn a_time_out_of_reach_has_neighbours_that_are_not() {
 fn a_gtid_leads_to_the_journal_that_has_it() {
     let gtid = |n: u32| Gtid::parse(&format!("0-1-{n}")).unwrap();
     let after = |n| sample().route(&Moment::After(gtid(n)));
-    assert_eq!(after(11), Ok(Route::Along(0, 1)));
-    assert_eq!(after(20), Ok(Route::Along(0, 1)));
-    assert_eq!(sample().route(&Moment::Before(gtid(21))), Ok(Route::Along(1, 2)));
+    assert_eq!(after(11), Ok(Route::Along(0, vec![1])));
+    assert_eq!(after(20), Ok(Route::Along(0, vec![1])));
+    assert_eq!(sample().route(&Moment::Before(gtid(21))), Ok(Route::Along(1, vec![2])));
     // The position of a backup without a journal.
     assert_eq!(after(10), Ok(Route::Exactly(0)));
     assert!(sample().route(&Moment::Before(gtid(10))).is_err());
@@ -150,4 +151,88 @@ fn what_is_pruned_or_damaged_leaves_a_gap() {
     history
         .add("renamed".into(), &backup("0-1-20", 200, Some(7), &[("0-1-10", "0-1-20", 110, 150)]));
     assert_eq!(history.windows().len(), 1);
+}
+
+/// Four backups with journals, and what became of each: good, its data damaged, or all of it.
+fn chain(states: [&str; 4]) -> History {
+    let all = [
+        backup("0-1-10", 100, None, &[]),
+        backup("0-1-20", 200, Some(0), &[("0-1-10", "0-1-20", 110, 150)]),
+        backup("0-1-30", 300, Some(1), &[("0-1-20", "0-1-30", 205, 250)]),
+        backup("0-1-40", 400, Some(2), &[("0-1-30", "0-1-40", 305, 350)]),
+    ];
+    let mut history = History::default();
+    for (number, (summary, state)) in all.iter().zip(states).enumerate() {
+        match state {
+            "good" => history.add(format!("b{number}"), summary),
+            _ => history.add_damaged(format!("b{number}"), summary, state == "data"),
+        }
+    }
+    history
+}
+
+#[test]
+fn journals_lead_over_damaged_backups() {
+    let time = |seconds| Moment::Time(Timestamp(seconds).precise());
+    let gtid = |n: u32| Moment::After(Gtid::parse(&format!("0-1-{n}")).unwrap());
+    let history = chain(["good", "data", "data", "good"]);
+    for (moment, route) in [
+        (time(120), Route::Along(0, vec![1])),
+        // All that is in the second one, which is not there.
+        (time(200), Route::Along(0, vec![1, 2])),
+        (time(310), Route::Along(0, vec![1, 2, 3])),
+        (time(400), Route::Exactly(3)),
+        (gtid(10), Route::Exactly(0)),
+        (gtid(20), Route::Along(0, vec![1])),
+        (gtid(35), Route::Along(0, vec![1, 2, 3])),
+    ] {
+        assert_eq!(history.route(&moment), Ok(route), "{moment:?}");
+    }
+    let windows = history.windows();
+    assert_eq!(windows.iter().map(|w| w.ends).collect::<Vec<_>>(), [(0, 3)]);
+    // At its end, too.
+    let history = chain(["good", "good", "data", "data"]);
+    assert_eq!(history.route(&time(400)), Ok(Route::Along(1, vec![2, 3])));
+    assert!(history.route(&time(401)).is_err());
+}
+
+#[test]
+fn nothing_leads_over_a_damaged_journal() {
+    let time = |seconds| Moment::Time(Timestamp(seconds).precise());
+    let history = chain(["good", "good", "all", "good"]);
+    let out = history.route(&time(310)).unwrap_err();
+    assert_eq!((out.before, out.after), (Some(1), Some(2)));
+    let windows = history.windows();
+    assert_eq!(windows.iter().map(|w| w.ends).collect::<Vec<_>>(), [(0, 1), (2, 2)]);
+    assert!(windows[1].gap.contains("b2 is damaged"), "{}", windows[1].gap);
+    // What has no good backup before it is no window.
+    let history = chain(["all", "data", "data", "good"]);
+    assert_eq!(history.windows().iter().map(|w| w.ends).collect::<Vec<_>>(), [(0, 0)]);
+    assert!(history.route(&time(310)).is_err());
+}
+
+#[test]
+fn what_turns_out_to_be_damaged_is_gone_around() {
+    let time = |seconds| Moment::Time(Timestamp(seconds).precise());
+    let mut history = chain(["good"; 4]);
+    assert_eq!(history.route(&time(310)), Ok(Route::Along(2, vec![3])));
+    history.spoil_data("b2");
+    assert_eq!(history.route(&time(310)), Ok(Route::Along(1, vec![2, 3])));
+    history.spoil_journal("b2");
+    assert!(history.route(&time(310)).is_err());
+}
+
+#[test]
+fn a_journal_that_leads_over_a_backup_closes_its_gap() {
+    // The second pass kept none, and the third began at the first backup again.
+    let mut history = history(&[backup("0-1-10", 100, None, &[])]);
+    let without = backup("0-1-20", 200, Some(0), &[]);
+    history.add("b1".into(), &Summary { gap: Some("none".into()), ..without });
+    history.add("b2".into(), &backup("0-1-30", 300, Some(0), &[("0-1-10", "0-1-30", 110, 290)]));
+    let windows = history.windows();
+    assert_eq!(windows.iter().map(|w| w.ends).collect::<Vec<_>>(), [(0, 2)]);
+    for seconds in [120, 250] {
+        let moment = Moment::Time(Timestamp(seconds).precise());
+        assert_eq!(history.route(&moment), Ok(Route::Along(0, vec![2])), "{seconds}");
+    }
 }
