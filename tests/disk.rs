@@ -10,13 +10,13 @@ use crate::support::repository::{all_packs, tree};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::small_disk::{SmallDisk, space};
 use crate::support::{
-    Outcome, PATIENCE, Proxy, Rollforward, Running, Scene, Server, alive, flavor, is_root, wait_for,
+    Outcome, PATIENCE, Rollforward, Running, Scene, alive, flavor, is_root, wait_for,
 };
 
 const MIB: u64 = 1 << 20;
 
 /// A command with its scratch directory on the disk.
-fn on(scene: &Scene, disk: &SmallDisk, command: &str) -> Rollforward {
+pub(crate) fn on(scene: &Scene, disk: &SmallDisk, command: &str) -> Rollforward {
     let scratch = disk.path("scratch");
     let command = scene.command(command).arg("--scratch").arg(&scratch).scratch(&scratch);
     command.args(Scene::usual_log()).args(disk.server_options()).under(disk.wrapper())
@@ -73,7 +73,7 @@ fn used_up_inodes_are_named() {
 }
 
 /// The space that a restored copy takes.
-fn restored_space(scene: &Scene) -> u64 {
+pub(crate) fn restored_space(scene: &Scene) -> u64 {
     let to = scene.restore(None);
     let bytes = space(&to);
     fs::remove_dir_all(&to).unwrap();
@@ -82,7 +82,7 @@ fn restored_space(scene: &Scene) -> u64 {
 
 /// What a server takes besides, once it runs: MySQL fills its redo log, of which a backup has
 /// only what is in it.
-fn running() -> u64 {
+pub(crate) fn running() -> u64 {
     flavor::either(0, 110 * MIB)
 }
 
@@ -173,44 +173,6 @@ fn a_disk_filling_up_during_catch_up_ends_the_pass() {
         assert_clean(&scene, &disk.path("scratch"), &backups);
     }
     scene.run().expect(0);
-}
-
-/// Statements of a MiB that change one row, so many that there is a log for each eight of them.
-fn long_statements(scene: &Scene, mib: u64) {
-    scene.primary.sql("SET SESSION binlog_format = 'STATEMENT'");
-    for number in 0..mib {
-        let text = "x".repeat(MIB as usize);
-        scene
-            .primary
-            .sql(&format!("UPDATE shop.t0 SET n = LENGTH('{text}') + {number} WHERE id = 1"));
-        if number % 8 == 7 {
-            scene.primary.sql("FLUSH BINARY LOGS");
-        }
-    }
-}
-
-#[test]
-fn a_disk_without_room_for_a_journal_costs_only_that() {
-    need_server!();
-    let scene = Scene::seeded("kept-logs");
-    let disk = SmallDisk::new("small", restored_space(&scene) + running() + 60 * MIB);
-    long_statements(&scene, 20);
-    on(&scene, &disk, "run").run_to_end(COMMAND_PATIENCE).expect(0).says("kept a journal from ");
-    // More than there is room for, had they to stay.
-    long_statements(&scene, 160);
-    let proxy = Proxy::start(&scene.primary);
-    proxy.slow_down(40 << 20);
-    let ended = on(&scene, &disk, "run").args(["--primary", &proxy.address()]);
-    let ended = ended.run_to_end(COMMAND_PATIENCE).expect(0);
-    assert_eq!(ended.stderr.matches("warning: ").count(), 1, "{ended}");
-    let ended = ended.says("warning: this pass keeps no journal: no room in the scratch directory");
-    let windows = scene.command("list").arg("--windows").run_to_end(COMMAND_PATIENCE).expect(0);
-    assert!(windows.stdout.contains(": no room in the scratch directory"), "{ended}{windows}");
-    // The next one begins anew.
-    long_statements(&scene, 8);
-    on(&scene, &disk, "run").run_to_end(COMMAND_PATIENCE).expect(0).says("kept a journal from ");
-    let restored = Server::start_on(&scene.restore(None));
-    assert_eq!(restored.value("SELECT n FROM shop.t0 WHERE id = 1"), (MIB + 7).to_string());
 }
 
 #[test]

@@ -54,6 +54,7 @@ mod prove;
 mod random;
 mod replication;
 mod repository;
+mod room;
 mod scratch;
 mod scripts;
 mod secrets;

@@ -72,6 +72,8 @@ pub struct Attempts<'a> {
     pub(crate) grant_tables: bool,
     /// What was found when the data was looked at.
     pub(crate) examined: Examined,
+    /// The journal was given up, since the disk was full.
+    pub(crate) no_room: bool,
 }
 
 impl<'a> Attempts<'a> {
@@ -105,6 +107,7 @@ impl<'a> Attempts<'a> {
             open_tables: Cell::new(0),
             grant_tables: false,
             examined: Examined::default(),
+            no_room: false,
         };
         if !new_chain {
             attempts.pick_base()?;

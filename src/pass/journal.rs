@@ -13,14 +13,15 @@ use crate::pass::attempts::Attempts;
 use crate::pass::finished::Reached;
 use crate::replication::kept_logs::KeepLogs as _;
 use crate::repository::store::{Journal, Span};
-use crate::scratch::journal::LogKeeper;
+use crate::scratch::journal::{LogKeeper, NO_ROOM};
 use crate::server::mysqld::forget_replication;
 use crate::text::{bytes, count};
 
 impl Attempts<'_> {
     /// What keeps the relay logs of this pass: a new chain has no journal.
     pub(crate) fn log_keeper(&self) -> LogKeeper {
-        let wanted = self.plan.storage.journal && self.bases.current().is_some();
+        let has_base = self.bases.current().is_some();
+        let wanted = self.plan.storage.journal && has_base && !self.no_room;
         self.scratch.log_keeper(wanted)
     }
 
@@ -31,22 +32,29 @@ impl Attempts<'_> {
         forget_replication(&self.scratch.data())
     }
 
-    /// After a full disk: gives up the journal, if that makes room. True if another attempt may do.
+    /// After a full disk: gives up the journal, if that makes room. True if another attempt may do, once
+    /// in a pass.
     pub(crate) fn make_room(&mut self, error: &Error) -> bool {
         let full = matches!(error, Error::DiskFull { place: Place::Scratch, inodes: false, .. });
-        if !full || !self.log_keeper().takes_much() {
+        if !full || self.no_room {
             return false;
         }
-        // It waits for room, perhaps for a minute, and answers nothing meanwhile.
+        let logs = self.log_keeper();
+        // Given up in this attempt already, or only now.
+        if logs.lost().is_none() && !logs.takes_much() {
+            return false;
+        }
+        // It waits for room, for up to a minute also where there is some again, and answers nothing.
         if let Some(mysqld) = self.hand.mysqld() {
             mysqld.kill();
             self.server_died();
         }
-        let gave_up = self.log_keeper().give_up();
-        if gave_up {
-            log::warn!("{}: {error}; trying again without a journal", error.cause());
+        if logs.lost().is_none() {
+            logs.give_up();
         }
-        gave_up
+        self.no_room = true;
+        log::warn!("{}: {error}; trying again without a journal", error.cause());
+        true
     }
 
     /// Warns if the relay logs of the last pass would not fit beside the restored data.
@@ -84,7 +92,8 @@ impl Attempts<'_> {
         if let Some(version) = self.scratch.upgraded() {
             return Ok(none(format!("the pass upgraded the data to {version}")));
         }
-        if let Some(why) = self.log_keeper().lost() {
+        let no_room = self.no_room.then(|| NO_ROOM.to_string());
+        if let Some(why) = no_room.or_else(|| self.log_keeper().lost()) {
             return Ok(none(why));
         }
         let Some(at) = self.supervisor.checkpoint.progress().at().cloned() else {

@@ -24,6 +24,8 @@ use crate::text::system_text;
 
 mod room;
 
+/// Why a journal was given up.
+pub const NO_ROOM: &str = "no room in the scratch directory";
 /// The file that holds the position at which a receiver began.
 const FROM: &str = "from";
 /// The file that shows that a receiver is no more: MySQL makes empty relay logs without one, and at its

@@ -12,14 +12,12 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use crate::os::files;
 use crate::os::sys;
 
-use super::{LOST, LogKeeper, logs_in, numbers, segment};
+use super::{LOST, LogKeeper, NO_ROOM, logs_in, numbers, segment};
 
 /// More than a server writes between two looks at the free space.
 const PLENTY: u64 = 256 << 20;
 /// So much is worth another attempt.
 const MUCH: u64 = 16 << 20;
-/// Why the journal was given up.
-const WHY: &str = "no room in the scratch directory";
 
 /// The number in the name of a relay log: 0 if there is none, which is before all of them.
 fn number(name: &str) -> u64 {
@@ -49,7 +47,7 @@ impl LogKeeper {
         if let Err(e) = emptied {
             log::warn!("kept relay logs stay: {e}");
         }
-        self.lose(WHY);
+        self.lose(NO_ROOM);
         true
     }
 
@@ -64,10 +62,9 @@ impl LogKeeper {
         self.keeps() && kept.is_ok_and(|kept| kept >= MUCH)
     }
 
-    /// Gives up the journal, where no server runs. False if that could not be noted: then it is not.
-    pub fn give_up(&self) -> bool {
-        self.lose(WHY);
-        self.lost().is_some()
+    /// Gives up the journal, where no server runs.
+    pub fn give_up(&self) {
+        self.lose(NO_ROOM);
     }
 
     /// Bytes of logs that the server does not need: those before `applying`, and those of receivers that
@@ -158,8 +155,9 @@ mod tests {
         place.write("relay.000001", &"x".repeat(MUCH as usize));
         assert!(!keeper.takes_much(), "it was not applied yet");
         place.write("relay.000002", "");
-        assert!(keeper.takes_much() && keeper.give_up());
+        assert!(keeper.takes_much());
+        keeper.give_up();
         assert!(!keeper.takes_much() && !keeper.keeps());
-        assert_eq!(keeper.segments(Flavor::MariaDb).unwrap_err(), WHY);
+        assert_eq!(keeper.segments(Flavor::MariaDb).unwrap_err(), NO_ROOM);
     }
 }
