@@ -75,6 +75,8 @@ fn a_damaged_manifest_is_listed_with_null_members() {
     let (_dir, repo) = sample();
     let [good] = json(on(&repo, "list"), 0).list().to_vec().try_into().unwrap();
     assert_eq!(keys(&good), page("list"));
+    let [span] = json(on(&repo, "list").arg("--windows"), 0).list().to_vec().try_into().unwrap();
+    assert_eq!(keys(&span), page("list --windows"));
     let path = repo.join("backups").join(BACKUP);
     let manifest = fs::read_to_string(&path).unwrap();
     fs::write(&path, &manifest[..200]).unwrap();
