@@ -67,7 +67,7 @@ test:
 	scripts/deps --quiet $(if $(CI),--deb)
 	$(SUITE) --tier=test $(TEST_SERVER)
 
-# What servers do differently, on MariaDB 11.8 and MySQL 9.7, or TEST_SERVER: some nine minutes.
+# What servers do differently, on MariaDB 11.8 and MySQL 9.7, or TEST_SERVER: some ten minutes.
 test-servers:
 	scripts/deps --quiet
 	$(SUITE) --tier=servers $(TEST_SERVER)
