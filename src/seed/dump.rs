@@ -171,6 +171,10 @@ fn begin(
 ) -> Result<(Dump, Option<Output>, Moment)> {
     let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
     let mut what = everything(facts.flavor, before.versioned, &ignored);
+    // Views come last, and one that calls a function needs the account of its definer (1449). But with the
+    // accounts of the primary, no other client gets in: one is needed for the triggers of carried tables.
+    let logs_in_again = before.carried.iter().any(|table| table.triggers);
+    what.extend((!logs_in_again).then(|| "--flush-privileges".to_string()));
     what.extend(before.hides_keys.then(|| format!("--init-command={SHOW_KEYS}")));
     let reads = !before.carried.is_empty();
     if facts.flavor == Flavor::MariaDb && !reads {

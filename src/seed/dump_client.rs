@@ -114,8 +114,6 @@ pub fn dump_command(setup: &Setup) -> Result<Command> {
 /// would lock the primary.
 pub fn everything(flavor: Flavor, versioned: bool, ignored: &[String]) -> Vec<String> {
     let mut what = vec!["--all-databases", "--routines", "--triggers", "--events"];
-    // Views come last, and one that calls a function needs the account of its definer (1449).
-    what.push("--flush-privileges");
     what.extend(match flavor {
         // To MariaDB every directory is a database, also that of a file system's root.
         Flavor::MariaDb => ["--master-data=1", "--ignore-database=#mysql50#lost+found"].as_slice(),

@@ -188,3 +188,24 @@ fn a_view_finds_the_account_of_its_function() {
     scene.run().expect(0);
     scene.assert_newest_equals(&replica);
 }
+
+/// The triggers of a table that our own session carries come last, by a client that logs in once more.
+#[test]
+fn triggers_come_although_root_has_a_password() {
+    need_server!();
+    let scene = Scene::new("root");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.f (id INT PRIMARY KEY, x FLOAT); \
+         INSERT INTO shop.f VALUES (1, 0.1); CREATE TABLE shop.log (x FLOAT); \
+         CREATE TRIGGER shop.noted AFTER INSERT ON shop.f FOR EACH ROW \
+         INSERT INTO shop.log VALUES (NEW.x); \
+         ALTER USER root@localhost IDENTIFIED BY 'another'",
+    );
+    scene.seed();
+    scene.primary.sql("INSERT INTO shop.f VALUES (2, 0.3)");
+    scene.run().expect(0);
+    scene.primary.sql("ALTER USER root@localhost IDENTIFIED BY ''");
+    scene.run().expect(0);
+    scene.assert_newest_equals(&replica);
+}
