@@ -6,6 +6,7 @@
 //! dropped meanwhile is missing: the dump is consistent only once it has caught up to where the
 //! primary was after it. The password reaches the client through a pipe.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ use crate::replication::privileges;
 use crate::replication::replica;
 use crate::replication::time_zone;
 use crate::seed::carry::{self, Carrier};
+use crate::seed::definers;
 use crate::seed::dump_client::{everything, triggers};
 use crate::seed::json;
 use crate::seed::moment::{Begun, Moment, Watch};
@@ -125,6 +127,7 @@ fn load(
         // Rows that were written before there was such a constraint, or without regard to it.
         mysqld.run("SET GLOBAL check_constraint_checks = 0")?;
     }
+    definers::make_known(mysqld, &before.definers)?;
     let (dump, output, Moment { position, reader }) =
         begin(seeding, mysqld, primary, facts, before)?;
     let mut beside = None;
@@ -171,10 +174,6 @@ fn begin(
 ) -> Result<(Dump, Option<Output>, Moment)> {
     let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
     let mut what = everything(facts.flavor, before.versioned, &ignored);
-    // Views come last, and one that calls a function needs the account of its definer (1449). But with the
-    // accounts of the primary, no other client gets in: one is needed for the triggers of carried tables.
-    let logs_in_again = before.carried.iter().any(|table| table.triggers);
-    what.extend((!logs_in_again).then(|| "--flush-privileges".to_string()));
     what.extend(before.hides_keys.then(|| format!("--init-command={SHOW_KEYS}")));
     let reads = !before.carried.is_empty();
     if facts.flavor == Flavor::MariaDb && !reads {
@@ -234,6 +233,8 @@ struct Contents {
     versioned: bool,
     /// The client would not see keys that MySQL makes by itself.
     hides_keys: bool,
+    /// For whom routines and views act.
+    definers: BTreeSet<(String, String)>,
 }
 
 impl Contents {
@@ -248,7 +249,9 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
         let tables = tables::list_primary(primary, &facts)?;
         let versioned = tables::check_versions(primary, &facts)?;
         let hides_keys = tables::hides_keys(primary, &facts)?;
-        Ok(Contents { tables, carried: carry::list(primary, &facts)?, versioned, hides_keys })
+        let definers = definers::list(primary, &facts)?;
+        let carried = carry::list(primary, &facts)?;
+        Ok(Contents { tables, carried, versioned, hides_keys, definers })
     })
 }
 

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod carry;
 pub mod clone;
+pub mod definers;
 pub mod dump;
 pub mod dump_client;
 pub mod dump_progress;

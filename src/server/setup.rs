@@ -219,9 +219,6 @@ impl Setup {
         if grant_tables {
             // A dump's text takes up to twice the bytes of a row: more than the primary's own limit.
             command.arg(format!("--max-allowed-packet={LARGEST_PACKET}"));
-            // A dump drops each routine before it makes it, which would take grants on it away that
-            // it has brought already.
-            command.arg("--automatic-sp-privileges=OFF");
         }
         command.args(&self.options);
         if cgroup::space_limit().is_some() {

@@ -174,7 +174,11 @@ fn a_view_finds_the_account_of_its_function() {
          RETURN 3 * n; GRANT EXECUTE ON FUNCTION shop.thrice TO `a``b`@`%`; \
          CREATE DEFINER = `a``b`@`%` SQL SECURITY INVOKER VIEW zoo.v AS \
          SELECT shop.thrice(id) AS n FROM shop.t; GRANT SELECT ON zoo.v TO `a``b`@`%`; \
-         CREATE VIEW shop.w AS SELECT * FROM zoo.v",
+         CREATE VIEW shop.w AS SELECT * FROM zoo.v; GRANT SELECT ON shop.t TO `a``b`@`%`; \
+         CREATE DEFINER = `a``b`@`%` VIEW zoo.a AS SELECT id FROM shop.t; \
+         CREATE VIEW shop.x AS SELECT * FROM zoo.a; \
+         CREATE TABLE shop.f (id INT PRIMARY KEY, x FLOAT); INSERT INTO shop.f VALUES (1, 0.1); \
+         CREATE TRIGGER shop.noted BEFORE INSERT ON shop.f FOR EACH ROW SET NEW.x = 0.3",
     );
     if flavor::is_mysql() {
         // The root of a hosted server cannot do everything.
