@@ -42,14 +42,14 @@ _rollforward_backups() {
 }
 
 _rollforward() {
-    local commands='run seed restore list verify prune prove report status'
+    local commands='run seed restore open list verify prune prove report status'
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --compress-stream --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
-    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --json --dry-run --verbose --quiet --help --version '
+    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --writable --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -105,11 +105,12 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --until --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
+        '') names+=' --to --until --writable --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
             --since --json --dry-run' ;;
         run) names+=' --allow-upgrade --prove --no-journal' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
+        open) names+=' --until --writable' ;;
         list) names+=' --json --windows' ;;
         verify) names+=' --json' ;;
         status) names+=' --json --max-age --max-proof-age' ;;
@@ -118,7 +119,7 @@ _rollforward() {
         esac
     elif [[ -z $command ]]; then
         names=$commands
-    elif [[ $command == restore || $command == verify || $command == prove ]]; then
+    elif [[ $command == restore || $command == open || $command == verify || $command == prove ]]; then
         mapfile -t COMPREPLY < <(_rollforward_backups "$cur")
         return 0
     fi

@@ -22,6 +22,8 @@ use crate::journal::when;
 use crate::os::space::placed;
 use crate::os::workers::Crew;
 use crate::pass::plan::Plan;
+use crate::pass::program::Program;
+use crate::pass::throwaway::{Opening, Which};
 use crate::pass::until::Means;
 use crate::pass::{prove, run};
 use crate::repository::directory::Repository;
@@ -55,6 +57,7 @@ pub enum Command {
         moment: Moment,
         means: Box<Means>,
     },
+    Open(Box<Opening>),
     List {
         repo: PathBuf,
         policy: Policy,
@@ -111,6 +114,7 @@ impl Command {
                 }
                 Command::Restore { repo, backup, to, jobs: options.jobs()? }
             }
+            "open" => Command::Open(Box::new(opening(options)?)),
             "list" => {
                 let (policy, windows) = (options.retention()?, options.switch("windows"));
                 Command::List { repo, policy, windows, json }
@@ -151,6 +155,8 @@ impl Command {
             Command::RestoreUntil { repo, to, moment, means } => {
                 until::restore(&repo, &to, &moment, &means)
             }
+            Command::Open(opening) => Supervisor::new(opening.means.retries.poll)
+                .and_then(|mut supervisor| opening.open(&mut supervisor)),
             Command::List { repo, windows: true, json, .. } => {
                 let history = History::read(&Repository::open(&repo)?)?;
                 let (json_text, table) = (windows::json(&history), windows::table(&history));
@@ -176,11 +182,30 @@ impl Command {
 fn moment(options: &Options) -> Result<Option<Moment>> {
     let Some(text) = options.text("until") else { return Ok(None) };
     if let Some(backup) = &options.backup {
-        let text = format!("restore takes a backup or --until, and not both: {backup}");
+        let command = options.command;
+        let text = format!("{command} takes a backup or --until, and not both: {backup}");
         return Err(Error::config(text));
     }
     let wrong = |what| Error::config(format!("--until: {what}"));
     when::parse(text).map(Some).map_err(wrong)
+}
+
+fn opening(options: &Options) -> Result<Opening> {
+    let which = match moment(options)? {
+        Some(moment) => Which::At(moment),
+        None => Which::Backup(options.backup.clone()),
+    };
+    let scratch = absolute(options.required_path("scratch")?);
+    let others = ["log-file", "metrics-file", "checkpoint"];
+    Ok(Opening {
+        repo: absolute(options.required_path("repo")?),
+        scratch,
+        others: others.iter().filter_map(|name| options.path(name)).map(absolute).collect(),
+        which,
+        writable: options.switch("writable"),
+        program: options.program.clone().map(Program::new).transpose()?,
+        means: means(options)?,
+    })
 }
 
 /// Writes to standard output. Returns the exit status: a reader that has gone is fine.

@@ -38,6 +38,8 @@ pub struct Options {
     pub command: &'static str,
     /// `BACKUP`, if given.
     pub backup: Option<String>,
+    /// `CMD ARG...`, if given.
+    pub program: Option<Vec<String>>,
     values: BTreeMap<&'static str, Vec<String>>,
     file: OptionFile,
 }
@@ -81,7 +83,8 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
         return Err(Error::config(format!("unknown command '{word}'; see 'rollforward --help'")));
     };
     // Options may also precede the command, as in similar tools.
-    let rest: Vec<String> = args[..at].iter().chain(&args[at + 1..]).cloned().collect();
+    let mut rest: Vec<String> = args[..at].iter().chain(&args[at + 1..]).cloned().collect();
+    let program = prefixes::split_off_program(operands, &mut rest)?;
     let rest = prefixes::expand(&rest, Some(command))?;
     let matches = getopts(Some(command), ParsingStyle::FloatingFrees, &rest)?;
     if matches.opt_present("help") {
@@ -102,9 +105,9 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
         Some(path) if !path.is_empty() => option_file::read(Path::new(path))?,
         _ => OptionFile::default(),
     };
-    let mut options = Options { command, backup: matches.free.first().cloned(), values, file };
-    options.merge_file()?;
-    options.check_all()?;
+    let backup = matches.free.first().cloned();
+    let mut options = Options { command, backup, program, values, file };
+    options.merge_file().and_then(|()| options.check_all())?;
     Ok(Request::Command(Box::new(options)))
 }
 
@@ -134,19 +137,17 @@ fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Resul
     parser.parse(args).map_err(|fail| {
         use getopts::Fail::*;
         Error::config(match fail {
-            ArgumentMissing(name) => format!("option {} needs a value", dashed(&name)),
+            ArgumentMissing(name) => format!("option {} needs a value", prefixes::dashed(&name)),
             UnrecognizedOption(name) => match (options().find(|s| s.long == name), command) {
                 (Some(_), Some(c)) => format!("option --{name} is not for {c}"),
-                _ => format!("unknown option {}", dashed(&name)),
+                _ => format!("unknown option {}", prefixes::dashed(&name)),
             },
-            UnexpectedArgument(name) => format!("option {} takes no value", dashed(&name)),
+            UnexpectedArgument(name) => {
+                format!("option {} takes no value", prefixes::dashed(&name))
+            }
             other => other.to_string(),
         })
     })
-}
-
-fn dashed(name: &str) -> String {
-    if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") }
 }
 
 fn collect(matches: &Matches) -> BTreeMap<&'static str, Vec<String>> {

@@ -1,5 +1,5 @@
 //! Options whose long name is cut short: what begins only one of them stands for it, as with
-//! getopt_long. Pure.
+//! getopt_long. And what is no option of ours, behind `--`. Pure.
 
 use crate::cli::usage::{Spec, belongs, options};
 use crate::error::{Error, Result};
@@ -59,6 +59,25 @@ fn awaits_value(arg: &str) -> bool {
         None => arg.strip_prefix('-').is_some_and(|s| !s.is_empty() && spec.short == s),
     };
     options().any(|spec| !spec.value.is_empty() && named(spec))
+}
+
+/// An option as it is written.
+pub fn dashed(name: &str) -> String {
+    if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") }
+}
+
+/// Takes away what follows `--`, a program and its arguments, where `operands` of the command have one.
+///
+/// # Errors
+/// [`Error::Configuration`] if nothing follows.
+pub fn split_off_program(operands: &str, args: &mut Vec<String>) -> Result<Option<Vec<String>>> {
+    let at = args.iter().position(|arg| arg == "--");
+    let Some(at) = at.filter(|_| operands.contains("CMD")) else { return Ok(None) };
+    let program = args.split_off(at).split_off(1);
+    match program.first().is_none_or(String::is_empty) {
+        true => Err(Error::config("no command after --")),
+        false => Ok(Some(program)),
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         Spec { short: "r", ..setting("repo", "DIR", "the repository of backups") },
         Spec { short: "s", ..setting("scratch", "DIR", "working directory of a pass") },
         Spec { commands: &["restore"], ..setting("to", "DIR", "target directory; empty or absent") },
-        Spec { commands: &["restore"], ..setting("until", "WHEN", "as it was at a time, after a GTID, or before:GTID") },
+        Spec { commands: &["restore", "open"], ..setting("until", "WHEN", "as it was at a time, after a GTID, or before:GTID") },
+        Spec { commands: &["open"], ..setting("writable", "", "the server can be written to; otherwise it is read only") },
         setting("mysqld", "PATH", "server program of the private server"),
         setting("mysqld-user", "NAME", "as root: user of the private mysqld; root must be named"),
         setting("mysqld-option", "OPT", "option for the private mysqld; may be repeated"),
@@ -110,6 +111,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("run", "", "one pass: restore, catch up, store a new backup, prune"),
     ("seed", "", "take a backup that starts a new chain"),
     ("restore", "[BACKUP]", "restore a backup (the newest) into an empty directory"),
+    ("open", "[BACKUP] [-- CMD ARG...]", "run CMD with a throw-away server on a backup (the newest)"),
     ("list", "", "list the backups in the repository, oldest first"),
     ("verify", "[BACKUP]", "read every block back and check it"),
     ("prune", "", "apply the retention policy now"),
@@ -150,7 +152,7 @@ pub fn help(command: Option<&str>) -> String {
             text += "rollforward keeps a fresh, proven backup of a MySQL or MariaDB primary\n\n\
                      usage: rollforward COMMAND [options]\n\ncommands:\n";
             for (name, operands, what) in COMMANDS {
-                text += &format!("  {:<20} {what}\n", format!("{name} {operands}"));
+                text += &format!("  {:<30} {what}\n", format!("{name} {operands}"));
             }
         }
         Some(name) => {

@@ -103,10 +103,27 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A command of the user's own, in the environment that we were given but for the variables that lead
+/// the servers' clients to another server or account.
+pub fn command_of_user(program: impl AsRef<OsStr>) -> Command {
+    #[allow(clippy::disallowed_methods)]
+    let mut command = Command::new(program);
+    for name in
+        ["MYSQL_HOST", "MYSQL_PWD", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT", "MYSQL_GROUP_SUFFIX"]
+    {
+        command.env_remove(name);
+    }
+    // A login file would beat every option of MySQL's clients. This one cannot exist.
+    command.env("MYSQL_TEST_LOGIN_FILE", "/dev/null/none");
+    command
+}
+
 /// A running child, or one that has exited and been reaped.
 pub struct Child {
     child: process::Child,
     exit: Option<Exit>,
+    /// It leads a process group of its own.
+    leads: bool,
     /// Not even SIGKILL ended it.
     undying: bool,
 }
@@ -118,11 +135,28 @@ impl Child {
     /// Those of fork or exec.
     pub fn spawn(command: &mut Command) -> io::Result<Child> {
         command.process_group(0);
-        sys::die_with_parent(command);
+        sys::die_with_parent(command, true);
+        Child::start(command, true)
+    }
+
+    /// Starts a program of the user's, with files as private as the user has them. On a terminal it stays
+    /// in our own process group (`leads` is false), so that the keys for signals and job control reach it.
+    ///
+    /// # Errors
+    /// As [`Child::spawn`].
+    pub fn spawn_of_user(command: &mut Command, leads: bool) -> io::Result<Child> {
+        if leads {
+            command.process_group(0);
+        }
+        sys::die_with_parent(command, false);
+        Child::start(command, leads)
+    }
+
+    fn start(command: &mut Command, leads: bool) -> io::Result<Child> {
         let mut ours = ours();
         let child = command.spawn()?;
         ours.push(child.id());
-        Ok(Child { child, exit: None, undying: false })
+        Ok(Child { child, exit: None, leads, undying: false })
     }
 
     /// Its process id.
@@ -155,9 +189,12 @@ impl Child {
         }
     }
 
-    /// Sends a signal to its whole group, which may outlive it for a moment.
-    pub fn signal_group(&self, signal: i32) {
-        let _ = sys::kill(-(self.pid() as i32), signal);
+    /// Sends a signal to its whole group, which may outlive it for a moment; to it alone in ours.
+    pub fn signal_group(&mut self, signal: i32) {
+        match self.leads {
+            true => drop(sys::kill(-(self.pid() as i32), signal)),
+            false => self.signal(signal),
+        }
     }
 
     /// Kills and reaps it with its whole group. The kernel may need a moment to free its memory. A
@@ -170,7 +207,7 @@ impl Child {
     fn kill_within(&mut self, patience: Duration) -> Option<Exit> {
         if self.try_wait().is_none() && !self.undying {
             let pid = self.pid();
-            let _ = sys::kill(-(pid as i32), libc::SIGKILL);
+            let _ = sys::kill(if self.leads { -(pid as i32) } else { pid as i32 }, libc::SIGKILL);
             let until = Instant::now() + patience;
             let mut left = patience;
             while self.try_wait().is_none() && !left.is_zero() {
@@ -290,81 +327,4 @@ pub fn is_gone(pid: u32, start: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dropped_child_is_gone() {
-        let child = Child::spawn(command("sleep").arg("60")).unwrap();
-        let pid = child.pid();
-        assert!(start_time(pid).is_some());
-        drop(child);
-        assert_eq!(start_time(pid), None);
-    }
-
-    #[test]
-    fn reaping_leaves_the_status_of_a_child_to_its_waiter() {
-        let mut child = Child::spawn(command("sh").args(["-c", "exit 7"])).unwrap();
-        let (pid, start) = (child.pid(), start_time(child.pid()).unwrap());
-        while !is_gone(pid, start) {
-            std::thread::yield_now();
-        }
-        reap_orphans();
-        assert_eq!(child.try_wait(), Some(Exit::Status(7)));
-    }
-
-    #[test]
-    fn a_process_heeds_what_it_catches() {
-        let heeds_term = |script: &str| {
-            let mut command = command("sh");
-            let mut child =
-                Child::spawn(command.args(["-c", script]).stdout(process::Stdio::piped())).unwrap();
-            // It has come as far as this.
-            let _ = io::Read::read(child.pipes().stdout.as_mut().unwrap(), &mut [0; 8]);
-            let caught = |signal| heeds(child.pid(), signal) == Heeds::Caught;
-            (caught(libc::SIGTERM), caught(libc::SIGUSR1))
-        };
-        assert_eq!(heeds_term("echo; sleep 60; :"), (false, false));
-        assert_eq!(heeds_term("trap : TERM; echo; sleep 60; :"), (true, false));
-        assert_eq!(heeds_term("trap '' USR1; echo; sleep 60; :"), (false, true));
-        assert_eq!(heeds(0, libc::SIGTERM), Heeds::Caught);
-    }
-
-    #[test]
-    fn exit_tells_a_signal_from_a_status() {
-        let mut child = Child::spawn(command("sleep").arg("60")).unwrap();
-        assert_eq!(child.try_wait(), None);
-        assert_eq!(child.kill(), Some(Exit::Signal(9)));
-        assert_eq!(child.try_wait(), Some(Exit::Signal(9)));
-        let mut child = Child::spawn(command("sh").args(["-c", "exit 7"])).unwrap();
-        while child.try_wait().is_none() {
-            std::thread::yield_now();
-        }
-        assert_eq!(child.try_wait(), Some(Exit::Status(7)));
-    }
-
-    #[test]
-    fn waiting_for_an_unkillable_process_has_a_limit() {
-        // The kill goes to the group, so without one of its own the child does not receive it.
-        let mut ours = ours();
-        let started = command("sleep").arg("60").spawn().unwrap();
-        ours.push(started.id());
-        drop(ours);
-        let mut child = Child { child: started, exit: None, undying: false };
-        let (pid, start) = (child.pid(), start_time(child.pid()).unwrap());
-        assert!(!is_gone(pid, start) && is_gone(pid, start + 1));
-        let since = Instant::now();
-        assert_eq!(child.kill_within(Duration::from_millis(200)), None);
-        assert!(since.elapsed() >= Duration::from_millis(200));
-        // It is not waited for a second time.
-        let since = Instant::now();
-        assert_eq!(child.kill(), None);
-        assert!(since.elapsed() < Duration::from_secs(5));
-        sys::kill(pid as i32, libc::SIGKILL).unwrap();
-        while child.try_wait().is_none() {
-            std::thread::yield_now();
-        }
-        assert_eq!(child.kill(), Some(Exit::Signal(9)));
-        assert!(is_gone(pid, start));
-    }
-}
+mod tests;

@@ -18,6 +18,8 @@ pub struct Signals {
     wake: UnixStream,
     waker: UnixStream,
     pending: Arc<AtomicUsize>,
+    /// INT is for somebody else.
+    spares_int: bool,
     /// The first signal that requested a stop, and how many did.
     stop: Option<(i32, u32)>,
 }
@@ -38,7 +40,7 @@ impl Signals {
         }
         pipe::register(SIGCHLD, waker.try_clone()?)?;
         flag::register_usize(SIGHUP, Arc::new(AtomicUsize::new(0)), 1)?;
-        Ok(Signals { wake, waker, pending, stop: None })
+        Ok(Signals { wake, waker, pending, spares_int: false, stop: None })
     }
 
     /// A writer whose bytes end a [`Signals::wait`], for worker threads.
@@ -46,10 +48,17 @@ impl Signals {
         self.waker.try_clone().ok()
     }
 
+    /// From now on INT asks for no stop, or does again: on a terminal the key for it reaches the user's
+    /// program, too, which may go on.
+    pub fn spare_int(&mut self, spare: bool) {
+        self.stop();
+        self.spares_int = spare;
+    }
+
     /// The signal that asked us to stop, if any.
     pub fn stop(&mut self) -> Option<i32> {
         let signal = self.pending.swap(0, Ordering::SeqCst) as i32;
-        if signal != 0 {
+        if signal != 0 && !(signal == SIGINT && self.spares_int) {
             let (first, count) = self.stop.unwrap_or((signal, 0));
             self.stop = Some((first, count + 1));
         }

@@ -4,10 +4,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Component, Path};
@@ -23,9 +24,9 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 }
 
 /// Makes the kernel kill the command's process when we die, however we die, and makes its files
-/// private. The signal is tied to the spawning thread, so call `spawn` from the main thread only.
+/// private, if they shall be. The signal is tied to the spawning thread, so call `spawn` from the main thread only.
 /// It is set after the change of uid, which would clear it.
-pub fn die_with_parent(command: &mut Command) {
+pub fn die_with_parent(command: &mut Command, private: bool) {
     // SAFETY: getpid cannot fail.
     let parent = unsafe { libc::getpid() };
     // SAFETY: between fork and exec only prctl, getppid, _exit and umask are called, which are
@@ -37,7 +38,9 @@ pub fn die_with_parent(command: &mut Command) {
             if libc::getppid() != parent {
                 libc::_exit(127);
             }
-            libc::umask(0o077);
+            if private {
+                libc::umask(0o077);
+            }
             Ok(())
         });
     }
@@ -134,6 +137,18 @@ pub fn set_nonblocking(file: &File) -> io::Result<()> {
     // SAFETY: as above.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
         .map(drop)
+}
+
+/// A file that is in memory only, for our own user, until we die. Other programs open it by a path
+/// below `/proc`.
+pub fn memory_file(name: &CStr) -> io::Result<File> {
+    // SAFETY: the name is a valid C string, and the descriptor is new and ours alone.
+    let file = unsafe {
+        let fd = check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC))?;
+        File::from_raw_fd(fd)
+    };
+    // It begins with a mode that clients refuse for an option file.
+    file.set_permissions(Permissions::from_mode(0o600)).map(|()| file)
 }
 
 /// Waits until a read of `file` would return, also at its end; `false` after `patience`.

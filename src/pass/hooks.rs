@@ -53,20 +53,7 @@ impl Hook {
     pub fn new(name: &'static str, words: Vec<String>) -> Result<Hook> {
         let mut args = words.into_iter();
         let named = args.next().unwrap_or_default();
-        let program = if named.contains('/') {
-            std::path::absolute(&named).ok().filter(|path| files::is_program(path))
-        } else {
-            let dirs = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&dirs).map(|dir| dir.join(&named)).find(|p| files::is_program(p))
-        };
-        let program = program.ok_or_else(|| {
-            let what = match named.contains('/') {
-                true if Path::new(&named).exists() => "is not an executable file",
-                true => "does not exist",
-                false => "is not in PATH",
-            };
-            Error::config(format!("--{name}: {named} {what}"))
-        })?;
+        let program = find(&named).map_err(|why| Error::config(format!("--{name}: {why}")))?;
         Ok(Hook { name, program, args: args.collect() })
     }
 
@@ -74,6 +61,27 @@ impl Hook {
     fn label(&self) -> String {
         format!("--{} {}", self.name, self.program.display())
     }
+}
+
+/// The program that a word names, as a shell finds it: a path, or a name in `PATH`.
+///
+/// # Errors
+/// Says why there is none.
+pub(super) fn find(named: &str) -> Result<PathBuf, String> {
+    let program = if named.contains('/') {
+        std::path::absolute(named).ok().filter(|path| files::is_program(path))
+    } else {
+        let dirs = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&dirs).map(|dir| dir.join(named)).find(|p| files::is_program(p))
+    };
+    program.ok_or_else(|| {
+        let what = match named.contains('/') {
+            true if Path::new(named).exists() => "is not an executable file",
+            true => "does not exist",
+            false => "is not in PATH",
+        };
+        format!("{named} {what}")
+    })
 }
 
 /// All hooks of a pass, and what they are told besides the keys of the checkpoint.

@@ -13,6 +13,7 @@ use crate::report::checkpoint::{Checkpoint, Facts};
 use crate::report::keys::{Key, State};
 use crate::report::metrics::Metrics;
 use crate::scratch::foreign;
+use crate::scratch::opened;
 use crate::scratch::run_as;
 use crate::scratch::working_directory::Scratch;
 use crate::supervisor::main_loop::Supervisor;
@@ -44,6 +45,7 @@ pub fn prove(plan: &Plan, name: Option<&str>, supervisor: &mut Supervisor) -> Re
     repo.set_damage_aside();
     let result = Error::contain(|| {
         inventory.take(supervisor)?;
+        opened::sweep(scratch.root(), scratch.user(), supervisor)?;
         Prover { plan, repo: &repo, supervisor, scratch: &scratch }.prove(&name)
     });
     let known = [(scratch.root(), Place::Scratch), (repo.root(), Place::Repository)];

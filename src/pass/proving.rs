@@ -28,6 +28,7 @@ use crate::repository::proofs::{HELD, PROOF, Record};
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::compatibility::{self, With};
+use crate::server::guest::read_only;
 use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::server::setup::{RelayLogs, Setup};
@@ -365,12 +366,4 @@ fn unequal(name: &str, checks: &Checks) -> Error {
     };
     let what = format!("CHECK TABLE on {name} finds damage: {}{more}", named.join("; "));
     Error::Unequal { what }
-}
-
-/// The statement after which not even our own sessions change a table.
-fn read_only(flavor: Flavor) -> &'static str {
-    match flavor {
-        Flavor::MariaDb => "SET GLOBAL read_only = ON",
-        Flavor::MySql => "SET GLOBAL super_read_only = ON",
-    }
 }

@@ -22,6 +22,7 @@ const OURS: &[&str] = &[
     "checkpoint.pass",
     "checkpoint.pass.new",
     "proof",
+    "open",
     "mysqld.log",
     "mysqld.sock",
     "mysqld.sock.lock",

@@ -4,6 +4,7 @@ pub mod crash_safety;
 pub mod foreign;
 pub mod journal;
 pub mod known_files;
+pub mod opened;
 pub mod packs_read;
 pub mod proof;
 mod removal;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{IoExt, Result};
 use crate::os::files;
 use crate::report::checkpoint::{self, Facts};
+use crate::scratch::opened;
 use crate::scratch::working_directory::Scratch;
 use crate::supervisor::main_loop::Supervisor;
 
@@ -51,11 +52,12 @@ impl Scratch {
         fs::remove_dir_all(root).ignoring(io::ErrorKind::NotFound).doing("remove", root)
     }
 
-    /// Removes what a killed proof left.
+    /// Removes what a killed proof left, and killed throw-away servers.
     ///
     /// # Errors
     /// As [`Scratch::end_proof`].
     pub fn sweep_proof(&self, supervisor: &mut Supervisor) -> Result<()> {
+        opened::sweep(self.root(), self.user(), supervisor)?;
         if self.root().join(NAME).symlink_metadata().is_err() {
             return Ok(());
         }

@@ -283,6 +283,11 @@ impl Mysqld {
         format!("/proc/self/fd/{}/mysqld.sock", self.scratch.as_raw_fd())
     }
 
+    /// The same path for other processes of our user, until we end.
+    pub(super) fn short_socket(&self) -> PathBuf {
+        self.socket().replacen("self", &std::process::id().to_string(), 1).into()
+    }
+
     /// True if it exited with status 0 after we requested a shutdown.
     pub fn shutdown_completed(&mut self) -> bool {
         self.asked_to_end.is_some() && self.child.try_wait() == Some(Exit::Status(0))

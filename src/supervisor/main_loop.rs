@@ -102,6 +102,11 @@ impl Supervisor {
         }
     }
 
+    /// From now on INT is for the user's program on our terminal, or for us again.
+    pub fn spare_int(&mut self, spare: bool) {
+        self.signals.spare_int(spare);
+    }
+
     /// One turn of the loop, between steps of long work on the main thread: updates the reports and
     /// checks for a stop.
     pub fn turn(&mut self) -> Result<()> {

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rollforward::cli::usage;
-
 use super::{TempDir, alive, end, processes_under, server::tail, wait_for};
+use rollforward::cli::usage;
 
 /// A command line of the program, not yet started.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +85,8 @@ impl Rollforward {
         let mut line: Vec<OsString> = self.wrapper.clone();
         line.push(BINARY.into());
         line.extend(self.args.iter().cloned());
-        let passes = self.args.first().is_some_and(|c| c == "run" || c == "seed" || c == "prove");
+        let first = self.args.first().and_then(|c| c.to_str());
+        let passes = matches!(first, Some("run" | "seed" | "prove" | "open"));
         let named = self.args.iter().any(|w| w.to_string_lossy().starts_with("--mysqld-user"));
         if passes && super::is_root() && !self.without_user && !named {
             line.insert(self.wrapper.len() + 2, "--mysqld-user=root".into());

@@ -103,7 +103,7 @@ impl Scene {
             "run" => Some(&self.nightly),
             "seed" => Some(&self.dump),
             // It asks no primary.
-            "prove" => None,
+            "prove" | "open" => None,
             _ => return program,
         };
         let account = account.map(|a| [OsString::from("--defaults-file"), a.into()]);

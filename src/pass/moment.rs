@@ -1,0 +1,199 @@
+//! The way to a moment, and around damage that it meets.
+
+use crate::error::{Error, Result};
+use crate::journal::cut::{Cut, Moment};
+use crate::journal::group::Transaction;
+use crate::journal::history::{History, OutOfReach, Route};
+use crate::pass::until::{Means, Replay, Target, Way};
+use crate::repository::directory::Repository;
+use crate::repository::held::Held;
+use crate::repository::manifest::Header;
+use crate::repository::restore::{self, Into};
+use crate::supervisor::main_loop::Supervisor;
+
+/// Fills the directory `target` with the data as it was at `moment`, or at the end of a backup that is of
+/// this moment. `clear` empties it again, where another way is to be taken.
+///
+/// # Errors
+/// [`Error::OutOfReach`] for a moment that cannot be had; those of a restore, and of a private server.
+pub fn restore(
+    repo: &Repository,
+    supervisor: &mut Supervisor,
+    moment: &Moment,
+    means: &Means,
+    target: Target<'_>,
+    clear: &dyn Fn() -> Result<()>,
+) -> Result<Taken> {
+    let mut crew = supervisor.crew("list", 1);
+    let mut history = crew.alone(|| History::read(repo))?;
+    drop(crew);
+    check_flavor(&history, moment)?;
+    let mut route = history.route(moment).map_err(|out| out_of_reach(&history, moment, &out))?;
+    let mut taking = Taking { repo, supervisor, moment, means };
+    loop {
+        let (error, spoilt) = match taking.take(&history, &route, target) {
+            Ok(taken) => return Ok(taken),
+            Err(failed) => failed,
+        };
+        // What was found damaged may be gone around.
+        let (Error::BackupDamaged { backup, .. }, Some(spoilt)) = (&error, spoilt) else {
+            return Err(error);
+        };
+        match spoilt {
+            Spoilt::Data => history.spoil_data(backup),
+            Spoilt::Journal => history.spoil_journal(backup),
+        }
+        match history.route(moment) {
+            Ok(other) if other != route => route = other,
+            _ => return Err(error),
+        }
+        log::warn!("{}: {error}; taking another way to that moment", error.cause());
+        clear()?;
+    }
+}
+
+/// What is needed to take a way.
+struct Taking<'a> {
+    repo: &'a Repository,
+    supervisor: &'a mut Supervisor,
+    moment: &'a Moment,
+    means: &'a Means,
+}
+
+/// What a way has led to.
+pub struct Taken {
+    /// The backup that was restored.
+    pub held: Held,
+    cut: Option<Cut>,
+    replayed: bool,
+}
+
+impl Taken {
+    /// The header of the data: that of the backup, brought to where it was cut.
+    pub fn header(&self) -> Header {
+        header(&self.held, self.cut.as_ref().filter(|_| self.replayed))
+    }
+
+    /// The last transaction that is in, and the first one that is not, in words; unless it is a backup.
+    pub fn ends(&self) -> Option<[String; 2]> {
+        self.cut.as_ref().map(|cut| ends(cut, &self.held))
+    }
+}
+
+/// What is useless of the backup that an error names.
+#[derive(Clone, Copy)]
+enum Spoilt {
+    Data,
+    Journal,
+}
+
+impl Taking<'_> {
+    fn take(
+        &mut self,
+        history: &History,
+        route: &Route,
+        target: Target<'_>,
+    ) -> Result<Taken, (Error, Option<Spoilt>)> {
+        let hold = |at: usize| self.repo.hold(&history.points[at].name).map_err(|e| (e, None));
+        let (held, cut) = match route {
+            Route::Exactly(at) => (hold(*at)?, None),
+            Route::Along(from, at) => {
+                let base = hold(*from)?;
+                let mut steps = at.iter().map(|at| hold(*at)).collect::<Result<Vec<Held>, _>>()?;
+                let last = at.last().copied().unwrap_or(*from);
+                let ends_well = history.points[last].is_good;
+                let way = Way { base: &base, steps: &steps, ends_well, moment: self.moment };
+                let supervisor = &mut *self.supervisor;
+                let (repo, means) = (self.repo, self.means);
+                let mut replay = Replay { repo, supervisor, means, target };
+                let cut = replay.restore(way).map_err(|e| {
+                    let of_base =
+                        matches!(&e, Error::BackupDamaged { backup, .. } if *backup == base.name);
+                    (e, Some(if of_base { Spoilt::Data } else { Spoilt::Journal }))
+                })?;
+                if !cut.found && !matches!(self.moment, Moment::Time(_)) {
+                    let why = "it is not in the journal".to_string();
+                    let out = OutOfReach { why, before: Some(*from), after: Some(last) };
+                    return Err((out_of_reach(history, self.moment, &out), None));
+                }
+                if way.is_replayed(&cut) {
+                    return Ok(Taken { held: base, cut: Some(cut), replayed: true });
+                }
+                let at_end = cut.next.is_none() && ends_well;
+                let held = if at_end { steps.pop().unwrap_or(base) } else { base };
+                (held, Some(cut))
+            }
+        };
+        // Of one of the backups itself.
+        let (path, owner, into) = (target.path, target.owner, Into::Empty);
+        let to = restore::Destination { path, owner, into, durable: true, known: None };
+        let mut crew = self.supervisor.crew("restore", self.means.jobs);
+        restore::restore(self.repo, &held, to, &mut crew).map_err(|e| (e, Some(Spoilt::Data)))?;
+        Ok(Taken { held, cut, replayed: false })
+    }
+}
+
+fn check_flavor(history: &History, moment: &Moment) -> Result<()> {
+    let (Moment::After(gtid) | Moment::Before(gtid)) = moment else { return Ok(()) };
+    match history.points.last() {
+        Some(point) if point.position.flavor() != gtid.flavor() => Err(Error::config(format!(
+            "{gtid} is a GTID of {}, and the backups are of {}",
+            gtid.flavor().name(),
+            point.position.flavor().name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn header(held: &Held, cut: Option<&Cut>) -> Header {
+    let header = held.manifest.header.clone();
+    match cut {
+        Some(Cut { position, last: Some(last), .. }) => {
+            Header { position: position.to_string(), data_as_of: last.time.seconds(), ..header }
+        }
+        _ => header,
+    }
+}
+
+fn ends(cut: &Cut, held: &Held) -> [String; 2] {
+    let named = |t: &Transaction| format!("{} of {}", t.gtid, t.time.rfc3339());
+    let last = match &cut.last {
+        Some(last) => named(last),
+        None => format!("the last one of {}", held.name),
+    };
+    let next = match &cut.next {
+        Some(next) => named(next),
+        None => format!("the first one after {}", held.name),
+    };
+    [
+        format!("the last transaction that is in: {last}"),
+        format!("the first transaction that is not: {next}"),
+    ]
+}
+
+/// A moment, as it is written.
+pub fn shown(moment: &Moment) -> String {
+    match moment {
+        Moment::Time(time) => time.rfc3339(),
+        Moment::After(gtid) => gtid.to_string(),
+        Moment::Before(gtid) => format!("before {gtid}"),
+    }
+}
+
+fn out_of_reach(history: &History, moment: &Moment, out: &OutOfReach) -> Error {
+    let point = |at: usize| {
+        let point = &history.points[at];
+        format!("{} (backup {}, at {})", point.until().rfc3339(), point.name, point.position)
+    };
+    let nearest = match (out.before, out.after) {
+        (Some(before), Some(after)) => {
+            format!("the nearest that can be are {} and {}", point(before), point(after))
+        }
+        (Some(only), None) | (None, Some(only)) => {
+            format!("the nearest that can be is {}", point(only))
+        }
+        (None, None) => "there is no backup that can be restored".into(),
+    };
+    let what = format!("the moment {} cannot be restored: {}; {nearest}", shown(moment), out.why);
+    Error::OutOfReach { what }
+}
