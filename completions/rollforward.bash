@@ -88,7 +88,7 @@ _rollforward() {
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         ;;
     --defaults-file | --password-file | --mysqld | --checkpoint | --metrics-file | --log-file | \
-        --before | --after*)
+        --before | --on-data | --after*)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;
@@ -105,12 +105,12 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --until --writable --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
+        '') names+=' --to --until --tables --writable --on-data --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
             --since --json --dry-run' ;;
-        run) names+=' --allow-upgrade --prove --no-journal' ;;
+        run) names+=' --allow-upgrade --prove --no-journal --on-data' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
-        open) names+=' --until --writable' ;;
+        open) names+=' --until --tables --writable' ;;
         list) names+=' --json --windows' ;;
         verify) names+=' --json' ;;
         status) names+=' --json --max-age --max-proof-age' ;;

@@ -122,6 +122,11 @@ pub enum Error {
         /// What differs and where: tables by name.
         what: String,
     },
+    /// The program of `--on-data` failed.
+    Hook {
+        /// Which, and how.
+        what: String,
+    },
     /// No journal leads to the moment.
     OutOfReach {
         /// Why, and the nearest moments that can be had.
@@ -227,6 +232,7 @@ impl Error {
             Error::BackupDamaged { .. } => Cause::BackupDamaged,
             Error::Unequal { .. } => Cause::Unequal,
             Error::OutOfReach { .. } => Cause::OutOfReach,
+            Error::Hook { .. } => Cause::Hook,
             Error::NoBackup { .. } => Cause::NoBackup,
             Error::Io { .. } => Cause::IoError,
             Error::Locked { .. } => Cause::Locked,

@@ -1,5 +1,7 @@
 //! `open`: a program on a throw-away server, and nothing left of either.
 
+mod tables;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -47,6 +47,7 @@ mod mirror;
 mod mirror_kills;
 mod monitoring;
 mod notify;
+mod on_data;
 mod open;
 mod pairs;
 mod pass;

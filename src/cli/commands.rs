@@ -23,6 +23,7 @@ use crate::os::space::placed;
 use crate::os::workers::Crew;
 use crate::pass::plan::Plan;
 use crate::pass::program::Program;
+use crate::pass::some_tables;
 use crate::pass::throwaway::{Opening, Which};
 use crate::pass::until::Means;
 use crate::pass::{prove, run};
@@ -195,6 +196,16 @@ fn opening(options: &Options) -> Result<Opening> {
         Some(moment) => Which::At(moment),
         None => Which::Backup(options.backup.clone()),
     };
+    let tables = match options.text("tables") {
+        Some(text) => {
+            some_tables::parse(text).map_err(|why| Error::config(format!("--tables: {why}")))?
+        }
+        None => Vec::new(),
+    };
+    if matches!(which, Which::At(_)) && !tables.is_empty() {
+        // What was replayed may be about any table.
+        return Err(Error::config("--tables is for a backup, and not for --until"));
+    }
     let scratch = absolute(options.required_path("scratch")?);
     let others = ["log-file", "metrics-file", "checkpoint"];
     Ok(Opening {
@@ -202,6 +213,7 @@ fn opening(options: &Options) -> Result<Opening> {
         scratch,
         others: others.iter().filter_map(|name| options.path(name)).map(absolute).collect(),
         which,
+        tables,
         writable: options.switch("writable"),
         program: options.program.clone().map(Program::new).transpose()?,
         means: means(options)?,

@@ -22,7 +22,7 @@ use crate::repository::retention::Policy;
 use crate::seed::dump::First;
 
 /// The options whose value is a command to run.
-const HOOKS: [&str; 4] = ["before", "after", "after-success", "after-failure"];
+const HOOKS: [&str; 5] = ["on-data", "before", "after", "after-success", "after-failure"];
 
 /// What the command line asks for.
 pub enum Request {

@@ -35,6 +35,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         Spec { short: "s", ..setting("scratch", "DIR", "working directory of a pass") },
         Spec { commands: &["restore"], ..setting("to", "DIR", "target directory; empty or absent") },
         Spec { commands: &["restore", "open"], ..setting("until", "WHEN", "as it was at a time, after a GTID, or before:GTID") },
+        Spec { commands: &["open"], ..setting("tables", "DB.TABLE[,...]", "only these tables, and what the server needs") },
         Spec { commands: &["open"], ..setting("writable", "", "the server can be written to; otherwise it is read only") },
         setting("mysqld", "PATH", "server program of the private server"),
         setting("mysqld-user", "NAME", "as root: user of the private mysqld; root must be named"),
@@ -81,6 +82,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
     ]),
     ("Hooks", &[
         setting("before", "CMD", "run before a pass, which is cancelled if CMD fails"),
+        Spec { commands: &["run"], ..setting("on-data", "CMD", "run on the caught-up private server, before it is stored") },
         setting("after", "CMD", "run after every pass"),
         setting("after-success", "CMD", "run after a pass with status 0"),
         setting("after-failure", "CMD", "run after a pass with another status"),

@@ -33,6 +33,8 @@ words! {
         NoBackup = "no-backup",
         /// No journal leads to the moment.
         OutOfReach = "out-of-reach",
+        /// The program of `--on-data` failed.
+        Hook = "hook",
         /// A check or a comparison found a difference.
         Unequal = "unequal",
         /// A system call failed.

@@ -77,9 +77,10 @@ impl fmt::Display for Error {
             Error::BackupDamaged { backup, what } => {
                 write!(f, "backup {backup} is damaged: {what}")
             }
-            Error::NoBackup { what } | Error::Unequal { what } | Error::OutOfReach { what } => {
-                f.write_str(what)
-            }
+            Error::NoBackup { what }
+            | Error::Unequal { what }
+            | Error::OutOfReach { what }
+            | Error::Hook { what } => f.write_str(what),
             Error::Io { doing, source } => {
                 write!(f, "cannot {doing}: {}", system_text(source))?;
                 if source.raw_os_error() == Some(libc::EFBIG) {

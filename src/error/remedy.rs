@@ -67,6 +67,7 @@ fn next(error: &Error) -> Option<&'static str> {
             libc::EMFILE | libc::ENFILE => "raise the limit of open files",
             _ => return None,
         },
+        Error::Hook { .. } => "correct the program, then run again",
         Error::Locked { .. } => "wait for it to finish, then run again",
         Error::Interrupted { .. } => "run again to resume",
         Error::OnSuspectData(error) | Error::ChainEnds { error, .. } => return next(error),

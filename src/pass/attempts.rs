@@ -178,6 +178,7 @@ impl<'a> Attempts<'a> {
         self.compare_definitions(&facts)?;
         self.compare_rows(&facts)?;
         self.check_tables()?;
+        self.on_data()?;
         let clean = self.shut_down()?;
         self.finish(clean, Reached::Goal)
     }
@@ -321,6 +322,7 @@ impl<'a> Attempts<'a> {
             catch_up::drain(self.supervisor, mysqld, flavor)
                 .map_err(|e| explain(self.supervisor, mysqld, e, self.plan.patience.shutdown))?;
         }
+        self.on_data()?;
         let clean = self.shut_down()?;
         self.finish(clean, Reached::Short)
     }

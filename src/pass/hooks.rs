@@ -1,4 +1,4 @@
-//! The user's programs that run before and after a pass.
+//! The user's programs that run before and after a pass, and on its data.
 //!
 //! Each is started like any child: directly, in its own process group, tied to our life. Facts
 //! reach it through its environment, and its output is logged line by line. Its time is limited,
@@ -18,8 +18,10 @@ use crate::os::files;
 use crate::os::process::{self, Child, Exit};
 use crate::os::sys;
 use crate::report::keys::Key;
+use crate::server::guest::DEFAULTS_FILE;
+use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
-use crate::supervisor::watched::Watched;
+use crate::supervisor::watched::{Nothing, Watched};
 use crate::text::{short, system_text};
 
 /// Between TERM and KILL.
@@ -123,6 +125,40 @@ impl Hooks {
         })
     }
 
+    /// True if `--on-data` was given.
+    pub(super) fn has_on_data(&self) -> bool {
+        self.named("on-data").is_some()
+    }
+
+    /// Runs `--on-data` on the data of `mysqld`, which is watched meanwhile. It logs in by `option_file`.
+    ///
+    /// # Errors
+    /// [`Error::Hook`] when it fails; what became of the server; a stop. It is gone by then.
+    pub(super) fn on_data(
+        &self,
+        supervisor: &mut Supervisor,
+        mysqld: &mut Mysqld,
+        option_file: &Path,
+    ) -> Result<()> {
+        let Some(hook) = self.named("on-data") else { return Ok(()) };
+        let (began, label) = (Instant::now(), hook.label());
+        let failed = |why: String| Error::Hook { what: format!("{label}: {why}") };
+        let mut command = self.command(hook, supervisor);
+        command.env(DEFAULTS_FILE, option_file);
+        let mut running = Running::start(hook.name, command)
+            .map_err(|e| failed(format!("it cannot be executed: {}", system_text(&e))))?;
+        let Some(why) = running.run(supervisor, &mut Unhurried(mysqld), self.timeout)? else {
+            log::info!("ran {label} in {}", short(began.elapsed()));
+            return Ok(());
+        };
+        // It may have failed because the server has.
+        mysqld.ping()?;
+        if !running.last.is_empty() {
+            log::warn!("--on-data: its last line was: {}", running.last);
+        }
+        Err(failed(why))
+    }
+
     /// Runs what follows a pass that ended with `status`. Neither a failure nor a stop changes
     /// the outcome of the pass any more.
     pub fn after(&self, supervisor: &mut Supervisor, status: u8) {
@@ -167,7 +203,7 @@ impl Hooks {
                 return Ok(Some(Failure { why, last: String::new() }));
             }
         };
-        let why = running.run(supervisor, patience)?;
+        let why = running.run(supervisor, &mut Nothing, patience)?;
         if why.is_none() {
             log::info!("ran {label} in {}", short(began.elapsed()));
         }
@@ -214,20 +250,28 @@ impl Running {
         Ok(Running { name, child, output, line: Vec::new(), lines: 0, last: String::new() })
     }
 
-    /// Waits until it has exited, and ends it if need be. A failure is a sentence.
-    fn run(&mut self, supervisor: &mut Supervisor, patience: Duration) -> Result<Option<String>> {
-        let waited = self.wait(supervisor, patience);
+    /// Waits until it has exited, and ends it if need be, or if `watched` has ended. A failure is a sentence.
+    fn run<W: Watched>(
+        &mut self,
+        supervisor: &mut Supervisor,
+        watched: &mut W,
+        patience: Duration,
+    ) -> Result<Option<String>> {
+        let waited = self.wait(supervisor, watched, patience);
         if let Ok(Some(exit)) = waited {
             return Ok((exit != Exit::Status(0)).then(|| exit.to_string()));
         }
-        let stopped = waited.is_err() || supervisor.was_told_again();
+        let stopped =
+            matches!(waited, Err(Error::Interrupted { .. })) || supervisor.was_told_again();
+        // Then the pass goes on, and a signal still counts.
+        let alone = waited.is_err() && !stopped;
         if stopped {
             supervisor.begin_ending();
         }
         // A second signal shortens the grace period, also one that has arrived before it.
-        if supervisor.ignore_past_signals() < 2 {
+        if alone || supervisor.ignore_past_signals() < 2 {
             self.child.signal_group(libc::SIGTERM);
-            let _ = self.wait(supervisor, GRACE);
+            let _ = self.wait(supervisor, &mut Nothing, GRACE);
         }
         // Its own children received the TERM, too, and may still run.
         self.child.signal_group(libc::SIGKILL);
@@ -240,9 +284,14 @@ impl Running {
         }))
     }
 
-    fn wait(&mut self, supervisor: &mut Supervisor, patience: Duration) -> Result<Option<Exit>> {
+    fn wait<W: Watched>(
+        &mut self,
+        supervisor: &mut Supervisor,
+        watched: &mut W,
+        patience: Duration,
+    ) -> Result<Option<Exit>> {
         let wait = Wait { every: LOOK, patience: Some(patience) };
-        supervisor.wait_for(self, wait, |running, _| Ok(running.look()))
+        supervisor.wait_for(watched, wait, |_, _| Ok(self.look()))
     }
 
     /// Logs new output, and tells whether it has exited.
@@ -290,5 +339,17 @@ impl Running {
     }
 }
 
-/// Its time is limited whatever it does, so no sign of life counts.
-impl Watched for Running {}
+/// A server on which a program runs whose time is limited whatever it does: no sign of life counts.
+struct Unhurried<'a>(&'a mut Mysqld);
+
+impl Watched for Unhurried<'_> {
+    fn ended(&mut self) -> Option<Error> {
+        self.0.ended()
+    }
+    fn ping(&mut self) -> Result<()> {
+        self.0.ping()
+    }
+    fn maintain(&mut self) -> Result<()> {
+        self.0.maintain()
+    }
+}

@@ -13,14 +13,12 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::os::process::{Child, Exit, command_of_user};
 use crate::pass::hooks::find;
+use crate::server::guest::DEFAULTS_FILE;
 use crate::server::lifecycle::explain;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::{Nothing, Watched as _};
 use crate::text::{short, system_text};
-
-/// The variable with the path of the option file.
-pub const DEFAULTS_FILE: &str = "ROLLFORWARD_DEFAULTS_FILE";
 
 /// The programs that take `--defaults-file` as their first argument.
 const CLIENTS: [&str; 14] = [

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::compare::names::TableName;
 use crate::error::{Cause, Error, IoExt, Place, Result};
 use crate::journal::cut::Moment;
 use crate::mysql::flavor::Flavor;
@@ -22,6 +23,7 @@ use crate::os::space::placed;
 use crate::pass::moment::{self, shown};
 use crate::pass::plan::check_apart;
 use crate::pass::program::Program;
+use crate::pass::some_tables;
 use crate::pass::until::{Means, Target};
 use crate::replication::catch_up;
 use crate::replication::time_zone;
@@ -60,6 +62,8 @@ pub struct Opening {
     pub others: Vec<PathBuf>,
     /// On what.
     pub which: Which,
+    /// `--tables`; if there are none, all.
+    pub tables: Vec<TableName>,
     /// `--writable`.
     pub writable: bool,
     /// For whom; if for nobody, until told to stop.
@@ -90,7 +94,13 @@ impl Opening {
         let repo = Repository::open(&self.repo)?;
         // Before anything is made.
         let on = match &self.which {
-            Which::Backup(name) => On::Backup(Rc::new(repo.hold(&repo.find(name.as_deref())?)?)),
+            Which::Backup(name) => {
+                let held = repo.hold(&repo.find(name.as_deref())?)?;
+                On::Backup(Rc::new(match self.tables.as_slice() {
+                    [] => held,
+                    some => some_tables::only(&held, some)?,
+                }))
+            }
             Which::At(moment) => On::Moment(moment),
         };
         let mut scratch = opened::make(&self.scratch, &self.others, user, supervisor)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{IoExt, Result};
 use crate::repository::manifest::journal::{Journal, LogEntry};
-use crate::repository::manifest::{FileEntry, Manifest};
+use crate::repository::manifest::{DirEntry, FileEntry, Manifest};
 
 /// A backup that cannot be pruned while this exists.
 #[derive(Debug)]
@@ -31,12 +31,21 @@ impl Held {
             ..log.file.clone()
         };
         let files: Vec<FileEntry> = logs.map(file).collect();
+        self.with(files, Vec::new())
+    }
+
+    /// The same backup with some of its files only.
+    pub fn with_files(&self, files: Vec<FileEntry>) -> Result<Held> {
+        self.with(files, self.manifest.dirs.clone())
+    }
+
+    fn with(&self, files: Vec<FileEntry>, dirs: Vec<DirEntry>) -> Result<Held> {
         let Manifest { header, packs, links, .. } = &self.manifest;
         let manifest = Manifest {
             header: header.clone(),
             size: files.iter().map(|file| file.size).sum(),
             packs: packs.clone(),
-            dirs: Vec::new(),
+            dirs,
             files,
             journal: Journal::default(),
             links: links.clone(),

@@ -17,6 +17,9 @@ use crate::os::random::random_name;
 use crate::os::sys;
 use crate::server::mysqld::Mysqld;
 
+/// The variable that tells a program the path of the option file.
+pub const DEFAULTS_FILE: &str = "ROLLFORWARD_DEFAULTS_FILE";
+
 /// The longest path of a socket that every client takes, bytes.
 const LONGEST: usize = 100;
 /// What a path may have besides letters and digits, to be the same in an option file without quotes.
