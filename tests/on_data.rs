@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::support::small_disk::SmallDisk;
 use crate::support::{
     Outcome, PATIENCE, Rollforward, Running, Scene, Server, alive, flavor, kill, wait_for,
 };
@@ -136,4 +137,19 @@ fn half_of_it_is_not_gone_on_with() {
         let accounts = "SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'rollforward%'";
         assert_eq!(restored.value(accounts), "0");
     }
+}
+
+#[test]
+fn a_full_disk_under_it_ends_the_pass() {
+    need_server!();
+    let scene = Scene::seeded("full");
+    let disk = SmallDisk::new("full", 400 << 20);
+    let sql = "INSERT INTO shop.t0 (n, text) SELECT a.n, REPEAT(a.text, 9) \
+               FROM shop.t0 a, shop.t0 b, shop.t0 c";
+    let command = run(&scene, &format!("sql \"{sql}\"")).args(disk.server_options());
+    let command = command.arg("--scratch").arg(disk.path("scratch"));
+    let pass = ended(command.under(disk.wrapper())).expect(1).says("error: disk-full: ");
+    assert!(!disk.path("scratch/data").exists(), "{pass}");
+    assert_eq!(scene.backups().len(), 1);
+    scene.run().expect(0);
 }

@@ -29,7 +29,8 @@ fn client() -> &'static str {
 /// Runs one statement on an opened server; what it printed.
 #[track_caller]
 fn value(scene: &Scene, options: &[&str], sql: &str) -> String {
-    let ended = open(scene, options, &[client(), "-N", "-e", sql]).run_to_end(LONG).expect(0);
+    let program = [client(), "--default-character-set=utf8mb4", "-N", "-e", sql];
+    let ended = open(scene, options, &program).run_to_end(LONG).expect(0);
     ended.stdout.trim().to_string()
 }
 
@@ -305,14 +306,55 @@ fn a_moment_is_opened_like_a_backup() {
 fn a_full_disk_ends_it_and_nothing_is_left() {
     need_server!();
     let scene = Scene::seeded("full");
-    let disk = SmallDisk::new("full", 48 << 20);
+    let disk = SmallDisk::new("full", 400 << 20);
     let open = |script: &str| {
         let command = Rollforward::new(["open", "--repo"]).arg(&scene.repo).arg("--scratch");
         let command = command.arg(disk.path("scratch")).args(scene.mysqld());
         let command = command.args(disk.server_options()).args(["--writable", "--", "sh", "-c"]);
         command.arg(script).under(disk.wrapper()).run_to_end(PATIENCE)
     };
+    // While the program runs, and while the backup is restored.
+    let sql = "CREATE TABLE big (t LONGTEXT); INSERT INTO big SELECT REPEAT(text, 9000) FROM t0";
+    let fill = format!("{} --defaults-file=$ROLLFORWARD_DEFAULTS_FILE shop -e '{sql}'", client());
+    let ended = open(&fill).expect(1).says("error: disk-full: ");
+    assert!(!disk.path("scratch/open").exists(), "{ended}");
     disk.leave(8 << 20);
     let ended = open("true").expect(1).says("error: disk-full: ");
     assert!(!disk.path("scratch/open").exists(), "{ended}");
+}
+
+/// The key for INT is the program's: it goes on, and so do we.
+#[test]
+fn on_a_terminal_the_keys_are_the_programs() {
+    need_server!();
+    if find_program("script").is_none() {
+        return crate::support::skipped("script (bsdutils) is not installed");
+    }
+    let scene = Scene::seeded("keys");
+    let (begun, program) = (scene.path("begun"), scene.path("program.sh"));
+    let script = "trap 'echo got it' INT; touch \"$1\"; sleep 30; echo goes on; exit 9";
+    fs::write(&program, script).unwrap();
+    let mut line = format!(
+        "{} open --repo {} --scratch {} ",
+        env!("CARGO_BIN_EXE_rollforward"),
+        scene.repo.display(),
+        scene.scratch.display()
+    );
+    for word in scene.mysqld() {
+        line += &format!("{} ", word.display());
+    }
+    if crate::support::is_root() {
+        line += "--mysqld-user=root ";
+    }
+    line += &format!("-- sh {} {}", program.display(), begun.display());
+    let typed = format!(
+        "(until [ -e {} ]; do sleep 0.1; done; sleep 0.3; printf '\\003'; sleep 2) | \
+         script -qec '{line}' /dev/null; echo status $?",
+        begun.display()
+    );
+    let said = run_helper(std::process::Command::new("sh").args(["-c", &typed]), "");
+    for text in ["got it", "goes on", "status 9"] {
+        assert!(said.contains(text), "no '{text}': {said}");
+    }
+    assert_gone(&scene);
 }

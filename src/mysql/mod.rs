@@ -1,6 +1,7 @@
 //! What is true of any MySQL or MariaDB server: positions, versions, sessions.
 
 pub mod account;
+pub mod file_names;
 pub mod flavor;
 pub mod gtid;
 pub mod position;

@@ -153,6 +153,7 @@ impl Hooks {
         };
         // It may have failed because the server has.
         mysqld.ping()?;
+        mysqld.maintain()?;
         if !running.last.is_empty() {
             log::warn!("--on-data: its last line was: {}", running.last);
         }

@@ -105,11 +105,10 @@ impl Program {
             Ok(None) => Error::Interrupted { signal: libc::SIGTERM },
             Ok(Some(exit)) => {
                 // It may have failed because the server has.
-                let lost = exit != Exit::Status(0) && mysqld.ping().is_err();
-                if !lost {
-                    return Ok(exit);
+                match (exit, mysqld.ping().and_then(|()| mysqld.maintain())) {
+                    (Exit::Status(0), _) | (_, Ok(())) => return Ok(exit),
+                    (_, Err(error)) => error,
                 }
-                Error::MysqldHung { what: "answer to a ping".into(), after: None }
             }
             Err(error) => error,
         };

@@ -1,13 +1,12 @@
 //! `--tables`: which files of a backup some tables need, with those of the server itself. Pure.
 //!
-//! A schema is a directory and a table is the files in it that begin with its name, in the character set
-//! that servers have for names of files: letters, digits and `_` of ASCII are themselves, most others `@`
-//! and four hexadecimal digits.
+//! A schema is a directory, and a table is the files in it that begin with its name.
 
 use std::path::{Component, Path};
 
 use crate::compare::names::TableName;
 use crate::error::{Error, Result};
+use crate::mysql::file_names::encoded;
 use crate::repository::held::Held;
 use crate::repository::manifest::FileEntry;
 
@@ -54,22 +53,6 @@ fn name(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> String {
     name
 }
 
-/// A name as files have it.
-fn encoded(name: &str) -> String {
-    let mut file = String::new();
-    for c in name.chars() {
-        if c.is_ascii_alphanumeric() || c == '_' {
-            file.push(c);
-        } else {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                file += &format!("@{unit:04x}");
-            }
-        }
-    }
-    file
-}
-
 /// The backup without the files of all tables but `tables`.
 ///
 /// # Errors
@@ -92,8 +75,7 @@ pub fn only(held: &Held, tables: &[TableName]) -> Result<Held> {
         if SYSTEM.contains(&&*schema) || schema.starts_with('#') {
             return true;
         }
-        let here: Vec<&mut Wanted<'_>> =
-            wanted.iter_mut().filter(|w| w.schema.contains(&schema.to_string())).collect();
+        let here: Vec<&mut Wanted<'_>> = wanted.iter_mut().filter(|w| w.schema == schema).collect();
         let serves_all = is_shared(&name);
         let mut keep = name == "db.opt" || (serves_all && !here.is_empty());
         for wanted in here {
@@ -122,30 +104,27 @@ fn is_shared(name: &str) -> bool {
 
 struct Wanted<'a> {
     table: &'a TableName,
-    /// The name of the directory: encoded, or as it was given.
-    schema: [String; 2],
-    name: [String; 2],
+    schema: String,
+    name: String,
     found: bool,
 }
 
 impl Wanted<'_> {
     fn new(table: &TableName, folds: bool) -> Wanted<'_> {
-        let forms = |name: &str| {
-            let name = if folds { name.to_lowercase() } else { name.to_string() };
-            [encoded(&name), name]
+        let file = |name: &str| match folds {
+            true => encoded(&name.to_lowercase()),
+            false => encoded(name),
         };
-        Wanted { table, schema: forms(&table.schema), name: forms(&table.name), found: false }
+        Wanted { table, schema: file(&table.schema), name: file(&table.name), found: false }
     }
 
     /// True for `t.ibd`, a partition `t#p#p0.ibd`, and MySQL's `t_347.sdi`.
     fn has(&self, file: &str) -> bool {
-        self.name.iter().any(|name| {
-            let Some(rest) = file.strip_prefix(name.as_str()) else { return false };
-            let number = rest.strip_prefix('_').and_then(|rest| rest.strip_suffix(".sdi"));
-            rest.starts_with('.')
-                || rest.get(..3).is_some_and(|mark| mark.eq_ignore_ascii_case("#p#"))
-                || number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-        })
+        let Some(rest) = file.strip_prefix(self.name.as_str()) else { return false };
+        let number = rest.strip_prefix('_').and_then(|rest| rest.strip_suffix(".sdi"));
+        rest.starts_with('.')
+            || rest.get(..3).is_some_and(|mark| mark.eq_ignore_ascii_case("#p#"))
+            || number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
     }
 }
 
@@ -175,7 +154,6 @@ mod tests {
             assert!(!wanted.has(file), "{file}");
         }
         assert!(wanted.has("a@002db_347.sdi"));
-        assert_eq!(encoded("ü€𝄞"), "@00fc@20ac@d834@dd1e");
         assert!(Wanted::new(&TableName::new("S", "T"), true).has("t.ibd"));
         assert!(is_shared("trigger.TRN") && is_shared("fts_0000_config.ibd"));
         assert!(!is_shared("orders.ibd"));
