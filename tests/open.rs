@@ -358,3 +358,30 @@ fn on_a_terminal_the_keys_are_the_programs() {
     }
     assert_gone(&scene);
 }
+
+/// As root, for a directory of somebody else's: the server is theirs, and the program ours.
+#[test]
+fn as_root_the_server_belongs_to_the_directorys_owner() {
+    need_server!();
+    if !crate::support::is_root() {
+        return;
+    }
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    const NOBODY: u32 = 65534;
+    let mut scene = Scene::seeded("owner");
+    scene.scratch = scene.path("theirs");
+    fs::create_dir(&scene.scratch).unwrap();
+    chown(&scene.scratch, Some(NOBODY), Some(NOBODY)).unwrap();
+    for dir in scene.scratch.ancestors().skip(1).take(2) {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    let script = "id -u; cd \"$1\"; stat -c %u open/*/mysqld.sock; stat -Lc %u:%a $ROLLFORWARD_DEFAULTS_FILE";
+    let scratch = scene.scratch.display().to_string();
+    let command = open(&scene, &[], &["sh", "-c", script, "sh", &scratch]).without_user();
+    assert_eq!(command.run_to_end(LONG).expect(0).stdout, "0\n65534\n0:600\n");
+    assert_gone(&scene);
+    // What stays is theirs: a pass of theirs goes on in it.
+    for entry in fs::read_dir(&scene.scratch).unwrap().flatten() {
+        assert_eq!(entry.metadata().unwrap().uid(), NOBODY, "{}", entry.path().display());
+    }
+}

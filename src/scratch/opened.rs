@@ -41,13 +41,8 @@ pub fn make(
     made.ignoring(io::ErrorKind::AlreadyExists)
         .map_err(|e| foreign::cannot_be(root, &system_text(&e)))?;
     let root = root.canonicalize().doing("open", root)?;
-    // It shows whose directory this is. Never in place of one that a pass writes.
-    let state = root.join("state");
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&state);
-    file.and_then(|mut file| file.write_all(b"format=1\n"))
-        .ignoring(io::ErrorKind::AlreadyExists)
-        .doing("write", &state)?;
     let user = run_as(&root, user)?;
+    mark(&root.join("state"), user)?;
     sweep(&root, user, supervisor)?;
     let mut last = Error::config("no directory can be made");
     for _ in 0..TRIES {
@@ -104,6 +99,17 @@ pub fn sweep(root: &Path, user: User, supervisor: &mut Supervisor) -> Result<()>
     }
     let _ = fs::remove_dir(&all);
     Ok(())
+}
+
+/// Makes the state file that shows whose directory this is, if there is none: never in place of one that
+/// a pass writes. Its owner is that of the directory, who may run the next pass.
+fn mark(state: &Path, user: User) -> Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(state);
+    let written = file.and_then(|mut file| {
+        file.write_all(b"format=1\n")?;
+        user.map_or(Ok(()), |(uid, gid)| fchown(&file, Some(uid), Some(gid)))
+    });
+    written.ignoring(io::ErrorKind::AlreadyExists).doing("write", state)
 }
 
 fn make_one(all: &Path, user: User) -> Result<Scratch> {
