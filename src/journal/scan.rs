@@ -1,7 +1,8 @@
 //! Reads a log event by event, in bounded memory and trusting nothing: checksums are verified, lengths
 //! are checked, and the log ends for us where it is torn or damaged.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
+use std::ops::Range;
 
 use crate::journal::checksum::Crc32;
 use crate::journal::event::{self, CHECKSUM, Event, FORMAT, HEADER, Header, MOST};
@@ -33,6 +34,27 @@ pub enum End {
     Enough,
 }
 
+/// Looks into the events of a log as they are read.
+pub trait Look {
+    /// Looks at an event. Of its body, of `length` bytes without the checksum, it reads what it likes.
+    ///
+    /// # Errors
+    /// Says what is malformed, which ends the log before the event.
+    fn look(
+        &mut self,
+        header: &Header,
+        body: &mut dyn BufRead,
+        length: usize,
+    ) -> Result<(), &'static str>;
+}
+
+/// Does not.
+impl Look for () {
+    fn look(&mut self, _: &Header, _: &mut dyn BufRead, _: usize) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
 /// Reads log number `log` of a sequence, whose events continue those that `group` has seen. Each
 /// transaction that is completed goes to `take`, until that returns false.
 ///
@@ -40,9 +62,23 @@ pub enum End {
 /// Those of reading. Damage is none: the log ends there.
 pub fn scan(
     log: usize,
-    mut from: impl Read,
+    from: impl Read,
     group: &mut Group,
     take: &mut impl FnMut(Transaction) -> bool,
+) -> io::Result<End> {
+    scan_with(log, from, group, &mut (), &mut |transaction, ()| take(transaction))
+}
+
+/// The same with a look into each event. What has looked is handed to `take` with the transaction.
+///
+/// # Errors
+/// As of [`scan`].
+pub fn scan_with<L: Look>(
+    log: usize,
+    mut from: impl Read,
+    group: &mut Group,
+    look: &mut L,
+    take: &mut impl FnMut(Transaction, &mut L) -> bool,
 ) -> io::Result<End> {
     let torn = |at, why| Ok(End::Torn { at, why });
     let mut magic = [0; MAGIC.len()];
@@ -56,7 +92,7 @@ pub fn scan(
     let mut events = Events { from, summed: None, body, piece };
     let mut offset = MAGIC.len() as u64;
     loop {
-        let (event, length) = match events.next()? {
+        let (event, length) = match events.next(look)? {
             Ok(Some(next)) => next,
             Ok(None) => return Ok(End::Whole),
             Err(why) => return torn(offset, why),
@@ -66,7 +102,7 @@ pub fn scan(
         match group.take(event, begin, end) {
             Ok(None) => {}
             Ok(Some(transaction)) => {
-                if !take(transaction) {
+                if !take(transaction, look) {
                     return Ok(End::Enough);
                 }
             }
@@ -87,7 +123,10 @@ struct Events<R> {
 
 impl<R: Read> Events<R> {
     /// The next event and its length, `None` at the end, or what is wrong.
-    fn next(&mut self) -> io::Result<Result<Option<(Event, u32)>, &'static str>> {
+    fn next<L: Look>(
+        &mut self,
+        look: &mut L,
+    ) -> io::Result<Result<Option<(Event, u32)>, &'static str>> {
         let mut bytes = [0; HEADER];
         match fill(&mut self.from, &mut bytes)? {
             0 => return Ok(Ok(None)),
@@ -107,7 +146,12 @@ impl<R: Read> Events<R> {
         let Some(length) = (header.length as usize).checked_sub(HEADER + tail) else {
             return Ok(Err("an event is shorter than its header"));
         };
-        if !self.read_body(length, &mut crc)? {
+        self.body.clear();
+        let (from, kept, piece) = (&mut self.from, &mut self.body, &mut self.piece);
+        let (unread, failed) = (0..0, None);
+        let mut body = Body { from, crc: &mut crc, left: length, kept, piece, unread, failed };
+        let looked = look.look(&header, &mut body, length);
+        if !body.finish()? {
             return Ok(Err("it is cut short"));
         }
         let mut sum = [0; CHECKSUM];
@@ -127,27 +171,77 @@ impl<R: Read> Events<R> {
         if self.summed == Some(true) && crc.value() != u32::from_le_bytes(sum) {
             return Ok(Err("the checksum of an event is wrong"));
         }
+        if let Err(why) = looked {
+            return Ok(Err(why));
+        }
         let event = Event::read(&header, &self.body, length);
         Ok(event.map(|event| Some((event, header.length))))
     }
+}
 
-    /// Reads a body of `length` bytes and keeps the beginning of it. False if it is cut short.
-    fn read_body(&mut self, length: usize, crc: &mut Crc32) -> io::Result<bool> {
-        self.body.clear();
-        let mut left = length;
-        while left > 0 {
-            let piece = &mut self.piece[..left.min(PIECE)];
-            let wanted = piece.len();
-            let got = fill(&mut self.from, piece)?;
-            crc.add(&piece[..got]);
-            let room = MOST - self.body.len().min(MOST);
-            self.body.extend_from_slice(&piece[..got.min(room)]);
-            if got < wanted {
+/// The body of an event, which adds to the checksum whatever is read of it.
+struct Body<'a, R> {
+    from: &'a mut R,
+    crc: &'a mut Crc32,
+    /// Bytes that were not read yet.
+    left: usize,
+    /// The beginning of it.
+    kept: &'a mut Vec<u8>,
+    piece: &'a mut [u8],
+    /// What of the piece was not consumed yet.
+    unread: Range<usize>,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read> Body<'_, R> {
+    /// Reads what is left. False if it is cut short.
+    fn finish(mut self) -> io::Result<bool> {
+        self.unread = 0..0;
+        while self.left > 0 && self.failed.is_none() {
+            if self.fill_buf()?.is_empty() {
                 return Ok(false);
             }
-            left -= got;
+            self.unread = 0..0;
         }
-        Ok(true)
+        match self.failed {
+            Some(e) => Err(e),
+            None => Ok(true),
+        }
+    }
+}
+
+impl<R: Read> BufRead for Body<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.unread.is_empty() && self.left > 0 && self.failed.is_none() {
+            let wanted = self.left.min(PIECE);
+            // The error is for the one who reads the log, whoever reads this.
+            match fill(self.from, &mut self.piece[..wanted]) {
+                Ok(got) => {
+                    let piece = &self.piece[..got];
+                    self.crc.add(piece);
+                    let room = MOST - self.kept.len().min(MOST);
+                    self.kept.extend_from_slice(&piece[..got.min(room)]);
+                    self.left -= got;
+                    self.unread = 0..got;
+                }
+                Err(e) => self.failed = Some(e),
+            }
+        }
+        Ok(&self.piece[self.unread.clone()])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.unread.start = (self.unread.start + amount).min(self.unread.end);
+    }
+}
+
+impl<R: Read> Read for Body<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let there = self.fill_buf()?;
+        let length = there.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&there[..length]);
+        self.consume(length);
+        Ok(length)
     }
 }
 
