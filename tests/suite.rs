@@ -38,6 +38,7 @@ mod journal;
 mod kept;
 mod leaks;
 mod load;
+mod log;
 mod login;
 mod man;
 mod memory;
