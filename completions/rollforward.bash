@@ -42,11 +42,12 @@ _rollforward_backups() {
 }
 
 _rollforward() {
-    local commands='run seed restore list verify prune prove log report status'
+    local commands='run seed restore list verify prune pin unpin prove log report status'
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
-        --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --compress-stream --keep-scratch
+        --check-time --compare-time --min-interval --keep-count --keep-within --keep-hourly
+        --keep-daily --keep-weekly --keep-monthly --keep-yearly --drop-after --jobs --compression-level --compress-stream --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
     local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --ddl --json --dry-run --verbose --quiet --help --version '
@@ -106,7 +107,7 @@ _rollforward() {
         names=$everywhere
         case $command in
         '') names+=' --to --until --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
-            --since --table --ddl --json --dry-run' ;;
+            --since --table --ddl --json --dry-run --reason --for' ;;
         run) names+=' --allow-upgrade --prove --no-journal' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
@@ -116,10 +117,11 @@ _rollforward() {
         log) names+=' --since --until --table --ddl --json' ;;
         report) names+=' --json --since' ;;
         prune) names+=' --dry-run' ;;
+        pin) names+=' --reason --for' ;;
         esac
     elif [[ -z $command ]]; then
         names=$commands
-    elif [[ $command == restore || $command == verify || $command == prove ]]; then
+    elif [[ $command == restore || $command == verify || $command == prove || $command == pin || $command == unpin ]]; then
         mapfile -t COMPREPLY < <(_rollforward_backups "$cur")
         return 0
     fi

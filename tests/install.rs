@@ -145,7 +145,7 @@ fn exactly_the_commands_and_options_of_help_are_completed() {
         assert_eq!(offered(&script, &["-v", "--quiet", command, "--"]), own, "{command}");
     }
     assert_eq!(offered(&script, &["re"]), set(["report", "restore"]));
-    assert_eq!(offered(&script, &["run", "--keep-"]).len(), 3);
+    assert_eq!(offered(&script, &["run", "--keep-"]).len(), 8);
     assert_eq!(offered(&script, &["run", ""]), BTreeSet::new());
     assert_eq!(offered(&script, &["seed", "--from", ""]), set(["clone", "dir:", "dump"]));
     assert_eq!(offered(&script, &["run", "--first-backup", "="]), set(["clone", "dump", "refuse"]));
@@ -190,6 +190,8 @@ fn paths_and_names_of_backups_are_completed() {
         vec!["restore", "--repo", "=", &repo, ""],
         vec!["restore", &glued, ""],
         vec!["restore", &short, ""],
+        vec!["pin", &short, ""],
+        vec!["unpin", "--repo", &repo, ""],
         vec!["-r", &escaped, "verify", ""],
         vec!["--json", "-r", &format!("'{repo}'"), "verify", "2026"],
     ] {

@@ -55,6 +55,7 @@ mod prove;
 mod random;
 mod replication;
 mod repository;
+mod retention;
 mod room;
 mod scratch;
 mod scripts;

@@ -1,14 +1,14 @@
 //! The commands: what each needs is checked before the log is started, then it is run.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::cli::logger::print_error;
+use crate::cli::keep;
 use crate::cli::next_steps;
 use crate::cli::options::Options;
 use crate::cli::output;
 use crate::cli::pass_options::{absolute, means, plan, stall_timeout};
+use crate::cli::print::print;
 use crate::cli::report::Report;
 use crate::cli::restore_dir;
 use crate::cli::status::{self, Verdict};
@@ -21,17 +21,16 @@ use crate::journal::cut::Moment;
 use crate::journal::history::History;
 use crate::journal::when;
 use crate::os::space::placed;
-use crate::os::workers::Crew;
 use crate::pass::plan::Plan;
 use crate::pass::until::Means;
 use crate::pass::{prove, run};
 use crate::repository::directory::Repository;
-use crate::repository::prune;
+use crate::repository::pins::Pin;
 use crate::repository::restore;
 use crate::repository::retention::Policy;
 use crate::repository::verify;
 use crate::supervisor::main_loop::Supervisor;
-use crate::text::{bytes, count, harmless, harmless_lines, shell, short, system_text};
+use crate::text::{bytes, count, harmless, harmless_lines, shell, short};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -72,6 +71,13 @@ pub enum Command {
         repo: PathBuf,
         policy: Policy,
         dry_run: bool,
+        quiet: bool,
+    },
+    Pin {
+        repo: PathBuf,
+        backup: String,
+        /// `None`: unpin.
+        pin: Option<Pin>,
     },
     Report {
         repo: PathBuf,
@@ -123,7 +129,14 @@ impl Command {
             "verify" => Command::Verify { repo, backup, jobs: options.jobs()?, json },
             "prune" => {
                 let (policy, dry_run) = (options.retention()?, options.switch("dry-run"));
-                Command::Prune { repo, policy, dry_run }
+                let quiet = options.switch("quiet");
+                Command::Prune { repo, policy, dry_run, quiet }
+            }
+            "pin" | "unpin" => {
+                let missing = || Error::config(format!("{} needs a BACKUP", options.command));
+                let backup = backup.ok_or_else(missing)?;
+                let pin = (options.command == "pin").then(|| options.pin()).transpose()?;
+                Command::Pin { repo, backup, pin }
             }
             "report" => {
                 let since = options.duration("since", SECOND * 86_400 * 90)?;
@@ -171,7 +184,10 @@ impl Command {
             }
             Command::List { repo, policy, json, .. } => list(&repo, policy, json),
             Command::Verify { repo, backup, jobs, json } => verify(&repo, backup, jobs, json),
-            Command::Prune { repo, policy, dry_run } => prune(&repo, policy, dry_run),
+            Command::Prune { repo, policy, dry_run, quiet } => {
+                keep::prune(&repo, policy, dry_run, quiet)
+            }
+            Command::Pin { repo, backup, pin } => keep::pin(&repo, &backup, pin.as_ref()),
             Command::Report { repo, since, json } => {
                 let report = Report::read(&Repository::open(&repo)?, since)?;
                 Ok(print(&if json { report.json() } else { harmless_lines(&report.text()) }))
@@ -195,18 +211,6 @@ fn moment(options: &Options) -> Result<Option<Moment>> {
     }
     let wrong = |what| Error::config(format!("--until: {what}"));
     when::parse(text).map(Some).map_err(wrong)
-}
-
-/// Writes to standard output. Returns the exit status: a reader that has gone is fine.
-pub fn print(text: &str) -> u8 {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            let text = system_text(&e);
-            print_error(&format!("rollforward: cannot write to standard output: {text}"));
-            1
-        }
-        _ => 0,
-    }
 }
 
 fn restore(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Result<u8> {
@@ -295,21 +299,4 @@ fn status(question: &status::Question, json: bool) -> u8 {
     };
     print(&json_text.unwrap_or_else(|| format!("{}: {}\n", verdict.name(), harmless(&text))));
     verdict.exit_status()
-}
-
-fn prune(repo: &Path, policy: Policy, dry_run: bool) -> Result<u8> {
-    let repo = Repository::open(repo)?;
-    let lock = repo.lock("prune")?;
-    if !dry_run {
-        repo.sweep_tmp(&lock, &|| false)?;
-    }
-    let pruned = prune::prune(&repo, &lock, policy, dry_run, &mut Crew::unwatched(1))?;
-    prune::report(&pruned, dry_run);
-    match pruned.unreadable.first() {
-        Some(name) => Err(Error::BackupDamaged {
-            backup: name.clone(),
-            what: "its manifest cannot be read, so no pack was removed".into(),
-        }),
-        None => Ok(0),
-    }
 }

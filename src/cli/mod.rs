@@ -1,6 +1,7 @@
 //! The command line: options, commands, and their output.
 
 pub mod commands;
+mod keep;
 pub mod logger;
 pub mod next_steps;
 pub mod option_file;
@@ -8,6 +9,7 @@ pub mod options;
 pub mod output;
 pub mod pass_options;
 mod prefixes;
+pub mod print;
 pub mod report;
 pub mod restore_dir;
 pub mod shell_words;

@@ -22,6 +22,7 @@ pub mod prove;
 mod proving;
 pub mod recover;
 mod reread;
+mod retain;
 pub mod run;
 mod settings;
 pub mod until;

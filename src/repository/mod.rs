@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod packs;
 pub mod parcels;
 pub mod pending;
+pub mod pins;
 pub mod proofs;
 pub mod prune;
 pub mod reread;
