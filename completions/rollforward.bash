@@ -84,7 +84,7 @@ _rollforward() {
 
     case $option in
     '') ;;
-    -r | -s | --repo | --scratch | --to)
+    -r | -s | --repo | --scratch | --to | --all)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         ;;
@@ -106,14 +106,14 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --until --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
+        '') names+=' --to --until --windows --from --position --allow-upgrade --prove --no-journal --all --max-age --max-proof-age
             --since --table --ddl --json --dry-run --reason --for' ;;
         run) names+=' --allow-upgrade --prove --no-journal' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
         list) names+=' --json --windows' ;;
         verify) names+=' --json' ;;
-        status) names+=' --json --max-age --max-proof-age' ;;
+        status) names+=' --json --all --max-age --max-proof-age' ;;
         log) names+=' --since --until --table --ddl --json' ;;
         report) names+=' --json --since' ;;
         prune) names+=' --dry-run' ;;

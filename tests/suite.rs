@@ -41,6 +41,7 @@ mod load;
 mod log;
 mod login;
 mod man;
+mod many;
 mod memory;
 mod metrics;
 #[macro_use]

@@ -7,11 +7,11 @@ use crate::cli::keep;
 use crate::cli::next_steps;
 use crate::cli::options::Options;
 use crate::cli::output;
-use crate::cli::pass_options::{absolute, means, plan, stall_timeout};
+use crate::cli::pass_options::{absolute, means, plan};
 use crate::cli::print::print;
 use crate::cli::report::Report;
 use crate::cli::restore_dir;
-use crate::cli::status::{self, Verdict};
+use crate::cli::status_command::{All, Asked};
 use crate::cli::transactions::{self, Question};
 use crate::cli::until;
 use crate::cli::windows;
@@ -89,11 +89,11 @@ pub enum Command {
         question: Question,
     },
     Status {
-        repo: Option<PathBuf>,
-        checkpoint: Option<PathBuf>,
-        max_age: Option<Duration>,
-        max_proof_age: Option<Duration>,
-        stall: Option<Duration>,
+        asked: Asked,
+        json: bool,
+    },
+    StatusOfAll {
+        all: All,
         json: bool,
     },
 }
@@ -107,7 +107,10 @@ impl Command {
         let json = options.switch("json");
         let backup = options.backup.clone();
         if options.command == "status" {
-            return status_command(options, json);
+            return Ok(match All::of(options)? {
+                Some(all) => Command::StatusOfAll { all, json },
+                None => Command::Status { asked: Asked::of(options)?, json },
+            });
         }
         let repo = options.required_path("repo")?;
         Ok(match options.command {
@@ -193,11 +196,8 @@ impl Command {
                 Ok(print(&if json { report.json() } else { harmless_lines(&report.text()) }))
             }
             Command::Log { repo, question } => transactions::print(&repo, &question),
-            Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json } => {
-                let (repo, checkpoint) = (repo.as_deref(), checkpoint.as_deref());
-                let question = status::Question { repo, checkpoint, max_age, max_proof_age, stall };
-                Ok(status(&question, json))
-            }
+            Command::Status { asked, json } => Ok(asked.answer(json)),
+            Command::StatusOfAll { all, json } => Ok(all.answer(json)),
         }
     }
 }
@@ -266,37 +266,4 @@ fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Resul
         short(began.elapsed())
     );
     status.map(|()| printed)
-}
-
-fn status_command(options: &Options, json: bool) -> Result<Command> {
-    let repo = options.path("repo");
-    let scratch = options.path("scratch").map(|s| s.join("checkpoint"));
-    let checkpoint = options.path("checkpoint").or(scratch);
-    if repo.is_none() && checkpoint.is_none() {
-        return Err(Error::config("status needs --repo DIR, --scratch DIR or both"));
-    }
-    let limit = |name| {
-        let given = options.switch(name).then(|| options.duration(name, Duration::ZERO));
-        given.transpose()
-    };
-    let (max_age, max_proof_age) = (limit("max-age")?, limit("max-proof-age")?);
-    let stall = stall_timeout(options)?;
-    Ok(Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json })
-}
-
-/// A monitoring plugin: what cannot be told is 3, unknown.
-fn status(question: &status::Question, json: bool) -> u8 {
-    let (verdict, text, json_text) = match status::look(question) {
-        Ok(found) => {
-            let json_text = json.then(|| output::status_json(&found));
-            (found.verdict, found.text, json_text)
-        }
-        Err(e) => {
-            let text = e.to_string();
-            let json_text = json.then(|| output::unknown_json(&text));
-            (Verdict::Unknown, text, json_text)
-        }
-    };
-    print(&json_text.unwrap_or_else(|| format!("{}: {}\n", verdict.name(), harmless(&text))));
-    verdict.exit_status()
 }

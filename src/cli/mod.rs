@@ -14,6 +14,7 @@ pub mod report;
 pub mod restore_dir;
 pub mod shell_words;
 pub mod status;
+mod status_command;
 pub mod transactions;
 pub mod until;
 pub mod usage;

@@ -274,6 +274,13 @@ impl Options {
         given.map(|(n, t)| Ok((n, shell_words::split(t).map_err(|why| wrong(n, why))?))).collect()
     }
 
+    /// True if the option file has groups for other programs, such as `[client]`, and no other.
+    pub fn is_account_only(&self) -> bool {
+        let others = ["client", "mysql", "mariadb"];
+        let is_other = |group: &String| others.iter().any(|other| group.starts_with(other));
+        !self.file.groups.is_empty() && self.file.groups.iter().all(is_other)
+    }
+
     /// The last value of an option.
     pub fn text(&self, long: &str) -> Option<&str> {
         self.values.get(long)?.last().map(String::as_str)

@@ -1,9 +1,8 @@
 //! The output of `list`, `verify` and `status`, for people and programs.
 
-use crate::cli::status::{Status, Verdict};
+use crate::cli::status::Status;
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
-use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Summary;
 use crate::repository::pins::Pin;
@@ -233,7 +232,13 @@ pub fn verify_json(report: &Report) -> String {
 
 /// The result of `status` as a JSON object: the keys of the checkpoint, and what was checked.
 pub fn status_json(status: &Status) -> String {
+    status_json_of(&[], status)
+}
+
+/// The same with more texts.
+pub fn status_json_of(texts: &[(&str, &str)], status: &Status) -> String {
     let mut members: Vec<(&str, String)> = Vec::new();
+    members.extend(texts.iter().map(|(key, text)| (*key, quote(text))));
     for (key, value) in &status.facts {
         let value = match key.as_str() {
             "message" => quote(value.trim_matches('\'')),
@@ -257,20 +262,7 @@ pub fn status_json(status: &Status) -> String {
     members.push(("newest_proven_age_seconds", age));
     members.push(("verdict", quote(status.verdict.name())));
     members.push(("text", quote(&status.text)));
-    object(&members) + "\n"
-}
-
-/// The object for an unknown state, with the reason in `text`.
-pub fn unknown_json(text: &str) -> String {
-    status_json(&Status {
-        facts: Facts::new(),
-        alive: None,
-        answers: None,
-        newest: None,
-        proven: None,
-        verdict: Verdict::Unknown,
-        text: text.into(),
-    })
+    object(&members)
 }
 
 /// Keys of the checkpoint whose values are numbers.

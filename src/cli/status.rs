@@ -80,6 +80,20 @@ pub struct Status {
     pub text: String,
 }
 
+impl Status {
+    /// Nothing was checked, and that is right.
+    pub fn nothing(text: String) -> Status {
+        let facts = Facts::new();
+        let (alive, answers, newest, proven) = (None, None, None, None);
+        Status { facts, alive, answers, newest, proven, verdict: Verdict::Ok, text }
+    }
+
+    /// Nothing can be told, for this reason.
+    pub fn unknown(text: String) -> Status {
+        Status { verdict: Verdict::Unknown, ..Status::nothing(text) }
+    }
+}
+
 /// What to check, and the limits.
 pub struct Question<'a> {
     /// `--repo`.

@@ -96,6 +96,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("checkpoint", "FILE", "file for the state of the pass [SCRATCH/checkpoint]"),
         setting("metrics-file", "FILE", "metrics of the pass for node_exporter's textfile collector"),
         Spec { commands: &["status"], ..setting("max-age", "D", "critical if the newest backup is older") },
+        Spec { commands: &["status"], ..setting("all", "DIR", "a line for each option file *.cnf in DIR, and the worst status") },
         Spec { commands: &["list"], ..setting("windows", "", "spans that can be restored to any moment, and gaps") },
         Spec { commands: &["log", "report"], ..setting("since", "D", "how far back [log: all; report: 90d]; log: or a time") },
         Spec { commands: &["log"], ..setting("table", "DB.TABLE", "only transactions that touch this table") },
