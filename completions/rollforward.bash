@@ -48,7 +48,7 @@ _rollforward() {
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --check-time --compare-time --min-interval --keep-count --keep-within --keep-hourly
         --keep-daily --keep-weekly --keep-monthly --keep-yearly --drop-after --jobs --compression-level --compress-stream --keep-scratch
-        --before --after --after-success --after-failure --hook-timeout
+        --slots --slot-wait --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
     local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --ddl --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word

@@ -233,6 +233,7 @@ impl Options {
             "keep-within",
             "drop-after",
             "for",
+            "slot-wait",
             "max-age",
             "max-proof-age",
         ];
@@ -257,6 +258,7 @@ impl Options {
         self.compression_level()?;
         self.retention()?;
         self.pin()?;
+        self.slots()?;
         self.first_backup()?;
         if self.text("primary").is_some() {
             self.primary()?;

@@ -130,6 +130,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
             check: of_run("check-time", MINUTE)?,
             compare: of_run("compare-time", Duration::ZERO)?,
         },
+        slots: options.slots()?,
         min_interval: options.duration("min-interval", Duration::ZERO)?,
         hooks,
     })

@@ -117,6 +117,7 @@ pub fn look(question: &Question) -> Result<Status> {
     let mut remarks = Remarks::default();
     let (facts, alive, answers) = observe(question)?;
     match (facts.get("state").map(String::as_str), alive) {
+        (Some("waiting"), Some(lives)) => waiting(&facts, lives, now, &mut remarks),
         (Some("running"), Some(lives)) => {
             running(&facts, lives, answers, question.stall, now, &mut remarks);
         }
@@ -157,7 +158,7 @@ fn observe(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
     };
     let mut facts = read()?;
     for _ in 0..LOOKS {
-        if fact(&facts, "state") != "running" {
+        if !is_under_way(&facts) {
             break;
         }
         let lives = is_alive(&facts);
@@ -171,11 +172,9 @@ fn observe(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
         }
         facts = later;
     }
-    Ok(match fact(&facts, "state") {
-        // It changes faster than we can observe.
-        "running" => (facts, Some(true), None),
-        _ => (facts, None, None),
-    })
+    // It changes faster than we can observe.
+    let alive = is_under_way(&facts).then_some(true);
+    Ok((facts, alive, None))
 }
 
 struct Remarks {
@@ -241,6 +240,26 @@ fn is_greeted(socket: PathBuf) -> bool {
     let Ok(mut stream) = UnixStream::connect(short) else { return false };
     let mut header = [0; 5];
     stream.set_read_timeout(Some(GREETING)).is_ok() && stream.read_exact(&mut header).is_ok()
+}
+
+/// True for a pass that runs or waits, as far as the checkpoint tells.
+fn is_under_way(facts: &Facts) -> bool {
+    matches!(fact(facts, "state"), "running" | "waiting")
+}
+
+/// A pass that waits for a slot: nothing moves, and that is right.
+fn waiting(facts: &Facts, alive: bool, now: Timestamp, remarks: &mut Remarks) {
+    let pid = fact(facts, "pid");
+    let silent = since(facts, "updated", now).unwrap_or_default();
+    let long = short(since(facts, "progressed", now).unwrap_or_default());
+    let (verdict, text) = match alive {
+        false => (Verdict::Critical, "died while it waited for a slot".into()),
+        true if silent > SILENCE => {
+            (Verdict::Critical, format!("waits for a slot, and is silent for {}", short(silent)))
+        }
+        true => (Verdict::Ok, format!("has waited for a slot for {long}")),
+    };
+    remarks.add(verdict, format!("the pass (pid {pid}) {text}"));
 }
 
 fn running(

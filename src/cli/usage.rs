@@ -79,6 +79,8 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
         setting("compress-stream", "", "ask for a compressed replication stream"),
         setting("keep-scratch", "", "keep the scratch data after success"),
+        setting("slots", "DIR:N", "at most N passes at a time of all that name DIR (run)"),
+        setting("slot-wait", "D", "how long to wait for one [6h]"),
         Spec { commands: &["run"], ..setting("no-journal", "", "do not keep the relay logs of the pass") },
     ]),
     ("Proofs", &[

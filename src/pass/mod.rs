@@ -25,6 +25,7 @@ mod reread;
 mod retain;
 pub mod run;
 mod settings;
+mod slots;
 pub mod until;
 mod until_files;
 pub mod upgrade;

@@ -58,6 +58,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "run", |attempts, repo, lock| {
         attempts.bases.check_room()?;
         attempts.check_base()?;
+        attempts.take_slot()?;
         plan.hooks.before(attempts.supervisor)?;
         let finished = attempts.reach_goal()?;
         let reached = finished.reached();

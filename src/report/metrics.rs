@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::Cause;
 use crate::os::clock::Timestamp;
 use crate::os::files;
-use crate::report::keys::{Facts, Phase};
+use crate::report::keys::{Facts, Phase, State};
 
 /// At most this often while only numbers change; the checkpoint is written every ten seconds.
 const SELDOM: Duration = Duration::from_secs(9);
@@ -83,7 +83,7 @@ impl Metrics {
     /// Those of a pass on `repo`, for the file `path`. `before` is the checkpoint of the last
     /// pass; if that was killed, there is no outcome in it.
     pub fn begin(path: &Path, repo: &Path, before: &Facts) -> Metrics {
-        let ended = Some(before).filter(|b| b.get("state").is_some_and(|s| s != "running"));
+        let ended = Some(before).filter(|b| b.contains_key("state") && !is_under_way(b));
         Metrics {
             path: Some(path.to_path_buf()),
             repo: repo.display().to_string(),
@@ -141,8 +141,8 @@ impl Metrics {
 
     /// Whether a pass runs, and how the last one ended.
     fn outcome(&self, facts: &Facts, page: &mut Page) {
-        let running = facts.get("state").is_some_and(|s| s == "running");
-        let ended = if running { &self.last } else { facts };
+        let running = facts.get("state").is_some_and(|s| s == State::Running.name());
+        let ended = if is_under_way(facts) { &self.last } else { facts };
         page.one("pass_running", "1 while a pass runs", Some(u8::from(running)));
         // pass_started_timestamp_seconds, ...
         for (name, help, facts, key) in [
@@ -279,6 +279,12 @@ impl Page {
         let sample = |state| (vec![(label, state)], u8::from(now == Some(state)).to_string());
         self.gauge(name, help, all.map(sample).collect());
     }
+}
+
+/// True for a pass that runs or waits, or was killed then.
+fn is_under_way(facts: &Facts) -> bool {
+    let words = [State::Running.name(), State::Waiting.name()];
+    facts.get("state").is_some_and(|state| words.contains(&state.as_str()))
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ pub struct Scratch {
     user: Option<(u32, u32)>,
     state: Facts,
     _lock: LockFile,
+    /// One of `--slots`, as long as a server or what it left may be here.
+    pub slot: Option<LockFile>,
 }
 
 impl Scratch {
@@ -90,7 +92,7 @@ impl Scratch {
             }
         };
         let user = run_as(&root, user)?;
-        let scratch = Scratch { root, user, state, _lock: lock };
+        let scratch = Scratch { root, user, state, _lock: lock, slot: None };
         scratch.make_tmp()?;
         Ok(scratch)
     }
@@ -112,7 +114,7 @@ impl Scratch {
     pub fn at(root: PathBuf, user: Option<(u32, u32)>, command: &str) -> Result<Scratch> {
         let lock = lock_file(&root.join("lock"), command)?;
         let state = checkpoint::read(&root.join("state")).unwrap_or_default().unwrap_or_default();
-        let scratch = Scratch { root, user, state, _lock: lock };
+        let scratch = Scratch { root, user, state, _lock: lock, slot: None };
         scratch.make_tmp()?;
         Ok(scratch)
     }

@@ -5,8 +5,12 @@ use std::time::Duration;
 use crate::cli::options::Options;
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
+use crate::pass::plan::Slots;
 use crate::repository::pins::{LONGEST_REASON, Pin};
 use crate::repository::retention::{Policy, TIERS};
+
+/// More slots than any machine has passes.
+const MOST_SLOTS: u32 = 1000;
 
 impl Options {
     /// `--max-failures`.
@@ -70,6 +74,23 @@ impl Options {
             return Err(Error::config(text));
         }
         Ok(number)
+    }
+
+    /// `--slots` and `--slot-wait`.
+    #[allow(missing_docs)]
+    pub fn slots(&self) -> Result<Option<Slots>> {
+        let Some(text) = self.text("slots") else { return Ok(None) };
+        let parts = text.rsplit_once(':').filter(|(dir, _)| !dir.is_empty());
+        let number =
+            parts.and_then(|(_, n)| n.parse().ok()).filter(|n| (1..=MOST_SLOTS).contains(n));
+        let Some(((dir, _), number)) = parts.zip(number) else {
+            return Err(Error::config(format!(
+                "malformed value '{text}' for --slots: DIR:N, with N from 1 to {MOST_SLOTS}"
+            )));
+        };
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.into());
+        let wait = self.duration("slot-wait", Duration::from_secs(6 * 3600))?;
+        Ok(Some(Slots { dir, number, wait }))
     }
 
     /// `--reason` and `--for`.
