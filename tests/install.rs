@@ -106,6 +106,7 @@ fn make_install_puts_program_pages_and_completion_below_destdir() {
         ("usr/share/rollforward/rollforward.patterns", 0o644),
         ("usr/share/rollforward/rollforward.loki.yml", 0o644),
         ("usr/share/rollforward/rollforward.dashboard.json", 0o644),
+        ("usr/share/doc/rollforward/examples/rollforward.cnf", 0o644),
     ];
     for (name, mode) in expected {
         let meta = fs::metadata(dir.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
