@@ -150,7 +150,7 @@ fn options_named_in_dist_and_examples_exist() {
 }
 
 #[test]
-fn the_template_option_file_is_right_as_it_is_and_uncommented() {
+fn the_template_option_file_is_right_also_uncommented() {
     let dir = TempDir::new("template");
     let path = dir.path().join("db1.cnf");
     let text = read("dist/rollforward.cnf");

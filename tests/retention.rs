@@ -173,7 +173,7 @@ fn a_pin_keeps_a_backup_until_it_ends() {
         list(&scene, &[])[0].get("pinned") == &Json::Bool(false)
     });
     ended(scene.command("prune").arg("--keep-count=1")).expect(0);
-    assert_eq!(scene.backups(), [newest.clone()]);
+    assert_eq!(scene.backups(), std::slice::from_ref(&newest));
     assert_eq!(fs::read_dir(scene.repo.join("pins")).unwrap().count(), 0);
 
     // What is not there cannot be pinned.

@@ -1,6 +1,7 @@
 //! The command line: options, commands, and their output.
 
 pub mod commands;
+mod greeting;
 mod keep;
 pub mod logger;
 pub mod next_steps;

@@ -224,9 +224,9 @@ impl Shares {
 
 #[cfg(test)]
 impl Repository {
-    /// Removes the backup `name`, unless it is being read. Its packs stay until a sweep.
+    /// Removes the backup `name`, unless it is being read or pinned. Its packs stay until a sweep.
     pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {
-        remove_unless(self, name, None, false)
+        remove_unless(self, name, Some(Timestamp::now()), false)
     }
 
     /// Removes the packs that no backup names.
