@@ -1,8 +1,8 @@
 //! Keeps a fresh, proven backup of a MySQL or MariaDB primary without touching its disks.
 //!
 //! Each folder imports only from those before it in this order: text, error, os, mysql, report,
-//! repository, journal, supervisor, server, replication, compare, scratch, seed,
-//! pass, cli.
+//! repository, journal, supervisor, server, replication, compare, scratch, receive,
+//! seed, pass, cli.
 
 pub mod cli;
 pub mod compare;
@@ -11,6 +11,7 @@ pub mod journal;
 pub mod mysql;
 pub mod os;
 pub mod pass;
+pub mod receive;
 pub mod replication;
 pub mod report;
 pub mod repository;

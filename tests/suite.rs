@@ -37,6 +37,7 @@ mod install;
 mod journal;
 mod kept;
 mod leaks;
+mod live;
 mod load;
 mod login;
 mod man;

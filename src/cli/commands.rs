@@ -8,7 +8,7 @@ use crate::cli::logger::print_error;
 use crate::cli::next_steps;
 use crate::cli::options::Options;
 use crate::cli::output;
-use crate::cli::pass_options::{absolute, means, plan, stall_timeout};
+use crate::cli::pass_options::{absolute, means, named_primary, plan, stall_timeout};
 use crate::cli::report::Report;
 use crate::cli::restore_dir;
 use crate::cli::status::{self, Verdict};
@@ -21,9 +21,10 @@ use crate::journal::history::History;
 use crate::journal::when;
 use crate::os::space::placed;
 use crate::os::workers::Crew;
+use crate::pass::means::Means;
 use crate::pass::plan::Plan;
-use crate::pass::until::Means;
 use crate::pass::{prove, run};
+use crate::replication::primary::Primary;
 use crate::repository::directory::Repository;
 use crate::repository::prune;
 use crate::repository::restore;
@@ -54,6 +55,8 @@ pub enum Command {
         to: PathBuf,
         moment: Moment,
         means: Box<Means>,
+        /// For what no journal has.
+        primary: Box<Option<Result<Primary>>>,
     },
     List {
         repo: PathBuf,
@@ -107,7 +110,8 @@ impl Command {
                 let to = absolute(options.required_path("to")?);
                 if let Some(moment) = moment(options)? {
                     let means = Box::new(means(options)?);
-                    return Ok(Command::RestoreUntil { repo, to, moment, means });
+                    let primary = Box::new(named_primary(options));
+                    return Ok(Command::RestoreUntil { repo, to, moment, means, primary });
                 }
                 Command::Restore { repo, backup, to, jobs: options.jobs()? }
             }
@@ -148,8 +152,8 @@ impl Command {
             Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
-            Command::RestoreUntil { repo, to, moment, means } => {
-                until::restore(&repo, &to, &moment, &means)
+            Command::RestoreUntil { repo, to, moment, means, primary } => {
+                until::restore(&repo, &to, &moment, &means, *primary)
             }
             Command::List { repo, windows: true, json, .. } => {
                 let history = History::read(&Repository::open(&repo)?)?;

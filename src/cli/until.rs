@@ -11,7 +11,9 @@ use crate::journal::group::Transaction;
 use crate::journal::history::{History, OutOfReach, Route};
 use crate::os::space::placed;
 use crate::os::sys;
-use crate::pass::until::{Means, Replay, Target, Way};
+use crate::pass::means::Means;
+use crate::pass::until::{Replay, Target, Way};
+use crate::replication::primary::Primary;
 use crate::repository::directory::Repository;
 use crate::repository::held::Held;
 use crate::repository::manifest::Header;
@@ -20,11 +22,18 @@ use crate::scratch::run_as;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::short;
 
-/// Restores the data as it was at `moment` into the directory `to`. Returns the exit status.
+/// Restores the data as it was at `moment` into the directory `to`. What is not stored is fetched from
+/// `primary`, if there is one. Returns the exit status.
 ///
 /// # Errors
 /// [`Error::OutOfReach`] for a moment that cannot be had; those of a restore, and of a private server.
-pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result<u8> {
+pub fn restore(
+    repo: &Path,
+    to: &Path,
+    moment: &Moment,
+    means: &Means,
+    primary: Option<Result<Primary>>,
+) -> Result<u8> {
     let began = Instant::now();
     let repo = Repository::open(repo)?;
     let mut supervisor = Supervisor::new(means.retries.poll)?;
@@ -33,14 +42,29 @@ pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result
     let mut history = crew.alone(|| History::read(&repo))?;
     drop(crew);
     check_flavor(&history, moment)?;
-    let mut route = history.route(moment).map_err(|out| out_of_reach(&history, moment, &out))?;
+    let is_beyond = |out: &OutOfReach| out.after.is_none();
+    // Whatever is wrong with what names it, nobody minds until it is needed.
+    let primary = match (history.route(moment), primary) {
+        (Err(out), Some(primary)) if is_beyond(&out) => Some(primary?),
+        _ => None,
+    };
+    let find = |history: &History| {
+        let found = history.route(moment);
+        let beyond = match &found {
+            Err(out) if primary.is_some() && is_beyond(out) => history.beyond(),
+            _ => None,
+        };
+        beyond.map_or(found.map_err(|out| out_of_reach(history, moment, &out)), Ok)
+    };
+    let mut route = find(&history)?;
     let user = match sys::is_root() {
         true => {
             run_as::choose(true, target.owner().unwrap_or_default(), means.server.user.as_deref())?
         }
         false => run_as::choose(false, (0, 0), means.server.user.as_deref())?,
     };
-    let mut taking = Taking { repo: &repo, supervisor: &mut supervisor, moment, means };
+    let beyond = primary.as_ref();
+    let mut taking = Taking { repo: &repo, supervisor: &mut supervisor, moment, means, beyond };
     let Taken { held, cut, replayed } = loop {
         let (error, spoilt) = match taking.take(&history, &route, &target, user) {
             Ok(taken) => break taken,
@@ -54,7 +78,7 @@ pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result
             Spoilt::Data => history.spoil_data(backup),
             Spoilt::Journal => history.spoil_journal(backup),
         }
-        match history.route(moment) {
+        match find(&history) {
             Ok(other) if other != route => route = other,
             _ => return Err(error),
         }
@@ -86,6 +110,8 @@ struct Taking<'a> {
     supervisor: &'a mut Supervisor,
     moment: &'a Moment,
     means: &'a Means,
+    /// The primary that has what is not stored.
+    beyond: Option<&'a Primary>,
 }
 
 /// What a way has led to.
@@ -115,12 +141,14 @@ impl Taking<'_> {
         let hold = |at: usize| self.repo.hold(&history.points[at].name).map_err(|e| (e, None));
         let (held, cut) = match route {
             Route::Exactly(at) => (hold(*at)?, None),
-            Route::Along(from, at) => {
+            Route::Along(from, at) | Route::Beyond(from, at) => {
+                let beyond = self.beyond.filter(|_| matches!(route, Route::Beyond(..)));
                 let base = hold(*from)?;
                 let mut steps = at.iter().map(|at| hold(*at)).collect::<Result<Vec<Held>, _>>()?;
                 let last = at.last().copied().unwrap_or(*from);
-                let ends_well = history.points[last].is_good;
-                let way = Way { base: &base, steps: &steps, ends_well, moment: self.moment };
+                let ends_well = history.points[last].is_good && beyond.is_none();
+                let (steps_of, moment) = (&steps[..], self.moment);
+                let way = Way { base: &base, steps: steps_of, ends_well, moment, beyond };
                 let directory = Target { path: target.path(), owner: target.owner(), user };
                 let supervisor = &mut *self.supervisor;
                 let (repo, means) = (self.repo, self.means);

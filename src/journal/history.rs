@@ -48,6 +48,8 @@ pub enum Route {
     Exactly(usize),
     /// From this backup, along the journals of these others in order.
     Along(usize, Vec<usize>),
+    /// The same, and on along what a live primary has.
+    Beyond(usize, Vec<usize>),
 }
 
 /// A moment that cannot be had, and the nearest ones that can.
@@ -190,6 +192,16 @@ impl History {
         }
         steps.reverse();
         Some(Route::Along(from, steps))
+    }
+
+    /// The way to all that is stored, and beyond.
+    pub fn beyond(&self) -> Option<Route> {
+        let ways = (0..self.points.len()).rev().filter_map(|at| self.exactly(at));
+        ways.map(|way| match way {
+            Route::Exactly(at) => Route::Beyond(at, Vec::new()),
+            Route::Along(from, steps) | Route::Beyond(from, steps) => Route::Beyond(from, steps),
+        })
+        .next()
     }
 
     /// The way to a backup.

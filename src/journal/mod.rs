@@ -6,5 +6,7 @@ pub mod event;
 pub mod group;
 pub mod history;
 pub mod join;
+pub mod relay_logs;
 pub mod scan;
+pub mod tail;
 pub mod when;

@@ -5,6 +5,7 @@
 //! start on before it is the data of that moment. The log is cut at the byte after the last transaction
 //! that is to be in; so no server has to be told where to stop, and times, GTIDs and `before:` are one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,10 +19,12 @@ use crate::mysql::version::Version;
 use crate::os::files;
 use crate::os::random::random_server_id;
 use crate::os::workers::Gauge;
-use crate::pass::plan::{Retries, Server};
+use crate::pass::live::{self, Live};
+use crate::pass::means::Means;
 use crate::pass::until_files::{self, WORK};
 use crate::replication::catch_up;
 use crate::replication::kept_logs::NoLogs;
+use crate::replication::primary::Primary;
 use crate::replication::replay::replay;
 use crate::replication::replica;
 use crate::replication::time_zone;
@@ -30,25 +33,13 @@ use crate::repository::held::Held;
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::Scratch;
 use crate::server::compatibility::{self, With};
-use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
+use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::server::setup::{RelayLogs, Setup};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Nothing;
 use crate::text::{count, short};
-
-/// How the private server of a replay is run.
-pub struct Means {
-    /// The server.
-    pub server: Server,
-    /// When to give up.
-    pub retries: Retries,
-    /// The time-outs of the server.
-    pub patience: Patience,
-    /// Workers.
-    pub jobs: usize,
-}
 
 /// The directory to be filled.
 #[derive(Clone, Copy)]
@@ -72,6 +63,8 @@ pub struct Way<'a> {
     pub ends_well: bool,
     /// Where it ends.
     pub moment: &'a Moment,
+    /// Who has what follows the last of them, if that is needed.
+    pub beyond: Option<&'a Primary>,
 }
 
 impl Way<'_> {
@@ -103,6 +96,15 @@ impl Replay<'_> {
     pub fn restore(&mut self, way: Way<'_>) -> Result<Cut> {
         let ours = self.check_programs(way)?;
         let mut work = self.make_work()?;
+        if let Some(primary) = way.beyond {
+            let from = position(way.steps.last().unwrap_or(way.base))?;
+            let Replay { supervisor, means, target, .. } = &mut *self;
+            Live { supervisor, means, primary, user: target.user }.receive(
+                work.root(),
+                from,
+                way.moment,
+            )?;
+        }
         let logs = self.restore_logs(&work, way)?;
         let mut crew = self.supervisor.crew("journal", 1);
         let gauge = crew.gauge();
@@ -147,6 +149,9 @@ impl Replay<'_> {
             let names: Vec<PathBuf> = all.map(|n| format!("relay.{n:06}").into()).collect();
             self.fill(&held.logs(&names)?, &dir)?;
             paths.extend(names.into_iter().map(|name| dir.join(name)));
+        }
+        if way.beyond.is_some() {
+            live::place_again(work.root(), &mut paths)?;
         }
         Ok(paths)
     }
@@ -301,9 +306,11 @@ fn find(way: Way<'_>, logs: &[PathBuf], gauge: &Gauge) -> Result<Cut> {
         let logs = held.manifest.journal.logs.iter();
         logs.map(move |entry| (held, entry))
     });
-    for (number, (path, (held, entry))) in logs.iter().zip(entries).enumerate() {
+    let mut logs = logs.iter().enumerate();
+    // In this order: the first log that is of none of them stays.
+    for ((held, entry), (number, path)) in entries.zip(logs.by_ref()) {
         if gauge.stopped() {
-            break;
+            return Ok(cut);
         }
         let wrong = |what| damaged(&held.name, what);
         let name = entry.file.path.display();
@@ -314,10 +321,18 @@ fn find(way: Way<'_>, logs: &[PathBuf], gauge: &Gauge) -> Result<Cut> {
         let log = files::open_no_link(path).doing("read", path)?;
         let read = cut.read(number, log, &mut group, way.moment);
         if read.map_err(|what| wrong(format!("{name}: {what}")))? {
-            break;
+            return Ok(cut);
         }
         if at(&entry.span.to)? != cut.position {
             return Err(wrong(format!("{name} does not lead to {}", entry.span.to)));
+        }
+    }
+    // What was received just now.
+    for (number, path) in logs {
+        let log = files::open_no_link(path).doing("read", path)?;
+        let read = cut.read(number, log, &mut group, way.moment).map_err(io::Error::other);
+        if gauge.stopped() || read.doing("use", path)? {
+            break;
         }
     }
     Ok(cut)

@@ -1,0 +1,238 @@
+//! Relay logs that a receiver is still writing, read on as they grow.
+//!
+//! What was received is handed out in slices, each up to a whole transaction, and each a log by itself: a
+//! slice that does not begin where its log does gets the beginning of that, which describes it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoExt, Result};
+use crate::journal::group::{Group, Place, Transaction};
+use crate::journal::relay_logs::logs_in;
+use crate::journal::scan::{CUT_SHORT, End, Mark, scan_on};
+use crate::mysql::position::Position;
+use crate::os::clock::Micros;
+use crate::os::files;
+
+/// The relay logs of one receiver.
+pub struct Tail {
+    dir: PathBuf,
+    logs: Vec<Log>,
+    group: Group,
+    at: Position,
+    /// The end of the last whole transaction, and of what was handed out.
+    whole: Place,
+    taken: Place,
+    /// What has ended since then, by the log that it ended in.
+    ended: Vec<Ended>,
+}
+
+struct Log {
+    name: String,
+    mark: Mark,
+    /// Where a transaction begins of which the rest never came, if one does.
+    torn: Option<u64>,
+}
+
+/// The transactions that ended in one log.
+struct Ended {
+    log: usize,
+    from: Position,
+    times: (Micros, Micros),
+    count: u64,
+}
+
+/// A piece of a relay log, up to a whole transaction.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The log.
+    pub path: PathBuf,
+    /// From this byte on.
+    pub begin: u64,
+    /// Up to this one.
+    pub end: u64,
+    /// What describes the log before `begin`.
+    mark: Mark,
+    /// The position before the first transaction that ends in it.
+    pub from: Position,
+    /// The position after the last one.
+    pub to: Position,
+    /// The earliest and the latest time of these transactions, if there are any.
+    pub times: Option<(Micros, Micros)>,
+    /// How many they are.
+    pub count: u64,
+}
+
+impl Tail {
+    /// The relay logs in `dir`, of a receiver that began at `from`.
+    pub fn new(dir: PathBuf, from: Position) -> Tail {
+        let (whole, taken) = (Place::default(), Place::default());
+        let (logs, group, ended) = (Vec::new(), Group::default(), Vec::new());
+        Tail { dir, logs, group, at: from, whole, taken, ended }
+    }
+
+    /// The position after the last whole transaction.
+    pub fn at(&self) -> &Position {
+        &self.at
+    }
+
+    /// Bytes of whole transactions that were read and not handed out.
+    pub fn waiting(&self) -> u64 {
+        let between = self.logs.get(self.taken.log..=self.whole.log).unwrap_or_default();
+        let length = |(n, log): (usize, &Log)| {
+            let n = n + self.taken.log;
+            let begin = if n == self.taken.log { self.taken.offset } else { 0 };
+            let end = if n == self.whole.log { self.whole.offset } else { log.mark.offset };
+            end.saturating_sub(begin)
+        };
+        between.iter().enumerate().map(length).sum()
+    }
+
+    /// Reads on. Each transaction that is whole now goes to `take`. True if there was anything.
+    ///
+    /// # Errors
+    /// When a log cannot be read, or holds what no receiver writes.
+    pub fn read(&mut self, mut take: impl FnMut(&Transaction)) -> Result<bool> {
+        let dir = files::open_dir(&self.dir).doing("open", &self.dir)?;
+        let names = logs_in(&dir).doing("read", &self.dir)?;
+        for (_, name) in names {
+            if !self.logs.iter().any(|log| log.name == name) {
+                self.logs.push(Log { name, mark: Mark::default(), torn: None });
+            }
+        }
+        let mut moved = false;
+        // Those before the current one were read to their ends.
+        for number in self.current()..self.logs.len() {
+            let is_last = number + 1 == self.logs.len();
+            moved |= self.read_log(number, is_last, &mut take)?;
+        }
+        Ok(moved)
+    }
+
+    fn current(&self) -> usize {
+        self.logs.iter().rposition(|log| log.mark.offset > 0).unwrap_or(0)
+    }
+
+    fn read_log(
+        &mut self,
+        number: usize,
+        is_last: bool,
+        take: &mut impl FnMut(&Transaction),
+    ) -> Result<bool> {
+        let path = self.dir.join(&self.logs[number].name);
+        let mut mark = std::mem::take(&mut self.logs[number].mark);
+        let before = mark.offset;
+        let mut open = files::open_no_link(&path).doing("read", &path)?;
+        open.seek(SeekFrom::Start(before)).doing("read", &path)?;
+        let mut group = std::mem::take(&mut self.group);
+        let ended = scan_on(number, &mut mark, open, &mut group, &mut |transaction| {
+            take(&transaction);
+            self.end(&transaction);
+            true
+        });
+        let wrong = |what: String| {
+            let source = io::Error::other(what);
+            Error::Io { doing: format!("use {}", path.display()), source }
+        };
+        let moved = mark.offset > before;
+        self.logs[number].mark = mark;
+        for torn in group.torn.drain(..) {
+            if torn.log == number {
+                return Err(wrong("it has a transaction that breaks off within it".into()));
+            }
+            self.logs[torn.log].torn = Some(torn.offset);
+            self.logs[torn.log + 1..number].iter_mut().for_each(|log| log.torn = Some(0));
+        }
+        self.group = group;
+        match ended.doing("read", &path)? {
+            End::Torn { why, .. } if is_last && why == CUT_SHORT => {}
+            End::Torn { at, why } => return Err(wrong(format!("at byte {at}: {why}"))),
+            End::Whole | End::Enough => {}
+        }
+        Ok(moved)
+    }
+
+    fn end(&mut self, transaction: &Transaction) {
+        let log = transaction.end.log;
+        let time = transaction.time;
+        if self.ended.last().is_none_or(|last| last.log != log) {
+            let from = self.at.clone();
+            self.ended.push(Ended { log, from, times: (time, time), count: 0 });
+        }
+        self.at.add(&transaction.gtid);
+        self.whole = transaction.end;
+        if let Some(last) = self.ended.last_mut() {
+            last.count += 1;
+            last.times = (last.times.0.min(time), last.times.1.max(time));
+        }
+    }
+
+    /// Hands out all whole transactions that were read since the last time, in order.
+    pub fn take(&mut self) -> Vec<Slice> {
+        let mut slices = Vec::new();
+        if self.ended.is_empty() {
+            return slices;
+        }
+        let mut ended = std::mem::take(&mut self.ended).into_iter().peekable();
+        let mut at = ended.peek().map(|first| first.from.clone()).unwrap_or(self.at.clone());
+        for number in self.taken.log..=self.whole.log {
+            let log = &self.logs[number];
+            let begin = if number == self.taken.log { self.taken.offset } else { 0 };
+            let is_last = number == self.whole.log;
+            let end = if is_last { self.whole.offset } else { log.torn.unwrap_or(log.mark.offset) };
+            let from = at.clone();
+            let mut count = 0;
+            let mut times = None;
+            if ended.peek().is_some_and(|ended| ended.log == number) {
+                let Ended { times: both, count: all, .. } = ended.next().expect("it was peeked at");
+                (times, count) = (Some(both), all);
+                at = ended.peek().map_or(self.at.clone(), |next| next.from.clone());
+            }
+            // What follows the last transaction of a log describes the next one.
+            let is_rest = count == 0 && log.mark.head.is_none_or(|head| end <= head);
+            if begin < end && !is_rest {
+                let path = self.dir.join(&log.name);
+                let (mark, to) = (log.mark.clone(), at.clone());
+                slices.push(Slice { path, begin, end, mark, from, to, times, count });
+            }
+        }
+        self.taken = self.whole;
+        slices
+    }
+}
+
+impl Slice {
+    /// Writes it to a new file, as a log by itself. Returns its size.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn write(&self, to: &Path) -> Result<u64> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut out = options.open(to).doing("create", to)?;
+        let mut log = files::open_no_link(&self.path).doing("read", &self.path)?;
+        let mut size = 0;
+        let mut copy = |log: &mut File, begin: u64, end: u64| -> Result<()> {
+            log.seek(SeekFrom::Start(begin)).doing("read", &self.path)?;
+            let copied = io::copy(&mut log.take(end - begin), &mut out).doing("write", to)?;
+            size += copied;
+            if copied < end - begin {
+                let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Err(Error::io("read", &self.path, source));
+            }
+            Ok(())
+        };
+        if self.begin > 0 {
+            let head = self.mark.head.unwrap_or(self.begin).min(self.begin);
+            copy(&mut log, 0, head)?;
+            if let Some(format) = self.mark.format.clone().filter(|f| f.end <= self.begin) {
+                copy(&mut log, format.start, format.end)?;
+            }
+        }
+        copy(&mut log, self.begin, self.end)?;
+        out.flush().doing("write", to)?;
+        Ok(size)
+    }
+}
