@@ -2,11 +2,12 @@
 //!
 //! Each folder imports only from those before it in this order: text, error, os, mysql, report,
 //! repository, journal, supervisor, server, replication, compare, scratch, receive,
-//! seed, pass, cli.
+//! seed, pass, follow, cli.
 
 pub mod cli;
 pub mod compare;
 pub mod error;
+pub mod follow;
 pub mod journal;
 pub mod mysql;
 pub mod os;

@@ -26,6 +26,7 @@ mod estimates;
 mod examine;
 mod faults;
 mod field;
+mod follow;
 mod formats;
 mod gtid;
 mod handover;

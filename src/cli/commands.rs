@@ -16,6 +16,7 @@ use crate::cli::until;
 use crate::cli::windows;
 use crate::error::remedy;
 use crate::error::{Error, Place, Result};
+use crate::follow::run as follow;
 use crate::journal::cut::Moment;
 use crate::journal::history::History;
 use crate::journal::when;
@@ -40,6 +41,10 @@ const SECOND: Duration = Duration::from_secs(1);
 pub enum Command {
     Run(Box<Plan>),
     Seed(Box<Plan>),
+    Follow {
+        plan: Box<Plan>,
+        every: Duration,
+    },
     Prove {
         plan: Box<Plan>,
         backup: Option<String>,
@@ -105,6 +110,10 @@ impl Command {
         Ok(match options.command {
             "run" => Command::Run(Box::new(plan(options)?)),
             "seed" => Command::Seed(Box::new(plan(options)?)),
+            "follow" => {
+                let every = options.duration("every", SECOND * 10)?;
+                Command::Follow { plan: Box::new(plan(options)?), every }
+            }
             "prove" => Command::Prove { plan: Box::new(plan(options)?), backup },
             "restore" => {
                 let to = absolute(options.required_path("to")?);
@@ -149,6 +158,8 @@ impl Command {
             Command::Seed(plan) => {
                 Supervisor::new(plan.retries.poll).and_then(|mut s| run::seed(&plan, &mut s))
             }
+            Command::Follow { plan, every } => Supervisor::new(plan.retries.poll)
+                .and_then(|mut s| follow::follow(&plan, every, &mut s)),
             Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),

@@ -244,6 +244,7 @@ impl Options {
             "start-timeout",
             "shutdown-timeout",
             "hook-timeout",
+            "every",
         ] {
             if self.duration(name, Duration::MAX)?.is_zero() {
                 return Err(Error::config(format!("--{name} must be longer than 0")));

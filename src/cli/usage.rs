@@ -71,6 +71,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("compression-level", "N", "zstd level, 1 to 19 [1]"),
         setting("compress-stream", "", "ask for a compressed replication stream"),
         setting("keep-scratch", "", "keep the scratch data after success"),
+        Spec { commands: &["follow"], ..setting("every", "D", "what has arrived is stored after this time at the latest [10s]") },
         Spec { commands: &["run"], ..setting("no-journal", "", "do not keep the relay logs of the pass") },
     ]),
     ("Proofs", &[
@@ -109,6 +110,7 @@ pub fn options() -> impl Iterator<Item = &'static Spec> {
 pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("run", "", "one pass: restore, catch up, store a new backup, prune"),
     ("seed", "", "take a backup that starts a new chain"),
+    ("follow", "", "keep what the primary commits all the time, until stopped"),
     ("restore", "[BACKUP]", "restore a backup (the newest) into an empty directory"),
     ("list", "", "list the backups in the repository, oldest first"),
     ("verify", "[BACKUP]", "read every block back and check it"),

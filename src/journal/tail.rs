@@ -3,8 +3,8 @@
 //! What was received is handed out in slices, each up to a whole transaction, and each a log by itself: a
 //! slice that does not begin where its log does gets the beginning of that, which describes it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,8 @@ pub struct Tail {
     taken: Place,
     /// What has ended since then, by the log that it ended in.
     ended: Vec<Ended>,
+    /// So many of the logs were emptied.
+    emptied: usize,
 }
 
 struct Log {
@@ -70,7 +72,7 @@ impl Tail {
     pub fn new(dir: PathBuf, from: Position) -> Tail {
         let (whole, taken) = (Place::default(), Place::default());
         let (logs, group, ended) = (Vec::new(), Group::default(), Vec::new());
-        Tail { dir, logs, group, at: from, whole, taken, ended }
+        Tail { dir, logs, group, at: from, whole, taken, ended, emptied: 0 }
     }
 
     /// The position after the last whole transaction.
@@ -134,7 +136,9 @@ impl Tail {
         });
         let wrong = |what: String| {
             let source = io::Error::other(what);
-            Error::Io { doing: format!("use {}", path.display()), source }
+            let error = Error::Io { doing: format!("use {}", path.display()), source };
+            // Another receiver may write a better one.
+            Error::OnSuspectData(Box::new(error))
         };
         let moved = mark.offset > before;
         self.logs[number].mark = mark;
@@ -203,36 +207,60 @@ impl Tail {
     }
 }
 
+impl Tail {
+    /// Empties the logs of which all was handed out. Their names stay, since the server has them in its
+    /// index.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn empty_taken(&mut self) -> Result<()> {
+        while self.emptied < self.taken.log {
+            let path = self.dir.join(&self.logs[self.emptied].name);
+            let mut options = OpenOptions::new();
+            options.write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+            options.open(&path).and_then(|log| log.set_len(0)).doing("write", &path)?;
+            self.emptied += 1;
+        }
+        Ok(())
+    }
+}
+
 impl Slice {
     /// Writes it to a new file, as a log by itself. Returns its size.
     ///
     /// # Errors
     /// Those of reading and writing.
     pub fn write(&self, to: &Path) -> Result<u64> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let mut out = options.open(to).doing("create", to)?;
-        let mut log = files::open_no_link(&self.path).doing("read", &self.path)?;
-        let mut size = 0;
-        let mut copy = |log: &mut File, begin: u64, end: u64| -> Result<()> {
-            log.seek(SeekFrom::Start(begin)).doing("read", &self.path)?;
-            let copied = io::copy(&mut log.take(end - begin), &mut out).doing("write", to)?;
-            size += copied;
-            if copied < end - begin {
-                let source = io::Error::from(io::ErrorKind::UnexpectedEof);
-                return Err(Error::io("read", &self.path, source));
-            }
-            Ok(())
-        };
-        if self.begin > 0 {
-            let head = self.mark.head.unwrap_or(self.begin).min(self.begin);
-            copy(&mut log, 0, head)?;
-            if let Some(format) = self.mark.format.clone().filter(|f| f.end <= self.begin) {
-                copy(&mut log, format.start, format.end)?;
-            }
-        }
-        copy(&mut log, self.begin, self.end)?;
-        out.flush().doing("write", to)?;
-        Ok(size)
+        write_slice(&self.path, (self.begin, self.end), &self.mark, to)
     }
+}
+
+/// Writes a log from the first byte to the second as a log by itself, described as `mark` says. Returns its
+/// size.
+///
+/// # Errors
+/// Those of reading and writing.
+pub fn write_slice(path: &Path, (begin, end): (u64, u64), mark: &Mark, to: &Path) -> Result<u64> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let mut out = options.open(to).doing("create", to)?;
+    let mut log = files::open_no_link(path).doing("read", path)?;
+    let mut size = 0;
+    let mut copy = |begin: u64, end: u64| -> Result<()> {
+        log.seek(SeekFrom::Start(begin)).doing("read", path)?;
+        let copied = io::copy(&mut (&log).take(end - begin), &mut out).doing("write", to)?;
+        size += copied;
+        if copied < end - begin {
+            return Err(Error::io("read", path, io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(())
+    };
+    if begin > 0 {
+        copy(0, mark.head.unwrap_or(begin).min(begin))?;
+        if let Some(format) = mark.format.clone().filter(|format| format.end <= begin) {
+            copy(format.start, format.end)?;
+        }
+    }
+    copy(begin, end)?;
+    Ok(size)
 }

@@ -28,8 +28,9 @@ use crate::replication::primary::Primary;
 use crate::replication::replay::replay;
 use crate::replication::replica;
 use crate::replication::time_zone;
-use crate::repository::directory::{Repository, damaged};
+use crate::repository::directory::damaged;
 use crate::repository::held::Held;
+use crate::repository::journals::Stores;
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::Scratch;
 use crate::server::compatibility::{self, With};
@@ -76,8 +77,8 @@ impl Way<'_> {
 
 /// Brings a backup to a later moment.
 pub struct Replay<'a> {
-    /// Where the backups are.
-    pub repo: &'a Repository,
+    /// Where the backups are, and what was received since.
+    pub stores: &'a Stores,
     /// The loop.
     pub supervisor: &'a mut Supervisor,
     /// The private server.
@@ -123,7 +124,7 @@ impl Replay<'_> {
     fn check_programs(&mut self, way: Way<'_>) -> Result<Option<Version>> {
         let program = &self.means.server.program;
         let ours = compatibility::program_version(self.supervisor, program)?;
-        for held in std::iter::once(way.base).chain(way.steps) {
+        for held in std::iter::once(way.base).chain(way.steps).filter(|held| !held.is_received()) {
             let theirs = Version::parse(&held.manifest.header.version);
             if let (Some(ours), Some(theirs)) = (&ours, theirs) {
                 compatibility::check(program, ours, &With::Proof(&held.name), &theirs)?;
@@ -160,7 +161,7 @@ impl Replay<'_> {
         let (path, owner, into) = (dir, self.target.user, Into::Existing);
         let to = Destination { path, owner, into, durable: false, known: None };
         let mut crew = self.supervisor.crew("restore", self.means.jobs);
-        restore::restore(self.repo, held, to, &mut crew).map(drop)
+        restore::restore(self.stores.of(held), held, to, &mut crew).map(drop)
     }
 
     /// Attempts until one succeeds, or the breaker gives up.
@@ -209,7 +210,7 @@ impl Replay<'_> {
         self.fill(way.base, &work.data())?;
         forget_replication(&work.data())?;
         let logs = self.restore_logs(work, way)?;
-        until_files::place_logs(&logs, cut.end, &work.data(), self.target.user)?;
+        until_files::place_logs(&logs, cut, &work.data(), self.target.user)?;
         let began = Instant::now();
         let mut setup = self.setup(work, way, cut, ours)?;
         let mut mysqld = self.start(work, way, &setup)?;
@@ -267,7 +268,7 @@ impl Replay<'_> {
         cut: &Cut,
         ours: Option<&Version>,
     ) -> Result<Setup> {
-        let last = way.steps.last().unwrap_or(way.base);
+        let last = way.steps.iter().rfind(|held| !held.is_received()).unwrap_or(way.base);
         let of_next = &last.manifest.header.settings;
         let settings = settings::of_manifest(&last.name, of_next)?;
         let zone = value(of_next, ZONE).filter(|zone| !time_zone::is_ours(zone));
@@ -315,17 +316,22 @@ fn find(way: Way<'_>, logs: &[PathBuf], gauge: &Gauge) -> Result<Cut> {
         let wrong = |what| damaged(&held.name, what);
         let name = entry.file.path.display();
         let at = |text: &str| Position::parse(base.flavor(), text).map_err(wrong);
-        if at(&entry.span.from)? != cut.position {
-            return Err(wrong(format!("{name} does not begin at {}", cut.position)));
+        let from = at(&entry.span.from)?;
+        if from != *cut.at() && !cut.begin_before(from) {
+            return Err(wrong(format!("{name} does not begin at {}", cut.at())));
         }
         let log = files::open_no_link(path).doing("read", path)?;
         let read = cut.read(number, log, &mut group, way.moment);
         if read.map_err(|what| wrong(format!("{name}: {what}")))? {
             return Ok(cut);
         }
-        if at(&entry.span.to)? != cut.position {
+        if at(&entry.span.to)? != *cut.at() {
             return Err(wrong(format!("{name} does not lead to {}", entry.span.to)));
         }
+    }
+    if cut.has_missed() {
+        let what = format!("what follows it does not come to {}", cut.position);
+        return Err(damaged(&way.base.name, what));
     }
     // What was received just now.
     for (number, path) in logs {

@@ -75,6 +75,8 @@ pub struct Metrics {
     pub read: u64,
     /// Bytes that were new to the repository.
     pub new: u64,
+    /// The newest moment that can be restored, by the primary's clock, if a follower knows.
+    pub recoverable_until: Option<Timestamp>,
     written: Option<Instant>,
     warned: bool,
 }
@@ -136,6 +138,9 @@ impl Metrics {
         if let Some(holdings) = &self.holdings {
             repository(holdings, &mut page);
         }
+        let help = "The newest moment that can be restored, by the clock of the primary";
+        let until = self.recoverable_until.map(|time| time.0);
+        page.one("recoverable_until_timestamp_seconds", help, until);
         page.text
     }
 

@@ -35,7 +35,6 @@ pub struct Pruned {
 }
 
 /// What a sweep did.
-#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Number of packs removed.
@@ -102,6 +101,7 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
     }
     if !dry_run {
         repo.forget_records_but(&repo.names()?)?;
+        forget_received(repo)?;
     }
     let plan = plan(repo, &out.removed, gauge)?;
     out.unreadable = plan.unreadable;
@@ -120,14 +120,19 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
     Ok(out)
 }
 
-#[cfg(test)]
 impl Repository {
     /// Removes the backup `name`, unless it is being read. Its packs stay until a sweep.
+    ///
+    /// # Errors
+    /// Those of removing.
     pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {
         remove_unless(self, name, false)
     }
 
     /// Removes the packs that no backup names.
+    ///
+    /// # Errors
+    /// Those of reading and removing.
     pub fn sweep_packs(&self, _lock: &RepoLock) -> Result<Sweep> {
         let plan = plan(self, &[], &Gauge::new(None))?;
         let mut out = Sweep { stopped_by: plan.unreadable, ..Sweep::default() };
@@ -138,6 +143,17 @@ impl Repository {
         }
         Ok(out)
     }
+}
+
+/// Removes what a follower has received and backups hold as well. One that runs does so itself.
+fn forget_received(repo: &Repository) -> Result<()> {
+    let Some(journals) = repo.journals()? else { return Ok(()) };
+    let lock = match journals.lock("prune") {
+        Err(Error::Locked { .. }) => return Ok(()),
+        lock => lock?,
+    };
+    let mut parts = journals.parts()?;
+    journals.remove_redundant(&lock, &mut parts, &repo.stored()?)
 }
 
 fn remove_unless(repo: &Repository, name: &str, dry_run: bool) -> Result<Removal> {
