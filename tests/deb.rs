@@ -16,10 +16,11 @@ const HIGHER: &str = "99.1-1";
 /// The machine may have had it, too, or have policies of its own about services.
 const CLEAN: &str = "dpkg -P rollforward 2>&1; userdel rollforward 2>&1 || true
     rm -rf /etc/rollforward /var/lib/rollforward /backup /usr/sbin/policy-rc.d";
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 6] = [
     "rollforward@.service",
     "rollforward@.timer",
     "rollforward-failed@.service",
+    "rollforward-follow@.service",
     "rollforward-prove@.service",
     "rollforward-prove@.timer",
 ];

@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(1);
 
 /// A follower of the scene's primary.
-fn follower(scene: &Scene) -> Rollforward {
+pub(crate) fn follower(scene: &Scene) -> Rollforward {
     let scratch = scene.path("following");
     let mut program = Rollforward::new(["follow", "--every=1s"]).arg("--repo").arg(&scene.repo);
     program = program.arg("--scratch").arg(&scratch).arg("--defaults-file").arg(&scene.nightly);
@@ -28,14 +28,14 @@ fn follower(scene: &Scene) -> Rollforward {
 }
 
 #[track_caller]
-fn start(scene: &Scene) -> Running {
+pub(crate) fn start(scene: &Scene) -> Running {
     let mut run = follower(scene).spawn();
     run.wait_for_log("following ", LONG);
     run
 }
 
 /// The texts of its parts.
-fn parts(scene: &Scene) -> Vec<PathBuf> {
+pub(crate) fn parts(scene: &Scene) -> Vec<PathBuf> {
     let dir = fs::read_dir(scene.repo.join("journals/backups"));
     let mut parts: Vec<PathBuf> = dir.into_iter().flatten().flatten().map(|e| e.path()).collect();
     parts.sort();
@@ -43,19 +43,19 @@ fn parts(scene: &Scene) -> Vec<PathBuf> {
 }
 
 /// The end of the last window.
-fn end(scene: &Scene) -> String {
+pub(crate) fn end(scene: &Scene) -> String {
     let list = scene.command("list").args(["--windows", "--json"]).run_to_end(LONG).expect(0);
     let windows = Json::parse(&list.stdout);
     windows.list().last().map_or(String::new(), |window| window.get("to").str().to_string())
 }
 
 #[track_caller]
-fn wait_for_end(scene: &Scene, position: &str) {
+pub(crate) fn wait_for_end(scene: &Scene, position: &str) {
     wait_until("what was committed", LONG, || end(scene) == position);
 }
 
 /// The server of the follower.
-fn server(scene: &Scene) -> i32 {
+pub(crate) fn server(scene: &Scene) -> i32 {
     let state = scene.path("following/state");
     wait_for("its server", PATIENCE, || {
         let text = fs::read_to_string(&state).ok()?;
@@ -65,7 +65,7 @@ fn server(scene: &Scene) -> i32 {
 
 /// What a server answers to this in what is restored up to this GTID.
 #[track_caller]
-fn value(scene: &Scene, gtid: &str, query: &str) -> (String, Outcome) {
+pub(crate) fn value(scene: &Scene, gtid: &str, query: &str) -> (String, Outcome) {
     let (ended, to) = until(scene, gtid);
     let ended = ended.expect(0);
     let restored = Server::start_on(&to);
@@ -76,14 +76,14 @@ fn value(scene: &Scene, gtid: &str, query: &str) -> (String, Outcome) {
 }
 
 /// Asks for all that a writer has written.
-fn written() -> String {
+pub(crate) fn written() -> String {
     let of = |table| format!("(SELECT CONCAT(COUNT(*), '-', SUM(n + id)) FROM busy.w{table})");
     format!("SELECT CONCAT_WS('/', {})", [0, 1, 2, 3].map(of).join(", "))
 }
 
 /// Panics unless all that the writer has written is there without the primary.
 #[track_caller]
-fn assert_all_is_kept(scene: &Scene) {
+pub(crate) fn assert_all_is_kept(scene: &Scene) {
     let last = gtids(&scene.primary).pop().unwrap();
     wait_for_end(scene, &scene.primary.gtid_pos());
     let (kept, ended) = value(scene, &last, &written());

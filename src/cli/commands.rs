@@ -90,6 +90,7 @@ pub enum Command {
         checkpoint: Option<PathBuf>,
         max_age: Option<Duration>,
         max_proof_age: Option<Duration>,
+        max_lag: Option<Duration>,
         stall: Option<Duration>,
         json: bool,
     },
@@ -178,10 +179,12 @@ impl Command {
                 let report = Report::read(&Repository::open(&repo)?, since)?;
                 Ok(print(&if json { report.json() } else { harmless_lines(&report.text()) }))
             }
-            Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json } => {
+            Command::Status { repo, checkpoint, max_age, max_proof_age, max_lag, stall, json } => {
                 let (repo, checkpoint) = (repo.as_deref(), checkpoint.as_deref());
-                let question = status::Question { repo, checkpoint, max_age, max_proof_age, stall };
-                Ok(status(&question, json))
+                Ok(status(
+                    &status::Question { repo, checkpoint, max_age, max_proof_age, max_lag, stall },
+                    json,
+                ))
             }
         }
     }
@@ -252,7 +255,12 @@ fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Resul
     let all = backup.is_none();
     let names = backup.map_or_else(|| repo.names(), |name| Ok(vec![name]))?;
     let mut supervisor = Supervisor::new(SECOND)?;
-    let report = verify::verify(&repo, &names, all, &mut supervisor.crew("verify", jobs))?;
+    let mut report = verify::verify(&repo, &names, all, &mut supervisor.crew("verify", jobs))?;
+    if let (true, Some(journals)) = (all, repo.journals()?) {
+        let parts = journals.names()?;
+        let crew = &mut supervisor.crew("verify", jobs);
+        report.add_received(verify::verify(&journals, &parts, true, crew)?);
+    }
     let status = output::report_verify(&report);
     let printed = if json { print(&output::verify_json(&report)) } else { 0 };
     log::info!(
@@ -277,8 +285,8 @@ fn status_command(options: &Options, json: bool) -> Result<Command> {
         given.transpose()
     };
     let (max_age, max_proof_age) = (limit("max-age")?, limit("max-proof-age")?);
-    let stall = stall_timeout(options)?;
-    Ok(Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json })
+    let (max_lag, stall) = (limit("max-lag")?, stall_timeout(options)?);
+    Ok(Command::Status { repo, checkpoint, max_age, max_proof_age, max_lag, stall, json })
 }
 
 /// A monitoring plugin: what cannot be told is 3, unknown.

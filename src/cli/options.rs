@@ -222,7 +222,7 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        const MAY_BE_ZERO: [&str; 10] = [
+        const MAY_BE_ZERO: [&str; 11] = [
             "check-time",
             "compare-time",
             "backoff-base",
@@ -232,6 +232,7 @@ impl Options {
             "keep-within",
             "max-age",
             "max-proof-age",
+            "max-lag",
             "since",
         ];
         for name in MAY_BE_ZERO {

@@ -23,6 +23,9 @@ use crate::scratch::run_as;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::short;
 
+/// So many times what can be restored is read again, if it changes meanwhile.
+const REREAD: u32 = 5;
+
 /// Restores the data as it was at `moment` into the directory `to`. What is not stored is fetched from
 /// `primary`, if there is one. Returns the exit status.
 ///
@@ -67,11 +70,20 @@ pub fn restore(
     };
     let beyond = primary.as_ref();
     let mut taking = Taking { stores: &stores, supervisor: &mut supervisor, moment, means, beyond };
+    let mut again = 0;
     let Taken { held, cut, replayed } = loop {
         let (error, spoilt) = match taking.take(&history, &route, &target, user) {
             Ok(taken) => break taken,
             Err(failed) => failed,
         };
+        if matches!(error, Error::NoBackup { .. }) && again < REREAD {
+            // A pass or a follower has removed it since, and has put something else in its place.
+            again += 1;
+            history = History::read(repo)?;
+            route = find(&history)?;
+            target.clear();
+            continue;
+        }
         // What was found damaged may be gone around.
         let (Error::BackupDamaged { backup, .. }, Some(spoilt)) = (&error, spoilt) else {
             return Err(error);

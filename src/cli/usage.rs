@@ -90,6 +90,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("checkpoint", "FILE", "file for the state of the pass [SCRATCH/checkpoint]"),
         setting("metrics-file", "FILE", "metrics of the pass for node_exporter's textfile collector"),
         Spec { commands: &["status"], ..setting("max-age", "D", "critical if the newest backup is older") },
+        Spec { commands: &["status"], ..setting("max-lag", "D", "critical if the newest moment that can be restored is older") },
         Spec { commands: &["list"], ..setting("windows", "", "spans that can be restored to any moment, and gaps") },
         Spec { commands: &["list", "verify", "status", "report"], ..setting("json", "", "machine-readable output") },
         setting("log-file", "FILE", "log to FILE instead of standard error"),

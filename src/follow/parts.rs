@@ -27,7 +27,7 @@ use crate::text::count;
 const TOGETHER: usize = 8;
 /// The smallest kind, bytes of logs at most, and the largest that is put together.
 const SMALLEST: u64 = 64 << 10;
-const LARGEST: u64 = 32 << 20;
+const LARGEST: u64 = 4 << 20;
 /// What describes a log is shorter. Bytes.
 const HEAD: u64 = 64 << 10;
 

@@ -32,7 +32,7 @@ use crate::text::{count, short};
 /// The longest time between two looks at what has come.
 const LOOK: Duration = Duration::from_millis(500);
 /// So much is not kept waiting for the end of the interval. Bytes.
-const MUCH: u64 = 16 << 20;
+const MUCH: u64 = 64 << 20;
 /// A failure that lasts is told again after this time.
 const AGAIN: Duration = Duration::from_secs(3600);
 
@@ -56,7 +56,7 @@ pub fn follow(plan: &Plan, every: Duration, supervisor: &mut Supervisor) -> Resu
     let mut scratch = Scratch::open(&places.scratch, &places.others, user, "follow")?;
     supervisor.checkpoint = Checkpoint::begin(&places.checkpoint);
     if let Some(path) = &places.metrics {
-        supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), &Default::default());
+        supervisor.checkpoint.metrics = Metrics::begin_follower(path, repo.root());
     }
     let dir = scratch.root().join("journal");
     let result = Error::contain(|| {
@@ -266,8 +266,18 @@ impl Follower<'_> {
     /// Stores what has arrived.
     fn keep(&mut self, receiver: &mut Receiver, facts: &Facts) -> Result<()> {
         let slices = receiver.tail.take();
+        let mut stopped = Ok(());
         if !slices.is_empty() {
-            self.parts.add(self.supervisor, &slices, facts)?;
+            let mut added = self.parts.add(self.supervisor, &slices, facts);
+            if let Err(Error::Interrupted { .. }) = &added {
+                // It ends with this stored.
+                self.supervisor.begin_ending();
+                added = self.parts.add(self.supervisor, &slices, facts).and(added);
+            }
+            stopped = added;
+            if !matches!(stopped, Ok(()) | Err(Error::Interrupted { .. })) {
+                return stopped;
+            }
             self.received += slices.iter().map(|slice| slice.count).sum::<u64>();
             receiver.tail.empty_taken()?;
         }
@@ -288,7 +298,7 @@ impl Follower<'_> {
             checkpoint.progressed();
             self.overcome();
         }
-        Ok(())
+        stopped
     }
 
     /// Something has arrived: what failed before is over.

@@ -187,4 +187,26 @@ mod tests {
         assert_eq!(after(7), (some(6), None, false));
         assert_eq!(before(7), (some(6), None, false));
     }
+
+    #[test]
+    fn what_the_data_has_is_passed_over() {
+        let take = |flavor, from: &str, base: &str, gtids: &[&str]| {
+            let at = |text: &str| Position::parse(flavor, text).unwrap();
+            let mut cut = Cut::begin(at(base));
+            assert!(cut.begin_before(at(from)));
+            for (number, gtid) in (0..).zip(gtids) {
+                let gtid = Gtid::parse(gtid).unwrap();
+                let place = |offset| Place { log: 0, offset };
+                let (begin, end) = (place(number), place(number + 1));
+                let transaction = Transaction { gtid, time: Micros(1), begin, end };
+                assert!(cut.take(transaction, &Moment::Time(Micros(1))));
+            }
+            (cut.begin.offset, cut.transactions, cut.has_missed(), cut.at().to_string())
+        };
+        let maria = |base, gtids: &[&str]| take(Flavor::MariaDb, "0-1-1", base, gtids);
+        let all = ["0-1-2", "5-1-1", "0-1-3", "0-1-4"];
+        assert_eq!(maria("0-1-3,5-1-1", &all), (3, 1, false, "0-1-4,5-1-1".into()));
+        // Never there, though the numbers are beyond it.
+        assert!(maria("0-2-3", &all).2);
+    }
 }

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::journal::history::{History, Point};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::os::clock::Micros;
 use crate::repository::directory::Repository;
 use crate::repository::journals::redundant::Part;
 use crate::repository::journals::{Seen, shown};
@@ -21,10 +22,29 @@ impl History {
     /// # Errors
     /// When the repository cannot be read.
     pub fn read(repo: &Repository) -> Result<History> {
+        History::of(repo, repo.names()?)
+    }
+
+    /// The newest moment that can be restored, by the primary's clock, if there is any: from the newest
+    /// backup on, along what a follower has received.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub fn recoverable_until(repo: &Repository) -> Result<Option<Micros>> {
+        for name in repo.names()?.into_iter().rev() {
+            let history = History::of(repo, vec![name])?;
+            if history.points.first().is_some_and(|point| point.is_good) {
+                return Ok(history.points.iter().map(Point::until).max());
+            }
+        }
+        Ok(None)
+    }
+
+    fn of(repo: &Repository, names: Vec<String>) -> Result<History> {
         let mut history = History::default();
         let journals = repo.journals()?;
         let mut parts = journals.as_ref().map_or(Ok(Vec::new()), Repository::parts)?.into();
-        for name in repo.names()? {
+        for name in names {
             match repo.look_at(&name)? {
                 Some((Some(summary), None)) => {
                     history.add_parts(&mut parts, position(&summary).as_ref());

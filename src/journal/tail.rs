@@ -264,3 +264,123 @@ pub fn write_slice(path: &Path, (begin, end): (u64, u64), mark: &Mark, to: &Path
     copy(begin, end)?;
     Ok(size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::scan::scan;
+    use crate::journal::scan::tests::{begin, transaction};
+    use crate::mysql::flavor::Flavor;
+    use std::fs;
+    use std::io::Write as _;
+
+    /// A directory of relay logs that grow.
+    struct Logs(PathBuf);
+
+    impl Logs {
+        fn new(name: &str) -> (Logs, Tail) {
+            let dir = std::env::temp_dir().join(format!("rf-tail-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            fs::create_dir_all(&dir).unwrap();
+            let from = Position::parse(Flavor::MariaDb, "0-1-1").unwrap();
+            let tail = Tail::new(dir.clone(), from);
+            (Logs(dir), tail)
+        }
+
+        fn add(&self, number: u32, bytes: &[u8]) {
+            let path = self.0.join(format!("relay.{number:06}"));
+            let mut log = OpenOptions::new().append(true).create(true).open(path).unwrap();
+            log.write_all(bytes).unwrap();
+        }
+
+        /// The transactions in these slices, each of which is a log by itself.
+        fn all(&self, slices: &[Slice]) -> Vec<String> {
+            let (mut group, mut found) = (Group::default(), Vec::new());
+            for (number, slice) in slices.iter().enumerate() {
+                let to = self.0.join("slice");
+                let size = slice.write(&to).unwrap();
+                let log = fs::read(&to).unwrap();
+                assert_eq!(log.len() as u64, size);
+                let end = scan(number, log.as_slice(), &mut group, &mut |t| {
+                    found.push(t.gtid.to_string());
+                    true
+                });
+                assert_eq!(end.unwrap(), End::Whole);
+                fs::remove_file(to).unwrap();
+            }
+            assert!(slices.windows(2).all(|two| two[0].to == two[1].from));
+            found
+        }
+    }
+
+    impl Drop for Logs {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_grows_is_handed_out_whole_and_once() {
+        let (logs, mut tail) = Logs::new("grows");
+        let all = [begin(), transaction(0, 2, 10), transaction(5, 1, 10), transaction(0, 3, 9)];
+        let mut found = Vec::new();
+        // Whatever piece of it is there at a look.
+        for (at, byte) in all.concat().into_iter().enumerate() {
+            logs.add(1, &[byte]);
+            if at % 7 == 0 {
+                tail.read(|_| {}).unwrap();
+                let slices = tail.take();
+                assert!(slices.iter().all(|slice| slice.count == 1));
+                found.extend(logs.all(&slices));
+            }
+        }
+        tail.read(|_| {}).unwrap();
+        assert!(tail.waiting() > 0 || found.len() == 3);
+        found.extend(logs.all(&tail.take()));
+        assert_eq!(found, ["0-1-2", "5-1-1", "0-1-3"]);
+        assert_eq!((tail.at().to_string().as_str(), tail.waiting()), ("0-1-3,5-1-1", 0));
+        assert!(tail.take().is_empty());
+    }
+
+    #[test]
+    fn a_transaction_may_go_on_in_the_next_log() {
+        let (logs, mut tail) = Logs::new("goes-on");
+        let [two, three] = [2, 3].map(|n| transaction(0, n, 10));
+        // It breaks off after its first event.
+        let (first, rest) = three.split_at(19 + 19 + 4);
+        logs.add(1, &[begin(), two, first.to_vec()].concat());
+        tail.read(|_| {}).unwrap();
+        assert_eq!(logs.all(&tail.take()), ["0-1-2"]);
+        logs.add(2, &[begin(), rest.to_vec(), transaction(0, 4, 10)].concat());
+        tail.read(|_| {}).unwrap();
+        let slices = tail.take();
+        assert_eq!(logs.all(&slices), ["0-1-3", "0-1-4"]);
+        tail.empty_taken().unwrap();
+        assert_eq!(fs::metadata(logs.0.join("relay.000001")).unwrap().len(), 0);
+        // Nothing of it is missed afterwards.
+        logs.add(2, &transaction(0, 5, 10));
+        tail.read(|_| {}).unwrap();
+        assert_eq!(logs.all(&tail.take()), ["0-1-5"]);
+    }
+
+    #[test]
+    fn a_piece_that_comes_again_is_left_out() {
+        let (logs, mut tail) = Logs::new("again");
+        let [two, three] = [2, 3].map(|n| transaction(0, n, 10));
+        logs.add(1, &[begin(), two, three[..42].to_vec()].concat());
+        tail.read(|_| {}).unwrap();
+        logs.add(2, &[begin(), three].concat());
+        tail.read(|_| {}).unwrap();
+        assert_eq!(logs.all(&tail.take()), ["0-1-2", "0-1-3"]);
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_an_error() {
+        let (logs, mut tail) = Logs::new("damage");
+        let mut log = [begin(), transaction(0, 2, 10)].concat();
+        let at = log.len() - 3;
+        log[at] ^= 1;
+        logs.add(1, &log);
+        assert!(tail.read(|_| {}).unwrap_err().is_temporary());
+    }
+}
