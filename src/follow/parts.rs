@@ -156,11 +156,11 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// Where the last parts begin of which there are enough of a kind.
+    /// Where the last parts begin, of one kind or smaller, of which there are enough of that kind.
     fn due(&self) -> Option<usize> {
-        let mut most = SMALLEST;
+        let (mut least, mut most) = (0, SMALLEST);
         while most <= LARGEST {
-            let mut run = 0;
+            let (mut run, mut own) = (0, 0);
             let mut next: Option<&Part> = None;
             for part in self.all.iter().rev() {
                 let leads_on = next.is_none_or(|next| next.from == part.to);
@@ -168,11 +168,12 @@ impl<'a> Parts<'a> {
                     break;
                 }
                 (run, next) = (run + 1, Some(part));
+                own += usize::from(part.size > least);
             }
-            if run >= TOGETHER {
+            if own >= TOGETHER {
                 return Some(self.all.len() - run);
             }
-            most *= TOGETHER as u64;
+            (least, most) = (most, most * TOGETHER as u64);
         }
         None
     }

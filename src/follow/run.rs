@@ -257,8 +257,9 @@ impl Follower<'_> {
             self.moved = moved;
             waited?;
             self.keep(receiver, facts)?;
-            self.parts.combine(self.supervisor)?;
+            // What a backup holds need not be put together.
             self.look_at_backups()?;
+            self.parts.combine(self.supervisor)?;
             self.ask(receiver, facts)?;
         }
     }
