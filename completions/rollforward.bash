@@ -42,14 +42,14 @@ _rollforward_backups() {
 }
 
 _rollforward() {
-    local commands='run seed follow restore list verify prune prove report status'
+    local commands='run seed follow restore list verify prune prove log report status'
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
         --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --compress-stream --keep-scratch
         --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
-    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --json --dry-run --verbose --quiet --help --version '
+    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --ddl --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -106,7 +106,7 @@ _rollforward() {
         names=$everywhere
         case $command in
         '') names+=' --to --until --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
-            --max-lag --every            --since --json --dry-run' ;;
+            --max-lag --every --since --table --ddl --json --dry-run' ;;
         run) names+=' --allow-upgrade --prove --no-journal' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
@@ -114,6 +114,7 @@ _rollforward() {
         verify) names+=' --json' ;;
         status) names+=' --json --max-age --max-proof-age --max-lag' ;;
         follow) names+=' --every' ;;
+        log) names+=' --since --until --table --ddl --json' ;;
         report) names+=' --json --since' ;;
         prune) names+=' --dry-run' ;;
         esac

@@ -41,6 +41,7 @@ mod kept;
 mod leaks;
 mod live;
 mod load;
+mod log;
 mod login;
 mod man;
 mod memory;

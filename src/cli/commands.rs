@@ -12,6 +12,7 @@ use crate::cli::pass_options::{absolute, means, named_primary, plan, stall_timeo
 use crate::cli::report::Report;
 use crate::cli::restore_dir;
 use crate::cli::status::{self, Verdict};
+use crate::cli::transactions::{self, Question};
 use crate::cli::until;
 use crate::cli::windows;
 use crate::error::remedy;
@@ -32,7 +33,7 @@ use crate::repository::restore;
 use crate::repository::retention::Policy;
 use crate::repository::verify;
 use crate::supervisor::main_loop::Supervisor;
-use crate::text::{bytes, count, harmless, harmless_lines, short, system_text};
+use crate::text::{bytes, count, harmless, harmless_lines, shell, short, system_text};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -84,6 +85,10 @@ pub enum Command {
         repo: PathBuf,
         since: Duration,
         json: bool,
+    },
+    Log {
+        repo: PathBuf,
+        question: Question,
     },
     Status {
         repo: Option<PathBuf>,
@@ -138,6 +143,14 @@ impl Command {
                 let since = options.duration("since", SECOND * 86_400 * 90)?;
                 Command::Report { repo, since, json }
             }
+            "log" => {
+                let text = |name| options.text(name);
+                let question = Question::new(text("since"), text("until"), text("table"))?;
+                let word = |name| Some(format!("--{name} {}", shell(&harmless(text(name)?))));
+                let means = ["mysqld", "mysqld-user"].into_iter().filter_map(word).collect();
+                let question = Question { ddl: options.switch("ddl"), json, means, ..question };
+                Command::Log { repo, question }
+            }
             other => return Err(Error::config(format!("unknown command '{other}'"))),
         })
     }
@@ -179,6 +192,7 @@ impl Command {
                 let report = Report::read(&Repository::open(&repo)?, since)?;
                 Ok(print(&if json { report.json() } else { harmless_lines(&report.text()) }))
             }
+            Command::Log { repo, question } => transactions::print(&repo, &question),
             Command::Status { repo, checkpoint, max_age, max_proof_age, max_lag, stall, json } => {
                 let (repo, checkpoint) = (repo.as_deref(), checkpoint.as_deref());
                 Ok(status(

@@ -12,6 +12,7 @@ pub mod report;
 pub mod restore_dir;
 pub mod shell_words;
 pub mod status;
+pub mod transactions;
 pub mod until;
 pub mod usage;
 pub mod windows;

@@ -200,7 +200,7 @@ impl Taking<'_> {
     }
 }
 
-fn check_flavor(history: &History, moment: &Moment) -> Result<()> {
+pub(super) fn check_flavor(history: &History, moment: &Moment) -> Result<()> {
     let (Moment::After(gtid) | Moment::Before(gtid)) = moment else { return Ok(()) };
     match history.points.last() {
         Some(point) if point.position.flavor() != gtid.flavor() => Err(Error::config(format!(

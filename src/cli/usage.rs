@@ -34,7 +34,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         Spec { short: "r", ..setting("repo", "DIR", "the repository of backups") },
         Spec { short: "s", ..setting("scratch", "DIR", "working directory of a pass") },
         Spec { commands: &["restore"], ..setting("to", "DIR", "target directory; empty or absent") },
-        Spec { commands: &["restore"], ..setting("until", "WHEN", "as it was at a time, after a GTID, or before:GTID") },
+        Spec { commands: &["restore", "log"], ..setting("until", "WHEN", "as of a time, after a GTID, or before:GTID") },
         setting("mysqld", "PATH", "server program of the private server"),
         setting("mysqld-user", "NAME", "as root: user of the private mysqld; root must be named"),
         setting("mysqld-option", "OPT", "option for the private mysqld; may be repeated"),
@@ -77,7 +77,6 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
     ("Proofs", &[
         Spec { commands: &["run"], ..setting("prove", "", "prove the new backup at once; status 3 if that fails") },
         Spec { commands: &["status"], ..setting("max-proof-age", "D", "critical unless the newest proven backup was proven within this time") },
-        Spec { commands: &["report"], ..setting("since", "D", "how far back to report [90d]") },
     ]),
     ("Hooks", &[
         setting("before", "CMD", "run before a pass, which is cancelled if CMD fails"),
@@ -92,7 +91,10 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         Spec { commands: &["status"], ..setting("max-age", "D", "critical if the newest backup is older") },
         Spec { commands: &["status"], ..setting("max-lag", "D", "critical if the newest moment that can be restored is older") },
         Spec { commands: &["list"], ..setting("windows", "", "spans that can be restored to any moment, and gaps") },
-        Spec { commands: &["list", "verify", "status", "report"], ..setting("json", "", "machine-readable output") },
+        Spec { commands: &["log", "report"], ..setting("since", "D", "how far back [log: all; report: 90d]; log: or a time") },
+        Spec { commands: &["log"], ..setting("table", "DB.TABLE", "only transactions that touch this table") },
+        Spec { commands: &["log"], ..setting("ddl", "", "only definitions; with --table also the command to restore") },
+        Spec { commands: &["list", "verify", "log", "status", "report"], ..setting("json", "", "machine-readable output") },
         setting("log-file", "FILE", "log to FILE instead of standard error"),
         Spec { short: "v", ..setting("verbose", "", "log more") },
         Spec { short: "q", ..setting("quiet", "", "log only warnings and errors") },
@@ -117,6 +119,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("verify", "[BACKUP]", "read every block back and check it"),
     ("prune", "", "apply the retention policy now"),
     ("prove", "[BACKUP]", "restore a backup (the newest), start a server on it, check every table"),
+    ("log", "", "list the transactions between backups: time, GTID, tables, DDL"),
     ("report", "", "show backups with their proofs, and passes with their ends"),
     ("status", "", "show the state of the pass and the age of the newest backup"),
 ];

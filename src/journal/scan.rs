@@ -1,9 +1,10 @@
 //! Reads a log event by event, in bounded memory and trusting nothing: checksums are verified, lengths
 //! are checked, and the log ends for us where it is torn or damaged.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
+use crate::journal::body::{Body, PIECE, fill};
 use crate::journal::checksum::Crc32;
 use crate::journal::event::{self, CHECKSUM, Event, FORMAT, HEADER, Header, MOST};
 use crate::journal::group::{Group, Place, Transaction};
@@ -14,8 +15,6 @@ pub const MAGIC: &[u8; 4] = b"\xfebin";
 pub const CUT_SHORT: &str = "it is cut short";
 /// The value that says that events have a checksum.
 const CRC32: u8 = 1;
-/// So many bytes are read at a time.
-const PIECE: usize = 64 << 10;
 /// The length of the fixed part of a description of the format: a version, the server's version, a
 /// time, the length of headers. The lengths of all kinds of events follow.
 const FORMAT_FIXED: usize = 2 + 50 + 4 + 1;
@@ -49,6 +48,27 @@ pub struct Mark {
     summed: Option<bool>,
 }
 
+/// Looks into the events of a log as they are read.
+pub trait Look {
+    /// Looks at an event. Of its body, of `length` bytes without the checksum, it reads what it likes.
+    ///
+    /// # Errors
+    /// Says what is malformed, which ends the log before the event.
+    fn look(
+        &mut self,
+        header: &Header,
+        body: &mut dyn BufRead,
+        length: usize,
+    ) -> Result<(), &'static str>;
+}
+
+/// Does not.
+impl Look for () {
+    fn look(&mut self, _: &Header, _: &mut dyn BufRead, _: usize) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
 /// Reads log number `log` of a sequence, whose events continue those that `group` has seen. Each
 /// transaction that is completed goes to `take`, until that returns false.
 ///
@@ -66,13 +86,38 @@ pub fn scan(
 /// The same from `mark` on, where `from` stands. What is read is marked.
 ///
 /// # Errors
-/// As [`scan`].
+/// As of [`scan`].
 pub fn scan_on(
+    log: usize,
+    mark: &mut Mark,
+    from: impl Read,
+    group: &mut Group,
+    take: &mut impl FnMut(Transaction) -> bool,
+) -> io::Result<End> {
+    read(log, mark, from, group, &mut (), &mut |transaction, ()| take(transaction))
+}
+
+/// The same with a look into each event. What has looked is handed to `take` with the transaction.
+///
+/// # Errors
+/// As of [`scan`].
+pub fn scan_with<L: Look>(
+    log: usize,
+    from: impl Read,
+    group: &mut Group,
+    look: &mut L,
+    take: &mut impl FnMut(Transaction, &mut L) -> bool,
+) -> io::Result<End> {
+    read(log, &mut Mark::default(), from, group, look, take)
+}
+
+fn read<L: Look>(
     log: usize,
     mark: &mut Mark,
     mut from: impl Read,
     group: &mut Group,
-    take: &mut impl FnMut(Transaction) -> bool,
+    look: &mut L,
+    take: &mut impl FnMut(Transaction, &mut L) -> bool,
 ) -> io::Result<End> {
     let torn = |at, why| Ok(End::Torn { at, why });
     if mark.offset == 0 {
@@ -89,7 +134,7 @@ pub fn scan_on(
     let mut events = Events { from, summed: mark.summed, body, piece };
     loop {
         let offset = mark.offset;
-        let (event, header) = match events.next()? {
+        let (event, header) = match events.next(look)? {
             Ok(Some(next)) => next,
             Ok(None) => return Ok(End::Whole),
             Err(why) => return torn(offset, why),
@@ -106,7 +151,7 @@ pub fn scan_on(
             Err(why) => return torn(offset, why),
         };
         (mark.offset, mark.summed) = (end.offset, events.summed);
-        if taken.is_some_and(|transaction| !take(transaction)) {
+        if taken.is_some_and(|transaction| !take(transaction, look)) {
             return Ok(End::Enough);
         }
     }
@@ -123,7 +168,10 @@ struct Events<R> {
 
 impl<R: Read> Events<R> {
     /// The next event and its header, `None` at the end, or what is wrong.
-    fn next(&mut self) -> io::Result<Result<Option<(Event, Header)>, &'static str>> {
+    fn next<L: Look>(
+        &mut self,
+        look: &mut L,
+    ) -> io::Result<Result<Option<(Event, Header)>, &'static str>> {
         let mut bytes = [0; HEADER];
         match fill(&mut self.from, &mut bytes)? {
             0 => return Ok(Ok(None)),
@@ -143,7 +191,12 @@ impl<R: Read> Events<R> {
         let Some(length) = (header.length as usize).checked_sub(HEADER + tail) else {
             return Ok(Err("an event is shorter than its header"));
         };
-        if !self.read_body(length, &mut crc)? {
+        self.body.clear();
+        let (from, kept, piece) = (&mut self.from, &mut self.body, &mut self.piece);
+        let (unread, failed) = (0..0, None);
+        let mut body = Body { from, crc: &mut crc, left: length, kept, piece, unread, failed };
+        let looked = look.look(&header, &mut body, length);
+        if !body.finish()? {
             return Ok(Err(CUT_SHORT));
         }
         let mut sum = [0; CHECKSUM];
@@ -163,42 +216,12 @@ impl<R: Read> Events<R> {
         if self.summed == Some(true) && crc.value() != u32::from_le_bytes(sum) {
             return Ok(Err("the checksum of an event is wrong"));
         }
+        if let Err(why) = looked {
+            return Ok(Err(why));
+        }
         let event = Event::read(&header, &self.body, length);
         Ok(event.map(|event| Some((event, header))))
     }
-
-    /// Reads a body of `length` bytes and keeps the beginning of it. False if it is cut short.
-    fn read_body(&mut self, length: usize, crc: &mut Crc32) -> io::Result<bool> {
-        self.body.clear();
-        let mut left = length;
-        while left > 0 {
-            let piece = &mut self.piece[..left.min(PIECE)];
-            let wanted = piece.len();
-            let got = fill(&mut self.from, piece)?;
-            crc.add(&piece[..got]);
-            let room = MOST - self.body.len().min(MOST);
-            self.body.extend_from_slice(&piece[..got.min(room)]);
-            if got < wanted {
-                return Ok(false);
-            }
-            left -= got;
-        }
-        Ok(true)
-    }
-}
-
-/// Fills the buffer as far as there is anything to read.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

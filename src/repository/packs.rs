@@ -2,7 +2,7 @@
 //!
 //! A pack is a sequence of zstd frames, named by the SHA-256 of the whole. [`Fetcher::fetch`]
 //! returns only content that matches its hash, and needs memory for one frame and one block
-//! whatever the pack claims. Writing is in [`write`]. Only these two files use zstd.
+//! whatever the pack claims. Writing is in [`write`].
 
 mod difference;
 pub mod write;
@@ -136,6 +136,7 @@ pub struct Fetcher<'a> {
     root: &'a Path,
     open: Vec<(Hash, File)>,
     zstd: Decompressor<'static>,
+    /// The frame that was read last, and what is left of longer ones.
     frame: Vec<u8>,
     part: Vec<u8>,
     content: Vec<u8>,
@@ -218,10 +219,11 @@ impl<'a> Fetcher<'a> {
         self.read(&pack, frame).map_err(|fault| (pack, fault))?;
         // The buffer is the limit: a frame that would exceed it is an error.
         self.part.resize(size, 0);
-        let got = self.zstd.decompress_to_buffer(&self.frame[..], &mut self.part[..]);
+        let bytes = &self.frame[..frame.length as usize];
+        let got = self.zstd.decompress_to_buffer(bytes, &mut self.part[..]);
         let got = got.map_err(|_| bad_block(packs, frame))?;
         self.part.truncate(got);
-        self.checked = self.frame.get(DESCRIPTOR).is_some_and(|byte| byte & CHECKSUM != 0);
+        self.checked = bytes.get(DESCRIPTOR).is_some_and(|byte| byte & CHECKSUM != 0);
         Ok(got)
     }
 
@@ -236,8 +238,12 @@ impl<'a> Fetcher<'a> {
                 &self.open[self.open.len() - 1].1
             }
         };
-        self.frame.resize(frame.length as usize, 0);
-        file.read_exact_at(&mut self.frame, frame.offset)
+        // It never shrinks: frames of a chain differ in length, and growing fills with zeros.
+        let length = frame.length as usize;
+        if self.frame.len() < length {
+            self.frame.resize(length, 0);
+        }
+        file.read_exact_at(&mut self.frame[..length], frame.offset)
             .map_err(|e| fault(&pack_path(self.root, &pack.hash), pack, e))
     }
 

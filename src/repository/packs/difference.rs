@@ -31,7 +31,8 @@ pub fn choose<'a>(
     difference.extend_from_slice(content);
     let mut lengths = [0; MOST_FRAMES];
     let mut checked = true;
-    for (link, length) in links.iter().zip(&mut lengths) {
+    // The newest one last: it is the first that may be left out again.
+    for (link, length) in links.iter().zip(&mut lengths).rev() {
         *length = fetcher.decode(packs, &link.frame, BLOCK_SIZE as usize)?;
         checked &= fetcher.checked;
         add(difference, &fetcher.part);
@@ -45,7 +46,9 @@ pub fn choose<'a>(
     let (mut at, mut here) = (0, newest);
     while at + 1 < links.len() {
         // Without the frame at `at`, it is the difference to the next base.
-        fetcher.decode(packs, &links[at].frame, content.len())?;
+        if at > 0 {
+            fetcher.decode(packs, &links[at].frame, content.len())?;
+        }
         add(difference, &fetcher.part);
         let there = count_set(difference);
         let too_long = links.len() - at == MOST_FRAMES;
