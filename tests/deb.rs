@@ -261,7 +261,7 @@ fn it_is_installed_upgraded_removed_and_purged_and_data_stays() {
     root.no_trace_of_the_program();
     assert_eq!(root.theirs(), theirs, "after the removal");
     let all = "rollforward@*.timer rollforward@*.service rollforward-prove@*.timer \
-               rollforward-prove@*.service";
+               rollforward-prove@*.service rollforward-follow@*.service";
     assert_eq!(told(), format!("stop {all}\n1\n"));
     let link = "/etc/systemd/system/timers.target.wants/rollforward@db1.timer";
     root.sh(&format!("[ -L {link} ]"));

@@ -222,7 +222,7 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        const MAY_BE_ZERO: [&str; 11] = [
+        const MAY_BE_ZERO: [&str; 10] = [
             "check-time",
             "compare-time",
             "backoff-base",
@@ -233,7 +233,6 @@ impl Options {
             "max-age",
             "max-proof-age",
             "max-lag",
-            "since",
         ];
         for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;
