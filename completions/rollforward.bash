@@ -42,7 +42,7 @@ _rollforward_backups() {
 }
 
 _rollforward() {
-    local commands='run seed restore list verify prune pin unpin prove log report status'
+    local commands='run seed follow restore list verify prune pin unpin prove log report status'
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
@@ -107,13 +107,14 @@ _rollforward() {
         names=$everywhere
         case $command in
         '') names+=' --to --until --windows --from --position --allow-upgrade --prove --no-journal --all --max-age --max-proof-age
-            --since --table --ddl --json --dry-run --reason --for' ;;
+            --max-lag --every --since --table --ddl --json --dry-run --reason --for' ;;
         run) names+=' --allow-upgrade --prove --no-journal' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
         list) names+=' --json --windows' ;;
         verify) names+=' --json' ;;
-        status) names+=' --json --all --max-age --max-proof-age' ;;
+        status) names+=' --json --all --max-age --max-proof-age --max-lag' ;;
+        follow) names+=' --every' ;;
         log) names+=' --since --until --table --ddl --json' ;;
         report) names+=' --json --since' ;;
         prune) names+=' --dry-run' ;;

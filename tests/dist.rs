@@ -118,13 +118,14 @@ fn installed_units_pass_systemd_analyze_and_run_sandboxed() {
         at("rollforward@.service"),
         at("rollforward@.timer"),
         at("rollforward-failed@.service"),
+        at("rollforward-follow@.service"),
         at("rollforward-mirror@.service"),
         at("rollforward-prove@.service"),
         at("rollforward-prove@.timer"),
     ]);
     run_helper(&mut verify, "");
-    for name in ["rollforward@", "rollforward-failed@", "rollforward-mirror@", "rollforward-prove@"]
-    {
+    for name in ["@", "-failed@", "-follow@", "-mirror@", "-prove@"] {
+        let name = format!("rollforward{name}");
         let name = &format!("{name}.service");
         // The exposure must be under 3.0, of 10.
         let mut security = Command::new("systemd-analyze");

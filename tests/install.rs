@@ -98,6 +98,7 @@ fn make_install_puts_program_pages_and_completion_below_destdir() {
         ("usr/lib/systemd/system/rollforward@.service", 0o644),
         ("usr/lib/systemd/system/rollforward@.timer", 0o644),
         ("usr/lib/systemd/system/rollforward-failed@.service", 0o644),
+        ("usr/lib/systemd/system/rollforward-follow@.service", 0o644),
         ("usr/lib/systemd/system/rollforward-prove@.service", 0o644),
         ("usr/lib/systemd/system/rollforward-prove@.timer", 0o644),
         ("usr/lib/sysusers.d/rollforward.conf", 0o644),

@@ -177,6 +177,8 @@ fn what_status_writes_of_a_checkpoint_is_frozen() {
     // These two tell of now.
     let age = found.remove("newest_age_seconds").unwrap();
     assert!(matches!(age, Json::Number(_)), "{age:?}");
+    let until = found.remove("recoverable_until").unwrap();
+    assert!(until.str().starts_with("2026-11-22T15:"), "{until:?}");
     let said = found.remove("text").unwrap();
     assert!(
         said.str().starts_with("the last pass ended with status 143 at 2026-11-22T15:30:00Z: "),

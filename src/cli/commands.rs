@@ -7,7 +7,7 @@ use crate::cli::keep;
 use crate::cli::next_steps;
 use crate::cli::options::Options;
 use crate::cli::output;
-use crate::cli::pass_options::{absolute, means, plan};
+use crate::cli::pass_options::{absolute, means, named_primary, plan};
 use crate::cli::print::print;
 use crate::cli::report::Report;
 use crate::cli::restore_dir;
@@ -17,13 +17,15 @@ use crate::cli::until;
 use crate::cli::windows;
 use crate::error::remedy;
 use crate::error::{Error, Place, Result};
+use crate::follow::run as follow;
 use crate::journal::cut::Moment;
 use crate::journal::history::History;
 use crate::journal::when;
 use crate::os::space::placed;
+use crate::pass::means::Means;
 use crate::pass::plan::Plan;
-use crate::pass::until::Means;
 use crate::pass::{prove, run};
+use crate::replication::primary::Primary;
 use crate::repository::directory::Repository;
 use crate::repository::pins::Pin;
 use crate::repository::restore;
@@ -39,6 +41,10 @@ const SECOND: Duration = Duration::from_secs(1);
 pub enum Command {
     Run(Box<Plan>),
     Seed(Box<Plan>),
+    Follow {
+        plan: Box<Plan>,
+        every: Duration,
+    },
     Prove {
         plan: Box<Plan>,
         backup: Option<String>,
@@ -54,6 +60,8 @@ pub enum Command {
         to: PathBuf,
         moment: Moment,
         means: Box<Means>,
+        /// For what no journal has.
+        primary: Box<Option<Result<Primary>>>,
     },
     List {
         repo: PathBuf,
@@ -116,12 +124,17 @@ impl Command {
         Ok(match options.command {
             "run" => Command::Run(Box::new(plan(options)?)),
             "seed" => Command::Seed(Box::new(plan(options)?)),
+            "follow" => {
+                let every = options.duration("every", SECOND * 10)?;
+                Command::Follow { plan: Box::new(plan(options)?), every }
+            }
             "prove" => Command::Prove { plan: Box::new(plan(options)?), backup },
             "restore" => {
                 let to = absolute(options.required_path("to")?);
                 if let Some(moment) = moment(options)? {
                     let means = Box::new(means(options)?);
-                    return Ok(Command::RestoreUntil { repo, to, moment, means });
+                    let primary = Box::new(named_primary(options));
+                    return Ok(Command::RestoreUntil { repo, to, moment, means, primary });
                 }
                 Command::Restore { repo, backup, to, jobs: options.jobs()? }
             }
@@ -174,11 +187,13 @@ impl Command {
             Command::Seed(plan) => {
                 Supervisor::new(plan.retries.poll).and_then(|mut s| run::seed(&plan, &mut s))
             }
+            Command::Follow { plan, every } => Supervisor::new(plan.retries.poll)
+                .and_then(|mut s| follow::follow(&plan, every, &mut s)),
             Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
-            Command::RestoreUntil { repo, to, moment, means } => {
-                until::restore(&repo, &to, &moment, &means)
+            Command::RestoreUntil { repo, to, moment, means, primary } => {
+                until::restore(&repo, &to, &moment, &means, *primary)
             }
             Command::List { repo, windows: true, json, .. } => {
                 let history = History::read(&Repository::open(&repo)?)?;
@@ -255,7 +270,12 @@ fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Resul
     let all = backup.is_none();
     let names = backup.map_or_else(|| repo.names(), |name| Ok(vec![name]))?;
     let mut supervisor = Supervisor::new(SECOND)?;
-    let report = verify::verify(&repo, &names, all, &mut supervisor.crew("verify", jobs))?;
+    let mut report = verify::verify(&repo, &names, all, &mut supervisor.crew("verify", jobs))?;
+    if let (true, Some(journals)) = (all, repo.journals()?) {
+        let parts = journals.names()?;
+        let crew = &mut supervisor.crew("verify", jobs);
+        report.add_received(verify::verify(&journals, &parts, true, crew)?);
+    }
     let status = output::report_verify(&report);
     let printed = if json { print(&output::verify_json(&report)) } else { 0 };
     log::info!(

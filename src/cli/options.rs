@@ -236,6 +236,7 @@ impl Options {
             "slot-wait",
             "max-age",
             "max-proof-age",
+            "max-lag",
         ];
         for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;
@@ -247,6 +248,7 @@ impl Options {
             "start-timeout",
             "shutdown-timeout",
             "hook-timeout",
+            "every",
         ] {
             if self.duration(name, Duration::MAX)?.is_zero() {
                 return Err(Error::config(format!("--{name} must be longer than 0")));

@@ -260,6 +260,8 @@ pub fn status_json_of(texts: &[(&str, &str)], status: &Status) -> String {
     members.push(("newest_proven", proven.map_or("null".into(), |n| quote(&n.name))));
     let age = proven.map_or("null".into(), |n| n.age.as_secs().to_string());
     members.push(("newest_proven_age_seconds", age));
+    let until = status.recoverable_until.map(|time| quote(&time.rfc3339()));
+    members.push(("recoverable_until", until.unwrap_or("null".into())));
     members.push(("verdict", quote(status.verdict.name())));
     members.push(("text", quote(&status.text)));
     object(&members)

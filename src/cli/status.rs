@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::cli::greeting::greets;
 use crate::error::{Error, Result};
-use crate::os::clock::Timestamp;
+use crate::journal::history::History;
+use crate::os::clock::{Micros, Timestamp};
 use crate::os::process::{holds_lock, start_time};
 use crate::os::sys;
 use crate::report::checkpoint::{self, Facts};
@@ -67,24 +68,12 @@ pub struct Status {
     pub newest: Option<Newest>,
     /// The newest complete backup that is proven, and the time since its proof.
     pub proven: Option<Newest>,
+    /// The newest moment that can be restored, by the primary's clock.
+    pub recoverable_until: Option<Micros>,
     /// The severity.
     pub verdict: Verdict,
     /// The reason, for people.
     pub text: String,
-}
-
-impl Status {
-    /// Nothing was checked, and that is right.
-    pub fn nothing(text: String) -> Status {
-        let facts = Facts::new();
-        let (alive, answers, newest, proven) = (None, None, None, None);
-        Status { facts, alive, answers, newest, proven, verdict: Verdict::Ok, text }
-    }
-
-    /// Nothing can be told, for this reason.
-    pub fn unknown(text: String) -> Status {
-        Status { verdict: Verdict::Unknown, ..Status::nothing(text) }
-    }
 }
 
 /// What to check, and the limits.
@@ -97,6 +86,8 @@ pub struct Question<'a> {
     pub max_age: Option<Duration>,
     /// `--max-proof-age`.
     pub max_proof_age: Option<Duration>,
+    /// `--max-lag`.
+    pub max_lag: Option<Duration>,
     /// `--stall-timeout`, unless it is off.
     pub stall: Option<Duration>,
 }
@@ -125,19 +116,24 @@ pub fn look(question: &Question) -> Result<Status> {
         }
         (None, _) => {}
     }
-    let (newest, proven) = match question.repo {
+    let (newest, proven, recoverable_until) = match question.repo {
         Some(path) => {
             let repo = Repository::open(path)?;
             let newest = newest(&repo, now, &mut remarks)?;
             judge_age(newest.as_ref(), question.max_age, &mut remarks);
             let proven = newest_proven(&repo, now)?;
             judge_proof(proven.as_ref(), question.max_proof_age, &mut remarks);
-            (newest, proven)
+            let until = History::recoverable_until(&repo)?;
+            let asked = question.max_lag.is_some() || repo.journals()?.is_some();
+            let lag = until.filter(|_| asked).map(|until| until.seconds().age(now));
+            judge_lag(lag, question.max_lag, &mut remarks);
+            (newest, proven, until)
         }
-        None => (None, None),
+        None => (None, None, None),
     };
     let Remarks { verdict, texts } = remarks;
-    Ok(Status { facts, alive, answers, newest, proven, verdict, text: texts.join("; ") })
+    let text = texts.join("; ");
+    Ok(Status { facts, alive, answers, newest, proven, recoverable_until, verdict, text })
 }
 
 /// The checkpoint, whether its process exists, and whether its mysqld greets. Observes again if the
@@ -252,7 +248,8 @@ fn running(
         let text = format!("the pass (pid {pid}) died during {phase} without recording an outcome");
         return remarks.add(Verdict::Critical, text);
     }
-    let mut text = format!("a pass (pid {pid}) is running, phase {phase}");
+    let who = if phase == "follow" { "a follower" } else { "a pass" };
+    let mut text = format!("{who} (pid {pid}) is running, phase {phase}");
     if let (Some(position), Some(goal)) = (facts.get("position"), facts.get("goal")) {
         text += &format!(", at {position} of {goal}");
     }
@@ -358,12 +355,23 @@ fn judge_proof(proven: Option<&Newest>, max: Option<Duration>, remarks: &mut Rem
         (None, None) => {}
         (None, Some(_)) => remarks.add(Verdict::Critical, "no backup is proven".into()),
         (Some(Newest { name, age }), max) => {
-            let mut text = format!("newest proven backup {name} was proven {} ago", short(*age));
-            let too_old = max.is_some_and(|m| *age >= m);
-            if let (true, Some(max)) = (too_old, max) {
-                text += &format!(", more than {}", short(max));
-            }
-            remarks.add(if too_old { Verdict::Critical } else { Verdict::Ok }, text);
+            let text = format!("newest proven backup {name} was proven {} ago", short(*age));
+            judge(text, *age, max, remarks);
+        }
+    }
+}
+
+fn judge_lag(age: Option<Duration>, max: Option<Duration>, remarks: &mut Remarks) {
+    match (age, max) {
+        (None, None) => {}
+        (None, Some(_)) => remarks.add(Verdict::Critical, "no moment can be restored".into()),
+        (Some(age), max) => {
+            judge(
+                format!("any moment until {} ago can be restored", short(age)),
+                age,
+                max,
+                remarks,
+            );
         }
     }
 }
@@ -372,12 +380,14 @@ fn judge_age(newest: Option<&Newest>, max_age: Option<Duration>, remarks: &mut R
     match newest {
         None => remarks.add(Verdict::Critical, "no complete backup".into()),
         Some(Newest { name, age }) => {
-            let mut text = format!("newest backup {name} is {} old", short(*age));
-            let too_old = max_age.is_some_and(|m| *age >= m);
-            if let (true, Some(max)) = (too_old, max_age) {
-                text += &format!(", more than {}", short(max));
-            }
-            remarks.add(if too_old { Verdict::Critical } else { Verdict::Ok }, text);
+            judge(format!("newest backup {name} is {} old", short(*age)), *age, max_age, remarks);
         }
     }
+}
+
+/// Says something of this age, which is too old from `max` on.
+fn judge(mut text: String, age: Duration, max: Option<Duration>, remarks: &mut Remarks) {
+    let too_old = max.filter(|max| age >= *max);
+    text += &too_old.map_or(String::new(), |max| format!(", more than {}", short(max)));
+    remarks.add(if too_old.is_some() { Verdict::Critical } else { Verdict::Ok }, text);
 }

@@ -12,14 +12,30 @@ use crate::cli::pass_options::stall_timeout;
 use crate::cli::print::print;
 use crate::cli::status::{self, Status, Verdict};
 use crate::error::{Error, Result};
+use crate::report::checkpoint::Facts;
 use crate::text::{harmless, harmless_lines, short, system_text};
 
 /// So many repositories are looked at at once: a server that hangs takes some seconds to be told.
 const AT_ONCE: usize = 16;
 /// The options that may stand beside `--all`: they win over those of the files.
-const LIMITS: [&str; 3] = ["max-age", "max-proof-age", "stall-timeout"];
+const LIMITS: [&str; 4] = ["max-age", "max-proof-age", "max-lag", "stall-timeout"];
 /// The options that name what only one repository can have.
 const PLACES: [&str; 4] = ["repo", "scratch", "checkpoint", "defaults-file"];
+
+impl Status {
+    /// Nothing was checked, and that is right.
+    pub fn nothing(text: String) -> Status {
+        let facts = Facts::new();
+        let (alive, answers, newest, proven, recoverable_until) = Default::default();
+        let verdict = Verdict::Ok;
+        Status { facts, alive, answers, newest, proven, recoverable_until, verdict, text }
+    }
+
+    /// Nothing can be told, for this reason.
+    pub fn unknown(text: String) -> Status {
+        Status { verdict: Verdict::Unknown, ..Status::nothing(text) }
+    }
+}
 
 /// What is asked of one repository.
 pub struct Asked {
@@ -27,6 +43,7 @@ pub struct Asked {
     checkpoint: Option<PathBuf>,
     max_age: Option<Duration>,
     max_proof_age: Option<Duration>,
+    max_lag: Option<Duration>,
     stall: Option<Duration>,
 }
 
@@ -47,8 +64,8 @@ impl Asked {
             given.transpose()
         };
         let (max_age, max_proof_age) = (limit("max-age")?, limit("max-proof-age")?);
-        let stall = stall_timeout(options)?;
-        Ok(Asked { repo, checkpoint, max_age, max_proof_age, stall })
+        let (max_lag, stall) = (limit("max-lag")?, stall_timeout(options)?);
+        Ok(Asked { repo, checkpoint, max_age, max_proof_age, max_lag, stall })
     }
 
     /// What is found; what cannot be told is unknown.
@@ -58,6 +75,7 @@ impl Asked {
             checkpoint: self.checkpoint.as_deref(),
             max_age: self.max_age,
             max_proof_age: self.max_proof_age,
+            max_lag: self.max_lag,
             stall: self.stall,
         };
         let found = Error::contain(|| status::look(&question));

@@ -24,6 +24,7 @@ use crate::os::clock::{Micros, Timestamp, parse_duration};
 use crate::os::signals;
 use crate::repository::contents::Contents;
 use crate::repository::directory::{Repository, damaged};
+use crate::repository::journals::Stores;
 use crate::text::{count, harmless, shell, system_text};
 
 /// Where the command at the end restores to: a place that the user has to choose.
@@ -91,8 +92,9 @@ fn back_from_now(back: Duration) -> Micros {
 /// all else is printed, for the first journal that cannot be read.
 pub fn print(path: &Path, question: &Question) -> Result<u8> {
     signals::end_at_once().map_err(|e| Error::io("handle signals for", path, e))?;
-    let repo = Repository::open(path)?;
-    let history = History::read(&repo)?;
+    let stores = Stores::new(Repository::open(path)?)?;
+    let repo = &stores.backups;
+    let history = History::read(repo)?;
     if history.points.is_empty() && history.damaged.is_empty() {
         repo.find(None)?;
     }
@@ -110,7 +112,7 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
     }
     let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let mut listing = Listing { question, out, shown: 0, read: 0, last: None, broken: None };
-    let first = listing.all(&repo, &history)?;
+    let first = listing.all(&stores, &history)?;
     if let Some(gtid) = &listing.last
         && question.table.is_some()
         && question.ddl
@@ -224,7 +226,7 @@ type Led<'a> = (&'a Position, &'a Position);
 
 impl<W: Write> Listing<'_, W> {
     /// Prints what all journals have. Returns the first damage.
-    fn all(&mut self, repo: &Repository, history: &History) -> Result<Option<Error>> {
+    fn all(&mut self, stores: &Stores, history: &History) -> Result<Option<Error>> {
         let mut first = None;
         let mut earlier: Vec<Led<'_>> = Vec::new();
         for point in &history.points {
@@ -235,7 +237,7 @@ impl<W: Write> Listing<'_, W> {
             }
             let is_before = |since| point.latest.is_some_and(|latest| latest < since);
             if !self.question.since.is_some_and(is_before) {
-                match self.journal(repo, point, from, &earlier) {
+                match self.journal(stores, point, from, &earlier) {
                     Ok(Next::Journal) => {}
                     Ok(Next::Nothing) => break,
                     Err(e @ Error::BackupDamaged { .. }) => match first {
@@ -252,30 +254,40 @@ impl<W: Write> Listing<'_, W> {
 
     fn journal(
         &mut self,
-        repo: &Repository,
+        stores: &Stores,
         point: &Point,
         from: &Position,
         earlier: &[Led<'_>],
     ) -> Result<Next> {
-        let held = repo.hold(&point.name)?;
+        let Some(name) = &point.journal_of else { return Ok(Next::Journal) };
+        let held = stores.hold(name)?;
+        let is_received = held.is_received();
         let wrong = |what| damaged(&held.name, what);
         // Where two backups grew from one, what led to the second is partly what led to the first.
-        let overlaps: Vec<Led<'_>> =
+        let mut overlaps: Vec<Led<'_>> =
             earlier.iter().filter(|(_, to)| !from.contains(to)).copied().collect();
+        // What was received may begin before the backup that it leads on from, and go on beyond this one.
+        let first = held.manifest.journal.logs.first().filter(|_| is_received);
+        let begin = first.map(|entry| Position::parse(from.flavor(), &entry.span.from));
+        let begin = begin.transpose().map_err(wrong)?.unwrap_or_else(|| from.clone());
+        overlaps.push((&begin, from));
         let settings = &held.manifest.header.settings;
         let folds = settings::value(settings, "lower_case_table_names").is_some_and(|v| v != "0");
         let (mut position, mut group, mut details) =
-            (from.clone(), Group::default(), Details::default());
+            (begin.clone(), Group::default(), Details::default());
         for entry in &held.manifest.journal.logs {
             let at = |text: &str| Position::parse(from.flavor(), text).map_err(wrong);
             let name = entry.file.path.display();
             if at(&entry.span.from)? != position {
                 return Err(wrong(format!("{name} does not begin at {position}")));
             }
-            let mut log = Contents::open(repo, &held, &entry.file)?;
+            let mut log = Contents::open(stores.of(&held), &held, &entry.file)?;
             let mut next = Next::Journal;
             let mut take = |transaction: Transaction, details: &mut Details| {
-                next = self.take(&transaction, &details.take(), (&overlaps, folds));
+                let found = details.take();
+                if !is_received || point.position.has(&transaction.gtid) {
+                    next = self.take(&transaction, &found, (&overlaps, folds));
+                }
                 position.add(&transaction.gtid);
                 next == Next::Journal && self.broken.is_none()
             };

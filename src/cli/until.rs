@@ -11,41 +11,79 @@ use crate::journal::group::Transaction;
 use crate::journal::history::{History, OutOfReach, Route};
 use crate::os::space::placed;
 use crate::os::sys;
-use crate::pass::until::{Means, Replay, Target, Way};
+use crate::pass::means::Means;
+use crate::pass::until::{Replay, Target, Way};
+use crate::replication::primary::Primary;
 use crate::repository::directory::Repository;
 use crate::repository::held::Held;
+use crate::repository::journals::Stores;
 use crate::repository::manifest::Header;
 use crate::repository::restore::{self, Into};
 use crate::scratch::run_as;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::short;
 
-/// Restores the data as it was at `moment` into the directory `to`. Returns the exit status.
+/// So many times what can be restored is read again, if it changes meanwhile.
+const REREAD: u32 = 5;
+
+/// Restores the data as it was at `moment` into the directory `to`. What is not stored is fetched from
+/// `primary`, if there is one. Returns the exit status.
 ///
 /// # Errors
 /// [`Error::OutOfReach`] for a moment that cannot be had; those of a restore, and of a private server.
-pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result<u8> {
+pub fn restore(
+    repo: &Path,
+    to: &Path,
+    moment: &Moment,
+    means: &Means,
+    primary: Option<Result<Primary>>,
+) -> Result<u8> {
     let began = Instant::now();
-    let repo = Repository::open(repo)?;
+    let stores = Stores::new(Repository::open(repo)?)?;
+    let repo = &stores.backups;
     let mut supervisor = Supervisor::new(means.retries.poll)?;
     let target = restore_dir::Target::claim(to, repo.root())?;
     let mut crew = supervisor.crew("list", 1);
-    let mut history = crew.alone(|| History::read(&repo))?;
+    let mut history = crew.alone(|| History::read(repo))?;
     drop(crew);
     check_flavor(&history, moment)?;
-    let mut route = history.route(moment).map_err(|out| out_of_reach(&history, moment, &out))?;
+    let is_beyond = |out: &OutOfReach| out.after.is_none();
+    // Whatever is wrong with what names it, nobody minds until it is needed.
+    let primary = match (history.route(moment), primary) {
+        (Err(out), Some(primary)) if is_beyond(&out) => Some(primary?),
+        _ => None,
+    };
+    let find = |history: &History| {
+        let found = history.route(moment);
+        let beyond = match &found {
+            Err(out) if primary.is_some() && is_beyond(out) => history.beyond(),
+            _ => None,
+        };
+        beyond.map_or(found.map_err(|out| out_of_reach(history, moment, &out)), Ok)
+    };
+    let mut route = find(&history)?;
     let user = match sys::is_root() {
         true => {
             run_as::choose(true, target.owner().unwrap_or_default(), means.server.user.as_deref())?
         }
         false => run_as::choose(false, (0, 0), means.server.user.as_deref())?,
     };
-    let mut taking = Taking { repo: &repo, supervisor: &mut supervisor, moment, means };
+    let beyond = primary.as_ref();
+    let mut taking = Taking { stores: &stores, supervisor: &mut supervisor, moment, means, beyond };
+    let mut again = 0;
     let Taken { held, cut, replayed } = loop {
         let (error, spoilt) = match taking.take(&history, &route, &target, user) {
             Ok(taken) => break taken,
             Err(failed) => failed,
         };
+        if matches!(error, Error::NoBackup { .. }) && again < REREAD {
+            // A pass or a follower has removed it since, and has put something else in its place.
+            again += 1;
+            history = History::read(repo)?;
+            route = find(&history)?;
+            target.clear();
+            continue;
+        }
         // What was found damaged may be gone around.
         let (Error::BackupDamaged { backup, .. }, Some(spoilt)) = (&error, spoilt) else {
             return Err(error);
@@ -54,7 +92,7 @@ pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result
             Spoilt::Data => history.spoil_data(backup),
             Spoilt::Journal => history.spoil_journal(backup),
         }
-        match history.route(moment) {
+        match find(&history) {
             Ok(other) if other != route => route = other,
             _ => return Err(error),
         }
@@ -82,10 +120,12 @@ pub fn restore(repo: &Path, to: &Path, moment: &Moment, means: &Means) -> Result
 
 /// What is needed to take a way.
 struct Taking<'a> {
-    repo: &'a Repository,
+    stores: &'a Stores,
     supervisor: &'a mut Supervisor,
     moment: &'a Moment,
     means: &'a Means,
+    /// The primary that has what is not stored.
+    beyond: Option<&'a Primary>,
 }
 
 /// What a way has led to.
@@ -112,19 +152,26 @@ impl Taking<'_> {
         user: Option<(u32, u32)>,
     ) -> Result<Taken, (Error, Option<Spoilt>)> {
         let full = |e| placed(e, &[(target.path(), Place::Target)]);
-        let hold = |at: usize| self.repo.hold(&history.points[at].name).map_err(|e| (e, None));
+        let hold_by = |name: &str| self.stores.hold(name).map_err(|e| (e, None));
+        let hold = |at: usize| hold_by(&history.points[at].name);
         let (held, cut) = match route {
             Route::Exactly(at) => (hold(*at)?, None),
-            Route::Along(from, at) => {
+            Route::Along(from, at) | Route::Beyond(from, at) => {
+                let beyond = self.beyond.filter(|_| matches!(route, Route::Beyond(..)));
                 let base = hold(*from)?;
-                let mut steps = at.iter().map(|at| hold(*at)).collect::<Result<Vec<Held>, _>>()?;
+                let steps = at.iter().filter_map(|at| history.points[*at].journal_of.as_deref());
+                let mut names: Vec<&str> = steps.collect();
+                names.dedup();
+                let steps = names.into_iter().map(hold_by);
+                let steps = steps.collect::<Result<Vec<Held>, _>>()?;
                 let last = at.last().copied().unwrap_or(*from);
-                let ends_well = history.points[last].is_good;
-                let way = Way { base: &base, steps: &steps, ends_well, moment: self.moment };
+                let ends_well = history.points[last].is_good && beyond.is_none();
+                let (steps_of, moment) = (&steps[..], self.moment);
+                let way = Way { base: &base, steps: steps_of, ends_well, moment, beyond };
                 let directory = Target { path: target.path(), owner: target.owner(), user };
                 let supervisor = &mut *self.supervisor;
-                let (repo, means) = (self.repo, self.means);
-                let mut replay = Replay { repo, supervisor, means, target: directory };
+                let (stores, means) = (self.stores, self.means);
+                let mut replay = Replay { stores, supervisor, means, target: directory };
                 let cut = replay.restore(way).map_err(|e| {
                     let of_base =
                         matches!(&e, Error::BackupDamaged { backup, .. } if *backup == base.name);
@@ -139,7 +186,7 @@ impl Taking<'_> {
                     return Ok(Taken { held: base, cut: Some(cut), replayed: true });
                 }
                 let at_end = cut.next.is_none() && ends_well;
-                let held = if at_end { steps.pop().unwrap_or(base) } else { base };
+                let held = if at_end { hold(last)? } else { base };
                 (held, Some(cut))
             }
         };
@@ -147,7 +194,7 @@ impl Taking<'_> {
         let (path, owner, into) = (target.path(), target.owner(), Into::Empty);
         let to = restore::Destination { path, owner, into, durable: true, known: None };
         let mut crew = self.supervisor.crew("restore", self.means.jobs);
-        restore::restore(self.repo, &held, to, &mut crew)
+        restore::restore(self.stores.of(&held), &held, to, &mut crew)
             .map_err(|e| (full(e), Some(Spoilt::Data)))?;
         Ok(Taken { held, cut, replayed: false })
     }
@@ -204,7 +251,8 @@ fn shown(moment: &Moment) -> String {
 fn out_of_reach(history: &History, moment: &Moment, out: &OutOfReach) -> Error {
     let point = |at: usize| {
         let point = &history.points[at];
-        format!("{} (backup {}, at {})", point.until().rfc3339(), point.name, point.position)
+        let backup = if point.is_good { format!("backup {}, ", point.name) } else { String::new() };
+        format!("{} ({backup}at {})", point.until().rfc3339(), point.position)
     };
     let nearest = match (out.before, out.after) {
         (Some(before), Some(after)) => {

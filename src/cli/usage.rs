@@ -81,6 +81,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("keep-scratch", "", "keep the scratch data after success"),
         setting("slots", "DIR:N", "at most N passes at a time of all that name DIR (run)"),
         setting("slot-wait", "D", "how long to wait for one [6h]"),
+        Spec { commands: &["follow"], ..setting("every", "D", "what has arrived is stored after this time at the latest [10s]") },
         Spec { commands: &["run"], ..setting("no-journal", "", "do not keep the relay logs of the pass") },
     ]),
     ("Proofs", &[
@@ -99,6 +100,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("metrics-file", "FILE", "metrics of the pass for node_exporter's textfile collector"),
         Spec { commands: &["status"], ..setting("max-age", "D", "critical if the newest backup is older") },
         Spec { commands: &["status"], ..setting("all", "DIR", "a line for each option file *.cnf in DIR, and the worst status") },
+        Spec { commands: &["status"], ..setting("max-lag", "D", "critical if the newest moment that can be restored is older") },
         Spec { commands: &["list"], ..setting("windows", "", "spans that can be restored to any moment, and gaps") },
         Spec { commands: &["log", "report"], ..setting("since", "D", "how far back [log: all; report: 90d]; log: or a time") },
         Spec { commands: &["log"], ..setting("table", "DB.TABLE", "only transactions that touch this table") },
@@ -122,6 +124,7 @@ pub fn options() -> impl Iterator<Item = &'static Spec> {
 pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("run", "", "one pass: restore, catch up, store a new backup, prune"),
     ("seed", "", "take a backup that starts a new chain"),
+    ("follow", "", "keep what the primary commits all the time, until stopped"),
     ("restore", "[BACKUP]", "restore a backup (the newest) into an empty directory"),
     ("list", "", "list the backups in the repository, oldest first"),
     ("verify", "[BACKUP]", "read every block back and check it"),

@@ -1,7 +1,8 @@
 //! `list --windows`: what can be restored to any moment, and the gaps between.
 
 use crate::cli::output::{columns, object, quote};
-use crate::journal::history::{History, Window};
+use crate::journal::history::History;
+use crate::journal::windows::Window;
 use crate::os::clock::Micros;
 use crate::text::bytes;
 

@@ -4,16 +4,17 @@
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
+use crate::journal::body::{Body, PIECE, fill};
 use crate::journal::checksum::Crc32;
 use crate::journal::event::{self, CHECKSUM, Event, FORMAT, HEADER, Header, MOST};
 use crate::journal::group::{Group, Place, Transaction};
 
 /// The first bytes of a log.
 pub const MAGIC: &[u8; 4] = b"\xfebin";
+/// What is wrong with a log that ends within an event.
+pub const CUT_SHORT: &str = "it is cut short";
 /// The value that says that events have a checksum.
 const CRC32: u8 = 1;
-/// So many bytes are read at a time.
-const PIECE: usize = 64 << 10;
 /// The length of the fixed part of a description of the format: a version, the server's version, a
 /// time, the length of headers. The lengths of all kinds of events follow.
 const FORMAT_FIXED: usize = 2 + 50 + 4 + 1;
@@ -32,6 +33,19 @@ pub enum End {
     },
     /// Whoever takes the transactions wants no more.
     Enough,
+}
+
+/// How far a log was read that may still grow, and what came before its transactions.
+#[derive(Clone, Debug, Default)]
+pub struct Mark {
+    /// Bytes that were read, all of whole events.
+    pub offset: u64,
+    /// Where the first transaction in it begins: what is before describes the log.
+    pub head: Option<u64>,
+    /// A later description of its format, which holds from there on.
+    pub format: Option<Range<u64>>,
+    /// Whether events have a checksum; unknown before the description of the format.
+    summed: Option<bool>,
 }
 
 /// Looks into the events of a log as they are read.
@@ -66,7 +80,21 @@ pub fn scan(
     group: &mut Group,
     take: &mut impl FnMut(Transaction) -> bool,
 ) -> io::Result<End> {
-    scan_with(log, from, group, &mut (), &mut |transaction, ()| take(transaction))
+    scan_on(log, &mut Mark::default(), from, group, take)
+}
+
+/// The same from `mark` on, where `from` stands. What is read is marked.
+///
+/// # Errors
+/// As of [`scan`].
+pub fn scan_on(
+    log: usize,
+    mark: &mut Mark,
+    from: impl Read,
+    group: &mut Group,
+    take: &mut impl FnMut(Transaction) -> bool,
+) -> io::Result<End> {
+    read(log, mark, from, group, &mut (), &mut |transaction, ()| take(transaction))
 }
 
 /// The same with a look into each event. What has looked is handed to `take` with the transaction.
@@ -75,40 +103,57 @@ pub fn scan(
 /// As of [`scan`].
 pub fn scan_with<L: Look>(
     log: usize,
+    from: impl Read,
+    group: &mut Group,
+    look: &mut L,
+    take: &mut impl FnMut(Transaction, &mut L) -> bool,
+) -> io::Result<End> {
+    read(log, &mut Mark::default(), from, group, look, take)
+}
+
+fn read<L: Look>(
+    log: usize,
+    mark: &mut Mark,
     mut from: impl Read,
     group: &mut Group,
     look: &mut L,
     take: &mut impl FnMut(Transaction, &mut L) -> bool,
 ) -> io::Result<End> {
     let torn = |at, why| Ok(End::Torn { at, why });
-    let mut magic = [0; MAGIC.len()];
-    if fill(&mut from, &mut magic)? < magic.len() {
-        return torn(0, "it is cut short");
-    }
-    if magic != *MAGIC {
-        return torn(0, "it is no log, or encrypted");
+    if mark.offset == 0 {
+        let mut magic = [0; MAGIC.len()];
+        if fill(&mut from, &mut magic)? < magic.len() {
+            return torn(0, CUT_SHORT);
+        }
+        if magic != *MAGIC {
+            return torn(0, "it is no log, or encrypted");
+        }
+        mark.offset = MAGIC.len() as u64;
     }
     let (body, piece) = (Vec::with_capacity(1 << 10), vec![0; PIECE]);
-    let mut events = Events { from, summed: None, body, piece };
-    let mut offset = MAGIC.len() as u64;
+    let mut events = Events { from, summed: mark.summed, body, piece };
     loop {
-        let (event, length) = match events.next(look)? {
+        let offset = mark.offset;
+        let (event, header) = match events.next(look)? {
             Ok(Some(next)) => next,
             Ok(None) => return Ok(End::Whole),
             Err(why) => return torn(offset, why),
         };
         let begin = Place { log, offset };
-        let end = Place { log, offset: offset + u64::from(length) };
-        match group.take(event, begin, end) {
-            Ok(None) => {}
-            Ok(Some(transaction)) => {
-                if !take(transaction, look) {
-                    return Ok(End::Enough);
-                }
-            }
-            Err(why) => return torn(offset, why),
+        let end = Place { log, offset: offset + u64::from(header.length) };
+        if matches!(event, Event::Begin { .. }) {
+            mark.head.get_or_insert(offset);
+        } else if header.kind == FORMAT && mark.head.is_some() {
+            mark.format = Some(offset..end.offset);
         }
-        offset = end.offset;
+        let taken = match group.take(event, begin, end) {
+            Ok(taken) => taken,
+            Err(why) => return torn(offset, why),
+        };
+        (mark.offset, mark.summed) = (end.offset, events.summed);
+        if taken.is_some_and(|transaction| !take(transaction, look)) {
+            return Ok(End::Enough);
+        }
     }
 }
 
@@ -122,16 +167,16 @@ struct Events<R> {
 }
 
 impl<R: Read> Events<R> {
-    /// The next event and its length, `None` at the end, or what is wrong.
+    /// The next event and its header, `None` at the end, or what is wrong.
     fn next<L: Look>(
         &mut self,
         look: &mut L,
-    ) -> io::Result<Result<Option<(Event, u32)>, &'static str>> {
+    ) -> io::Result<Result<Option<(Event, Header)>, &'static str>> {
         let mut bytes = [0; HEADER];
         match fill(&mut self.from, &mut bytes)? {
             0 => return Ok(Ok(None)),
             HEADER => {}
-            _ => return Ok(Err("it is cut short")),
+            _ => return Ok(Err(CUT_SHORT)),
         }
         let header = Header::parse(&bytes);
         let mut crc = Crc32::new();
@@ -152,11 +197,11 @@ impl<R: Read> Events<R> {
         let mut body = Body { from, crc: &mut crc, left: length, kept, piece, unread, failed };
         let looked = look.look(&header, &mut body, length);
         if !body.finish()? {
-            return Ok(Err("it is cut short"));
+            return Ok(Err(CUT_SHORT));
         }
         let mut sum = [0; CHECKSUM];
         if fill(&mut self.from, &mut sum[..tail])? < tail {
-            return Ok(Err("it is cut short"));
+            return Ok(Err(CUT_SHORT));
         }
         if describes {
             // The last byte before the checksum.
@@ -175,88 +220,8 @@ impl<R: Read> Events<R> {
             return Ok(Err(why));
         }
         let event = Event::read(&header, &self.body, length);
-        Ok(event.map(|event| Some((event, header.length))))
+        Ok(event.map(|event| Some((event, header))))
     }
-}
-
-/// The body of an event, which adds to the checksum whatever is read of it.
-struct Body<'a, R> {
-    from: &'a mut R,
-    crc: &'a mut Crc32,
-    /// Bytes that were not read yet.
-    left: usize,
-    /// The beginning of it.
-    kept: &'a mut Vec<u8>,
-    piece: &'a mut [u8],
-    /// What of the piece was not consumed yet.
-    unread: Range<usize>,
-    failed: Option<io::Error>,
-}
-
-impl<R: Read> Body<'_, R> {
-    /// Reads what is left. False if it is cut short.
-    fn finish(mut self) -> io::Result<bool> {
-        self.unread = 0..0;
-        while self.left > 0 && self.failed.is_none() {
-            if self.fill_buf()?.is_empty() {
-                return Ok(false);
-            }
-            self.unread = 0..0;
-        }
-        match self.failed {
-            Some(e) => Err(e),
-            None => Ok(true),
-        }
-    }
-}
-
-impl<R: Read> BufRead for Body<'_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.unread.is_empty() && self.left > 0 && self.failed.is_none() {
-            let wanted = self.left.min(PIECE);
-            // The error is for the one who reads the log, whoever reads this.
-            match fill(self.from, &mut self.piece[..wanted]) {
-                Ok(got) => {
-                    let piece = &self.piece[..got];
-                    self.crc.add(piece);
-                    let room = MOST - self.kept.len().min(MOST);
-                    self.kept.extend_from_slice(&piece[..got.min(room)]);
-                    self.left -= got;
-                    self.unread = 0..got;
-                }
-                Err(e) => self.failed = Some(e),
-            }
-        }
-        Ok(&self.piece[self.unread.clone()])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.unread.start = (self.unread.start + amount).min(self.unread.end);
-    }
-}
-
-impl<R: Read> Read for Body<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let there = self.fill_buf()?;
-        let length = there.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&there[..length]);
-        self.consume(length);
-        Ok(length)
-    }
-}
-
-/// Fills the buffer as far as there is anything to read.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub mod hooks;
 pub mod in_hand;
 pub mod inventory;
 mod journal;
+mod live;
+pub mod means;
 mod on_record;
 mod open;
 pub mod plan;

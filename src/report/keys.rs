@@ -40,6 +40,8 @@ words! {
         Backup = "backup",
         /// Removing old backups.
         Prune = "prune",
+        /// Receiving all the time, for `follow`.
+        Follow = "follow",
     }
 }
 

@@ -75,6 +75,10 @@ pub struct Metrics {
     pub read: u64,
     /// Bytes that were new to the repository.
     pub new: u64,
+    /// They are those of a follower, which has names of its own for them.
+    is_follower: bool,
+    /// The newest moment that can be restored, by the primary's clock, if the follower knows.
+    pub recoverable_until: Option<Timestamp>,
     written: Option<Instant>,
     warned: bool,
 }
@@ -90,6 +94,14 @@ impl Metrics {
             last: ended.cloned().unwrap_or_default(),
             ..Metrics::default()
         }
+    }
+
+    /// Those of a follower on `repo`, beside `path`, which a pass writes: with `-follow` in its name.
+    pub fn begin_follower(path: &Path, repo: &Path) -> Metrics {
+        let stem = path.file_stem().unwrap_or_default().display();
+        let ending = path.extension().map_or(String::new(), |e| format!(".{}", e.display()));
+        let beside = path.with_file_name(format!("{stem}-follow{ending}"));
+        Metrics { is_follower: true, ..Metrics::begin(&beside, repo, &Facts::new()) }
     }
 
     /// Nothing is written any more, however long a hook takes after the end.
@@ -129,6 +141,10 @@ impl Metrics {
 
     fn text(&self, facts: &Facts) -> String {
         let mut page = Page { text: String::new(), repo: escape(&self.repo) };
+        if self.is_follower {
+            self.follower(facts, &mut page);
+            return page.text;
+        }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         page.info("build_info", "The version of rollforward", &version);
         self.outcome(facts, &mut page);
@@ -165,6 +181,22 @@ impl Metrics {
         let causes = Cause::ALL.iter().map(|c| c.name());
         let help = "1 for the cause of the last failure: of this pass, or else of the last";
         page.states("cause", help, "cause", causes, cause);
+    }
+
+    /// Whether a follower runs, and how far it has come.
+    fn follower(&self, facts: &Facts, page: &mut Page) {
+        let running = facts.get("state").is_some_and(|s| s == "running");
+        page.one("follow_running", "1 while a follower runs", Some(u8::from(running)));
+        let updated = facts.get("updated").and_then(|t| Timestamp::parse(t)).map(|t| t.0);
+        page.one("follow_updated_timestamp_seconds", "When this was written", updated);
+        let failures = facts.get("failures").and_then(|n| n.parse::<u64>().ok());
+        page.one("follow_failures", "Consecutive failures without progress", failures);
+        let (help, cause) = ("1 for the cause of the last failure", facts.get("cause"));
+        let causes = Cause::ALL.iter().map(|c| c.name());
+        page.states("follow_cause", help, "cause", causes, cause.map(String::as_str));
+        let help = "The newest moment that can be restored, by the clock of the primary";
+        let until = self.recoverable_until.map(|time| time.0);
+        page.one("recoverable_until_timestamp_seconds", help, until);
     }
 
     /// What the pass does and has done.

@@ -5,6 +5,7 @@ pub mod data_dir;
 pub mod directory;
 mod format;
 pub mod held;
+pub mod journals;
 pub mod known;
 pub mod manifest;
 pub mod packs;

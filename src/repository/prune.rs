@@ -55,7 +55,6 @@ pub struct Judged {
 }
 
 /// What a sweep did.
-#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Number of packs removed.
@@ -147,6 +146,7 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
         let names = repo.names()?;
         repo.forget_records_but(&names)?;
         repo.sweep_pins(&names, now)?;
+        forget_received(repo)?;
     }
     let plan = plan(repo, &out.removed, gauge)?;
     out.unreadable = plan.unreadable;
@@ -222,14 +222,19 @@ impl Shares {
     }
 }
 
-#[cfg(test)]
 impl Repository {
     /// Removes the backup `name`, unless it is being read or pinned. Its packs stay until a sweep.
+    ///
+    /// # Errors
+    /// Those of removing.
     pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {
         remove_unless(self, name, Some(Timestamp::now()), false)
     }
 
     /// Removes the packs that no backup names.
+    ///
+    /// # Errors
+    /// Those of reading and removing.
     pub fn sweep_packs(&self, _lock: &RepoLock) -> Result<Sweep> {
         let plan = plan(self, &[], &Gauge::new(None))?;
         let mut out = Sweep { stopped_by: plan.unreadable, ..Sweep::default() };
@@ -240,6 +245,17 @@ impl Repository {
         }
         Ok(out)
     }
+}
+
+/// Removes what a follower has received and backups hold as well. One that runs does so itself.
+fn forget_received(repo: &Repository) -> Result<()> {
+    let Some(journals) = repo.journals()? else { return Ok(()) };
+    let lock = match journals.lock("prune") {
+        Err(Error::Locked { .. }) => return Ok(()),
+        lock => lock?,
+    };
+    let mut parts = journals.parts()?;
+    journals.remove_redundant(&lock, &mut parts, &repo.stored()?)
 }
 
 /// Removes a backup that nobody reads. `mind_pins`: nor pins it at that time.

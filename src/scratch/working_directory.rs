@@ -229,6 +229,12 @@ impl Scratch {
         self.state.get("stage").map(String::as_str) == Some(Stage::Kept.name())
     }
 
+    /// True if its data is whole, whatever has become of its server.
+    pub fn is_ready(&self) -> bool {
+        let stage = self.state.get("stage").map(String::as_str);
+        self.has_data() && stage == Some(Stage::Ready.name())
+    }
+
     /// True if the last mysqld was not shut down.
     fn is_unclean(&self) -> bool {
         self.state.contains_key("mysqld_pid")
