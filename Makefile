@@ -19,8 +19,9 @@ BIN = target/release/rollforward
 SUITE = TEST_THREADS='$(TEST_THREADS)' CARGO='$(CARGO)' scripts/suite
 PAGES = $(wildcard man/*.[1-9])
 MAN = $(DESTDIR)$(PREFIX)/share/man
+EXAMPLES = $(DESTDIR)$(PREFIX)/share/doc/rollforward/examples
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SCRIPTS = scripts/bench scripts/deps scripts/demo scripts/fuzz scripts/servers scripts/suite \
+SCRIPTS = scripts/bench scripts/deps scripts/demo scripts/emergency scripts/fuzz scripts/servers scripts/suite \
 	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
 	dist/examples/nightly.sh dist/examples/after-webhook.sh \
 	scripts/s3-server dist/mirror/rollforward-mirror \
@@ -134,6 +135,7 @@ install: $(if $(filter target/release/rollforward,$(BIN)),all)
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
 	install -d $(DESTDIR)$(PREFIX)/share/rollforward
 	install -m 644 dist/monitoring/rollforward.* $(DESTDIR)$(PREFIX)/share/rollforward
+	install -D -m 644 dist/rollforward.cnf $(EXAMPLES)/rollforward.cnf
 
 # Removes what `make install` with the same DESTDIR and PREFIX installed; no backup, no option file.
 uninstall:
@@ -143,6 +145,7 @@ uninstall:
 	rm -f $(addprefix $(UNITS)/,$(notdir $(wildcard dist/systemd/*.service dist/systemd/*.timer)))
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/rollforward.conf
 	rm -rf $(DESTDIR)$(PREFIX)/share/rollforward
+	rm -f $(EXAMPLES)/rollforward.cnf
 
 # A package for Debian below target/deb, of another BIN as with install; its test runs lintian.
 deb:

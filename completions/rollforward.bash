@@ -42,14 +42,15 @@ _rollforward_backups() {
 }
 
 _rollforward() {
-    local commands='run seed restore open list verify prune prove report status'
+    local commands='run seed follow restore open list verify prune pin unpin prove log report status'
     local everywhere='--repo --scratch --primary --defaults-file --password-file --mysqld
         --mysqld-user --mysqld-option --first-backup --connect-timeout --max-failures --backoff-base --backoff-cap
         --poll-interval --ping-timeout --stall-timeout --start-timeout --shutdown-timeout
-        --check-time --compare-time --min-interval --keep-count --keep-within --jobs --compression-level --compress-stream --keep-scratch
-        --before --after --after-success --after-failure --hook-timeout
+        --check-time --compare-time --min-interval --keep-count --keep-within --keep-hourly
+        --keep-daily --keep-weekly --keep-monthly --keep-yearly --drop-after --jobs --compression-level --compress-stream --keep-scratch
+        --slots --slot-wait --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
-    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --writable --json --dry-run --verbose --quiet --help --version '
+    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --writable --ddl --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -83,7 +84,7 @@ _rollforward() {
 
     case $option in
     '') ;;
-    -r | -s | --repo | --scratch | --to)
+    -r | -s | --repo | --scratch | --to | --all)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         ;;
@@ -105,21 +106,24 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --until --tables --writable --on-data --windows --from --position --allow-upgrade --prove --no-journal --max-age --max-proof-age
-            --since --json --dry-run' ;;
-        run) names+=' --allow-upgrade --prove --no-journal --on-data' ;;
+        '') names+=' --to --until --tables --writable --on-data --windows --from --position --allow-upgrade --prove --no-journal --all --max-age --max-proof-age
+            --max-lag --every --since --table --ddl --json --dry-run --reason --for' ;;
+        run) names+=' --allow-upgrade --prove --no-journal' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
         open) names+=' --until --tables --writable' ;;
         list) names+=' --json --windows' ;;
         verify) names+=' --json' ;;
-        status) names+=' --json --max-age --max-proof-age' ;;
+        status) names+=' --json --all --max-age --max-proof-age --max-lag' ;;
+        follow) names+=' --every' ;;
+        log) names+=' --since --until --table --ddl --json' ;;
         report) names+=' --json --since' ;;
         prune) names+=' --dry-run' ;;
+        pin) names+=' --reason --for' ;;
         esac
     elif [[ -z $command ]]; then
         names=$commands
-    elif [[ $command == restore || $command == open || $command == verify || $command == prove ]]; then
+    elif [[ $command == restore || $command == open || $command == verify || $command == prove || $command == pin || $command == unpin ]]; then
         mapfile -t COMPREPLY < <(_rollforward_backups "$cur")
         return 0
     fi

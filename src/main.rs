@@ -4,8 +4,9 @@
 
 use std::process::ExitCode;
 
-use rollforward::cli::commands::{self, Command};
+use rollforward::cli::commands::Command;
 use rollforward::cli::options::{self, Request};
+use rollforward::cli::print::print;
 use rollforward::cli::{logger, status};
 use rollforward::error::Error;
 use rollforward::os::sys;
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     // A panic is an error of ours, said once and by the log.
     std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
     let status = match options::parse_arguments() {
-        Ok(Request::Print(text)) => commands::print(&text),
+        Ok(Request::Print(text)) => print(&text),
         Ok(Request::Command(options)) => {
             // Before the log: a usage error goes to standard error and makes no file.
             let command = Command::new(&options);

@@ -104,7 +104,7 @@ fn journals_lead_over_a_backup_without_its_data() {
         });
     }
     let list = scene.command("list").run_to_end(COMMAND_PATIENCE).expect(0);
-    assert_eq!(list.stdout.matches("damaged").count(), 2, "{list}");
+    assert_eq!(list.stdout.matches("  damaged  ").count(), 2, "{list}");
     assert_eq!(days.windows(), [(0, 3)]);
     days.assert_had(0, &backups[0]);
     days.assert_had(1, &backups[1]);

@@ -16,10 +16,11 @@ const HIGHER: &str = "99.1-1";
 /// The machine may have had it, too, or have policies of its own about services.
 const CLEAN: &str = "dpkg -P rollforward 2>&1; userdel rollforward 2>&1 || true
     rm -rf /etc/rollforward /var/lib/rollforward /backup /usr/sbin/policy-rc.d";
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 6] = [
     "rollforward@.service",
     "rollforward@.timer",
     "rollforward-failed@.service",
+    "rollforward-follow@.service",
     "rollforward-prove@.service",
     "rollforward-prove@.timer",
 ];
@@ -260,7 +261,7 @@ fn it_is_installed_upgraded_removed_and_purged_and_data_stays() {
     root.no_trace_of_the_program();
     assert_eq!(root.theirs(), theirs, "after the removal");
     let all = "rollforward@*.timer rollforward@*.service rollforward-prove@*.timer \
-               rollforward-prove@*.service";
+               rollforward-prove@*.service rollforward-follow@*.service";
     assert_eq!(told(), format!("stop {all}\n1\n"));
     let link = "/etc/systemd/system/timers.target.wants/rollforward@db1.timer";
     root.sh(&format!("[ -L {link} ]"));

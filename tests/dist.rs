@@ -118,13 +118,14 @@ fn installed_units_pass_systemd_analyze_and_run_sandboxed() {
         at("rollforward@.service"),
         at("rollforward@.timer"),
         at("rollforward-failed@.service"),
+        at("rollforward-follow@.service"),
         at("rollforward-mirror@.service"),
         at("rollforward-prove@.service"),
         at("rollforward-prove@.timer"),
     ]);
     run_helper(&mut verify, "");
-    for name in ["rollforward@", "rollforward-failed@", "rollforward-mirror@", "rollforward-prove@"]
-    {
+    for name in ["@", "-failed@", "-follow@", "-mirror@", "-prove@"] {
+        let name = format!("rollforward{name}");
         let name = &format!("{name}.service");
         // The exposure must be under 3.0, of 10.
         let mut security = Command::new("systemd-analyze");
@@ -144,8 +145,29 @@ fn options_named_in_dist_and_examples_exist() {
     assert_known(CRONJOB, "run", &options(&lines(CRONJOB).join("\n")));
     let image = "dist/container/Containerfile";
     assert_known(image, "run", &options(&value(image, "CMD ")));
-    for file in ["dist/rollforward.cnf", CRONJOB, "man/rollforward.8"] {
+    for file in [CRONJOB, "man/rollforward.8"] {
         assert_known(file, "run", &keys(&read(file)));
+    }
+}
+
+#[test]
+fn the_template_option_file_is_right_also_uncommented() {
+    let dir = TempDir::new("template");
+    let path = dir.path().join("db1.cnf");
+    let text = read("dist/rollforward.cnf");
+    // Only a line that is a key with a value behind its `# `.
+    let uncommented = |line: &str| {
+        let key = line.strip_prefix("# ").and_then(|l| l.split_once(" = ").map(|(key, _)| key));
+        let is_key = key.is_some_and(|k| k.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+        if is_key { line[2..].to_string() } else { line.to_string() }
+    };
+    let all = text.lines().map(|l| uncommented(l) + "\n").collect::<String>();
+    assert!(all.matches("\n#").count() < text.matches("\n#").count() - 10, "{all}");
+    for text in [text, all] {
+        fs::write(&path, text).unwrap();
+        // Every key and value is checked before the repository is looked for.
+        let list = Rollforward::new(["list", "--defaults-file"]).arg(&path).run_to_end(SOON);
+        list.expect(2).says("no repository at /backup/db1");
     }
 }
 

@@ -107,6 +107,7 @@ fn a_repository_of_format_1_is_listed_verified_and_restored() {
             "1.0",
             "KiB",
             "-",
+            "all,newest",
             "10.11.19-MariaDB-0+deb12u1",
             "0-1-42,7-3-9"
         ]
@@ -127,6 +128,8 @@ fn a_repository_of_format_1_is_listed_verified_and_restored() {
         ("base", text("20261121T153000Z-00ff")),
         ("proven", Json::Null),
         ("pinned", Json::Bool(false)),
+        ("pin_reason", Json::Null),
+        ("pinned_until", Json::Null),
         ("kept_by", Json::List(vec![text("all"), text("newest")])),
     ];
     let expected = Json::Object(expected.map(|(k, v)| (k.to_string(), v)).into());

@@ -98,6 +98,7 @@ fn make_install_puts_program_pages_and_completion_below_destdir() {
         ("usr/lib/systemd/system/rollforward@.service", 0o644),
         ("usr/lib/systemd/system/rollforward@.timer", 0o644),
         ("usr/lib/systemd/system/rollforward-failed@.service", 0o644),
+        ("usr/lib/systemd/system/rollforward-follow@.service", 0o644),
         ("usr/lib/systemd/system/rollforward-prove@.service", 0o644),
         ("usr/lib/systemd/system/rollforward-prove@.timer", 0o644),
         ("usr/lib/sysusers.d/rollforward.conf", 0o644),
@@ -106,6 +107,7 @@ fn make_install_puts_program_pages_and_completion_below_destdir() {
         ("usr/share/rollforward/rollforward.patterns", 0o644),
         ("usr/share/rollforward/rollforward.loki.yml", 0o644),
         ("usr/share/rollforward/rollforward.dashboard.json", 0o644),
+        ("usr/share/doc/rollforward/examples/rollforward.cnf", 0o644),
     ];
     for (name, mode) in expected {
         let meta = fs::metadata(dir.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -145,7 +147,7 @@ fn exactly_the_commands_and_options_of_help_are_completed() {
         assert_eq!(offered(&script, &["-v", "--quiet", command, "--"]), own, "{command}");
     }
     assert_eq!(offered(&script, &["re"]), set(["report", "restore"]));
-    assert_eq!(offered(&script, &["run", "--keep-"]).len(), 3);
+    assert_eq!(offered(&script, &["run", "--keep-"]).len(), 8);
     assert_eq!(offered(&script, &["run", ""]), BTreeSet::new());
     assert_eq!(offered(&script, &["seed", "--from", ""]), set(["clone", "dir:", "dump"]));
     assert_eq!(offered(&script, &["run", "--first-backup", "="]), set(["clone", "dump", "refuse"]));
@@ -190,6 +192,8 @@ fn paths_and_names_of_backups_are_completed() {
         vec!["restore", "--repo", "=", &repo, ""],
         vec!["restore", &glued, ""],
         vec!["restore", &short, ""],
+        vec!["pin", &short, ""],
+        vec!["unpin", "--repo", &repo, ""],
         vec!["-r", &escaped, "verify", ""],
         vec!["--json", "-r", &format!("'{repo}'"), "verify", "2026"],
     ] {

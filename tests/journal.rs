@@ -63,9 +63,22 @@ pub(crate) fn load(primary: &Primary, number: u32) {
         format!("ALTER TABLE shop.j{number} ADD COLUMN late INT DEFAULT 7; FLUSH PRIVILEGES"),
         format!("UPDATE shop.t1 SET n = n + {number} WHERE id < 100"),
     ];
-    for part in more {
+    for part in more.into_iter().chain(loaded_file(primary, number)) {
         primary.sql(&part);
     }
+}
+
+/// A file that is loaded by statement and by rows. MySQL's primary reads none.
+fn loaded_file(primary: &Primary, number: u32) -> Option<String> {
+    let file = format!("{}rows{number}.tsv", primary.value("SELECT @@datadir"));
+    let load = format!("LOAD DATA INFILE '{file}' INTO TABLE shop.l{number} (t)");
+    (!flavor::is_mysql()).then(|| {
+        format!(
+            "CREATE TABLE shop.l{number} (id INT PRIMARY KEY AUTO_INCREMENT, t TEXT) ENGINE=InnoDB; \
+             SELECT id INTO OUTFILE '{file}' FROM shop.t0 WHERE id < 30; \
+             SET SESSION binlog_format = 'STATEMENT'; {load}; SET SESSION binlog_format = 'ROW'; {load}"
+        )
+    })
 }
 
 /// From where to where the logs of a backup's journal lead, which must be without a gap.

@@ -219,6 +219,40 @@ fn pruned_backups_are_removed_manifest_first_unless_told_otherwise() {
 }
 
 #[test]
+fn pins_go_to_the_remote_and_come_back() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    let push = || s3.mirror_well(["push", &word(&repo), "mirror:pins"]);
+    let pin = |command: &str, name: &str, options: &[&str]| {
+        rollforward(command, &repo).arg(name).args(options).run_to_end(PATIENCE).expect(0);
+    };
+    pin("pin", &sample.names[0], &["--reason=one"]);
+    pin("pin", &sample.names[1], &["--reason=two", "--for=1d"]);
+    push();
+    assert_eq!(s3.objects("pins"), contents(&repo));
+    // One is changed to one of the same size, and one is gone.
+    pin("pin", &sample.names[0], &["--reason=six"]);
+    pin("unpin", &sample.names[1], &[]);
+    push();
+    assert_eq!(s3.objects("pins"), contents(&repo));
+    let to = s3.path("pulled");
+    s3.mirror_well(["pull", "mirror:pins", &word(&to)]);
+    assert_eq!(contents(&to), contents(&repo));
+    let kept = rollforward("prune", &to).arg("--keep-count=1").run_to_end(PATIENCE).expect(0);
+    assert!(to.join("backups").join(&sample.names[0]).exists(), "{kept}");
+    // With its backup.
+    pin("unpin", &sample.names[0], &[]);
+    pin("pin", &sample.names[1], &[]);
+    push();
+    rollforward("prune", &repo).arg("--drop-after=1s").run_to_end(PATIENCE).expect(0);
+    push();
+    assert_eq!(s3.objects("pins"), contents(&repo));
+    assert!(!repo.join("pins").join(&sample.names[1]).exists());
+}
+
+#[test]
 fn encrypted_by_crypt_nothing_is_readable_and_it_comes_back() {
     need_server!();
     let s3 = need_s3!();

@@ -54,14 +54,14 @@ fn number(n: u64) -> Json {
     Json::Number(n.to_string())
 }
 
-fn keys(json: &Json) -> BTreeSet<String> {
+pub(crate) fn keys(json: &Json) -> BTreeSet<String> {
     let Json::Object(members) = json else { panic!("no object: {json:?}") };
     members.keys().cloned().collect()
 }
 
 /// The members that the page names under a heading of its section JSON.
 #[track_caller]
-fn page(heading: &str) -> BTreeSet<String> {
+pub(crate) fn page(heading: &str) -> BTreeSet<String> {
     let page = fs::read_to_string(root().join("man/rollforward-format.5")).unwrap();
     let (_, section) = page.split_once("\n.Sh JSON\n").expect("the section");
     let (section, _) = section.split_once("\n.Sh ").unwrap();
@@ -177,6 +177,8 @@ fn what_status_writes_of_a_checkpoint_is_frozen() {
     // These two tell of now.
     let age = found.remove("newest_age_seconds").unwrap();
     assert!(matches!(age, Json::Number(_)), "{age:?}");
+    let until = found.remove("recoverable_until").unwrap();
+    assert!(until.str().starts_with("2026-11-22T15:"), "{until:?}");
     let said = found.remove("text").unwrap();
     assert!(
         said.str().starts_with("the last pass ended with status 143 at 2026-11-22T15:30:00Z: "),

@@ -177,6 +177,7 @@ fn stopped_mysqlds_and_killed_passes_are_critical() {
         "newest_age_seconds",
         "newest_proven",
         "newest_proven_age_seconds",
+        "recoverable_until",
         "verdict",
         "text",
     ];

@@ -8,6 +8,7 @@
 //! program has come at a time, and what the primary's writer has said by then, is up to the
 //! machine.
 
+mod leads_on;
 mod load;
 pub mod plan;
 mod proof;
@@ -131,8 +132,15 @@ impl Arena {
             _ => "restored",
         };
         self.tally.count("rerun", how);
+        let led = match self.replay_newest() {
+            Some(0) => "an empty journal".into(),
+            Some(many) => format!("its journal of {many} leads there"),
+            None => "no journal".into(),
+        };
+        let kind = if led.starts_with("its") { "leads from the one before" } else { &led };
+        self.tally.count("journal", kind);
         let spent = began.elapsed().as_secs_f64();
-        let _ = write!(line, " rerun 0 ({how}); {proven}; {writes} writes; {spent:.1}s");
+        let _ = write!(line, " rerun 0 ({how}); {proven}; {led}; {writes} writes; {spent:.1}s");
         line
     }
 

@@ -1,39 +1,40 @@
 //! The commands: what each needs is checked before the log is started, then it is run.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::cli::logger::print_error;
+use crate::cli::keep;
 use crate::cli::next_steps;
+use crate::cli::opening::opening;
 use crate::cli::options::Options;
 use crate::cli::output;
-use crate::cli::pass_options::{absolute, means, plan, stall_timeout};
+use crate::cli::pass_options::{absolute, means, named_primary, plan};
+use crate::cli::print::print;
 use crate::cli::report::Report;
 use crate::cli::restore_dir;
-use crate::cli::status::{self, Verdict};
+use crate::cli::status_command::{All, Asked};
+use crate::cli::transactions::{self, Question};
 use crate::cli::until;
 use crate::cli::windows;
 use crate::error::remedy;
 use crate::error::{Error, Place, Result};
+use crate::follow::run as follow;
 use crate::journal::cut::Moment;
 use crate::journal::history::History;
 use crate::journal::when;
 use crate::os::space::placed;
-use crate::os::workers::Crew;
+use crate::pass::means::Means;
 use crate::pass::plan::Plan;
-use crate::pass::program::Program;
-use crate::pass::some_tables;
-use crate::pass::throwaway::{Opening, Which};
-use crate::pass::until::Means;
+use crate::pass::throwaway::Opening;
 use crate::pass::{prove, run};
+use crate::replication::primary::Primary;
 use crate::repository::directory::Repository;
-use crate::repository::prune;
+use crate::repository::pins::Pin;
 use crate::repository::restore;
 use crate::repository::retention::Policy;
 use crate::repository::verify;
 use crate::supervisor::main_loop::Supervisor;
-use crate::text::{bytes, count, harmless, harmless_lines, short, system_text};
+use crate::text::{bytes, count, harmless, harmless_lines, shell, short};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,6 +43,10 @@ const SECOND: Duration = Duration::from_secs(1);
 pub enum Command {
     Run(Box<Plan>),
     Seed(Box<Plan>),
+    Follow {
+        plan: Box<Plan>,
+        every: Duration,
+    },
     Prove {
         plan: Box<Plan>,
         backup: Option<String>,
@@ -57,6 +62,8 @@ pub enum Command {
         to: PathBuf,
         moment: Moment,
         means: Box<Means>,
+        /// For what no journal has.
+        primary: Box<Option<Result<Primary>>>,
     },
     Open(Box<Opening>),
     List {
@@ -75,18 +82,29 @@ pub enum Command {
         repo: PathBuf,
         policy: Policy,
         dry_run: bool,
+        quiet: bool,
+    },
+    Pin {
+        repo: PathBuf,
+        backup: String,
+        /// `None`: unpin.
+        pin: Option<Pin>,
     },
     Report {
         repo: PathBuf,
         since: Duration,
         json: bool,
     },
+    Log {
+        repo: PathBuf,
+        question: Question,
+    },
     Status {
-        repo: Option<PathBuf>,
-        checkpoint: Option<PathBuf>,
-        max_age: Option<Duration>,
-        max_proof_age: Option<Duration>,
-        stall: Option<Duration>,
+        asked: Asked,
+        json: bool,
+    },
+    StatusOfAll {
+        all: All,
         json: bool,
     },
 }
@@ -100,22 +118,30 @@ impl Command {
         let json = options.switch("json");
         let backup = options.backup.clone();
         if options.command == "status" {
-            return status_command(options, json);
+            return Ok(match All::of(options)? {
+                Some(all) => Command::StatusOfAll { all, json },
+                None => Command::Status { asked: Asked::of(options)?, json },
+            });
         }
         let repo = options.required_path("repo")?;
         Ok(match options.command {
             "run" => Command::Run(Box::new(plan(options)?)),
             "seed" => Command::Seed(Box::new(plan(options)?)),
+            "follow" => {
+                let every = options.duration("every", SECOND * 10)?;
+                Command::Follow { plan: Box::new(plan(options)?), every }
+            }
             "prove" => Command::Prove { plan: Box::new(plan(options)?), backup },
             "restore" => {
                 let to = absolute(options.required_path("to")?);
                 if let Some(moment) = moment(options)? {
                     let means = Box::new(means(options)?);
-                    return Ok(Command::RestoreUntil { repo, to, moment, means });
+                    let primary = Box::new(named_primary(options));
+                    return Ok(Command::RestoreUntil { repo, to, moment, means, primary });
                 }
                 Command::Restore { repo, backup, to, jobs: options.jobs()? }
             }
-            "open" => Command::Open(Box::new(opening(options)?)),
+            "open" => Command::Open(Box::new(opening(options, moment(options)?)?)),
             "list" => {
                 let (policy, windows) = (options.retention()?, options.switch("windows"));
                 Command::List { repo, policy, windows, json }
@@ -123,11 +149,26 @@ impl Command {
             "verify" => Command::Verify { repo, backup, jobs: options.jobs()?, json },
             "prune" => {
                 let (policy, dry_run) = (options.retention()?, options.switch("dry-run"));
-                Command::Prune { repo, policy, dry_run }
+                let quiet = options.switch("quiet");
+                Command::Prune { repo, policy, dry_run, quiet }
+            }
+            "pin" | "unpin" => {
+                let missing = || Error::config(format!("{} needs a BACKUP", options.command));
+                let backup = backup.ok_or_else(missing)?;
+                let pin = (options.command == "pin").then(|| options.pin()).transpose()?;
+                Command::Pin { repo, backup, pin }
             }
             "report" => {
                 let since = options.duration("since", SECOND * 86_400 * 90)?;
                 Command::Report { repo, since, json }
+            }
+            "log" => {
+                let text = |name| options.text(name);
+                let question = Question::new(text("since"), text("until"), text("table"))?;
+                let word = |name| Some(format!("--{name} {}", shell(&harmless(text(name)?))));
+                let means = ["mysqld", "mysqld-user"].into_iter().filter_map(word).collect();
+                let question = Question { ddl: options.switch("ddl"), json, means, ..question };
+                Command::Log { repo, question }
             }
             other => return Err(Error::config(format!("unknown command '{other}'"))),
         })
@@ -150,11 +191,13 @@ impl Command {
             Command::Seed(plan) => {
                 Supervisor::new(plan.retries.poll).and_then(|mut s| run::seed(&plan, &mut s))
             }
+            Command::Follow { plan, every } => Supervisor::new(plan.retries.poll)
+                .and_then(|mut s| follow::follow(&plan, every, &mut s)),
             Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
-            Command::RestoreUntil { repo, to, moment, means } => {
-                until::restore(&repo, &to, &moment, &means)
+            Command::RestoreUntil { repo, to, moment, means, primary } => {
+                until::restore(&repo, &to, &moment, &means, *primary)
             }
             Command::Open(opening) => Supervisor::new(opening.means.retries.poll)
                 .and_then(|mut supervisor| opening.open(&mut supervisor)),
@@ -165,16 +208,17 @@ impl Command {
             }
             Command::List { repo, policy, json, .. } => list(&repo, policy, json),
             Command::Verify { repo, backup, jobs, json } => verify(&repo, backup, jobs, json),
-            Command::Prune { repo, policy, dry_run } => prune(&repo, policy, dry_run),
+            Command::Prune { repo, policy, dry_run, quiet } => {
+                keep::prune(&repo, policy, dry_run, quiet)
+            }
+            Command::Pin { repo, backup, pin } => keep::pin(&repo, &backup, pin.as_ref()),
             Command::Report { repo, since, json } => {
                 let report = Report::read(&Repository::open(&repo)?, since)?;
                 Ok(print(&if json { report.json() } else { harmless_lines(&report.text()) }))
             }
-            Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json } => {
-                let (repo, checkpoint) = (repo.as_deref(), checkpoint.as_deref());
-                let question = status::Question { repo, checkpoint, max_age, max_proof_age, stall };
-                Ok(status(&question, json))
-            }
+            Command::Log { repo, question } => transactions::print(&repo, &question),
+            Command::Status { asked, json } => Ok(asked.answer(json)),
+            Command::StatusOfAll { all, json } => Ok(all.answer(json)),
         }
     }
 }
@@ -189,47 +233,6 @@ fn moment(options: &Options) -> Result<Option<Moment>> {
     }
     let wrong = |what| Error::config(format!("--until: {what}"));
     when::parse(text).map(Some).map_err(wrong)
-}
-
-fn opening(options: &Options) -> Result<Opening> {
-    let which = match moment(options)? {
-        Some(moment) => Which::At(moment),
-        None => Which::Backup(options.backup.clone()),
-    };
-    let tables = match options.text("tables") {
-        Some(text) => {
-            some_tables::parse(text).map_err(|why| Error::config(format!("--tables: {why}")))?
-        }
-        None => Vec::new(),
-    };
-    if matches!(which, Which::At(_)) && !tables.is_empty() {
-        // What was replayed may be about any table.
-        return Err(Error::config("--tables is for a backup, and not for --until"));
-    }
-    let scratch = absolute(options.required_path("scratch")?);
-    let others = ["log-file", "metrics-file", "checkpoint"];
-    Ok(Opening {
-        repo: absolute(options.required_path("repo")?),
-        scratch,
-        others: others.iter().filter_map(|name| options.path(name)).map(absolute).collect(),
-        which,
-        tables,
-        writable: options.switch("writable"),
-        program: options.program.clone().map(Program::new).transpose()?,
-        means: means(options)?,
-    })
-}
-
-/// Writes to standard output. Returns the exit status: a reader that has gone is fine.
-pub fn print(text: &str) -> u8 {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            let text = system_text(&e);
-            print_error(&format!("rollforward: cannot write to standard output: {text}"));
-            1
-        }
-        _ => 0,
-    }
 }
 
 fn restore(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Result<u8> {
@@ -274,7 +277,12 @@ fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Resul
     let all = backup.is_none();
     let names = backup.map_or_else(|| repo.names(), |name| Ok(vec![name]))?;
     let mut supervisor = Supervisor::new(SECOND)?;
-    let report = verify::verify(&repo, &names, all, &mut supervisor.crew("verify", jobs))?;
+    let mut report = verify::verify(&repo, &names, all, &mut supervisor.crew("verify", jobs))?;
+    if let (true, Some(journals)) = (all, repo.journals()?) {
+        let parts = journals.names()?;
+        let crew = &mut supervisor.crew("verify", jobs);
+        report.add_received(verify::verify(&journals, &parts, true, crew)?);
+    }
     let status = output::report_verify(&report);
     let printed = if json { print(&output::verify_json(&report)) } else { 0 };
     log::info!(
@@ -285,54 +293,4 @@ fn verify(repo: &Path, backup: Option<String>, jobs: usize, json: bool) -> Resul
         short(began.elapsed())
     );
     status.map(|()| printed)
-}
-
-fn status_command(options: &Options, json: bool) -> Result<Command> {
-    let repo = options.path("repo");
-    let scratch = options.path("scratch").map(|s| s.join("checkpoint"));
-    let checkpoint = options.path("checkpoint").or(scratch);
-    if repo.is_none() && checkpoint.is_none() {
-        return Err(Error::config("status needs --repo DIR, --scratch DIR or both"));
-    }
-    let limit = |name| {
-        let given = options.switch(name).then(|| options.duration(name, Duration::ZERO));
-        given.transpose()
-    };
-    let (max_age, max_proof_age) = (limit("max-age")?, limit("max-proof-age")?);
-    let stall = stall_timeout(options)?;
-    Ok(Command::Status { repo, checkpoint, max_age, max_proof_age, stall, json })
-}
-
-/// A monitoring plugin: what cannot be told is 3, unknown.
-fn status(question: &status::Question, json: bool) -> u8 {
-    let (verdict, text, json_text) = match status::look(question) {
-        Ok(found) => {
-            let json_text = json.then(|| output::status_json(&found));
-            (found.verdict, found.text, json_text)
-        }
-        Err(e) => {
-            let text = e.to_string();
-            let json_text = json.then(|| output::unknown_json(&text));
-            (Verdict::Unknown, text, json_text)
-        }
-    };
-    print(&json_text.unwrap_or_else(|| format!("{}: {}\n", verdict.name(), harmless(&text))));
-    verdict.exit_status()
-}
-
-fn prune(repo: &Path, policy: Policy, dry_run: bool) -> Result<u8> {
-    let repo = Repository::open(repo)?;
-    let lock = repo.lock("prune")?;
-    if !dry_run {
-        repo.sweep_tmp(&lock, &|| false)?;
-    }
-    let pruned = prune::prune(&repo, &lock, policy, dry_run, &mut Crew::unwatched(1))?;
-    prune::report(&pruned, dry_run);
-    match pruned.unreadable.first() {
-        Some(name) => Err(Error::BackupDamaged {
-            backup: name.clone(),
-            what: "its manifest cannot be read, so no pack was removed".into(),
-        }),
-        None => Ok(0),
-    }
 }

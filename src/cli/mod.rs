@@ -1,17 +1,23 @@
 //! The command line: options, commands, and their output.
 
 pub mod commands;
+mod greeting;
+mod keep;
 pub mod logger;
 pub mod next_steps;
+pub mod opening;
 pub mod option_file;
 pub mod options;
 pub mod output;
 pub mod pass_options;
 mod prefixes;
+pub mod print;
 pub mod report;
 pub mod restore_dir;
 pub mod shell_words;
 pub mod status;
+mod status_command;
+pub mod transactions;
 pub mod until;
 pub mod usage;
 pub mod windows;

@@ -6,7 +6,7 @@
 //! escapes, `!include` and `!includedir` are followed.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::Ipv6Addr;
@@ -33,6 +33,8 @@ pub struct OptionFile {
     client: BTreeMap<String, String>,
     /// The content of `--password-file`, once read.
     password: OnceCell<Secret>,
+    /// The names of all groups.
+    pub groups: BTreeSet<String>,
     /// Keys of `[rollforward]` in order; `None` without a `=`.
     pub rollforward: Vec<(String, Option<String>)>,
     /// The same by option, once the keys are known to be options.
@@ -73,6 +75,7 @@ impl OptionFile {
             } else if let Some(rest) = line.strip_prefix('[') {
                 let (name, _) = rest.split_once(']').ok_or_else(|| wrong("missing ']'"))?;
                 group = name.trim().to_ascii_lowercase();
+                self.groups.insert(group.clone());
             } else if group.is_empty() {
                 return Err(wrong("key before the first [group]"));
             } else {

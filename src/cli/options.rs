@@ -18,8 +18,9 @@ use crate::cli::usage::{COMMANDS, belongs, help, help_of, options, version};
 use crate::error::{Error, Result};
 use crate::os::clock::parse_duration;
 use crate::replication::primary::Primary;
-use crate::repository::retention::Policy;
 use crate::seed::dump::First;
+
+mod values;
 
 /// The options whose value is a command to run.
 const HOOKS: [&str; 5] = ["on-data", "before", "after", "after-success", "after-failure"];
@@ -223,7 +224,7 @@ impl Options {
                 return Err(Error::config(format!("option --{long} needs a value")));
             }
         }
-        const MAY_BE_ZERO: [&str; 10] = [
+        const MAY_BE_ZERO: &[&str] = &[
             "check-time",
             "compare-time",
             "backoff-base",
@@ -231,9 +232,12 @@ impl Options {
             "stall-timeout",
             "min-interval",
             "keep-within",
+            "drop-after",
+            "for",
+            "slot-wait",
             "max-age",
             "max-proof-age",
-            "since",
+            "max-lag",
         ];
         for name in MAY_BE_ZERO {
             self.duration(name, Duration::ZERO)?;
@@ -245,6 +249,7 @@ impl Options {
             "start-timeout",
             "shutdown-timeout",
             "hook-timeout",
+            "every",
         ] {
             if self.duration(name, Duration::MAX)?.is_zero() {
                 return Err(Error::config(format!("--{name} must be longer than 0")));
@@ -255,6 +260,8 @@ impl Options {
         self.jobs()?;
         self.compression_level()?;
         self.retention()?;
+        self.pin()?;
+        self.slots()?;
         self.first_backup()?;
         if self.text("primary").is_some() {
             self.primary()?;
@@ -270,6 +277,13 @@ impl Options {
         let given = HOOKS.iter().filter_map(|name| Some((*name, self.text(name)?)));
         let wrong = |name, why| Error::config(format!("malformed command for --{name}: {why}"));
         given.map(|(n, t)| Ok((n, shell_words::split(t).map_err(|why| wrong(n, why))?))).collect()
+    }
+
+    /// True if the option file has groups for other programs, such as `[client]`, and no other.
+    pub fn is_account_only(&self) -> bool {
+        let others = ["client", "mysql", "mariadb"];
+        let is_other = |group: &String| others.iter().any(|other| group.starts_with(other));
+        !self.file.groups.is_empty() && self.file.groups.iter().all(is_other)
     }
 
     /// The last value of an option.
@@ -314,56 +328,12 @@ impl Options {
         })
     }
 
-    fn number<N: FromStr>(&self, long: &str, wants: &str) -> Result<Option<N>> {
+    pub(super) fn number<N: FromStr>(&self, long: &str, wants: &str) -> Result<Option<N>> {
         let Some(text) = self.text(long) else { return Ok(None) };
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let number = digits.then(|| text.parse().ok()).flatten();
         let wrong = || Error::config(format!("malformed value '{text}' for --{long}: {wants}"));
         number.map(Some).ok_or_else(wrong)
-    }
-
-    /// `--max-failures`.
-    ///
-    /// # Errors
-    /// Names a malformed value; so do the next ones.
-    pub fn max_failures(&self) -> Result<u32> {
-        Ok(self.number("max-failures", "a whole number from 0")?.unwrap_or(10))
-    }
-
-    /// `--jobs`: 1 to 256.
-    #[allow(missing_docs)]
-    pub fn jobs(&self) -> Result<usize> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = self.number("jobs", "a whole number from 1 to 256")?.unwrap_or(cores);
-        if !(1..=256).contains(&jobs) {
-            return Err(Error::config(format!("--jobs {jobs} is out of range: 1 to 256")));
-        }
-        Ok(jobs)
-    }
-
-    /// `--compression-level`: 1 to 19.
-    #[allow(missing_docs)]
-    pub fn compression_level(&self) -> Result<i32> {
-        let level = self.number("compression-level", "a whole number from 1 to 19")?.unwrap_or(1);
-        if !(1..=19).contains(&level) {
-            return Err(Error::config(format!(
-                "--compression-level {level} is out of range: 1 to 19"
-            )));
-        }
-        Ok(level)
-    }
-
-    /// `--keep-count` and `--keep-within`.
-    #[allow(missing_docs)]
-    pub fn retention(&self) -> Result<Policy> {
-        let keep_count = self.number("keep-count", "a whole number from 1")?;
-        if keep_count == Some(0) {
-            return Err(Error::config("--keep-count 0 would keep nothing; the minimum is 1"));
-        }
-        let within = self.switch("keep-within");
-        let keep_within =
-            if within { Some(self.duration("keep-within", Duration::ZERO)?) } else { None };
-        Ok(Policy { keep_count, keep_within })
     }
 
     /// `--first-backup`; `None` means refuse.

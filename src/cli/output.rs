@@ -1,15 +1,16 @@
 //! The output of `list`, `verify` and `status`, for people and programs.
 
-use crate::cli::status::{Status, Verdict};
+use crate::cli::status::Status;
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
-use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Summary;
+use crate::repository::pins::Pin;
 use crate::repository::proofs::{Record, proven};
-use crate::repository::retention::{Candidate, Policy, reasons};
+use crate::repository::prune::candidate;
+use crate::repository::retention::{self, Candidate, Policy};
 use crate::repository::verify::Report;
-use crate::text::{bytes, count, is_harmful};
+use crate::text::{bytes, count, harmless, is_harmful};
 
 /// A backup as `list` shows it.
 pub struct Entry {
@@ -19,6 +20,8 @@ pub struct Entry {
     damage: Option<String>,
     /// When it was last proven.
     proven: Option<Timestamp>,
+    /// Unless its time is over.
+    pin: Option<Pin>,
     /// Why retention keeps it.
     kept_by: Vec<&'static str>,
 }
@@ -28,33 +31,29 @@ pub struct Entry {
 /// # Errors
 /// When the repository cannot be read.
 pub fn entries(repo: &Repository, policy: Policy) -> Result<Vec<Entry>> {
+    let now = Timestamp::now();
     let mut entries = Vec::new();
     for name in repo.names()? {
         let Some((manifest, damage)) = repo.look_at(&name)? else { continue };
         let proven = proven(&repo.records(&name)).and_then(Record::time);
-        entries.push(Entry { name, manifest, damage, proven, kept_by: Vec::new() });
+        let pin = repo.pin_of(&name).filter(|pin| pin.end() > now);
+        entries.push(Entry { name, manifest, damage, proven, pin, kept_by: Vec::new() });
     }
-    judge(&mut entries, policy);
+    judge(&mut entries, repo, &policy);
     Ok(entries)
 }
 
 /// Says of each entry why `policy` keeps it. One whose manifest cannot be read is never removed.
-fn judge(entries: &mut [Entry], policy: Policy) {
-    let candidates = entries.iter().filter_map(|entry| {
-        let header = &entry.manifest.as_ref()?.header;
-        Some(Candidate {
-            name: entry.name.clone(),
-            data_as_of: header.data_as_of,
-            base: header.base.clone(),
-            open_tables: header.open_tables > 0,
-            complete: entry.damage.is_none(),
-        })
+fn judge(entries: &mut [Entry], repo: &Repository, policy: &Policy) {
+    let readable = entries.iter().filter_map(|entry| {
+        let candidate = candidate(repo, entry.name.clone(), entry.manifest.as_ref()?);
+        Some(Candidate { complete: entry.damage.is_none(), ..candidate })
     });
-    let candidates: Vec<Candidate> = candidates.collect();
-    let mut reasons = reasons(policy, Timestamp::now(), &candidates).into_iter();
+    let candidates: Vec<Candidate> = readable.collect();
+    let mut fates = retention::judge(policy, Timestamp::now(), &candidates).into_iter();
     for entry in entries {
         entry.kept_by = match entry.manifest {
-            Some(_) => reasons.next().unwrap_or_default(),
+            Some(_) => fates.next().unwrap_or_default().kept_by,
             None => vec!["unreadable"],
         };
     }
@@ -62,16 +61,25 @@ fn judge(entries: &mut [Entry], policy: Policy) {
 
 /// For people: one line each.
 pub fn table(entries: &[Entry]) -> String {
-    let mut rows = vec![
-        ["NAME", "STATE", "DATA AS OF", "SIZE", "ADDED", "PROVEN", "VERSION", "POSITION"]
-            .map(String::from),
+    let titles = [
+        "NAME",
+        "STATE",
+        "DATA AS OF",
+        "SIZE",
+        "ADDED",
+        "PROVEN",
+        "KEPT BY",
+        "VERSION",
+        "POSITION",
     ];
+    let mut rows = vec![titles.map(String::from)];
     for entry in entries {
         let state = if entry.damage.is_some() { "damaged" } else { "complete" };
         let name = entry.name.clone();
         // The day is enough for people.
         let proven = entry.proven.map_or("-".into(), |t| t.rfc3339()[..10].to_string());
         let none = || "-".to_string();
+        let kept_by = if entry.kept_by.is_empty() { none() } else { entry.kept_by.join(",") };
         rows.push(match &entry.manifest {
             Some(m) => [
                 name,
@@ -80,16 +88,20 @@ pub fn table(entries: &[Entry]) -> String {
                 bytes(m.size),
                 bytes(m.stored),
                 proven,
+                kept_by,
                 m.header.version.clone(),
                 m.header.position.clone(),
             ],
-            None => [name, state.into(), none(), none(), none(), proven, none(), none()],
+            None => [name, state.into(), none(), none(), none(), proven, kept_by, none(), none()],
         });
     }
     let mut text = columns(&rows);
     for entry in entries {
         if let Some(damage) = &entry.damage {
             text += &format!("{}: {damage}\n", entry.name);
+        }
+        if let Some(pin) = &entry.pin {
+            text += &format!("{}: {}\n", entry.name, harmless(&pin.text()));
         }
     }
     text
@@ -121,6 +133,9 @@ pub fn json(entries: &[Entry]) -> String {
             let number = |f: fn(&Summary) -> u64| m.map_or("null".into(), |m| f(m).to_string());
             let base = m.and_then(|m| m.header.base.as_deref()).map_or("null".into(), quote);
             let state = if entry.damage.is_some() { "damaged" } else { "complete" };
+            let pin = |f: fn(&Pin) -> Option<String>| {
+                entry.pin.as_ref().and_then(f).map_or("null".into(), |text| quote(&text))
+            };
             object(&[
                 ("name", quote(&entry.name)),
                 ("state", quote(state)),
@@ -134,7 +149,9 @@ pub fn json(entries: &[Entry]) -> String {
                 ("stored", number(|m| m.stored)),
                 ("base", base),
                 ("proven", entry.proven.map_or("null".into(), |t| quote(&t.rfc3339()))),
-                ("pinned", "false".into()),
+                ("pinned", entry.pin.is_some().to_string()),
+                ("pin_reason", pin(|pin| Some(pin.reason.clone()))),
+                ("pinned_until", pin(|pin| pin.until.map(Timestamp::rfc3339))),
                 ("kept_by", strings(entry.kept_by.iter().copied())),
             ])
         })
@@ -215,7 +232,13 @@ pub fn verify_json(report: &Report) -> String {
 
 /// The result of `status` as a JSON object: the keys of the checkpoint, and what was checked.
 pub fn status_json(status: &Status) -> String {
+    status_json_of(&[], status)
+}
+
+/// The same with more texts.
+pub fn status_json_of(texts: &[(&str, &str)], status: &Status) -> String {
     let mut members: Vec<(&str, String)> = Vec::new();
+    members.extend(texts.iter().map(|(key, text)| (*key, quote(text))));
     for (key, value) in &status.facts {
         let value = match key.as_str() {
             "message" => quote(value.trim_matches('\'')),
@@ -237,22 +260,11 @@ pub fn status_json(status: &Status) -> String {
     members.push(("newest_proven", proven.map_or("null".into(), |n| quote(&n.name))));
     let age = proven.map_or("null".into(), |n| n.age.as_secs().to_string());
     members.push(("newest_proven_age_seconds", age));
+    let until = status.recoverable_until.map(|time| quote(&time.rfc3339()));
+    members.push(("recoverable_until", until.unwrap_or("null".into())));
     members.push(("verdict", quote(status.verdict.name())));
     members.push(("text", quote(&status.text)));
-    object(&members) + "\n"
-}
-
-/// The object for an unknown state, with the reason in `text`.
-pub fn unknown_json(text: &str) -> String {
-    status_json(&Status {
-        facts: Facts::new(),
-        alive: None,
-        answers: None,
-        newest: None,
-        proven: None,
-        verdict: Verdict::Unknown,
-        text: text.into(),
-    })
+    object(&members)
 }
 
 /// Keys of the checkpoint whose values are numbers.

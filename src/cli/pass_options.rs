@@ -7,8 +7,8 @@ use crate::cli::options::Options;
 use crate::error::{Error, Result};
 use crate::os::files::is_program;
 use crate::pass::hooks::{Hook, Hooks};
+use crate::pass::means::Means;
 use crate::pass::plan::{Examination, Places, Plan, Retries, Server, Storage};
-use crate::pass::until::Means;
 use crate::replication::primary::Primary;
 use crate::seed::adopt::Source;
 use crate::seed::dump::First;
@@ -130,6 +130,7 @@ pub fn plan(options: &Options) -> Result<Plan> {
             check: of_run("check-time", MINUTE)?,
             compare: of_run("compare-time", Duration::ZERO)?,
         },
+        slots: options.slots()?,
         min_interval: options.duration("min-interval", Duration::ZERO)?,
         hooks,
     })
@@ -163,6 +164,14 @@ pub fn means(options: &Options) -> Result<Means> {
         },
         jobs: options.jobs()?,
     })
+}
+
+/// The primary, if one is named, or what is wrong with that.
+pub fn named_primary(options: &Options) -> Option<Result<Primary>> {
+    match options.primary() {
+        Ok(none) if none.candidates.is_empty() => None,
+        _ => Some(primary(options)),
+    }
 }
 
 /// The primary and the account on it, both of which must be named.

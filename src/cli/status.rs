@@ -4,17 +4,13 @@
 //! precedes the login. The exit statuses are those of monitoring plugins: 0 to 3 for ok, warning,
 //! critical and unknown.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::cli::greeting::greets;
 use crate::error::{Error, Result};
-use crate::os::clock::Timestamp;
+use crate::journal::history::History;
+use crate::os::clock::{Micros, Timestamp};
 use crate::os::process::{holds_lock, start_time};
 use crate::os::sys;
 use crate::report::checkpoint::{self, Facts};
@@ -22,8 +18,6 @@ use crate::repository::directory::Repository;
 use crate::repository::proofs::{Record, proven};
 use crate::text::{count, short};
 
-/// Even a busy mysqld greets at once.
-const GREETING: Duration = Duration::from_secs(5);
 /// The loop writes the checkpoint every ten seconds, but a call may take up to a ping time-out.
 const SILENCE: Duration = Duration::from_secs(90);
 /// How often a pass is observed if it changes meanwhile.
@@ -74,6 +68,8 @@ pub struct Status {
     pub newest: Option<Newest>,
     /// The newest complete backup that is proven, and the time since its proof.
     pub proven: Option<Newest>,
+    /// The newest moment that can be restored, by the primary's clock.
+    pub recoverable_until: Option<Micros>,
     /// The severity.
     pub verdict: Verdict,
     /// The reason, for people.
@@ -90,6 +86,8 @@ pub struct Question<'a> {
     pub max_age: Option<Duration>,
     /// `--max-proof-age`.
     pub max_proof_age: Option<Duration>,
+    /// `--max-lag`.
+    pub max_lag: Option<Duration>,
     /// `--stall-timeout`, unless it is off.
     pub stall: Option<Duration>,
 }
@@ -103,6 +101,7 @@ pub fn look(question: &Question) -> Result<Status> {
     let mut remarks = Remarks::default();
     let (facts, alive, answers) = observe(question)?;
     match (facts.get("state").map(String::as_str), alive) {
+        (Some("waiting"), Some(lives)) => waiting(&facts, lives, now, &mut remarks),
         (Some("running"), Some(lives)) => {
             running(&facts, lives, answers, question.stall, now, &mut remarks);
         }
@@ -117,19 +116,24 @@ pub fn look(question: &Question) -> Result<Status> {
         }
         (None, _) => {}
     }
-    let (newest, proven) = match question.repo {
+    let (newest, proven, recoverable_until) = match question.repo {
         Some(path) => {
             let repo = Repository::open(path)?;
             let newest = newest(&repo, now, &mut remarks)?;
             judge_age(newest.as_ref(), question.max_age, &mut remarks);
             let proven = newest_proven(&repo, now)?;
             judge_proof(proven.as_ref(), question.max_proof_age, &mut remarks);
-            (newest, proven)
+            let until = History::recoverable_until(&repo)?;
+            let asked = question.max_lag.is_some() || repo.journals()?.is_some();
+            let lag = until.filter(|_| asked).map(|until| until.seconds().age(now));
+            judge_lag(lag, question.max_lag, &mut remarks);
+            (newest, proven, until)
         }
-        None => (None, None),
+        None => (None, None, None),
     };
     let Remarks { verdict, texts } = remarks;
-    Ok(Status { facts, alive, answers, newest, proven, verdict, text: texts.join("; ") })
+    let text = texts.join("; ");
+    Ok(Status { facts, alive, answers, newest, proven, recoverable_until, verdict, text })
 }
 
 /// The checkpoint, whether its process exists, and whether its mysqld greets. Observes again if the
@@ -143,7 +147,7 @@ fn observe(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
     };
     let mut facts = read()?;
     for _ in 0..LOOKS {
-        if fact(&facts, "state") != "running" {
+        if !is_under_way(&facts) {
             break;
         }
         let lives = is_alive(&facts);
@@ -157,11 +161,9 @@ fn observe(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
         }
         facts = later;
     }
-    Ok(match fact(&facts, "state") {
-        // It changes faster than we can observe.
-        "running" => (facts, Some(true), None),
-        _ => (facts, None, None),
-    })
+    // It changes faster than we can observe.
+    let alive = is_under_way(&facts).then_some(true);
+    Ok((facts, alive, None))
 }
 
 struct Remarks {
@@ -210,23 +212,24 @@ fn is_no_younger(ticks: u64, facts: &Facts) -> bool {
     }
 }
 
-/// True if the server behind the socket greets. Runs on a thread that may be abandoned, because
-/// connecting to a server that accepts no more connections blocks without a time-out.
-fn greets(socket: &Path) -> bool {
-    let (sender, receiver) = mpsc::channel();
-    let socket = socket.to_path_buf();
-    let spawned = thread::Builder::new().spawn(move || sender.send(is_greeted(socket)));
-    spawned.is_ok() && receiver.recv_timeout(GREETING).unwrap_or(false)
+/// True for a pass that runs or waits, as far as the checkpoint tells.
+fn is_under_way(facts: &Facts) -> bool {
+    matches!(fact(facts, "state"), "running" | "waiting")
 }
 
-fn is_greeted(socket: PathBuf) -> bool {
-    let Some(dir) = socket.parent().and_then(|d| File::open(d).ok()) else { return false };
-    let Some(name) = socket.file_name() else { return false };
-    // Through the directory's descriptor, because the socket's path may be too long to connect to.
-    let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
-    let Ok(mut stream) = UnixStream::connect(short) else { return false };
-    let mut header = [0; 5];
-    stream.set_read_timeout(Some(GREETING)).is_ok() && stream.read_exact(&mut header).is_ok()
+/// A pass that waits for a slot: nothing moves, and that is right.
+fn waiting(facts: &Facts, alive: bool, now: Timestamp, remarks: &mut Remarks) {
+    let pid = fact(facts, "pid");
+    let silent = since(facts, "updated", now).unwrap_or_default();
+    let long = short(since(facts, "progressed", now).unwrap_or_default());
+    let (verdict, text) = match alive {
+        false => (Verdict::Critical, "died while it waited for a slot".into()),
+        true if silent > SILENCE => {
+            (Verdict::Critical, format!("waits for a slot, and is silent for {}", short(silent)))
+        }
+        true => (Verdict::Ok, format!("has waited for a slot for {long}")),
+    };
+    remarks.add(verdict, format!("the pass (pid {pid}) {text}"));
 }
 
 fn running(
@@ -245,7 +248,8 @@ fn running(
         let text = format!("the pass (pid {pid}) died during {phase} without recording an outcome");
         return remarks.add(Verdict::Critical, text);
     }
-    let mut text = format!("a pass (pid {pid}) is running, phase {phase}");
+    let who = if phase == "follow" { "a follower" } else { "a pass" };
+    let mut text = format!("{who} (pid {pid}) is running, phase {phase}");
     if let (Some(position), Some(goal)) = (facts.get("position"), facts.get("goal")) {
         text += &format!(", at {position} of {goal}");
     }
@@ -351,12 +355,23 @@ fn judge_proof(proven: Option<&Newest>, max: Option<Duration>, remarks: &mut Rem
         (None, None) => {}
         (None, Some(_)) => remarks.add(Verdict::Critical, "no backup is proven".into()),
         (Some(Newest { name, age }), max) => {
-            let mut text = format!("newest proven backup {name} was proven {} ago", short(*age));
-            let too_old = max.is_some_and(|m| *age >= m);
-            if let (true, Some(max)) = (too_old, max) {
-                text += &format!(", more than {}", short(max));
-            }
-            remarks.add(if too_old { Verdict::Critical } else { Verdict::Ok }, text);
+            let text = format!("newest proven backup {name} was proven {} ago", short(*age));
+            judge(text, *age, max, remarks);
+        }
+    }
+}
+
+fn judge_lag(age: Option<Duration>, max: Option<Duration>, remarks: &mut Remarks) {
+    match (age, max) {
+        (None, None) => {}
+        (None, Some(_)) => remarks.add(Verdict::Critical, "no moment can be restored".into()),
+        (Some(age), max) => {
+            judge(
+                format!("any moment until {} ago can be restored", short(age)),
+                age,
+                max,
+                remarks,
+            );
         }
     }
 }
@@ -365,12 +380,14 @@ fn judge_age(newest: Option<&Newest>, max_age: Option<Duration>, remarks: &mut R
     match newest {
         None => remarks.add(Verdict::Critical, "no complete backup".into()),
         Some(Newest { name, age }) => {
-            let mut text = format!("newest backup {name} is {} old", short(*age));
-            let too_old = max_age.is_some_and(|m| *age >= m);
-            if let (true, Some(max)) = (too_old, max_age) {
-                text += &format!(", more than {}", short(max));
-            }
-            remarks.add(if too_old { Verdict::Critical } else { Verdict::Ok }, text);
+            judge(format!("newest backup {name} is {} old", short(*age)), *age, max_age, remarks);
         }
     }
+}
+
+/// Says something of this age, which is too old from `max` on.
+fn judge(mut text: String, age: Duration, max: Option<Duration>, remarks: &mut Remarks) {
+    let too_old = max.filter(|max| age >= *max);
+    text += &too_old.map_or(String::new(), |max| format!(", more than {}", short(max)));
+    remarks.add(if too_old.is_some() { Verdict::Critical } else { Verdict::Ok }, text);
 }

@@ -1,7 +1,9 @@
 //! `list --windows`: what can be restored to any moment, and the gaps between.
 
 use crate::cli::output::{columns, object, quote};
-use crate::journal::history::{History, Window};
+use crate::journal::history::History;
+use crate::journal::windows::Window;
+use crate::os::clock::Micros;
 use crate::text::bytes;
 
 /// What both forms show of a window.
@@ -22,14 +24,34 @@ fn shown<'a>(history: &'a History, windows: &'a [Window]) -> Vec<Shown<'a>> {
     windows.iter().map(one).collect()
 }
 
+/// What is between two windows.
+pub struct Gap {
+    /// The end of the one before.
+    pub from: Micros,
+    /// The beginning of the next one.
+    pub to: Micros,
+    /// Why no journal leads on.
+    pub why: String,
+}
+
+/// The gaps between all windows, oldest first.
+pub fn gaps(history: &History) -> Vec<Gap> {
+    let windows = history.windows();
+    let until = |at: usize| history.points[at].until();
+    let between = windows.iter().zip(windows.iter().skip(1));
+    let gap = |(before, next): (&Window, &Window)| Gap {
+        from: until(before.ends.1),
+        to: until(next.ends.0),
+        why: next.gap.clone(),
+    };
+    between.map(gap).collect()
+}
+
 /// For people: a line for each window, and one for each gap.
 pub fn table(history: &History) -> String {
     let windows = history.windows();
     let mut rows = vec![["FROM", "TO", "JOURNAL", "BACKUPS", "POSITION"].map(String::from)];
-    let mut gaps = Vec::new();
-    for (number, Shown { window, from, to, size }) in
-        shown(history, &windows).into_iter().enumerate()
-    {
+    for Shown { window, from, to, size } in shown(history, &windows) {
         let within = &history.points[window.ends.0..=window.ends.1];
         let count = within.iter().filter(|point| point.is_good).count();
         rows.push([
@@ -39,12 +61,11 @@ pub fn table(history: &History) -> String {
             count.to_string(),
             format!("{} to {}", from.position, to.position),
         ]);
-        if number > 0 {
-            let before = &history.points[windows[number - 1].ends.1];
-            let (end, begin) = (before.until().rfc3339(), from.until().rfc3339());
-            gaps.push(format!("gap from {end} to {begin}: {}\n", window.gap));
-        }
     }
+    let gap = |Gap { from, to, why }: Gap| {
+        format!("gap from {} to {}: {why}\n", from.rfc3339(), to.rfc3339())
+    };
+    let mut gaps: Vec<String> = gaps(history).into_iter().map(gap).collect();
     let after = history.damaged.iter().filter(|(_, next)| *next == history.points.len());
     gaps.extend(after.map(|(name, _)| format!("{name}: damaged\n")));
     columns(&rows) + &gaps.concat()

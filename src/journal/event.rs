@@ -36,6 +36,11 @@ impl Header {
         let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
         Header { time: number(0), kind: bytes[4], server: number(5), length: number(9) }
     }
+
+    /// True of an event with which a transaction begins.
+    pub fn begins(&self) -> bool {
+        matches!(self.kind, GTID | ANONYMOUS | TAGGED | MARIADB_GTID)
+    }
 }
 
 /// The header bytes as they are in the checksum.

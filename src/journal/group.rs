@@ -51,6 +51,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// True within a transaction.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Takes the event from `begin` to `end`. Returns the transaction that it completes.
     ///
     /// # Errors

@@ -1,14 +1,12 @@
 //! What can be restored: the backups of a repository, and the journals that lead from one to another.
 //!
-//! They are joined by positions, never by names. Pure but for reading the manifests.
+//! They are joined by positions, never by names. Pure.
 
-use crate::error::Result;
 use crate::journal::cut::Moment;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::gtid::Gtid;
 use crate::mysql::position::Position;
 use crate::os::clock::{Micros, Timestamp};
-use crate::repository::directory::Repository;
 use crate::repository::manifest::Summary;
 
 /// A backup, and what leads to it.
@@ -30,6 +28,9 @@ pub struct Point {
     pub latest: Option<Micros>,
     /// Bytes of its journal.
     pub journal_size: u64,
+    /// Whose journal leads to it: its own, or a part of what a follower has received; `None` where nothing
+    /// happened on the way.
+    pub journal_of: Option<String>,
 }
 
 /// All backups that can be used, oldest first.
@@ -48,6 +49,8 @@ pub enum Route {
     Exactly(usize),
     /// From this backup, along the journals of these others in order.
     Along(usize, Vec<usize>),
+    /// The same, and on along what a live primary has.
+    Beyond(usize, Vec<usize>),
 }
 
 /// A moment that cannot be had, and the nearest ones that can.
@@ -61,36 +64,7 @@ pub struct OutOfReach {
     pub after: Option<usize>,
 }
 
-/// A span of time that can be restored to any moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// The backup at its beginning, and the one at its end.
-    pub ends: (usize, usize),
-    /// Why it does not begin where the one before ends; empty for the first.
-    pub gap: String,
-}
-
 impl History {
-    /// Reads all manifests.
-    ///
-    /// # Errors
-    /// When the repository cannot be read.
-    pub fn read(repo: &Repository) -> Result<History> {
-        let mut history = History::default();
-        for name in repo.names()? {
-            match repo.look_at(&name)? {
-                Some((Some(summary), None)) => history.add(name, &summary),
-                Some((Some(summary), Some(_))) => {
-                    let journal = repo.state(&summary.journal_packs);
-                    history.add_damaged(name, &summary, journal.is_none());
-                }
-                Some((None, _)) => history.damaged.push((name, history.points.len())),
-                None => {}
-            }
-        }
-        Ok(history)
-    }
-
     /// Adds the next backup.
     pub fn add(&mut self, name: String, summary: &Summary) {
         match self.point(name, summary, true) {
@@ -114,6 +88,7 @@ impl History {
         let leads_from = self.before(flavor, &position, summary);
         let latest = summary.spans.iter().filter_map(|span| Some(span.times?.1)).max();
         Ok(Point {
+            journal_of: Some(name.clone()),
             name,
             position,
             is_good,
@@ -134,7 +109,8 @@ impl History {
 
     /// The journal of this backup has turned out to be damaged.
     pub fn spoil_journal(&mut self, name: &str) {
-        for point in self.points.iter_mut().filter(|point| point.name == name) {
+        let is_of = |point: &&mut Point| point.journal_of.as_deref() == Some(name);
+        for point in self.points.iter_mut().filter(is_of) {
             point.leads_from = Err(format!("the journal of {name} is damaged"));
         }
     }
@@ -190,6 +166,16 @@ impl History {
         }
         steps.reverse();
         Some(Route::Along(from, steps))
+    }
+
+    /// The way to all that is stored, and beyond.
+    pub fn beyond(&self) -> Option<Route> {
+        let ways = (0..self.points.len()).rev().filter_map(|at| self.exactly(at));
+        ways.map(|way| match way {
+            Route::Exactly(at) => Route::Beyond(at, Vec::new()),
+            Route::Along(from, steps) | Route::Beyond(from, steps) => Route::Beyond(from, steps),
+        })
+        .next()
     }
 
     /// The way to a backup.
@@ -264,43 +250,11 @@ impl History {
         };
         Err(OutOfReach { why, before, after })
     }
-
-    /// What can be restored to any moment, oldest first, without overlaps.
-    pub fn windows(&self) -> Vec<Window> {
-        let mut windows: Vec<Window> = Vec::new();
-        // In which window each backup is.
-        let mut within: Vec<Option<usize>> = Vec::new();
-        for (at, point) in self.points.iter().enumerate() {
-            let before = point.leads_from.as_ref().ok().and_then(|from| within[*from]);
-            if let Some(number) = before {
-                // What leads on from within it goes on with it, over all that is between.
-                windows.truncate(number + 1);
-                windows[number].ends.1 = at;
-                let first = windows[number].ends.0;
-                within[first..].iter_mut().flatten().for_each(|within| *within = number);
-                within.push(Some(number));
-                continue;
-            }
-            if !point.is_good {
-                within.push(None);
-                continue;
-            }
-            let damaged = self.damaged.iter().find(|(_, next)| *next == at);
-            let gap = match (&point.leads_from, damaged) {
-                (_, Some((name, _))) => format!("the backup {name} is damaged"),
-                (Err(gap), None) => gap.clone(),
-                (Ok(from), None) => format!("its journal begins at {}", self.points[*from].name),
-            };
-            within.push(Some(windows.len()));
-            windows.push(Window { ends: (at, at), gap });
-        }
-        windows
-    }
 }
 
 impl Point {
     /// No transaction in it is later, if clocks agree.
-    fn began(&self) -> Micros {
+    pub(super) fn began(&self) -> Micros {
         let latest = self.latest.unwrap_or(Micros(i64::MIN));
         self.as_of.unwrap_or(self.data_as_of.precise()).max(latest)
     }

@@ -1,18 +1,20 @@
 //! Reads a log event by event, in bounded memory and trusting nothing: checksums are verified, lengths
 //! are checked, and the log ends for us where it is torn or damaged.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
+use std::ops::Range;
 
+use crate::journal::body::{Body, PIECE, fill};
 use crate::journal::checksum::Crc32;
 use crate::journal::event::{self, CHECKSUM, Event, FORMAT, HEADER, Header, MOST};
 use crate::journal::group::{Group, Place, Transaction};
 
 /// The first bytes of a log.
 pub const MAGIC: &[u8; 4] = b"\xfebin";
+/// What is wrong with a log that ends within an event.
+pub const CUT_SHORT: &str = "it is cut short";
 /// The value that says that events have a checksum.
 const CRC32: u8 = 1;
-/// So many bytes are read at a time.
-const PIECE: usize = 64 << 10;
 /// The length of the fixed part of a description of the format: a version, the server's version, a
 /// time, the length of headers. The lengths of all kinds of events follow.
 const FORMAT_FIXED: usize = 2 + 50 + 4 + 1;
@@ -33,6 +35,40 @@ pub enum End {
     Enough,
 }
 
+/// How far a log was read that may still grow, and what came before its transactions.
+#[derive(Clone, Debug, Default)]
+pub struct Mark {
+    /// Bytes that were read, all of whole events.
+    pub offset: u64,
+    /// Where the first transaction in it begins: what is before describes the log.
+    pub head: Option<u64>,
+    /// A later description of its format, which holds from there on.
+    pub format: Option<Range<u64>>,
+    /// Whether events have a checksum; unknown before the description of the format.
+    summed: Option<bool>,
+}
+
+/// Looks into the events of a log as they are read.
+pub trait Look {
+    /// Looks at an event. Of its body, of `length` bytes without the checksum, it reads what it likes.
+    ///
+    /// # Errors
+    /// Says what is malformed, which ends the log before the event.
+    fn look(
+        &mut self,
+        header: &Header,
+        body: &mut dyn BufRead,
+        length: usize,
+    ) -> Result<(), &'static str>;
+}
+
+/// Does not.
+impl Look for () {
+    fn look(&mut self, _: &Header, _: &mut dyn BufRead, _: usize) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
 /// Reads log number `log` of a sequence, whose events continue those that `group` has seen. Each
 /// transaction that is completed goes to `take`, until that returns false.
 ///
@@ -40,39 +76,84 @@ pub enum End {
 /// Those of reading. Damage is none: the log ends there.
 pub fn scan(
     log: usize,
-    mut from: impl Read,
+    from: impl Read,
     group: &mut Group,
     take: &mut impl FnMut(Transaction) -> bool,
 ) -> io::Result<End> {
+    scan_on(log, &mut Mark::default(), from, group, take)
+}
+
+/// The same from `mark` on, where `from` stands. What is read is marked.
+///
+/// # Errors
+/// As of [`scan`].
+pub fn scan_on(
+    log: usize,
+    mark: &mut Mark,
+    from: impl Read,
+    group: &mut Group,
+    take: &mut impl FnMut(Transaction) -> bool,
+) -> io::Result<End> {
+    read(log, mark, from, group, &mut (), &mut |transaction, ()| take(transaction))
+}
+
+/// The same with a look into each event. What has looked is handed to `take` with the transaction.
+///
+/// # Errors
+/// As of [`scan`].
+pub fn scan_with<L: Look>(
+    log: usize,
+    from: impl Read,
+    group: &mut Group,
+    look: &mut L,
+    take: &mut impl FnMut(Transaction, &mut L) -> bool,
+) -> io::Result<End> {
+    read(log, &mut Mark::default(), from, group, look, take)
+}
+
+fn read<L: Look>(
+    log: usize,
+    mark: &mut Mark,
+    mut from: impl Read,
+    group: &mut Group,
+    look: &mut L,
+    take: &mut impl FnMut(Transaction, &mut L) -> bool,
+) -> io::Result<End> {
     let torn = |at, why| Ok(End::Torn { at, why });
-    let mut magic = [0; MAGIC.len()];
-    if fill(&mut from, &mut magic)? < magic.len() {
-        return torn(0, "it is cut short");
-    }
-    if magic != *MAGIC {
-        return torn(0, "it is no log, or encrypted");
+    if mark.offset == 0 {
+        let mut magic = [0; MAGIC.len()];
+        if fill(&mut from, &mut magic)? < magic.len() {
+            return torn(0, CUT_SHORT);
+        }
+        if magic != *MAGIC {
+            return torn(0, "it is no log, or encrypted");
+        }
+        mark.offset = MAGIC.len() as u64;
     }
     let (body, piece) = (Vec::with_capacity(1 << 10), vec![0; PIECE]);
-    let mut events = Events { from, summed: None, body, piece };
-    let mut offset = MAGIC.len() as u64;
+    let mut events = Events { from, summed: mark.summed, body, piece };
     loop {
-        let (event, length) = match events.next()? {
+        let offset = mark.offset;
+        let (event, header) = match events.next(look)? {
             Ok(Some(next)) => next,
             Ok(None) => return Ok(End::Whole),
             Err(why) => return torn(offset, why),
         };
         let begin = Place { log, offset };
-        let end = Place { log, offset: offset + u64::from(length) };
-        match group.take(event, begin, end) {
-            Ok(None) => {}
-            Ok(Some(transaction)) => {
-                if !take(transaction) {
-                    return Ok(End::Enough);
-                }
-            }
-            Err(why) => return torn(offset, why),
+        let end = Place { log, offset: offset + u64::from(header.length) };
+        if matches!(event, Event::Begin { .. }) {
+            mark.head.get_or_insert(offset);
+        } else if header.kind == FORMAT && mark.head.is_some() {
+            mark.format = Some(offset..end.offset);
         }
-        offset = end.offset;
+        let taken = match group.take(event, begin, end) {
+            Ok(taken) => taken,
+            Err(why) => return torn(offset, why),
+        };
+        (mark.offset, mark.summed) = (end.offset, events.summed);
+        if taken.is_some_and(|transaction| !take(transaction, look)) {
+            return Ok(End::Enough);
+        }
     }
 }
 
@@ -86,13 +167,16 @@ struct Events<R> {
 }
 
 impl<R: Read> Events<R> {
-    /// The next event and its length, `None` at the end, or what is wrong.
-    fn next(&mut self) -> io::Result<Result<Option<(Event, u32)>, &'static str>> {
+    /// The next event and its header, `None` at the end, or what is wrong.
+    fn next<L: Look>(
+        &mut self,
+        look: &mut L,
+    ) -> io::Result<Result<Option<(Event, Header)>, &'static str>> {
         let mut bytes = [0; HEADER];
         match fill(&mut self.from, &mut bytes)? {
             0 => return Ok(Ok(None)),
             HEADER => {}
-            _ => return Ok(Err("it is cut short")),
+            _ => return Ok(Err(CUT_SHORT)),
         }
         let header = Header::parse(&bytes);
         let mut crc = Crc32::new();
@@ -107,12 +191,17 @@ impl<R: Read> Events<R> {
         let Some(length) = (header.length as usize).checked_sub(HEADER + tail) else {
             return Ok(Err("an event is shorter than its header"));
         };
-        if !self.read_body(length, &mut crc)? {
-            return Ok(Err("it is cut short"));
+        self.body.clear();
+        let (from, kept, piece) = (&mut self.from, &mut self.body, &mut self.piece);
+        let (unread, failed) = (0..0, None);
+        let mut body = Body { from, crc: &mut crc, left: length, kept, piece, unread, failed };
+        let looked = look.look(&header, &mut body, length);
+        if !body.finish()? {
+            return Ok(Err(CUT_SHORT));
         }
         let mut sum = [0; CHECKSUM];
         if fill(&mut self.from, &mut sum[..tail])? < tail {
-            return Ok(Err("it is cut short"));
+            return Ok(Err(CUT_SHORT));
         }
         if describes {
             // The last byte before the checksum.
@@ -127,42 +216,12 @@ impl<R: Read> Events<R> {
         if self.summed == Some(true) && crc.value() != u32::from_le_bytes(sum) {
             return Ok(Err("the checksum of an event is wrong"));
         }
+        if let Err(why) = looked {
+            return Ok(Err(why));
+        }
         let event = Event::read(&header, &self.body, length);
-        Ok(event.map(|event| Some((event, header.length))))
+        Ok(event.map(|event| Some((event, header))))
     }
-
-    /// Reads a body of `length` bytes and keeps the beginning of it. False if it is cut short.
-    fn read_body(&mut self, length: usize, crc: &mut Crc32) -> io::Result<bool> {
-        self.body.clear();
-        let mut left = length;
-        while left > 0 {
-            let piece = &mut self.piece[..left.min(PIECE)];
-            let wanted = piece.len();
-            let got = fill(&mut self.from, piece)?;
-            crc.add(&piece[..got]);
-            let room = MOST - self.body.len().min(MOST);
-            self.body.extend_from_slice(&piece[..got.min(room)]);
-            if got < wanted {
-                return Ok(false);
-            }
-            left -= got;
-        }
-        Ok(true)
-    }
-}
-
-/// Fills the buffer as far as there is anything to read.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

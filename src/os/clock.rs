@@ -65,6 +65,12 @@ impl Timestamp {
         Duration::from_secs(now.0.saturating_sub(self.0).max(0) as u64)
     }
 
+    /// The number of its month in UTC, counted from January of the year 0.
+    pub fn month(self) -> i64 {
+        let (year, month, ..) = self.parts();
+        year * 12 + month - 1
+    }
+
     /// The moment at its beginning.
     pub fn precise(self) -> Micros {
         Micros(self.0.saturating_mul(1_000_000))

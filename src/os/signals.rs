@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -22,6 +22,19 @@ pub struct Signals {
     spares_int: bool,
     /// The first signal that requested a stop, and how many did.
     stop: Option<(i32, u32)>,
+}
+
+/// From now on TERM, INT and HUP end the process at once with 128 and the signal's number, also while it
+/// waits for someone to read its output. For commands that only read.
+///
+/// # Errors
+/// When the system refuses a handler.
+pub fn end_at_once() -> io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&always))?;
+    }
+    Ok(())
 }
 
 impl Signals {

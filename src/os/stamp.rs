@@ -74,9 +74,7 @@ impl Conditions {
         if !sys::keeps_change_times(dir).unwrap_or(false) {
             return None;
         }
-        let uptime = fs::read_to_string("/proc/uptime").ok()?;
-        let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
-        let booted = (now() / 1_000_000) as i64 - (uptime * 1000.0) as i64;
+        let booted = (now() / 1_000_000) as i64 - (uptime_exact()? * 1000.0) as i64;
         let boot = boot_id();
         let device = dir.metadata().ok()?.dev();
         (!boot.is_empty()).then_some(Conditions { boot, booted, device })
@@ -89,6 +87,15 @@ impl Conditions {
                 && (now.booted - self.booted).abs() <= ROUNDING
         })
     }
+}
+
+/// Whole seconds since the boot of the machine, those of its sleep included: no clock that is set.
+pub fn uptime() -> Option<i64> {
+    uptime_exact().map(|seconds| seconds as i64)
+}
+
+fn uptime_exact() -> Option<f64> {
+    fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// A name for this boot of the machine; empty if unknown.

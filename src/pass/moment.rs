@@ -4,12 +4,26 @@ use crate::error::{Error, Result};
 use crate::journal::cut::{Cut, Moment};
 use crate::journal::group::Transaction;
 use crate::journal::history::{History, OutOfReach, Route};
-use crate::pass::until::{Means, Replay, Target, Way};
-use crate::repository::directory::Repository;
+use crate::pass::means::Means;
+use crate::pass::until::{Replay, Target, Way};
+use crate::replication::primary::Primary;
 use crate::repository::held::Held;
+use crate::repository::journals::Stores;
 use crate::repository::manifest::Header;
 use crate::repository::restore::{self, Into};
 use crate::supervisor::main_loop::Supervisor;
+
+/// So many times what can be restored is read again, if it changes meanwhile.
+const REREAD: u32 = 5;
+
+/// Where a moment is looked for.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// What is stored.
+    pub stores: &'a Stores,
+    /// Has what is not stored, if there is one.
+    pub primary: Option<&'a Result<Primary>>,
+}
 
 /// Fills the directory `target` with the data as it was at `moment`, or at the end of a backup that is of
 /// this moment. `clear` empties it again, where another way is to be taken.
@@ -17,24 +31,51 @@ use crate::supervisor::main_loop::Supervisor;
 /// # Errors
 /// [`Error::OutOfReach`] for a moment that cannot be had; those of a restore, and of a private server.
 pub fn restore(
-    repo: &Repository,
+    Sources { stores, primary }: Sources<'_>,
     supervisor: &mut Supervisor,
     moment: &Moment,
     means: &Means,
     target: Target<'_>,
     clear: &dyn Fn() -> Result<()>,
 ) -> Result<Taken> {
+    let repo = &stores.backups;
     let mut crew = supervisor.crew("list", 1);
     let mut history = crew.alone(|| History::read(repo))?;
     drop(crew);
     check_flavor(&history, moment)?;
-    let mut route = history.route(moment).map_err(|out| out_of_reach(&history, moment, &out))?;
-    let mut taking = Taking { repo, supervisor, moment, means };
+    let is_beyond = |out: &OutOfReach| out.after.is_none();
+    // Whatever is wrong with what names it, nobody minds until it is needed.
+    let primary = match (history.route(moment), primary) {
+        (Err(out), Some(Ok(primary))) if is_beyond(&out) => Some(primary),
+        (Err(out), Some(Err(wrong))) if is_beyond(&out) => {
+            return Err(Error::config(wrong.to_string()));
+        }
+        _ => None,
+    };
+    let find = |history: &History| {
+        let found = history.route(moment);
+        let beyond = match &found {
+            Err(out) if primary.is_some() && is_beyond(out) => history.beyond(),
+            _ => None,
+        };
+        beyond.map_or(found.map_err(|out| out_of_reach(history, moment, &out)), Ok)
+    };
+    let mut route = find(&history)?;
+    let mut taking = Taking { stores, supervisor, moment, means, beyond: primary };
+    let mut again = 0;
     loop {
         let (error, spoilt) = match taking.take(&history, &route, target) {
             Ok(taken) => return Ok(taken),
             Err(failed) => failed,
         };
+        if matches!(error, Error::NoBackup { .. }) && again < REREAD {
+            // A pass or a follower has removed it since, and has put something else in its place.
+            again += 1;
+            history = History::read(repo)?;
+            route = find(&history)?;
+            clear()?;
+            continue;
+        }
         // What was found damaged may be gone around.
         let (Error::BackupDamaged { backup, .. }, Some(spoilt)) = (&error, spoilt) else {
             return Err(error);
@@ -43,7 +84,7 @@ pub fn restore(
             Spoilt::Data => history.spoil_data(backup),
             Spoilt::Journal => history.spoil_journal(backup),
         }
-        match history.route(moment) {
+        match find(&history) {
             Ok(other) if other != route => route = other,
             _ => return Err(error),
         }
@@ -54,10 +95,12 @@ pub fn restore(
 
 /// What is needed to take a way.
 struct Taking<'a> {
-    repo: &'a Repository,
+    stores: &'a Stores,
     supervisor: &'a mut Supervisor,
     moment: &'a Moment,
     means: &'a Means,
+    /// The primary that has what is not stored.
+    beyond: Option<&'a Primary>,
 }
 
 /// What a way has led to.
@@ -94,18 +137,25 @@ impl Taking<'_> {
         route: &Route,
         target: Target<'_>,
     ) -> Result<Taken, (Error, Option<Spoilt>)> {
-        let hold = |at: usize| self.repo.hold(&history.points[at].name).map_err(|e| (e, None));
+        let hold_by = |name: &str| self.stores.hold(name).map_err(|e| (e, None));
+        let hold = |at: usize| hold_by(&history.points[at].name);
         let (held, cut) = match route {
             Route::Exactly(at) => (hold(*at)?, None),
-            Route::Along(from, at) => {
+            Route::Along(from, at) | Route::Beyond(from, at) => {
+                let beyond = self.beyond.filter(|_| matches!(route, Route::Beyond(..)));
                 let base = hold(*from)?;
-                let mut steps = at.iter().map(|at| hold(*at)).collect::<Result<Vec<Held>, _>>()?;
+                let steps = at.iter().filter_map(|at| history.points[*at].journal_of.as_deref());
+                let mut names: Vec<&str> = steps.collect();
+                names.dedup();
+                let steps = names.into_iter().map(hold_by);
+                let steps = steps.collect::<Result<Vec<Held>, _>>()?;
                 let last = at.last().copied().unwrap_or(*from);
-                let ends_well = history.points[last].is_good;
-                let way = Way { base: &base, steps: &steps, ends_well, moment: self.moment };
+                let ends_well = history.points[last].is_good && beyond.is_none();
+                let (steps_of, moment) = (&steps[..], self.moment);
+                let way = Way { base: &base, steps: steps_of, ends_well, moment, beyond };
                 let supervisor = &mut *self.supervisor;
-                let (repo, means) = (self.repo, self.means);
-                let mut replay = Replay { repo, supervisor, means, target };
+                let (stores, means) = (self.stores, self.means);
+                let mut replay = Replay { stores, supervisor, means, target };
                 let cut = replay.restore(way).map_err(|e| {
                     let of_base =
                         matches!(&e, Error::BackupDamaged { backup, .. } if *backup == base.name);
@@ -120,7 +170,7 @@ impl Taking<'_> {
                     return Ok(Taken { held: base, cut: Some(cut), replayed: true });
                 }
                 let at_end = cut.next.is_none() && ends_well;
-                let held = if at_end { steps.pop().unwrap_or(base) } else { base };
+                let held = if at_end { hold(last)? } else { base };
                 (held, Some(cut))
             }
         };
@@ -128,12 +178,17 @@ impl Taking<'_> {
         let (path, owner, into) = (target.path, target.owner, Into::Empty);
         let to = restore::Destination { path, owner, into, durable: true, known: None };
         let mut crew = self.supervisor.crew("restore", self.means.jobs);
-        restore::restore(self.repo, &held, to, &mut crew).map_err(|e| (e, Some(Spoilt::Data)))?;
+        restore::restore(self.stores.of(&held), &held, to, &mut crew)
+            .map_err(|e| (e, Some(Spoilt::Data)))?;
         Ok(Taken { held, cut, replayed: false })
     }
 }
 
-fn check_flavor(history: &History, moment: &Moment) -> Result<()> {
+/// Fails for a GTID of the other flavor.
+///
+/// # Errors
+/// [`Error::Configuration`].
+pub fn check_flavor(history: &History, moment: &Moment) -> Result<()> {
     let (Moment::After(gtid) | Moment::Before(gtid)) = moment else { return Ok(()) };
     match history.points.last() {
         Some(point) if point.position.flavor() != gtid.flavor() => Err(Error::config(format!(
@@ -145,6 +200,7 @@ fn check_flavor(history: &History, moment: &Moment) -> Result<()> {
     }
 }
 
+/// The header of the data: that of the backup, brought to where it was cut.
 fn header(held: &Held, cut: Option<&Cut>) -> Header {
     let header = held.manifest.header.clone();
     match cut {
@@ -155,6 +211,7 @@ fn header(held: &Held, cut: Option<&Cut>) -> Header {
     }
 }
 
+/// The last transaction that is in, and the first one that is not.
 fn ends(cut: &Cut, held: &Held) -> [String; 2] {
     let named = |t: &Transaction| format!("{} of {}", t.gtid, t.time.rfc3339());
     let last = match &cut.last {
@@ -183,7 +240,8 @@ pub fn shown(moment: &Moment) -> String {
 fn out_of_reach(history: &History, moment: &Moment, out: &OutOfReach) -> Error {
     let point = |at: usize| {
         let point = &history.points[at];
-        format!("{} (backup {}, at {})", point.until().rfc3339(), point.name, point.position)
+        let backup = if point.is_good { format!("backup {}, ", point.name) } else { String::new() };
+        format!("{} ({backup}at {})", point.until().rfc3339(), point.position)
     };
     let nearest = match (out.before, out.after) {
         (Some(before), Some(after)) => {

@@ -4,6 +4,7 @@
 //! one without an end. A failure to write it is a warning: the pass itself matters more.
 
 use crate::os::clock::Timestamp;
+use crate::os::stamp::{boot_id, uptime};
 use crate::report::keys::Key;
 use crate::repository::directory::Repository;
 use crate::repository::proofs::{HELD, PASS, Record};
@@ -22,7 +23,11 @@ impl<'a> OnRecord<'a> {
     /// That of a pass of `command`, not written yet.
     pub(crate) fn new(repo: &'a Repository, command: &str) -> OnRecord<'a> {
         let record = Record::new(PASS, Timestamp::now());
-        let record = record.with("command", command).with("pid", std::process::id());
+        let mut record = record.with("command", command).with("pid", std::process::id());
+        // How long ago it was can be told even if the clock is set.
+        if let Some(uptime) = uptime() {
+            record = record.with("boot", boot_id()).with("uptime", uptime);
+        }
         OnRecord { repo, record }
     }
 

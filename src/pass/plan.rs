@@ -33,8 +33,20 @@ pub struct Plan {
     pub examination: Examination,
     /// `--min-interval`.
     pub min_interval: Duration,
+    /// `--slots`, with `--slot-wait`.
+    pub slots: Option<Slots>,
     /// `--before` and the like.
     pub hooks: Hooks,
+}
+
+/// So many passes at most run at a time, of all that name the same directory.
+pub struct Slots {
+    /// Where the locks are.
+    pub dir: PathBuf,
+    /// How many.
+    pub number: u32,
+    /// How long a pass waits for one.
+    pub wait: Duration,
 }
 
 /// Where the files of a pass are.

@@ -18,7 +18,6 @@ use crate::report::checkpoint::{self, Checkpoint, Facts};
 use crate::report::keys::{Key, Phase, State};
 use crate::report::metrics::Metrics;
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::prune;
 use crate::repository::store::Stored;
 use crate::scratch::foreign;
 use crate::scratch::run_as;
@@ -59,6 +58,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
     pass(plan, supervisor, "run", |attempts, repo, lock| {
         attempts.bases.check_room()?;
         attempts.check_base()?;
+        attempts.take_slot()?;
         plan.hooks.before(attempts.supervisor)?;
         let finished = attempts.reach_goal()?;
         let reached = finished.reached();
@@ -86,18 +86,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
         } else if attempts.upgrade().is_some() {
             log::info!("this pass upgraded the data, so it prunes nothing");
         } else if reached == Reached::Goal {
-            attempts.supervisor.checkpoint.phase(Phase::Prune);
-            attempts.supervisor.check_stop()?;
-            let mut crew = attempts.supervisor.crew("prune", 1);
-            match prune::prune(repo, lock, plan.storage.policy, false, &mut crew) {
-                Ok(pruned) => prune::report(&pruned, false),
-                Err(stop @ Error::Interrupted { .. }) => return Err(stop),
-                // The backup is there all the same.
-                Err(e) => {
-                    log::warn!("{}: {e}; old backups were not pruned", e.cause());
-                    look = Some(Look::At(e.cause(), remedy::with(&e)));
-                }
-            }
+            look = attempts.prune(repo, lock)?.or(look);
         }
         Ok(Done::Stored { name: stored.name, look })
     })

@@ -20,15 +20,18 @@ use crate::os::files;
 use crate::os::process::Exit;
 use crate::os::random::random_server_id;
 use crate::os::space::placed;
-use crate::pass::moment::{self, shown};
+use crate::pass::means::Means;
+use crate::pass::moment::{self, Sources, shown};
 use crate::pass::plan::check_apart;
 use crate::pass::program::Program;
 use crate::pass::some_tables;
-use crate::pass::until::{Means, Target};
+use crate::pass::until::Target;
 use crate::replication::catch_up;
+use crate::replication::primary::Primary;
 use crate::replication::time_zone;
 use crate::repository::directory::{Repository, damaged};
 use crate::repository::held::Held;
+use crate::repository::journals::Stores;
 use crate::repository::manifest::Header;
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::opened;
@@ -70,6 +73,8 @@ pub struct Opening {
     pub program: Option<Program>,
     /// How the server is run.
     pub means: Means,
+    /// Has what no journal has of a moment, if one is named.
+    pub primary: Option<Result<Primary>>,
 }
 
 /// Data that a server can be started on.
@@ -91,7 +96,8 @@ impl Opening {
             ("scratch directory", self.scratch.as_path()),
         )?;
         run_as::check(&self.scratch, user)?;
-        let repo = Repository::open(&self.repo)?;
+        let stores = Stores::new(Repository::open(&self.repo)?)?;
+        let repo = &stores.backups;
         // Before anything is made.
         let on = match &self.which {
             Which::Backup(name) => {
@@ -107,7 +113,7 @@ impl Opening {
         let root = scratch.root().to_path_buf();
         let scratch_dir = &mut scratch;
         let mut server =
-            OnBackup { opening: self, repo: &repo, supervisor, scratch: scratch_dir, on };
+            OnBackup { opening: self, stores: &stores, supervisor, scratch: scratch_dir, on };
         let ended = Error::contain(|| server.serve());
         let known = [(root.as_path(), Place::Scratch), (repo.root(), Place::Repository)];
         let ended = ended.map_err(|e| placed(e, &known));
@@ -124,7 +130,7 @@ impl Opening {
 
 struct OnBackup<'a> {
     opening: &'a Opening,
-    repo: &'a Repository,
+    stores: &'a Stores,
     supervisor: &'a mut Supervisor,
     scratch: &'a mut Scratch,
     on: On<'a>,
@@ -239,7 +245,7 @@ impl OnBackup<'_> {
         let (path, owner, into) = (data.as_path(), self.scratch.user(), Into::Existing);
         let to = Destination { path, owner, into, durable: false, known: None };
         let mut crew = self.supervisor.crew("restore", self.opening.means.jobs);
-        restore::restore(self.repo, &held, to, &mut crew)?;
+        restore::restore(&self.stores.backups, &held, to, &mut crew)?;
         let header = held.manifest.header.clone();
         let what = format!("{} ({})", held.name, bytes(held.manifest.size));
         Ok(Filled { held, header, what })
@@ -253,7 +259,9 @@ impl OnBackup<'_> {
             emptied.doing("empty", &data)
         };
         let means = &self.opening.means;
-        let taken = moment::restore(self.repo, self.supervisor, moment, means, target, &clear)?;
+        let primary = self.opening.primary.as_ref();
+        let sources = Sources { stores: self.stores, primary };
+        let taken = moment::restore(sources, self.supervisor, moment, means, target, &clear)?;
         let header = taken.header();
         Ok(Filled { held: Rc::new(taken.held), header, what: shown(moment) })
     }

@@ -5,6 +5,7 @@
 //! start on before it is the data of that moment. The log is cut at the byte after the last transaction
 //! that is to be in; so no server has to be told where to stop, and times, GTIDs and `before:` are one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,37 +19,28 @@ use crate::mysql::version::Version;
 use crate::os::files;
 use crate::os::random::random_server_id;
 use crate::os::workers::Gauge;
-use crate::pass::plan::{Retries, Server};
+use crate::pass::live::{self, Live};
+use crate::pass::means::Means;
 use crate::pass::until_files::{self, WORK};
 use crate::replication::catch_up;
 use crate::replication::kept_logs::NoLogs;
+use crate::replication::primary::Primary;
 use crate::replication::replay::replay;
 use crate::replication::replica;
 use crate::replication::time_zone;
-use crate::repository::directory::{Repository, damaged};
+use crate::repository::directory::damaged;
 use crate::repository::held::Held;
+use crate::repository::journals::Stores;
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::working_directory::Scratch;
 use crate::server::compatibility::{self, With};
-use crate::server::lifecycle::{Patience, explain, shut_down, wait_until_ready};
+use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::server::setup::{RelayLogs, Setup};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Nothing;
 use crate::text::{count, short};
-
-/// How the private server of a replay is run.
-pub struct Means {
-    /// The server.
-    pub server: Server,
-    /// When to give up.
-    pub retries: Retries,
-    /// The time-outs of the server.
-    pub patience: Patience,
-    /// Workers.
-    pub jobs: usize,
-}
 
 /// The directory to be filled.
 #[derive(Clone, Copy)]
@@ -72,6 +64,8 @@ pub struct Way<'a> {
     pub ends_well: bool,
     /// Where it ends.
     pub moment: &'a Moment,
+    /// Who has what follows the last of them, if that is needed.
+    pub beyond: Option<&'a Primary>,
 }
 
 impl Way<'_> {
@@ -83,8 +77,8 @@ impl Way<'_> {
 
 /// Brings a backup to a later moment.
 pub struct Replay<'a> {
-    /// Where the backups are.
-    pub repo: &'a Repository,
+    /// Where the backups are, and what was received since.
+    pub stores: &'a Stores,
     /// The loop.
     pub supervisor: &'a mut Supervisor,
     /// The private server.
@@ -103,6 +97,15 @@ impl Replay<'_> {
     pub fn restore(&mut self, way: Way<'_>) -> Result<Cut> {
         let ours = self.check_programs(way)?;
         let mut work = self.make_work()?;
+        if let Some(primary) = way.beyond {
+            let from = position(way.steps.last().unwrap_or(way.base))?;
+            let Replay { supervisor, means, target, .. } = &mut *self;
+            Live { supervisor, means, primary, user: target.user }.receive(
+                work.root(),
+                from,
+                way.moment,
+            )?;
+        }
         let logs = self.restore_logs(&work, way)?;
         let mut crew = self.supervisor.crew("journal", 1);
         let gauge = crew.gauge();
@@ -121,7 +124,7 @@ impl Replay<'_> {
     fn check_programs(&mut self, way: Way<'_>) -> Result<Option<Version>> {
         let program = &self.means.server.program;
         let ours = compatibility::program_version(self.supervisor, program)?;
-        for held in std::iter::once(way.base).chain(way.steps) {
+        for held in std::iter::once(way.base).chain(way.steps).filter(|held| !held.is_received()) {
             let theirs = Version::parse(&held.manifest.header.version);
             if let (Some(ours), Some(theirs)) = (&ours, theirs) {
                 compatibility::check(program, ours, &With::Proof(&held.name), &theirs)?;
@@ -148,6 +151,9 @@ impl Replay<'_> {
             self.fill(&held.logs(&names)?, &dir)?;
             paths.extend(names.into_iter().map(|name| dir.join(name)));
         }
+        if way.beyond.is_some() {
+            live::place_again(work.root(), &mut paths)?;
+        }
         Ok(paths)
     }
 
@@ -155,7 +161,7 @@ impl Replay<'_> {
         let (path, owner, into) = (dir, self.target.user, Into::Existing);
         let to = Destination { path, owner, into, durable: false, known: None };
         let mut crew = self.supervisor.crew("restore", self.means.jobs);
-        restore::restore(self.repo, held, to, &mut crew).map(drop)
+        restore::restore(self.stores.of(held), held, to, &mut crew).map(drop)
     }
 
     /// Attempts until one succeeds, or the breaker gives up.
@@ -204,7 +210,7 @@ impl Replay<'_> {
         self.fill(way.base, &work.data())?;
         forget_replication(&work.data())?;
         let logs = self.restore_logs(work, way)?;
-        until_files::place_logs(&logs, cut.end, &work.data(), self.target.user)?;
+        until_files::place_logs(&logs, cut, &work.data(), self.target.user)?;
         let began = Instant::now();
         let mut setup = self.setup(work, way, cut, ours)?;
         let mut mysqld = self.start(work, way, &setup)?;
@@ -262,7 +268,7 @@ impl Replay<'_> {
         cut: &Cut,
         ours: Option<&Version>,
     ) -> Result<Setup> {
-        let last = way.steps.last().unwrap_or(way.base);
+        let last = way.steps.iter().rfind(|held| !held.is_received()).unwrap_or(way.base);
         let of_next = &last.manifest.header.settings;
         let settings = settings::of_manifest(&last.name, of_next)?;
         let zone = value(of_next, ZONE).filter(|zone| !time_zone::is_ours(zone));
@@ -301,23 +307,38 @@ fn find(way: Way<'_>, logs: &[PathBuf], gauge: &Gauge) -> Result<Cut> {
         let logs = held.manifest.journal.logs.iter();
         logs.map(move |entry| (held, entry))
     });
-    for (number, (path, (held, entry))) in logs.iter().zip(entries).enumerate() {
+    let mut logs = logs.iter().enumerate();
+    // In this order: the first log that is of none of them stays.
+    for ((held, entry), (number, path)) in entries.zip(logs.by_ref()) {
         if gauge.stopped() {
-            break;
+            return Ok(cut);
         }
         let wrong = |what| damaged(&held.name, what);
         let name = entry.file.path.display();
         let at = |text: &str| Position::parse(base.flavor(), text).map_err(wrong);
-        if at(&entry.span.from)? != cut.position {
-            return Err(wrong(format!("{name} does not begin at {}", cut.position)));
+        let from = at(&entry.span.from)?;
+        if from != *cut.at() && !cut.begin_before(from) {
+            return Err(wrong(format!("{name} does not begin at {}", cut.at())));
         }
         let log = files::open_no_link(path).doing("read", path)?;
         let read = cut.read(number, log, &mut group, way.moment);
         if read.map_err(|what| wrong(format!("{name}: {what}")))? {
-            break;
+            return Ok(cut);
         }
-        if at(&entry.span.to)? != cut.position {
+        if at(&entry.span.to)? != *cut.at() {
             return Err(wrong(format!("{name} does not lead to {}", entry.span.to)));
+        }
+    }
+    if cut.has_missed() {
+        let what = format!("what follows it does not come to {}", cut.position);
+        return Err(damaged(&way.base.name, what));
+    }
+    // What was received just now.
+    for (number, path) in logs {
+        let log = files::open_no_link(path).doing("read", path)?;
+        let read = cut.read(number, log, &mut group, way.moment).map_err(io::Error::other);
+        if gauge.stopped() || read.doing("use", path)? {
+            break;
         }
     }
     Ok(cut)

@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown, fchown, 
 use std::path::{Path, PathBuf};
 
 use crate::error::{IoExt, Result};
-use crate::journal::group::Place;
+use crate::journal::cut::Cut;
+use crate::journal::tail::write_slice;
 use crate::os::files;
 use crate::os::sys;
 use crate::repository::data_dir::is_left_out;
@@ -29,19 +30,30 @@ pub(super) fn make_dir(target: &Path, root: &Path, user: User) -> Result<()> {
     Ok(())
 }
 
-/// Moves the logs up to `end` into the data directory, cut there, with the index by which a server
-/// finds them.
-pub(super) fn place_logs(logs: &[PathBuf], end: Place, data: &Path, user: User) -> Result<()> {
+/// Moves the logs that `cut` leaves into the data directory, with the index by which a server finds them.
+pub(super) fn place_logs(logs: &[PathBuf], cut: &Cut, data: &Path, user: User) -> Result<()> {
+    let (begin, end) = (cut.begin, cut.end);
     let mut index = String::new();
-    for (number, log) in logs.iter().enumerate().take(end.log + 1) {
-        if number == end.log {
-            let open = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(log);
-            open.and_then(|log| log.set_len(end.offset)).doing("write", log)?;
+    for (number, log) in logs.iter().enumerate().take(end.log + 1).skip(begin.log) {
+        let name = format!("relay.{:06}", number - begin.log + 1);
+        let to = data.join(&name);
+        let is_last = number == end.log;
+        if number == begin.log && begin.offset > 0 {
+            let length = log.metadata().doing("read", log)?.len();
+            let until = if is_last { end.offset } else { length };
+            write_slice(log, (begin.offset, until), &cut.mark, &to)?;
+            if let Some((uid, gid)) = user {
+                lchown(&to, Some(uid), Some(gid)).doing("chown", &to)?;
+            }
+        } else {
+            if is_last {
+                let mut options = OpenOptions::new();
+                let open = options.write(true).custom_flags(libc::O_NOFOLLOW).open(log);
+                open.and_then(|log| log.set_len(end.offset)).doing("write", log)?;
+            }
+            fs::rename(log, &to).doing("rename to", &to)?;
         }
-        let name = log.file_name().unwrap_or_default();
-        let to = data.join(name);
-        fs::rename(log, &to).doing("rename to", &to)?;
-        index += &format!("./{}\n", name.display());
+        index += &format!("./{name}\n");
     }
     let path = data.join("relay.index");
     files::replace(&path, &index, 0o600, false).doing("write", &path)?;

@@ -13,6 +13,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::target::Target;
 use crate::os::process::Activity;
+use crate::replication::connection::Connection;
 use crate::replication::keeping::Keeping;
 use crate::replication::kept_logs::KeepLogs;
 use crate::replication::primary::Facts;
@@ -25,10 +26,6 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait, is_active};
 use crate::supervisor::watched::Watched;
 use crate::text::count;
 
-/// So long a receiver whose first try has failed may try again.
-const AGAIN: Duration = Duration::from_secs(2);
-/// So much longer than the server's own time-out its first try may take.
-const GRACE: Duration = Duration::from_secs(5);
 /// Before a stop, how long to wait for an applier that shows no sign of life.
 const DRAINING: Duration = Duration::from_secs(5);
 /// The minimum time allowed for the applier to stop, unless in a hurry. MySQL's waits a minute for
@@ -248,31 +245,6 @@ impl CatchUp<'_> {
         {
             return Err(failure);
         }
-        let tries = match status.has_connected() {
-            true => None,
-            false if status.has_failed_to_connect() => Some(AGAIN),
-            false => Some(replica::net_timeout(self.facts) + GRACE),
-        };
-        if connection.is_lost(tries) {
-            return Err(status.not_connected(&self.facts.address));
-        }
-        Ok(())
-    }
-}
-
-/// Since when the receiver has had no connection.
-#[derive(Default)]
-struct Connection {
-    gone: Option<Instant>,
-}
-
-impl Connection {
-    /// `patience` with a receiver without a connection, or `None` for one that has it.
-    fn is_lost(&mut self, patience: Option<Duration>) -> bool {
-        let Some(patience) = patience else {
-            self.gone = None;
-            return false;
-        };
-        self.gone.get_or_insert_with(Instant::now).elapsed() >= patience
+        connection.check(status, status.has_connected(), self.facts)
     }
 }

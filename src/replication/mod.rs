@@ -1,6 +1,7 @@
 //! The primary, and replication from it to the private server.
 
 pub mod catch_up;
+pub mod connection;
 pub mod keeping;
 pub mod kept_logs;
 pub mod primary;

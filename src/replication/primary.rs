@@ -131,6 +131,25 @@ impl Primary {
         Err(worst.unwrap_or_else(|| Error::config("no primary is given: use --primary")))
     }
 
+    /// What the primary of `facts` has committed now, and what its clock said just before.
+    ///
+    /// # Errors
+    /// Those of the login and of the answer.
+    pub fn now(&self, facts: &Facts) -> Result<(Position, Timestamp)> {
+        let address = &facts.address;
+        let own = match facts.flavor {
+            Flavor::MariaDb => "@@global.gtid_binlog_pos",
+            Flavor::MySql => "@@global.gtid_executed",
+        };
+        let clock = "CAST(UNIX_TIMESTAMP() AS SIGNED)";
+        let sql = format!("SELECT {clock} AS clock, {own} AS position");
+        let rows = self.open(facts)?.query(&sql).map_err(|t| refused(address, t))?;
+        let position = Position::parse(facts.flavor, rows.require("position")?)
+            .map_err(|text| Error::ReplicationError { errno: 0, text })?;
+        let clock = values::number(&address.to_string(), "clock", rows.require("clock")?)?;
+        Ok((position, Timestamp(i64::from(clock))))
+    }
+
     /// Checks that the account has the privileges `wanted` (see [`privileges`]) at the
     /// primary of `facts`.
     ///

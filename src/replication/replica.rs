@@ -331,6 +331,18 @@ impl ReplicaStatus {
         if self.applier_failed() {
             return Some(Error::ReplicationError { errno: *errno, text: text.clone() });
         }
+        if let Some(failure) = self.receiver_failure(facts, at) {
+            return Some(failure);
+        }
+        if !self.applier_runs && self.receiver == Receiver::Connected {
+            let text = "the applier stopped without an error".into();
+            return Some(Error::ReplicationError { errno: 0, text });
+        }
+        None
+    }
+
+    /// The failure of the receiver alone, unless it is a connection that may still succeed.
+    pub fn receiver_failure(&self, facts: &Facts, at: &Position) -> Option<Error> {
         let (errno, text) = &self.receiver_error;
         if denies_access(*errno) && self.receiver != Receiver::Connected {
             let text = if matches!(errno, 1597 | 13120) {
@@ -351,10 +363,6 @@ impl ReplicaStatus {
                 }),
                 _ => Error::ReplicationError { errno: *errno, text: text.clone() },
             });
-        }
-        if !self.applier_runs && self.receiver == Receiver::Connected {
-            let text = "the applier stopped without an error".into();
-            return Some(Error::ReplicationError { errno: 0, text });
         }
         None
     }

@@ -91,6 +91,9 @@ impl Checkpoint {
     pub fn headline(&self) -> String {
         match &self.meter {
             Some(meter) => meter.line(Instant::now()),
+            None if self.get(Key::State) == Some(State::Waiting.name()) => {
+                "waiting for a slot".into()
+            }
             None => self.get(Key::Phase).unwrap_or("starting").to_string(),
         }
     }
@@ -133,6 +136,13 @@ impl Checkpoint {
     pub fn measured(&mut self) {
         self.meter = None;
         terminal::clear();
+    }
+
+    /// The pass waits, or runs again. Written at once, with fsync.
+    pub fn waits(&mut self, waits: bool) {
+        self.set(Key::State, if waits { State::Waiting } else { State::Running });
+        self.progressed();
+        self.write(true);
     }
 
     /// A new phase begins. Written at once, with fsync.

@@ -12,6 +12,8 @@ words! {
     State {
         /// Running, or killed.
         Running = "running",
+        /// It waits until others of its slots have ended, or was killed then.
+        Waiting = "waiting",
         /// A backup was stored, or none was due.
         Done = "done",
         /// The pass failed.
@@ -38,6 +40,8 @@ words! {
         Backup = "backup",
         /// Removing old backups.
         Prune = "prune",
+        /// Receiving all the time, for `follow`.
+        Follow = "follow",
     }
 }
 

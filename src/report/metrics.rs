@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::Cause;
 use crate::os::clock::Timestamp;
 use crate::os::files;
-use crate::report::keys::{Facts, Phase};
+use crate::report::keys::{Facts, Phase, State};
 
 /// At most this often while only numbers change; the checkpoint is written every ten seconds.
 const SELDOM: Duration = Duration::from_secs(9);
@@ -75,6 +75,10 @@ pub struct Metrics {
     pub read: u64,
     /// Bytes that were new to the repository.
     pub new: u64,
+    /// They are those of a follower, which has names of its own for them.
+    is_follower: bool,
+    /// The newest moment that can be restored, by the primary's clock, if the follower knows.
+    pub recoverable_until: Option<Timestamp>,
     written: Option<Instant>,
     warned: bool,
 }
@@ -83,13 +87,21 @@ impl Metrics {
     /// Those of a pass on `repo`, for the file `path`. `before` is the checkpoint of the last
     /// pass; if that was killed, there is no outcome in it.
     pub fn begin(path: &Path, repo: &Path, before: &Facts) -> Metrics {
-        let ended = Some(before).filter(|b| b.get("state").is_some_and(|s| s != "running"));
+        let ended = Some(before).filter(|b| b.contains_key("state") && !is_under_way(b));
         Metrics {
             path: Some(path.to_path_buf()),
             repo: repo.display().to_string(),
             last: ended.cloned().unwrap_or_default(),
             ..Metrics::default()
         }
+    }
+
+    /// Those of a follower on `repo`, beside `path`, which a pass writes: with `-follow` in its name.
+    pub fn begin_follower(path: &Path, repo: &Path) -> Metrics {
+        let stem = path.file_stem().unwrap_or_default().display();
+        let ending = path.extension().map_or(String::new(), |e| format!(".{}", e.display()));
+        let beside = path.with_file_name(format!("{stem}-follow{ending}"));
+        Metrics { is_follower: true, ..Metrics::begin(&beside, repo, &Facts::new()) }
     }
 
     /// Nothing is written any more, however long a hook takes after the end.
@@ -129,6 +141,10 @@ impl Metrics {
 
     fn text(&self, facts: &Facts) -> String {
         let mut page = Page { text: String::new(), repo: escape(&self.repo) };
+        if self.is_follower {
+            self.follower(facts, &mut page);
+            return page.text;
+        }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         page.info("build_info", "The version of rollforward", &version);
         self.outcome(facts, &mut page);
@@ -141,8 +157,8 @@ impl Metrics {
 
     /// Whether a pass runs, and how the last one ended.
     fn outcome(&self, facts: &Facts, page: &mut Page) {
-        let running = facts.get("state").is_some_and(|s| s == "running");
-        let ended = if running { &self.last } else { facts };
+        let running = facts.get("state").is_some_and(|s| s == State::Running.name());
+        let ended = if is_under_way(facts) { &self.last } else { facts };
         page.one("pass_running", "1 while a pass runs", Some(u8::from(running)));
         // pass_started_timestamp_seconds, ...
         for (name, help, facts, key) in [
@@ -165,6 +181,22 @@ impl Metrics {
         let causes = Cause::ALL.iter().map(|c| c.name());
         let help = "1 for the cause of the last failure: of this pass, or else of the last";
         page.states("cause", help, "cause", causes, cause);
+    }
+
+    /// Whether a follower runs, and how far it has come.
+    fn follower(&self, facts: &Facts, page: &mut Page) {
+        let running = facts.get("state").is_some_and(|s| s == "running");
+        page.one("follow_running", "1 while a follower runs", Some(u8::from(running)));
+        let updated = facts.get("updated").and_then(|t| Timestamp::parse(t)).map(|t| t.0);
+        page.one("follow_updated_timestamp_seconds", "When this was written", updated);
+        let failures = facts.get("failures").and_then(|n| n.parse::<u64>().ok());
+        page.one("follow_failures", "Consecutive failures without progress", failures);
+        let (help, cause) = ("1 for the cause of the last failure", facts.get("cause"));
+        let causes = Cause::ALL.iter().map(|c| c.name());
+        page.states("follow_cause", help, "cause", causes, cause.map(String::as_str));
+        let help = "The newest moment that can be restored, by the clock of the primary";
+        let until = self.recoverable_until.map(|time| time.0);
+        page.one("recoverable_until_timestamp_seconds", help, until);
     }
 
     /// What the pass does and has done.
@@ -279,6 +311,12 @@ impl Page {
         let sample = |state| (vec![(label, state)], u8::from(now == Some(state)).to_string());
         self.gauge(name, help, all.map(sample).collect());
     }
+}
+
+/// True for a pass that runs or waits, or was killed then.
+fn is_under_way(facts: &Facts) -> bool {
+    let words = [State::Running.name(), State::Waiting.name()];
+    facts.get("state").is_some_and(|state| words.contains(&state.as_str()))
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ use crate::repository::manifest::{Hash, Manifest, PackRef, Summary, is_backup_na
 use crate::repository::packs::{self, write::sync_dir};
 
 const DIRS: [&str; 4] = ["backups", "packs", "tmp", "proofs"];
+/// Made with the first pin.
+pub(super) const PINS: &str = "pins";
 
 /// Seconds.
 const DAY: i64 = 86_400;
@@ -123,7 +125,7 @@ impl Repository {
 
     /// Takes the lock for `command`, such as `rollforward run`, or fails naming the holder.
     pub fn lock(&self, command: &str) -> Result<RepoLock> {
-        for dir in DIRS.map(|d| self.root.join(d)) {
+        for dir in DIRS.into_iter().chain([PINS]).map(|d| self.root.join(d)) {
             // Directories that we remove from and write to must not be symbolic links.
             if dir.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
                 let dir = dir.display();
@@ -348,7 +350,9 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     for entry in fs::read_dir(path).map_err(fail)? {
         let name = entry.map_err(fail)?.file_name();
         let harmless = match name.to_str() {
-            Some("backups" | "packs" | "proofs") => empty(&path.join(&name)).map_err(fail)?,
+            Some("backups" | "packs" | "proofs" | "pins") => {
+                empty(&path.join(&name)).map_err(fail)?
+            }
             // A file system's root has lost+found.
             Some("lock" | "lost+found") => true,
             // Only what we create there first ourselves.

@@ -1,14 +1,17 @@
 //! Backups on disk, of no database in particular.
 
+pub mod contents;
 pub mod data_dir;
 pub mod directory;
 mod format;
 pub mod held;
+pub mod journals;
 pub mod known;
 pub mod manifest;
 pub mod packs;
 pub mod parcels;
 pub mod pending;
+pub mod pins;
 pub mod proofs;
 pub mod prune;
 pub mod reread;

@@ -2,7 +2,7 @@
 //!
 //! A pack is a sequence of zstd frames, named by the SHA-256 of the whole. [`Fetcher::fetch`]
 //! returns only content that matches its hash, and needs memory for one frame and one block
-//! whatever the pack claims. Writing is in [`write`]. Only these two files use zstd.
+//! whatever the pack claims. Writing is in [`write`].
 
 mod difference;
 pub mod write;

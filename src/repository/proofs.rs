@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::files;
-use crate::os::lock::lock_file;
+use crate::os::lock::{LockFile, lock_file};
 use crate::repository::directory::Repository;
 use crate::repository::format;
 use crate::repository::manifest::words::unescape;
@@ -181,22 +181,7 @@ impl Repository {
     /// # Errors
     /// When it cannot be listed or removed.
     pub(super) fn forget_records_but(&self, names: &[String]) -> Result<()> {
-        let dir = self.proofs();
-        let open = match files::open_dir(&dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            open => open.doing("open", &dir)?,
-        };
-        for entry in files::list(&open).doing("list", &dir)? {
-            let entry = entry.doing("list", &dir)?.file_name();
-            let name = entry.to_str().unwrap_or_default();
-            // What a kill left of a file that was being replaced goes as well.
-            let backup = name.strip_suffix(".new").unwrap_or(name);
-            if is_backup_name(backup) && !names.iter().any(|n| n == backup) {
-                let gone = files::remove(&open, Path::new(&entry), false);
-                gone.ignoring(io::ErrorKind::NotFound).doing("remove", &dir.join(&entry))?;
-            }
-        }
-        Ok(())
+        remove_files(&self.proofs(), |backup| !names.iter().any(|name| name == backup))
     }
 
     fn proofs(&self) -> PathBuf {
@@ -220,19 +205,31 @@ impl Repository {
         records
     }
 
-    fn change_records(&self, name: &str, change: impl FnOnce(&mut Vec<String>)) -> Result<()> {
+    /// Takes the lock of what is on record. The repository becomes one of format 2.
+    pub(super) fn lock_records(&self) -> Result<LockFile> {
         let dir = self.proofs();
+        self.make_dir(&dir)?;
+        let lock = lock_file(&dir.join("lock"), "a record")?;
+        format::tell(self.root(), format::raise(self.root())?);
+        Ok(lock)
+    }
+
+    /// Makes one of the directories that an older format lacks, unless it is there.
+    pub(super) fn make_dir(&self, dir: &Path) -> Result<()> {
         if !dir.symlink_metadata().is_ok_and(|m| m.is_dir()) {
-            let made = DirBuilder::new().mode(0o700).create(&dir).doing("create", &dir);
+            let made = DirBuilder::new().mode(0o700).create(dir).doing("create", dir);
             // Another process may have been faster; anything but a directory fails below.
             if !dir.symlink_metadata().is_ok_and(|m| m.is_dir()) {
                 made?;
             }
             sync_dir(self.root())?;
         }
-        let _lock = lock_file(&dir.join("lock"), "a record")?;
-        format::tell(self.root(), format::raise(self.root())?);
-        let path = dir.join(name);
+        Ok(())
+    }
+
+    fn change_records(&self, name: &str, change: impl FnOnce(&mut Vec<String>)) -> Result<()> {
+        let _lock = self.lock_records()?;
+        let path = self.proofs().join(name);
         let mut lines = lines(&path).unwrap_or_else(|e| {
             log::warn!("replacing what is on record in {}: {e}", path.display());
             Vec::new()
@@ -250,8 +247,27 @@ impl Repository {
     }
 }
 
+/// Removes the files of those backups of which `goes` says so.
+pub(super) fn remove_files(dir: &Path, goes: impl Fn(&str) -> bool) -> Result<()> {
+    let open = match files::open_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        open => open.doing("open", dir)?,
+    };
+    for entry in files::list(&open).doing("list", dir)? {
+        let entry = entry.doing("list", dir)?.file_name();
+        let name = entry.to_str().unwrap_or_default();
+        // What a kill left of a file that was being replaced goes as well.
+        let backup = name.strip_suffix(".new").unwrap_or(name);
+        if is_backup_name(backup) && goes(backup) {
+            let gone = files::remove(&open, Path::new(&entry), false);
+            gone.ignoring(io::ErrorKind::NotFound).doing("remove", &dir.join(&entry))?;
+        }
+    }
+    Ok(())
+}
+
 /// The lines of a file, of which an absent one has none.
-fn lines(path: &Path) -> io::Result<Vec<String>> {
+pub(super) fn lines(path: &Path) -> io::Result<Vec<String>> {
     let bytes = match files::open_no_link(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => files::read_open(file?, MOST)?,

@@ -3,20 +3,22 @@
 //! A manifest is durably gone before any of its packs. A pack is removed only when every remaining
 //! manifest was read in full and does not name it. A manifest that cannot be read might name any
 //! pack, so it stops the sweep. A backup that is being read stays. [`super::retention`] decides
-//! which backups expire.
+//! which backups expire, and whether the clock may be believed; if not, nothing goes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, TryLockError};
 use std::io;
 use std::path::PathBuf;
 
-use crate::error::{Error, IoExt, Result};
+use crate::error::{Cause, Error, IoExt, Result};
 use crate::os::clock::Timestamp;
+use crate::os::stamp::{boot_id, uptime};
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::manifest::{Hash, from_hex};
+use crate::repository::manifest::{Hash, Summary, from_hex};
 use crate::repository::packs::write::sync_dir;
-use crate::repository::retention::{Candidate, Policy, expired};
+use crate::repository::proofs::PASS;
+use crate::repository::retention::{Candidate, Evidence, Fate, Policy, judge};
 use crate::text::{bytes, count};
 
 /// What a prune did or, in a dry run, would do.
@@ -32,10 +34,27 @@ pub struct Pruned {
     pub bytes: u64,
     /// Backups with an unreadable manifest. While they exist, no pack is removed.
     pub unreadable: Vec<String>,
+    /// Why the clock cannot be believed, so that nothing was removed.
+    pub doubt: Option<String>,
+    /// All backups with a readable manifest as they were, oldest first.
+    pub fates: Vec<Judged>,
+}
+
+/// A backup with what the policy says of it.
+#[derive(Debug)]
+pub struct Judged {
+    /// It.
+    pub name: String,
+    /// When its data matched the primary.
+    pub data_as_of: Timestamp,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Bytes of the packs that only it names: so much goes with it, if all others stay. `None` while a
+    /// manifest that cannot be read may name them, too.
+    pub alone: Option<u64>,
 }
 
 /// What a sweep did.
-#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Number of packs removed.
@@ -53,6 +72,8 @@ pub enum Removal {
     Removed,
     /// A reader holds it.
     InUse,
+    /// Somebody has pinned it meanwhile.
+    Pinned,
 }
 
 /// Applies the policy; with `dry_run`, changes nothing. If the watch gives up, it stops between two
@@ -73,35 +94,59 @@ pub fn prune(
 }
 
 fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Result<Pruned> {
+    let now = Timestamp::now();
     let mut out = Pruned::default();
-    let mut candidates = Vec::new();
+    let (mut candidates, mut shares) = (Vec::new(), Shares::default());
+    let mut newest: Option<Summary> = None;
     for name in repo.names()? {
         if gauge.stopped() {
             return Ok(out);
         }
         match repo.summary(&name) {
-            Ok(summary) => candidates.push(Candidate {
-                complete: repo.state(&summary.packs).is_none(),
-                data_as_of: summary.header.data_as_of,
-                open_tables: summary.header.open_tables > 0,
-                base: summary.header.base,
-                name,
-            }),
-            Err(Error::BackupDamaged { .. }) => {}
+            Ok(summary) => {
+                let candidate = candidate(repo, name, &summary);
+                shares.add(&summary);
+                if candidate.complete {
+                    newest = Some(summary);
+                }
+                candidates.push(candidate);
+            }
+            Err(Error::BackupDamaged { .. }) => shares.unknown = true,
             Err(e) => return Err(e),
         }
     }
-    for name in expired(policy, Timestamp::now(), &candidates) {
+    let fates = judge(&policy, now, &candidates);
+    let judged = candidates.iter().zip(fates).zip(shares.alone());
+    out.fates = judged
+        .map(|((backup, fate), alone)| Judged {
+            name: backup.name.clone(),
+            data_as_of: backup.data_as_of,
+            fate,
+            alone,
+        })
+        .collect();
+    out.doubt = evidence(repo, newest.as_ref(), now).doubt(&policy, now, &candidates);
+    if out.doubt.is_some() {
+        return Ok(out);
+    }
+    for backup in out.fates.iter().filter(|backup| backup.fate.expires()) {
         if gauge.stopped() {
             return Ok(out);
         }
-        match remove_unless(repo, &name, dry_run)? {
+        let name = backup.name.clone();
+        // One that is too old goes, pinned or not.
+        let mind_pins = (!backup.fate.too_old).then_some(now);
+        match remove_unless(repo, &name, mind_pins, dry_run)? {
             Removal::Removed => out.removed.push(name),
             Removal::InUse => out.in_use.push(name),
+            Removal::Pinned => {}
         }
     }
     if !dry_run {
-        repo.forget_records_but(&repo.names()?)?;
+        let names = repo.names()?;
+        repo.forget_records_but(&names)?;
+        repo.sweep_pins(&names, now)?;
+        forget_received(repo)?;
     }
     let plan = plan(repo, &out.removed, gauge)?;
     out.unreadable = plan.unreadable;
@@ -120,14 +165,76 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
     Ok(out)
 }
 
-#[cfg(test)]
+/// What retention has to know of the backup `name`.
+pub fn candidate(repo: &Repository, name: String, summary: &Summary) -> Candidate {
+    Candidate {
+        complete: repo.state(&summary.packs).is_none(),
+        data_as_of: summary.header.data_as_of,
+        open_tables: summary.header.open_tables > 0,
+        base: summary.header.base.clone(),
+        pinned_until: repo.pin_of(&name).map(|pin| pin.end()),
+        name,
+    }
+}
+
+/// What the repository tells of the time. The record of a pass that runs in this process, and those of
+/// the future, tell nothing.
+fn evidence(repo: &Repository, newest: Option<&Summary>, now: Timestamp) -> Evidence {
+    let tomorrow = Timestamp(now.0 + 86_400);
+    let own = std::process::id().to_string();
+    let passes = repo.passes().into_iter().rev();
+    let mut passes = passes.filter(|p| p.kind() == PASS && p.get("pid") != Some(&own));
+    let last_pass = passes.find_map(|pass| {
+        let then = pass.time().filter(|time| *time <= tomorrow)?;
+        let up = pass.get("uptime").and_then(|text| text.parse::<i64>().ok());
+        let is_same_boot = pass.get("boot").is_some_and(|boot| boot == boot_id());
+        let ago = up.filter(|_| is_same_boot).zip(uptime()).map(|(then, now)| now - then);
+        Some((then, ago.filter(|ago| *ago >= 0)))
+    });
+    let primary = newest.and_then(|n| Some((n.as_of?.seconds(), n.header.data_as_of)));
+    Evidence { primary, last_pass }
+}
+
+/// Which packs only one backup names.
+#[derive(Default)]
+struct Shares {
+    /// Of each pack, how many backups name it.
+    named: HashMap<Hash, u32>,
+    /// The packs of each backup with their sizes.
+    packs: Vec<Vec<(Hash, u64)>>,
+    /// There is a manifest that cannot be read.
+    unknown: bool,
+}
+
+impl Shares {
+    fn add(&mut self, summary: &Summary) {
+        let packs: Vec<_> = summary.packs.iter().map(|pack| (pack.hash, pack.size)).collect();
+        packs.iter().for_each(|(hash, _)| *self.named.entry(*hash).or_default() += 1);
+        self.packs.push(packs);
+    }
+
+    /// Of each backup, the bytes of the packs that only it names.
+    fn alone(&self) -> impl Iterator<Item = Option<u64>> {
+        let is_own = |(hash, _): &&(Hash, u64)| self.named.get(hash) == Some(&1);
+        self.packs.iter().map(move |packs| {
+            (!self.unknown).then(|| packs.iter().filter(is_own).map(|(_, size)| size).sum())
+        })
+    }
+}
+
 impl Repository {
-    /// Removes the backup `name`, unless it is being read. Its packs stay until a sweep.
+    /// Removes the backup `name`, unless it is being read or pinned. Its packs stay until a sweep.
+    ///
+    /// # Errors
+    /// Those of removing.
     pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {
-        remove_unless(self, name, false)
+        remove_unless(self, name, Some(Timestamp::now()), false)
     }
 
     /// Removes the packs that no backup names.
+    ///
+    /// # Errors
+    /// Those of reading and removing.
     pub fn sweep_packs(&self, _lock: &RepoLock) -> Result<Sweep> {
         let plan = plan(self, &[], &Gauge::new(None))?;
         let mut out = Sweep { stopped_by: plan.unreadable, ..Sweep::default() };
@@ -140,7 +247,24 @@ impl Repository {
     }
 }
 
-fn remove_unless(repo: &Repository, name: &str, dry_run: bool) -> Result<Removal> {
+/// Removes what a follower has received and backups hold as well. One that runs does so itself.
+fn forget_received(repo: &Repository) -> Result<()> {
+    let Some(journals) = repo.journals()? else { return Ok(()) };
+    let lock = match journals.lock("prune") {
+        Err(Error::Locked { .. }) => return Ok(()),
+        lock => lock?,
+    };
+    let mut parts = journals.parts()?;
+    journals.remove_redundant(&lock, &mut parts, &repo.stored()?)
+}
+
+/// Removes a backup that nobody reads. `mind_pins`: nor pins it at that time.
+fn remove_unless(
+    repo: &Repository,
+    name: &str,
+    mind_pins: Option<Timestamp>,
+    dry_run: bool,
+) -> Result<Removal> {
     let path = repo.backups().join(name);
     // Opened for writing, as an exclusive lock requires where flock is emulated over a network.
     let file = repo.open_manifest(name, true)?;
@@ -148,6 +272,10 @@ fn remove_unless(repo: &Repository, name: &str, dry_run: bool) -> Result<Removal
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(Removal::InUse),
         Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
+    }
+    // Whoever pins holds it, so nobody does from here on.
+    if mind_pins.is_some_and(|now| repo.pin_of(name).is_some_and(|pin| pin.end() > now)) {
+        return Ok(Removal::Pinned);
     }
     if !dry_run {
         fs::remove_file(&path).doing("remove", &path)?;
@@ -216,6 +344,9 @@ fn unlink(path: &PathBuf) -> Result<()> {
 
 /// Logs what a prune did or would do.
 pub fn report(pruned: &Pruned, dry_run: bool) {
+    if let Some(doubt) = &pruned.doubt {
+        return log::warn!("{}: {doubt}", Cause::Configuration);
+    }
     let verb = if dry_run { "would remove" } else { "removed" };
     if !pruned.removed.is_empty() || pruned.packs > 0 {
         log::info!(
@@ -230,6 +361,13 @@ pub fn report(pruned: &Pruned, dry_run: bool) {
     }
     for name in &pruned.in_use {
         log::info!("keeping {name} until the next prune: it is in use");
+    }
+    for backup in pruned.fates.iter().filter(|b| b.fate.too_old && !b.fate.expires()) {
+        let why = match backup.fate.kept_by[..] {
+            ["base"] => "the next pass may need it",
+            _ => "it is the newest",
+        };
+        log::warn!("backup {} is older than drop-after allows, and stays: {why}", backup.name);
     }
     if !pruned.unreadable.is_empty() {
         log::warn!(

@@ -5,6 +5,7 @@ mod differences;
 mod journal;
 mod known;
 mod lifecycle;
+mod pins;
 mod proofs;
 mod roundtrip;
 mod support;

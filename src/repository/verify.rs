@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::{Error, Result};
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::Repository;
+use crate::repository::journals::shown;
 use crate::repository::manifest::{Block, Chain, Frame, Link, Manifest, PackRef};
 use crate::repository::packs::{self, Fault, Fetcher, check_pack};
 
@@ -27,6 +28,17 @@ pub struct Report {
     pub bytes: u64,
     /// What is damaged.
     pub damaged: Vec<Damage>,
+}
+
+impl Report {
+    /// Adds that of what a follower has received, of which only damage is worth a line.
+    pub fn add_received(&mut self, other: Report) {
+        let damaged = other.backups.into_iter().filter(|part| !part.ok);
+        self.backups.extend(damaged.map(|part| BackupReport { name: shown(&part.name), ..part }));
+        self.packs_read += other.packs_read;
+        self.bytes += other.bytes;
+        self.damaged.extend(other.damaged);
+    }
 }
 
 /// The result for one backup.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{IoExt, Result};
 use crate::journal::join::Segment;
+use crate::journal::relay_logs::logs_in;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::os::files;
@@ -241,25 +242,6 @@ fn numbers(root: &File) -> io::Result<Vec<u32>> {
 fn inode(dir: &File, name: &str) -> io::Result<(u64, u64)> {
     let m = files::path_of(dir).join(name).symlink_metadata()?;
     Ok((m.dev(), m.ino()))
-}
-
-/// The relay logs in a directory, by their numbers. A tablespace has another name: `relay.000001.ibd`.
-fn logs_in(dir: &File) -> io::Result<Vec<(u64, String)>> {
-    let mut logs = Vec::new();
-    for entry in files::list(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let number = name.strip_prefix("relay.").filter(|digits| {
-            (6..=19).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
-        });
-        if let Some(number) = number.and_then(|n| n.parse().ok())
-            && entry.file_type()?.is_file()
-        {
-            logs.push((number, name));
-        }
-    }
-    logs.sort_unstable();
-    Ok(logs)
 }
 
 #[cfg(test)]

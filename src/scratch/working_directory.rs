@@ -61,6 +61,8 @@ pub struct Scratch {
     user: Option<(u32, u32)>,
     state: Facts,
     _lock: LockFile,
+    /// One of `--slots`, as long as a server or what it left may be here.
+    pub slot: Option<LockFile>,
 }
 
 impl Scratch {
@@ -90,7 +92,7 @@ impl Scratch {
             }
         };
         let user = run_as(&root, user)?;
-        let scratch = Scratch { root, user, state, _lock: lock };
+        let scratch = Scratch { root, user, state, _lock: lock, slot: None };
         scratch.make_tmp()?;
         Ok(scratch)
     }
@@ -112,7 +114,7 @@ impl Scratch {
     pub fn at(root: PathBuf, user: Option<(u32, u32)>, command: &str) -> Result<Scratch> {
         let lock = lock_file(&root.join("lock"), command)?;
         let state = checkpoint::read(&root.join("state")).unwrap_or_default().unwrap_or_default();
-        let scratch = Scratch { root, user, state, _lock: lock };
+        let scratch = Scratch { root, user, state, _lock: lock, slot: None };
         scratch.make_tmp()?;
         Ok(scratch)
     }
@@ -225,6 +227,12 @@ impl Scratch {
     /// restore.
     pub fn is_kept(&self) -> bool {
         self.state.get("stage").map(String::as_str) == Some(Stage::Kept.name())
+    }
+
+    /// True if its data is whole, whatever has become of its server.
+    pub fn is_ready(&self) -> bool {
+        let stage = self.state.get("stage").map(String::as_str);
+        self.has_data() && stage == Some(Stage::Ready.name())
     }
 
     /// True if the last mysqld was not shut down.

@@ -42,7 +42,7 @@ pub fn edit_manifest(repo: &Path, backup: &str, edit: impl FnOnce(&mut Vec<Strin
     fs::write(repo.join("backups").join(backup), seal(&body)).unwrap();
 }
 
-/// Lets a backup be so many seconds old.
+/// Lets a backup be so many seconds old, by the clock of the primary, too.
 #[track_caller]
 pub fn set_age(repo: &Path, backup: &str, age: u64) {
     let now = std::time::SystemTime::now();
@@ -51,6 +51,9 @@ pub fn set_age(repo: &Path, backup: &str, age: u64) {
         for key in ["data_as_of", "started", "finished"] {
             let line = lines.iter_mut().find(|l| l.starts_with(&format!("{key} "))).unwrap();
             *line = format!("{key} {}", rfc3339(now - age));
+        }
+        if let Some(line) = lines.iter_mut().find(|l| l.starts_with("primary_as_of ")) {
+            *line = format!("primary_as_of {}", rfc3339(now - age - 1));
         }
     });
 }

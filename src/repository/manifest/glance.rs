@@ -14,6 +14,24 @@ const LAST: i64 = 4 + 64 + 1;
 /// More than the packs of 60 TB take.
 const MOST: u64 = 64 << 20;
 
+/// The keys and values with which a manifest begins.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn header(mut file: &File) -> std::io::Result<Vec<(String, String)>> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut pairs = Vec::new();
+    for line in BufReader::new(file).take(MOST).lines() {
+        let line = line?;
+        match line.split_once(' ') {
+            Some(("pack" | "dir" | "file" | "journal" | "end", _)) | None => break,
+            Some((key, value)) => pairs.push((key.into(), value.into())),
+        }
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(pairs)
+}
+
 /// The packs that a manifest names.
 ///
 /// # Errors

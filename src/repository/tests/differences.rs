@@ -74,7 +74,7 @@ fn thirty_nights_of_small_changes_stay_small_and_restorable() {
         fs::remove_dir_all(&to).unwrap();
     }
     // What is not needed goes, and what is left is complete.
-    let keep = Policy { keep_count: Some(1), keep_within: None };
+    let keep = Policy { keep_count: Some(1), ..Policy::ALL };
     let pruned = prune(&s.repo, &s.lock(), keep, false, &mut Crew::unwatched(1)).unwrap();
     assert!(pruned.removed.len() >= 28 && pruned.packs > 0, "{pruned:?}");
     assert!(s.verify().backups.iter().all(|backup| backup.ok));

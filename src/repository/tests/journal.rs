@@ -89,7 +89,7 @@ fn a_journal_has_packs_that_go_with_it() {
     let again = store_with(&s, &Journal::default());
     assert_eq!(again.stored, 0);
     assert_eq!(s.packs().len(), with_logs);
-    let policy = Policy { keep_count: Some(1), ..Policy::default() };
+    let policy = Policy { keep_count: Some(1), ..Policy::ALL };
     let lock = s.lock();
     let pruned = prune(&s.repo, &lock, policy, false, &mut Crew::unwatched(1)).unwrap();
     assert_eq!(pruned.removed, [first.name]);

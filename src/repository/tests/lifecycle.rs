@@ -13,7 +13,7 @@ use crate::repository::retention::Policy;
 use crate::repository::store::{Data, store};
 use crate::repository::verify::verify;
 
-const KEEP_ONE: Policy = Policy { keep_count: Some(1), keep_within: None };
+const KEEP_ONE: Policy = Policy { keep_count: Some(1), ..Policy::ALL };
 
 #[test]
 fn repositories_are_private_and_half_made_ones_are_completed() {

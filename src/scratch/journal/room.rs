@@ -9,10 +9,11 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
+use crate::journal::relay_logs::logs_in;
 use crate::os::files;
 use crate::os::sys;
 
-use super::{LOST, LogKeeper, NO_ROOM, logs_in, numbers, segment};
+use super::{LOST, LogKeeper, NO_ROOM, numbers, segment};
 
 /// More than a server writes between two looks at the free space.
 const PLENTY: u64 = 256 << 20;

@@ -1,0 +1,395 @@
+//! `log`: which transactions the journals hold.
+//!
+//! Journal after journal is read out of the packs, and each transaction is printed as soon as its last
+//! event is read: nothing is restored, and nothing is held in memory but the transaction being read.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::output::{object, quote};
+use crate::cli::windows::{Gap, gaps};
+use crate::error::{Error, Result};
+use crate::journal::cut::Moment;
+use crate::journal::details::Details;
+use crate::journal::group::{Group, Transaction};
+use crate::journal::history::{History, Point};
+use crate::journal::names::Name;
+use crate::journal::scan::{End, scan_with};
+use crate::journal::when;
+use crate::mysql::position::Position;
+use crate::mysql::settings;
+use crate::os::clock::{Micros, Timestamp, parse_duration};
+use crate::os::signals;
+use crate::pass::moment::check_flavor;
+use crate::repository::contents::Contents;
+use crate::repository::directory::{Repository, damaged};
+use crate::repository::journals::Stores;
+use crate::text::{count, harmless, shell, system_text};
+
+/// Where the command at the end restores to: a place that the user has to choose.
+const TARGET: &str = "/var/lib/mysql-restored";
+
+/// Which transactions to show, and how.
+#[derive(Debug, Default)]
+pub struct Question {
+    /// Not those before.
+    pub since: Option<Micros>,
+    /// Not those beyond.
+    pub until: Option<Moment>,
+    /// Only those that touch it.
+    pub table: Option<Name>,
+    /// Only definitions.
+    pub ddl: bool,
+    /// For programs.
+    pub json: bool,
+    /// What a restore has to be told besides: how its private server is run.
+    pub means: Vec<String>,
+}
+
+impl Question {
+    /// Of the values of `--since`, `--until` and `--table`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], naming the option and what is wrong with its value.
+    pub fn new(since: Option<&str>, until: Option<&str>, table: Option<&str>) -> Result<Question> {
+        let since = match since {
+            None => None,
+            Some(text) => Some(match parse_duration(text) {
+                Some(back) => back_from_now(back),
+                None => match when::parse(text) {
+                    Ok(Moment::Time(time)) => time,
+                    _ => {
+                        return Err(Error::config(format!(
+                            "--since: '{text}' is neither a duration such as 2h nor a time such as \
+                             2026-11-28T10:13:59Z"
+                        )));
+                    }
+                },
+            }),
+        };
+        let wrong = |what| Error::config(format!("--until: {what}"));
+        let until = until.map(when::parse).transpose().map_err(wrong)?;
+        let table = match table {
+            None => None,
+            Some(text) => Some(Name::parse(text).ok_or_else(|| {
+                Error::config(format!("--table: '{}' is not DB.TABLE", harmless(text)))
+            })?),
+        };
+        Ok(Question { since, until, table, ..Question::default() })
+    }
+}
+
+fn back_from_now(back: Duration) -> Micros {
+    let back = i64::try_from(back.as_micros()).unwrap_or(i64::MAX);
+    Micros(Timestamp::now().precise().0.saturating_sub(back))
+}
+
+/// Prints the transactions. Returns the exit status.
+///
+/// # Errors
+/// [`Error::OutOfReach`] if no journal has anything of the time asked for; [`Error::BackupDamaged`], after
+/// all else is printed, for the first journal that cannot be read.
+pub fn print(path: &Path, question: &Question) -> Result<u8> {
+    signals::end_at_once().map_err(|e| Error::io("handle signals for", path, e))?;
+    let stores = Stores::new(Repository::open(path)?)?;
+    let repo = &stores.backups;
+    let history = History::read(repo)?;
+    if history.points.is_empty() && history.damaged.is_empty() {
+        repo.find(None)?;
+    }
+    if let Some(until) = &question.until {
+        check_flavor(&history, until)?;
+    }
+    check_reach(&history, question)?;
+    for Gap { from, to, why } in gaps(&history) {
+        let is_asked_for = question.since.is_none_or(|since| to >= since)
+            && !matches!(question.until, Some(Moment::Time(until)) if from > until);
+        if is_asked_for {
+            let (from, to) = (from.rfc3339(), to.rfc3339());
+            log::warn!("no journal from {from} to {to}: {}", harmless(&why));
+        }
+    }
+    let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut listing = Listing { question, out, shown: 0, read: 0, last: None, broken: None };
+    let first = listing.all(&stores, &history)?;
+    if let Some(gtid) = &listing.last
+        && question.table.is_some()
+        && question.ddl
+        && !question.json
+    {
+        let repo = shell(&harmless(&repo.root().display().to_string()));
+        let means: String = question.means.iter().map(|word| format!(" {word}")).collect();
+        listing.write(&format!(
+            "rollforward restore --repo {repo} --to {TARGET} --until before:{gtid}{means}\n"
+        ));
+    }
+    let flushed = listing.out.flush();
+    if let Some(e) = listing.broken.or(flushed.err()) {
+        if e.kind() == io::ErrorKind::BrokenPipe {
+            return Ok(0);
+        }
+        let doing = "write to standard output".into();
+        return Err(Error::Io { doing, source: e });
+    }
+    if let Some(error) = first {
+        return Err(error);
+    }
+    let (shown, read) = (listing.shown, count(listing.read, "transaction"));
+    log::info!("{shown} of {read}; {}", spans(&history));
+    Ok(0)
+}
+
+/// The journals that there are, for people.
+fn spans(history: &History) -> String {
+    let windows = history.windows();
+    let spans: Vec<String> = windows
+        .iter()
+        .filter(|window| window.ends.0 != window.ends.1)
+        .map(|window| {
+            let at = |at: usize| history.points[at].until().rfc3339();
+            format!("from {} to {}", at(window.ends.0), at(window.ends.1))
+        })
+        .collect();
+    match spans.as_slice() {
+        [] => "there is no journal yet: the next pass keeps one".into(),
+        spans => format!("there are journals {}", spans.join(", and ")),
+    }
+}
+
+/// Fails if no journal has anything of what is asked for.
+fn check_reach(history: &History, question: &Question) -> Result<()> {
+    let out = |what: String| {
+        let what = format!("{what}; {}", spans(history));
+        Err(Error::OutOfReach { what })
+    };
+    let journals = |at: &&Point| at.leads_from.is_ok() && at.journal_size > 0;
+    if let Some(Moment::After(gtid) | Moment::Before(gtid)) = &question.until {
+        let mut all = history.points.iter().filter(journals);
+        let has = |point: &Point| match point.leads_from {
+            Ok(from) => point.position.has(gtid) && !history.points[from].position.has(gtid),
+            Err(_) => false,
+        };
+        if !all.any(has) {
+            return out(format!("no journal has {gtid}"));
+        }
+    }
+    let until = match &question.until {
+        Some(Moment::Time(time)) => Some(*time),
+        _ => None,
+    };
+    let windows = history.windows();
+    let covers = windows.iter().any(|window| {
+        let (first, last) = window.ends;
+        first != last
+            && until.is_none_or(|until| history.points[first].until() <= until)
+            && question.since.is_none_or(|since| history.points[last].until() >= since)
+    });
+    if covers {
+        return Ok(());
+    }
+    let asked = match (question.since, until) {
+        (Some(since), Some(until)) => {
+            format!("no journal has anything from {} to {}", since.rfc3339(), until.rfc3339())
+        }
+        (Some(since), None) => format!("no journal has anything since {}", since.rfc3339()),
+        (None, Some(until)) => format!("no journal has anything until {}", until.rfc3339()),
+        (None, None) => "no transaction is known".into(),
+    };
+    out(asked)
+}
+
+/// What is being printed.
+struct Listing<'a, W: Write> {
+    question: &'a Question,
+    out: BufWriter<W>,
+    /// Transactions.
+    shown: u64,
+    read: u64,
+    /// The GTID of the last one that was shown.
+    last: Option<String>,
+    /// Nobody reads on.
+    broken: Option<io::Error>,
+}
+
+/// How the way along a journal went on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    /// With the next journal.
+    Journal,
+    /// No further.
+    Nothing,
+}
+
+/// From where to where an earlier journal led.
+type Led<'a> = (&'a Position, &'a Position);
+
+impl<W: Write> Listing<'_, W> {
+    /// Prints what all journals have. Returns the first damage.
+    fn all(&mut self, stores: &Stores, history: &History) -> Result<Option<Error>> {
+        let mut first = None;
+        let mut earlier: Vec<Led<'_>> = Vec::new();
+        for point in &history.points {
+            let Ok(from) = point.leads_from else { continue };
+            let from = &history.points[from].position;
+            if point.journal_size == 0 {
+                continue;
+            }
+            let is_before = |since| point.latest.is_some_and(|latest| latest < since);
+            if !self.question.since.is_some_and(is_before) {
+                match self.journal(stores, point, from, &earlier) {
+                    Ok(Next::Journal) => {}
+                    Ok(Next::Nothing) => break,
+                    Err(e @ Error::BackupDamaged { .. }) => match first {
+                        None => first = Some(e),
+                        Some(_) => log::warn!("{}: {e}", e.cause()),
+                    },
+                    Err(e) => return Err(e),
+                }
+            }
+            earlier.push((from, &point.position));
+        }
+        Ok(first)
+    }
+
+    fn journal(
+        &mut self,
+        stores: &Stores,
+        point: &Point,
+        from: &Position,
+        earlier: &[Led<'_>],
+    ) -> Result<Next> {
+        let Some(name) = &point.journal_of else { return Ok(Next::Journal) };
+        let held = stores.hold(name)?;
+        let is_received = held.is_received();
+        let wrong = |what| damaged(&held.name, what);
+        // Where two backups grew from one, what led to the second is partly what led to the first.
+        let mut overlaps: Vec<Led<'_>> =
+            earlier.iter().filter(|(_, to)| !from.contains(to)).copied().collect();
+        // What was received may begin before the backup that it leads on from, and go on beyond this one.
+        let first = held.manifest.journal.logs.first().filter(|_| is_received);
+        let begin = first.map(|entry| Position::parse(from.flavor(), &entry.span.from));
+        let begin = begin.transpose().map_err(wrong)?.unwrap_or_else(|| from.clone());
+        overlaps.push((&begin, from));
+        let settings = &held.manifest.header.settings;
+        let folds = settings::value(settings, "lower_case_table_names").is_some_and(|v| v != "0");
+        let (mut position, mut group, mut details) =
+            (begin.clone(), Group::default(), Details::default());
+        for entry in &held.manifest.journal.logs {
+            let at = |text: &str| Position::parse(from.flavor(), text).map_err(wrong);
+            let name = entry.file.path.display();
+            if at(&entry.span.from)? != position {
+                return Err(wrong(format!("{name} does not begin at {position}")));
+            }
+            let mut log = Contents::open(stores.of(&held), &held, &entry.file)?;
+            let mut next = Next::Journal;
+            let mut take = |transaction: Transaction, details: &mut Details| {
+                let found = details.take();
+                if !is_received || point.position.has(&transaction.gtid) {
+                    next = self.take(&transaction, &found, (&overlaps, folds));
+                }
+                position.add(&transaction.gtid);
+                next == Next::Journal && self.broken.is_none()
+            };
+            let ended = scan_with(0, &mut log, &mut group, &mut details, &mut take);
+            group.torn.clear();
+            let ended = ended.map_err(|e| {
+                let failed = log.failure();
+                failed.unwrap_or_else(|| wrong(format!("{name}: {}", system_text(&e))))
+            })?;
+            match ended {
+                End::Enough if self.broken.is_some() => return Ok(Next::Nothing),
+                End::Enough => return Ok(self.after_enough()),
+                End::Torn { at, why } => return Err(wrong(format!("{name}: at byte {at}: {why}"))),
+                End::Whole => {}
+            }
+            if at(&entry.span.to)? != position {
+                return Err(wrong(format!("{name} does not lead to {}", entry.span.to)));
+            }
+        }
+        Ok(Next::Journal)
+    }
+
+    /// A time ends each journal by itself; a transaction ends them all.
+    fn after_enough(&self) -> Next {
+        match self.question.until {
+            Some(Moment::Time(_)) => Next::Journal,
+            _ => Next::Nothing,
+        }
+    }
+
+    /// Prints a transaction, if it is asked for.
+    fn take(
+        &mut self,
+        transaction: &Transaction,
+        details: &Details,
+        (overlaps, folds): (&[Led<'_>], bool),
+    ) -> Next {
+        let gtid = &transaction.gtid;
+        let ends = match &self.question.until {
+            Some(Moment::Time(time)) if transaction.time > *time => return Next::Nothing,
+            Some(Moment::Before(until)) if gtid == until => return Next::Nothing,
+            Some(Moment::After(until)) => gtid == until,
+            _ => false,
+        };
+        let ends = if ends { Next::Nothing } else { Next::Journal };
+        if overlaps.iter().any(|(from, to)| to.has(gtid) && !from.has(gtid)) {
+            return ends;
+        }
+        self.read += 1;
+        let question = self.question;
+        let is_asked_for = question.since.is_none_or(|since| transaction.time >= since)
+            && (!question.ddl || !details.definitions.is_empty())
+            && question.table.as_ref().is_none_or(|table| {
+                details.touches(table, |a, b| if folds { is_same_folded(a, b) } else { a == b })
+            });
+        if is_asked_for {
+            self.shown += 1;
+            let gtid = gtid.to_string();
+            let time = transaction.time.rfc3339();
+            let line = if question.json {
+                json(&time, &gtid, details)
+            } else {
+                format!("{time}  {gtid}  {}", details.line())
+            };
+            self.write(&(line + "\n"));
+            self.last = Some(gtid);
+        }
+        ends
+    }
+
+    fn write(&mut self, line: &str) {
+        if self.broken.is_none() {
+            self.broken = self.out.write_all(line.as_bytes()).err();
+        }
+    }
+}
+
+/// True of names that are one where the case of letters does not count.
+fn is_same_folded(a: &[u8], b: &[u8]) -> bool {
+    let folded = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
+    a.eq_ignore_ascii_case(b) || folded(a) == folded(b)
+}
+
+fn json(time: &str, gtid: &str, details: &Details) -> String {
+    let tables: Vec<(String, String)> = details
+        .tables
+        .iter()
+        .map(|(name, rows)| {
+            (name.shown(), rows.map_or_else(|| "null".into(), |rows| rows.to_string()))
+        })
+        .collect();
+    let tables: Vec<(&str, String)> =
+        tables.iter().map(|(name, rows)| (name.as_str(), rows.clone())).collect();
+    let ddl = match details.definitions.as_slice() {
+        [] => "null".into(),
+        all => quote(&all.join("; ")),
+    };
+    object(&[
+        ("time", quote(time)),
+        ("gtid", quote(gtid)),
+        ("tables", object(&tables)),
+        ("ddl", ddl),
+        ("bytes", details.bytes.to_string()),
+    ])
+}

@@ -1,0 +1,148 @@
+//! Reads what can be restored: the manifests of the backups, and what a follower has received since.
+//!
+//! A follower goes on while passes store backups, so what it has received is cut at other positions than
+//! theirs. A part leads on from any backup that lies on its way, and where a backup has no journal of its
+//! own, the part on whose way it lies takes the place of it.
+
+use std::collections::VecDeque;
+
+use crate::error::Result;
+use crate::journal::history::{History, Point};
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::os::clock::Micros;
+use crate::repository::directory::Repository;
+use crate::repository::journals::redundant::Part;
+use crate::repository::journals::{Seen, shown};
+use crate::repository::manifest::Summary;
+
+impl History {
+    /// Reads all manifests.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub fn read(repo: &Repository) -> Result<History> {
+        History::of(repo, repo.names()?)
+    }
+
+    /// The newest moment that can be restored, by the primary's clock, if there is any: from the newest
+    /// backup on, along what a follower has received.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    pub fn recoverable_until(repo: &Repository) -> Result<Option<Micros>> {
+        for name in repo.names()?.into_iter().rev() {
+            let history = History::of(repo, vec![name])?;
+            if history.points.first().is_some_and(|point| point.is_good) {
+                return Ok(history.points.iter().map(Point::until).max());
+            }
+        }
+        Ok(None)
+    }
+
+    fn of(repo: &Repository, names: Vec<String>) -> Result<History> {
+        let mut history = History::default();
+        let journals = repo.journals()?;
+        let mut parts = journals.as_ref().map_or(Ok(Vec::new()), Repository::parts)?.into();
+        for name in names {
+            match repo.look_at(&name)? {
+                Some((Some(summary), None)) => {
+                    history.add_parts(&mut parts, position(&summary).as_ref());
+                    history.add(name, &summary);
+                    history.bridge(parts.front());
+                }
+                Some((Some(summary), Some(_))) => {
+                    history.add_parts(&mut parts, position(&summary).as_ref());
+                    let journal = repo.state(&summary.journal_packs);
+                    history.add_damaged(name, &summary, journal.is_none());
+                }
+                Some((None, _)) => history.damaged.push((name, history.points.len())),
+                None => {}
+            }
+        }
+        let all = parts.back().map(|last| last.to.clone());
+        history.add_parts(&mut parts, all.as_ref());
+        if let Some(seen) = journals.and_then(|journals| journals.seen()) {
+            history.see(&seen);
+        }
+        Ok(history)
+    }
+
+    /// Adds the parts that end at a position or before it.
+    fn add_parts(&mut self, parts: &mut VecDeque<Part>, until: Option<&Position>) {
+        let Some(until) = until else { return };
+        while parts.front().is_some_and(|part| until.contains(&part.to)) {
+            parts.pop_front().into_iter().for_each(|part| self.add_part(part));
+        }
+    }
+
+    fn add_part(&mut self, Part { name, from, to, size, latest }: Part) {
+        let is_on_way =
+            |point: &Point| to.contains(&point.position) && point.position.contains(&from);
+        // The newest of them, so that less is to be replayed. One that leads from nothing is of no use.
+        let Some(leads_from) = self.points.iter().rposition(is_on_way) else { return };
+        let name = shown(&name);
+        self.points.push(Point {
+            journal_of: Some(name.clone()),
+            name,
+            position: to,
+            is_good: false,
+            data_as_of: latest.seconds(),
+            as_of: None,
+            leads_from: Ok(leads_from),
+            latest: Some(latest),
+            journal_size: size,
+        });
+    }
+
+    /// Has parts lead to the last backup, if it has no journal of its own. The `next` one ends beyond it.
+    fn bridge(&mut self, next: Option<&Part>) {
+        let Some((backup, earlier)) = self.points.split_last_mut() else { return };
+        if backup.leads_from.is_ok() {
+            return;
+        }
+        let at = &backup.position;
+        let same = earlier.iter().rfind(|point| point.position == *at && point.leads_from.is_ok());
+        let way = match (same, next) {
+            (Some(same), _) => Some((same.leads_from.clone(), same.journal_of.clone())),
+            (None, Some(next)) if at.contains(&next.from) && next.to.contains(at) => {
+                let is_on_way = |point: &Point| {
+                    point.position.contains(&next.from) && at.contains(&point.position)
+                };
+                let from = earlier.iter().rposition(is_on_way);
+                from.map(|from| (Ok(from), Some(shown(&next.name))))
+            }
+            _ => None,
+        };
+        if let Some((leads_from, journal_of)) = way {
+            (backup.leads_from, backup.journal_of) = (leads_from, journal_of);
+            backup.latest = Some(backup.began());
+        }
+    }
+
+    /// The primary was seen to be at the last position of all, and to have nothing else until then.
+    fn see(&mut self, seen: &Seen) {
+        let Some(last) = self.points.last() else { return };
+        let at = Position::parse(last.position.flavor(), &seen.position);
+        if at.as_ref() == Ok(&last.position) && last.until() < seen.as_of {
+            let (leads_from, as_of) = (Ok(self.points.len() - 1), Some(seen.as_of));
+            let (latest, journal_size, journal_of) = (None, 0, None);
+            let is_good = false;
+            let last = last.clone();
+            self.points.push(Point {
+                is_good,
+                as_of,
+                leads_from,
+                latest,
+                journal_size,
+                journal_of,
+                ..last
+            });
+        }
+    }
+}
+
+fn position(summary: &Summary) -> Option<Position> {
+    let flavor = Flavor::from_name(&summary.header.flavor)?;
+    Position::parse(flavor, &summary.header.position).ok()
+}

@@ -1,0 +1,46 @@
+//! What can be restored to any moment, and the gaps between. Pure.
+
+use crate::journal::history::History;
+
+/// A span of time that can be restored to any moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The backup at its beginning, and the one at its end.
+    pub ends: (usize, usize),
+    /// Why it does not begin where the one before ends; empty for the first.
+    pub gap: String,
+}
+
+impl History {
+    /// What can be restored to any moment, oldest first, without overlaps.
+    pub fn windows(&self) -> Vec<Window> {
+        let mut windows: Vec<Window> = Vec::new();
+        // In which window each backup is.
+        let mut within: Vec<Option<usize>> = Vec::new();
+        for (at, point) in self.points.iter().enumerate() {
+            let before = point.leads_from.as_ref().ok().and_then(|from| within[*from]);
+            if let Some(number) = before {
+                // What leads on from within it goes on with it, over all that is between.
+                windows.truncate(number + 1);
+                windows[number].ends.1 = at;
+                let first = windows[number].ends.0;
+                within[first..].iter_mut().flatten().for_each(|within| *within = number);
+                within.push(Some(number));
+                continue;
+            }
+            if !point.is_good {
+                within.push(None);
+                continue;
+            }
+            let damaged = self.damaged.iter().find(|(_, next)| *next == at);
+            let gap = match (&point.leads_from, damaged) {
+                (_, Some((name, _))) => format!("the backup {name} is damaged"),
+                (Err(gap), None) => gap.clone(),
+                (Ok(from), None) => format!("its journal begins at {}", self.points[*from].name),
+            };
+            within.push(Some(windows.len()));
+            windows.push(Window { ends: (at, at), gap });
+        }
+        windows
+    }
+}

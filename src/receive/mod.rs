@@ -1,0 +1,3 @@
+//! The receiver: an empty private server that only receives from the primary.
+
+pub mod receiver;

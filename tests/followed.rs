@@ -1,0 +1,164 @@
+//! What is around a follower: disks that fill up, its state for monitors, its memory, mirrors, prunes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::follow::{assert_all_is_kept, end, follower, parts, start, wait_for_end};
+use crate::support::repository::Json;
+use crate::support::small_disk::SmallDisk;
+use crate::support::{
+    PATIENCE, Scene, Server, Writer, processes_under, run_helper, template, wait_until,
+};
+use crate::until::{gtids, until};
+
+const LONG: Duration = Duration::from_secs(60);
+const MIB: u64 = 1 << 20;
+
+/// Statements of a MiB each, which nothing makes smaller.
+fn noise(scene: &Scene, mib: u32) {
+    let blob = "SELECT GROUP_CONCAT(SHA2(RAND(), 512) SEPARATOR '') \
+                FROM (SELECT 1 FROM shop.t0, shop.t1 LIMIT 8190) AS all_rows";
+    scene.primary.sql("CREATE TABLE IF NOT EXISTS shop.noise (text LONGTEXT)");
+    for _ in 0..mib {
+        scene.primary.sql(&format!(
+            "SET SESSION group_concat_max_len = 2097152; SET SESSION binlog_format = 'ROW'; \
+             INSERT INTO shop.noise {blob}"
+        ));
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_follower_and_not_the_primary() {
+    need_server!();
+    let mut scene = Scene::seeded("full");
+    let disk = SmallDisk::new("repo", crate::support::small_disk::space(&scene.repo) + 4 * MIB);
+    let at = disk.path("repo");
+    template::copy(&scene.repo, &at);
+    scene.repo = at;
+    let run = follower(&scene).under(disk.wrapper()).spawn();
+    noise(&scene, 24);
+    let ended = run.finish(LONG).expect(1).says("error: disk-full: ");
+    assert!(processes_under(&scene.path("following")).is_empty(), "{ended}");
+    // Where there is room again, it goes on.
+    scene.primary.sql("CREATE DATABASE after");
+    let roomy = scene.path("roomy");
+    template::copy(&scene.repo, &roomy);
+    scene.repo = roomy;
+    let run = start(&scene);
+    wait_for_end(&scene, &scene.primary.gtid_pos());
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+    let (ended, to) = until(&scene, &gtids(&scene.primary).pop().unwrap());
+    ended.expect(0);
+    assert_eq!(Server::start_on(&to).value("SELECT COUNT(*) FROM shop.noise"), "24");
+}
+
+#[test]
+fn monitors_see_how_far_it_is_behind() {
+    need_server!();
+    let scene = Scene::seeded("lag");
+    let metrics = scene.path("rf.prom");
+    let mut run = follower(&scene).arg(format!("--metrics-file={}", metrics.display())).spawn();
+    run.wait_for_log("following ", LONG);
+    let status = |lag: &str| {
+        let status = scene.command("status").args(["--json", &format!("--max-lag={lag}")]);
+        status.arg("--scratch").arg(scene.path("following")).run_to_end(LONG)
+    };
+    let until = |ended: &crate::support::Outcome| {
+        Json::parse(&ended.stdout).get("recoverable_until").str().to_string()
+    };
+    // Nothing happens on the primary, and yet it moves.
+    wait_until("what was seen", LONG, || scene.repo.join("journals/seen").exists());
+    let first = until(&status("1h").expect(0));
+    wait_until("it moves", LONG, || until(&status("1h")) > first);
+    let metric = "rollforward_recoverable_until_timestamp_seconds";
+    let written = || fs::read_to_string(scene.path("rf-follow.prom")).unwrap_or_default();
+    wait_until("the metrics", LONG, || written().contains(metric));
+    assert!(!metrics.exists());
+    // A moment in which nothing happened can be had, too.
+    let (ended, to) = crate::until::until(&scene, &first);
+    ended.expect(0);
+    assert!(to.exists());
+    crate::support::kill(scene.primary.pid(), libc::SIGKILL);
+    wait_until("it is late", LONG, || status("2s").status == 2);
+    let text = scene.command("status").arg("--max-lag=2s").run_to_end(LONG).expect(2);
+    assert!(text.stdout.contains("can be restored, more than 2s"), "{text}");
+    // It says so, and goes on.
+    run.wait_for_log("primary-unreachable: ", LONG);
+    assert!(!run.has_ended());
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+}
+
+#[test]
+fn a_follower_takes_little_memory() {
+    need_server!();
+    let scene = Scene::seeded("little");
+    let run = start(&scene);
+    let writer = Writer::start(&scene.primary, "busy");
+    noise(&scene, 24);
+    writer.wait_for_more(100);
+    writer.stop();
+    wait_for_end(&scene, &scene.primary.gtid_pos());
+    let status = fs::read_to_string(format!("/proc/{}/status", run.pid())).unwrap();
+    let peak = |key: &str| -> u64 {
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    println!("peak {} kB, anonymous {} kB", peak("VmHWM:"), peak("RssAnon:"));
+    // The program without optimization has 8 MiB of code.
+    assert!(peak("RssAnon:") <= 16 << 10, "{status}");
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+}
+
+#[test]
+fn a_mirror_and_a_prune_leave_it_alone() {
+    need_server!();
+    let scene = Scene::seeded("beside");
+    let writer = Writer::start(&scene.primary, "busy");
+    let run = start(&scene);
+    let config = scene.path("rclone.conf");
+    let there = scene.path("there");
+    fs::create_dir(&there).unwrap();
+    fs::write(&config, format!("[mirror]\ntype = alias\nremote = {}\n", there.display())).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/mirror/rollforward-mirror");
+    let mirror = |command: &str, first: &Path, second: &Path| {
+        let mut sh = Command::new("sh");
+        sh.arg(&script).args([command, "--quiet"]).arg(first);
+        sh.args((second != Path::new("")).then_some(second)).env("RCLONE_CONFIG", &config);
+        run_helper(sh.env("RCLONE_CACHE_DIR", scene.path("cache")), "");
+    };
+    let remote = Path::new("mirror:db1");
+    for _ in 0..3 {
+        writer.wait_for_more(100);
+        scene.command("prune").arg("--keep-count=1").run_to_end(LONG).expect(0);
+        mirror("push", &scene.repo, remote);
+        scene.command("verify").run_to_end(LONG).expect(0);
+    }
+    writer.stop();
+    assert_all_is_kept(&scene);
+    mirror("push", &scene.repo, remote);
+    mirror("check", remote, Path::new(""));
+    assert!(!parts(&scene).is_empty());
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+    let pulled = scene.path("pulled");
+    mirror("pull", remote, &pulled);
+    let was = end(&scene);
+    let mut scene = scene;
+    scene.repo = pulled;
+    assert_eq!(end(&scene), was);
+    scene.command("verify").run_to_end(PATIENCE).expect(0);
+    // With nobody there, a prune removes what backups hold.
+    scene.run().expect(0);
+    scene.command("prune").arg("--keep-count=1").run_to_end(LONG).expect(0);
+    assert!(parts(&scene).is_empty(), "{:?}", parts(&scene));
+    let packs = run_helper(
+        Command::new("find").arg(scene.repo.join("journals/packs")).args(["-type", "f"]),
+        "",
+    );
+    assert_eq!(packs, "");
+}
