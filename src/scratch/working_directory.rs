@@ -345,12 +345,10 @@ impl Scratch {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let ours = String::from_utf8_lossy(&command)
                 .contains(&format!("--datadir={}", self.data().display()));
-            // One that is dying with its parent has no arguments any more.
+            // One that dies with its parent has no arguments any more.
             if (ours || command.is_empty()) && !is_gone(pid, start) {
-                if ours {
-                    log::warn!("ending the mysqld (pid {pid}) that an earlier pass left behind");
-                    let _ = sys::kill(pid as i32, libc::SIGKILL);
-                }
+                log::warn!("ending the mysqld (pid {pid}) that an earlier pass left behind");
+                let _ = sys::kill(pid as i32, libc::SIGKILL);
                 let wait = Wait { every: Duration::from_millis(20), patience: Some(KILL_TIMEOUT) };
                 let gone = supervisor.wait_for(&mut Nothing, wait, |_, _| {
                     Ok(if is_gone(pid, start) { Look::Done(()) } else { Look::Still })
