@@ -108,7 +108,7 @@ _rollforward() {
         case $command in
         '') names+=' --to --until --tables --writable --on-data --windows --from --position --allow-upgrade --prove --no-journal --all --max-age --max-proof-age
             --max-lag --every --since --table --ddl --json --dry-run --reason --for' ;;
-        run) names+=' --allow-upgrade --prove --no-journal' ;;
+        run) names+=' --allow-upgrade --prove --no-journal --on-data' ;;
         seed) names+=' --from --position' ;;
         restore) names+=' --to --until' ;;
         open) names+=' --until --tables --writable' ;;
