@@ -56,6 +56,33 @@ fn a_full_disk_ends_the_follower_and_not_the_primary() {
 }
 
 #[test]
+fn a_full_scratch_disk_ends_it_and_nothing_is_lost() {
+    need_server!();
+    let scene = Scene::seeded("narrow");
+    let disk = SmallDisk::new("scratch", 600 * MIB);
+    let there = || {
+        let follower = follower(&scene).arg("--scratch").arg(disk.path("scratch"));
+        follower.args(disk.server_options()).under(disk.wrapper())
+    };
+    let mut run = there().spawn();
+    run.wait_for_log("following ", LONG);
+    disk.leave(MIB / 2);
+    noise(&scene, 6);
+    let ended = run.finish(LONG).expect(1).says("error: disk-full: ");
+    assert!(processes_under(&disk.path("scratch")).is_empty(), "{ended}");
+    // The primary was not held up, and has what is missing.
+    disk.make_room();
+    scene.primary.sql("CREATE DATABASE after");
+    let run = there().spawn();
+    wait_for_end(&scene, &scene.primary.gtid_pos());
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+    let (ended, to) = until(&scene, &gtids(&scene.primary).pop().unwrap());
+    ended.expect(0);
+    assert_eq!(Server::start_on(&to).value("SELECT COUNT(*) FROM shop.noise"), "6");
+}
+
+#[test]
 fn monitors_see_how_far_it_is_behind() {
     need_server!();
     let scene = Scene::seeded("lag");
