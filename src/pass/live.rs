@@ -100,17 +100,7 @@ impl Live<'_> {
             if received.transactions > before {
                 breaker.progress();
             }
-            let wait = breaker.failed(Instant::now(), 0.0);
-            let failures = breaker.failures();
-            let Some(wait) = wait else { return Err(error) };
-            log::warn!(
-                "{}: {error}; failure {failures} of {}, receiving on in {}",
-                error.cause(),
-                breaker.attempts(),
-                short(wait)
-            );
-            self.supervisor.pause(&mut Nothing, wait)?;
-            breaker.probe(Instant::now());
+            self.supervisor.back_off(&mut breaker, error, "receiving on")?;
         }
     }
 

@@ -39,7 +39,6 @@ use crate::server::mysqld::{Mysqld, forget_replication};
 use crate::server::setup::{RelayLogs, Setup};
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
-use crate::supervisor::watched::Nothing;
 use crate::text::{count, short};
 
 /// The directory to be filled.
@@ -185,17 +184,7 @@ impl Replay<'_> {
             if !error.is_temporary() || matches!(error, Error::Stalled { .. }) {
                 return Err(error);
             }
-            let wait = breaker.failed(Instant::now(), 0.0);
-            let failures = breaker.failures();
-            let Some(wait) = wait else { return Err(error) };
-            log::warn!(
-                "{}: {error}; failure {failures} of {}, restoring again in {}",
-                error.cause(),
-                breaker.attempts(),
-                short(wait)
-            );
-            self.supervisor.pause(&mut Nothing, wait)?;
-            breaker.probe(Instant::now());
+            self.supervisor.back_off(&mut breaker, error, "restoring again")?;
         }
     }
 

@@ -16,6 +16,7 @@ use crate::os::workers::{Aside, Crew, Gauge};
 use crate::report::checkpoint::Checkpoint;
 use crate::report::meter::Unit;
 use crate::report::sd_notify::Notifier;
+use crate::supervisor::breaker::Breaker;
 use crate::supervisor::watched::{Nothing, Watched};
 use crate::text::short;
 
@@ -240,6 +241,25 @@ impl Supervisor {
             Ok(if Instant::now() >= until { Look::Done(()) } else { Look::Still })
         })?;
         // Patience may run out a moment before `until`; both mean the same.
+        Ok(())
+    }
+
+    /// Waits before the next attempt, after a failure that may pass. `next` says what that does.
+    ///
+    /// # Errors
+    /// The failure itself, once the breaker gives up; a stop.
+    pub fn back_off(&mut self, breaker: &mut Breaker, error: Error, next: &str) -> Result<()> {
+        let wait = breaker.failed(Instant::now(), 0.0);
+        let failures = breaker.failures();
+        let Some(wait) = wait else { return Err(error) };
+        log::warn!(
+            "{}: {error}; failure {failures} of {}, {next} in {}",
+            error.cause(),
+            breaker.attempts(),
+            short(wait)
+        );
+        self.pause(&mut Nothing, wait)?;
+        breaker.probe(Instant::now());
         Ok(())
     }
 
