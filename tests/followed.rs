@@ -9,7 +9,7 @@ use crate::follow::{assert_all_is_kept, end, follower, parts, start, wait_for_en
 use crate::support::repository::Json;
 use crate::support::small_disk::SmallDisk;
 use crate::support::{
-    PATIENCE, Scene, Server, Writer, processes_under, run_helper, template, wait_until,
+    PATIENCE, Scene, Server, Writer, processes_under, run_helper, template, try_helper, wait_until,
 };
 use crate::until::{gtids, until};
 
@@ -27,6 +27,14 @@ fn noise(scene: &Scene, mib: u32) {
              INSERT INTO shop.noise {blob}"
         ));
     }
+}
+
+/// Bytes on the disk, below a directory.
+fn size_of(dir: &Path) -> u64 {
+    let mut du = Command::new("du");
+    // Files may go meanwhile, which it complains of.
+    let (_, out, _) = try_helper(du.args(["--summarize", "--block-size=1"]).arg(dir), "", LONG);
+    out.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -137,6 +145,27 @@ fn a_follower_takes_little_memory() {
     println!("peak {} kB, anonymous {} kB", peak("VmHWM:"), peak("RssAnon:"));
     // The program without optimization has 8 MiB of code.
     assert!(peak("RssAnon:") <= 16 << 10, "{status}");
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+}
+
+/// What was stored is not kept a second time.
+#[test]
+fn a_follower_takes_little_room() {
+    need_server!();
+    let scene = Scene::seeded("roomy");
+    let run = start(&scene);
+    let scratch = scene.path("following");
+    let begun = size_of(&scratch);
+    let mut most = 0;
+    for round in 0..12 {
+        noise(&scene, 16);
+        most = most.max(size_of(&scratch));
+        println!("round {round}: {} MiB", (size_of(&scratch) - begun) / MIB);
+    }
+    wait_for_end(&scene, &scene.primary.gtid_pos());
+    // A log of 64 MiB, and what came since the last look.
+    assert!(most - begun < 128 * MIB, "{} MiB", (most - begun) / MIB);
     run.kill(libc::SIGTERM);
     run.finish(LONG).expect(143);
 }

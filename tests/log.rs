@@ -5,6 +5,7 @@ mod forged;
 use std::path::Path;
 use std::process::Command;
 
+use crate::follow::{parts, start, wait_for_end};
 use crate::support::repository::Json;
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{Outcome, Rollforward, Scene, Server, flavor, is_root};
@@ -330,4 +331,33 @@ fn a_repository_without_journals_says_so() {
     let scene = Scene::seeded("none");
     let ended = scene.command("log").run_to_end(COMMAND_PATIENCE).expect(1);
     ended.says("error: out-of-reach: ").says("there is no journal yet");
+}
+
+/// What a follower has received is listed like what passes have.
+#[test]
+fn what_a_follower_received_is_listed() {
+    need_server!();
+    let scene = Scene::seeded("received");
+    let before = gtids(&scene.primary).len();
+    scene.primary.sql("CREATE DATABASE of_a_pass");
+    scene.run().expect(0);
+    let run = start(&scene);
+    for number in 0..3 {
+        scene.primary.sql(&format!("CREATE DATABASE part{number}"));
+        wait_for_end(&scene, &scene.primary.gtid_pos());
+    }
+    assert!(parts(&scene).len() >= 2, "{:?}", parts(&scene));
+    let listed = |args: &[&str]| -> Vec<String> {
+        let list = log(&scene, args).stdout;
+        list.lines().map(|line| line.split("  ").nth(1).unwrap().to_string()).collect()
+    };
+    let all = gtids(&scene.primary).split_off(before);
+    assert_eq!(listed(&[]), all);
+    assert_eq!(listed(&["--until", &all[2]]), all[..3]);
+    assert_eq!(listed(&["--until", &format!("before:{}", all[2])]), all[..2]);
+    run.kill(libc::SIGTERM);
+    run.finish(COMMAND_PATIENCE).expect(128 + libc::SIGTERM);
+    // The next pass has the same in its journal, and nothing is listed twice.
+    scene.run().expect(0);
+    assert_eq!(listed(&[]), all);
 }

@@ -1,5 +1,6 @@
 //! `restore --until`: the data of any moment, and nothing else.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,6 +53,14 @@ fn assert_clean(to: &Path) {
     }
 }
 
+/// The times of all transactions, as `log` has them.
+fn times(scene: &Scene) -> HashMap<String, String> {
+    let ended = scene.command("log").arg("--json").run_to_end(LONG).expect(0);
+    let objects = ended.stdout.lines().map(Json::parse);
+    let text = |object: &Json, key| object.get(key).str().to_string();
+    objects.map(|object| (text(&object, "gtid"), text(&object, "time"))).collect()
+}
+
 #[test]
 fn every_transaction_boundary_equals_a_replica_stopped_there() {
     need_server!();
@@ -65,8 +74,15 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
     scene.run().expect(0);
     let all = gtids(&scene.primary).split_off(before);
     assert!(all.len() > 20, "{all:?}");
+    // The last one of its time, and of all before it, can be had by the time as well.
+    let times = times(&scene);
+    let is_last_of_its_time = |at: usize| {
+        let time = &times[&all[at]];
+        all[..at].iter().all(|gtid| times[gtid] <= *time)
+            && all.get(at + 1).is_some_and(|next| times[next] > *time)
+    };
     let replica = Replica::start(&scene.primary);
-    let (mut compared, mut replayed) = (0, 0);
+    let (mut compared, mut replayed, mut by_time) = (0, 0, 0);
     for (at, gtid) in all.iter().enumerate() {
         let (ended, to) = until(&scene, gtid);
         let ended = ended.expect(0);
@@ -77,6 +93,16 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
         if replica.advance(&position) == position {
             assert_same("the restored copy", &snapshot(&restored), gtid, &snapshot(&replica));
             compared += 1;
+            if by_time < 50 && is_last_of_its_time(at) {
+                let (ended, to) = until(&scene, &times[gtid]);
+                ended.expect(0);
+                let restored = Server::start_on(&to);
+                assert_eq!(restored.value("SELECT @@global.gtid_slave_pos"), position);
+                assert_same("as of its time", &snapshot(&restored), gtid, &snapshot(&replica));
+                by_time += 1;
+                drop(restored);
+                fs::remove_dir_all(&to).unwrap();
+            }
         }
         if let (Some(next), true) = (all.get(at + 1), ended.stderr.contains("applied ")) {
             let says = [format!("is in: {gtid} of "), format!("is not: {next} of ")];
@@ -86,6 +112,8 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
         drop(restored);
         fs::remove_dir_all(&to).unwrap();
     }
+    println!("{} transactions, {compared} compared, {by_time} of them by time", all.len());
+    assert!(by_time > 0);
     // But for the ends of the two journals, which are backups.
     assert_eq!(replayed, all.len() - 2);
     assert!(compared >= all.len() - flavor::either(0, 4), "{compared} of {}", all.len());
