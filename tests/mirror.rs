@@ -11,6 +11,7 @@ macro_rules! need_s3 {
 }
 
 mod refusals;
+mod restores;
 pub mod s3;
 
 use std::fs;

@@ -14,6 +14,7 @@ use crate::cli::report::Report;
 use crate::cli::restore_dir;
 use crate::cli::status_command::{All, Asked};
 use crate::cli::transactions::{self, Question};
+use crate::cli::unpack;
 use crate::cli::until;
 use crate::cli::windows;
 use crate::error::remedy;
@@ -52,6 +53,12 @@ pub enum Command {
         backup: Option<String>,
     },
     Restore {
+        repo: PathBuf,
+        backup: Option<String>,
+        to: PathBuf,
+        jobs: usize,
+    },
+    Unpack {
         repo: PathBuf,
         backup: Option<String>,
         to: PathBuf,
@@ -141,6 +148,10 @@ impl Command {
                 }
                 Command::Restore { repo, backup, to, jobs: options.jobs()? }
             }
+            "unpack" => {
+                let to = absolute(options.required_path("to")?);
+                Command::Unpack { repo, backup, to, jobs: options.jobs()? }
+            }
             "open" => Command::Open(Box::new(opening(options, moment(options)?)?)),
             "list" => {
                 let (policy, windows) = (options.retention()?, options.switch("windows"));
@@ -196,6 +207,7 @@ impl Command {
             Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
             Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
+            Command::Unpack { repo, backup, to, jobs } => unpack::unpack(&repo, backup, &to, jobs),
             Command::RestoreUntil { repo, to, moment, means, primary } => {
                 until::restore(&repo, &to, &moment, &means, *primary)
             }

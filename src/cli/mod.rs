@@ -18,6 +18,7 @@ pub mod shell_words;
 pub mod status;
 mod status_command;
 pub mod transactions;
+pub mod unpack;
 pub mod until;
 pub mod usage;
 pub mod windows;

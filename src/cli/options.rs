@@ -14,7 +14,7 @@ use getopts::{Matches, ParsingStyle};
 use crate::cli::option_file::{self, OptionFile};
 use crate::cli::prefixes;
 use crate::cli::shell_words;
-use crate::cli::usage::{COMMANDS, belongs, help, help_of, options, version};
+use crate::cli::usage::{COMMANDS, UNPACK, belongs, help, help_of, options, version};
 use crate::error::{Error, Result};
 use crate::os::clock::parse_duration;
 use crate::replication::primary::Primary;
@@ -80,7 +80,8 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     if word == "help" {
         return help_of(args.get(at + 1)).map(Request::Print);
     }
-    let Some((command, operands, _)) = COMMANDS.iter().find(|c| c.0 == word) else {
+    let mut commands = COMMANDS.iter().chain([&UNPACK]);
+    let Some((command, operands, _)) = commands.find(|c| c.0 == word) else {
         return Err(Error::config(format!("unknown command '{word}'; see 'rollforward --help'")));
     };
     // Options may also precede the command, as in similar tools.

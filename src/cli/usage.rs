@@ -141,8 +141,13 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("status", "", "show the state of the pass and the age of the newest backup"),
 ];
 
+/// A command that only `rollforward-mirror restore` gives: it is in no list and no help.
+pub const UNPACK: (&str, &str, &str) =
+    ("unpack", "[BACKUP]", "a step of rollforward-mirror restore");
+
 /// True if the command (or, for `None`, any command) accepts the option.
 pub fn belongs(spec: &Spec, command: Option<&str>) -> bool {
+    let command = command.map(|c| if c == UNPACK.0 { "restore" } else { c });
     command.is_none_or(|c| spec.commands.is_empty() || spec.commands.contains(&c))
 }
 

@@ -190,6 +190,21 @@ impl<'a> Fetcher<'a> {
         Ok(&self.content)
     }
 
+    /// Adds what a frame holds to `content` by exclusive or. Nothing is checked but the frame itself.
+    ///
+    /// # Errors
+    /// A fault, with the pack that it is in.
+    pub fn add(
+        &mut self,
+        packs: &[PackRef],
+        frame: &Frame,
+        content: &mut [u8],
+    ) -> Result<(), (PackRef, Fault)> {
+        self.decode(packs, frame, content.len())?;
+        add(content, &self.part);
+        Ok(())
+    }
+
     /// The first frame, from the last base on, with which the content is wrong.
     fn culprit(
         &mut self,

@@ -6,6 +6,7 @@
 //! marking the directory is up to the caller.
 
 mod destination;
+pub mod piecemeal;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

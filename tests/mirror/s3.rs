@@ -71,7 +71,9 @@ impl S3 {
             "[s3]\ntype = s3\nprovider = Other\nendpoint = http://127.0.0.1:{port}\n\
              access_key_id = {SECRET}\nsecret_access_key = {SECRET}\nforce_path_style = true\n\
              [mirror]\ntype = alias\nremote = s3:bucket/one\n\
-             [secret]\ntype = crypt\nremote = s3:bucket/two\npassword = {obscured}\n"
+             [here]\ntype = alias\nremote = {}\n\
+             [secret]\ntype = crypt\nremote = s3:bucket/two\npassword = {obscured}\n",
+            dir.path().join("here").display()
         );
         let write = |name: &str, mode, text: &str| {
             let mut options = File::options();
@@ -85,6 +87,8 @@ impl S3 {
                     exec \"$RCLONE\" \"$@\"\n";
         fs::create_dir(dir.path().join("bin")).unwrap();
         write("bin/rclone", 0o755, shim);
+        let ours = dir.path().join("bin/rollforward");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rollforward"), ours).unwrap();
         fs::create_dir(dir.path().join("data")).unwrap();
         let child = S3::spawn(program, dir.path(), port);
         Some(S3 { child, port, program, dir })

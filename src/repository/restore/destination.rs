@@ -98,6 +98,14 @@ impl Target {
         Ok(target)
     }
 
+    /// Opens a directory that [`Target::prepare`] has prepared before, perhaps in another process.
+    pub fn again(to: &Destination<'_>, held: &Held) -> Result<Target> {
+        let Destination { path, owner, into, durable, .. } = *to;
+        let root = files::open_dir(path).doing("open", path)?;
+        let unchanged = vec![false; held.manifest.files.len()];
+        Ok(Target { path: path.to_path_buf(), root, into, owner, durable, unchanged })
+    }
+
     /// The path of a file, for messages.
     pub fn path(&self, entry: &FileEntry) -> PathBuf {
         self.path.join(&entry.path)
@@ -288,6 +296,11 @@ impl TargetFile {
         buffer.resize(piece.length as usize, 0);
         self.file.read_exact_at(buffer, piece.offset)?;
         Ok(Hash::from(Sha256::digest(&buffer[..])) == *hash)
+    }
+
+    /// Reads what is in the place of a block.
+    pub fn read(&self, piece: &Piece, content: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(content, piece.offset)
     }
 
     /// Writes a block.
