@@ -50,7 +50,7 @@ _rollforward() {
         --keep-daily --keep-weekly --keep-monthly --keep-yearly --drop-after --jobs --compression-level --compress-stream --keep-scratch
         --slots --slot-wait --before --after --after-success --after-failure --hook-timeout
         --checkpoint --metrics-file --verbose --quiet --log-file --help --version'
-    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --writable --ddl --json --dry-run --verbose --quiet --help --version '
+    local switches=' --compress-stream --keep-scratch --no-journal --allow-upgrade --prove --windows --writable --ddl --over --replica --json --dry-run --verbose --quiet --help --version '
     local cur=${COMP_WORDS[COMP_CWORD]} prev='' command='' names='' option='' glued='' i word
     ((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
@@ -106,11 +106,11 @@ _rollforward() {
     if [[ $cur == -* ]]; then
         names=$everywhere
         case $command in
-        '') names+=' --to --until --tables --writable --on-data --windows --from --position --allow-upgrade --prove --no-journal --all --max-age --max-proof-age
+        '') names+=' --to --until --over --replica --tables --writable --on-data --windows --from --position --allow-upgrade --prove --no-journal --all --max-age --max-proof-age
             --max-lag --every --since --table --ddl --json --dry-run --reason --for' ;;
         run) names+=' --allow-upgrade --prove --no-journal --on-data' ;;
         seed) names+=' --from --position' ;;
-        restore) names+=' --to --until' ;;
+        restore) names+=' --to --until --over --replica --dry-run' ;;
         open) names+=' --until --tables --writable' ;;
         list) names+=' --json --windows' ;;
         verify) names+=' --json' ;;

@@ -54,6 +54,7 @@ mod monitoring;
 mod notify;
 mod on_data;
 mod open;
+mod over;
 mod pairs;
 mod pass;
 mod progress;

@@ -4,26 +4,24 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::keep;
-use crate::cli::next_steps;
 use crate::cli::opening::opening;
 use crate::cli::options::Options;
 use crate::cli::output;
-use crate::cli::pass_options::{absolute, means, named_primary, plan};
+use crate::cli::pass_options::{absolute, means, named_primary, plan, primary};
 use crate::cli::print::print;
 use crate::cli::report::Report;
-use crate::cli::restore_dir;
+use crate::cli::restore::{self, How};
 use crate::cli::status_command::{All, Asked};
 use crate::cli::transactions::{self, Question};
 use crate::cli::unpack;
 use crate::cli::until;
 use crate::cli::windows;
 use crate::error::remedy;
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Result};
 use crate::follow::run as follow;
 use crate::journal::cut::Moment;
 use crate::journal::history::History;
 use crate::journal::when;
-use crate::os::space::placed;
 use crate::pass::means::Means;
 use crate::pass::plan::Plan;
 use crate::pass::throwaway::Opening;
@@ -31,7 +29,6 @@ use crate::pass::{prove, run};
 use crate::replication::primary::Primary;
 use crate::repository::directory::Repository;
 use crate::repository::pins::Pin;
-use crate::repository::restore;
 use crate::repository::retention::Policy;
 use crate::repository::verify;
 use crate::supervisor::main_loop::Supervisor;
@@ -53,10 +50,9 @@ pub enum Command {
         backup: Option<String>,
     },
     Restore {
-        repo: PathBuf,
+        how: Box<How>,
         backup: Option<String>,
-        to: PathBuf,
-        jobs: usize,
+        dry_run: bool,
     },
     Unpack {
         repo: PathBuf,
@@ -65,10 +61,10 @@ pub enum Command {
         jobs: usize,
     },
     RestoreUntil {
-        repo: PathBuf,
-        to: PathBuf,
+        how: Box<How>,
         moment: Moment,
-        means: Box<Means>,
+        /// `None`: a dry run.
+        means: Option<Box<Means>>,
         /// For what no journal has.
         primary: Box<Option<Result<Primary>>>,
     },
@@ -141,12 +137,16 @@ impl Command {
             "prove" => Command::Prove { plan: Box::new(plan(options)?), backup },
             "restore" => {
                 let to = absolute(options.required_path("to")?);
+                let (over, dry_run) = (options.switch("over"), options.switch("dry-run"));
+                let replica = options.switch("replica").then(|| primary(options)).transpose()?;
+                let jobs = options.jobs()?;
+                let how = Box::new(How { repo, to, over, replica, jobs });
                 if let Some(moment) = moment(options)? {
-                    let means = Box::new(means(options)?);
+                    let means = (!dry_run).then(|| means(options).map(Box::new)).transpose()?;
                     let primary = Box::new(named_primary(options));
-                    return Ok(Command::RestoreUntil { repo, to, moment, means, primary });
+                    return Ok(Command::RestoreUntil { how, moment, means, primary });
                 }
-                Command::Restore { repo, backup, to, jobs: options.jobs()? }
+                Command::Restore { how, backup, dry_run }
             }
             "unpack" => {
                 let to = absolute(options.required_path("to")?);
@@ -206,10 +206,16 @@ impl Command {
                 .and_then(|mut s| follow::follow(&plan, every, &mut s)),
             Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
-            Command::Restore { repo, backup, to, jobs } => restore(&repo, backup, &to, jobs),
+            Command::Restore { how, backup, dry_run: true } => {
+                restore::foretell(&how, backup, None)
+            }
+            Command::Restore { how, backup, .. } => restore::restore(&how, backup),
             Command::Unpack { repo, backup, to, jobs } => unpack::unpack(&repo, backup, &to, jobs),
-            Command::RestoreUntil { repo, to, moment, means, primary } => {
-                until::restore(&repo, &to, &moment, &means, *primary)
+            Command::RestoreUntil { how, moment, means: Some(means), primary } => {
+                until::restore(&how, &moment, &means, *primary)
+            }
+            Command::RestoreUntil { how, moment, primary, .. } => {
+                restore::foretell(&how, None, Some((&moment, primary.is_some())))
             }
             Command::Open(opening) => Supervisor::new(opening.means.retries.poll)
                 .and_then(|mut supervisor| opening.open(&mut supervisor)),
@@ -245,37 +251,6 @@ fn moment(options: &Options) -> Result<Option<Moment>> {
     }
     let wrong = |what| Error::config(format!("--until: {what}"));
     when::parse(text).map(Some).map_err(wrong)
-}
-
-fn restore(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Result<u8> {
-    let began = Instant::now();
-    let repo = Repository::open(repo)?;
-    let mut supervisor = Supervisor::new(SECOND)?;
-    let target = restore_dir::Target::claim(to, repo.root())?;
-    let name = backup.map_or_else(|| repo.find(None), Ok)?;
-    let held = repo.hold(&name)?;
-    let destination = restore::Destination {
-        path: target.path(),
-        owner: target.owner(),
-        into: restore::Into::Empty,
-        durable: true,
-        known: None,
-    };
-    let mut crew = supervisor.crew("restore", jobs);
-    let restored = restore::restore(&repo, &held, destination, &mut crew)
-        .map_err(|e| placed(e, &[(target.path(), Place::Target)]))?;
-    target.keep();
-    log::info!(
-        "restored {name} to {}: {}, {}, in {}",
-        to.display(),
-        count(restored.files, "file"),
-        bytes(restored.bytes),
-        short(began.elapsed())
-    );
-    for line in next_steps::lines(&held.manifest.header, to, next_steps::owner(to)) {
-        log::info!("{line}");
-    }
-    Ok(0)
 }
 
 fn list(repo: &Path, policy: Policy, json: bool) -> Result<u8> {

@@ -175,7 +175,10 @@ pub fn named_primary(options: &Options) -> Option<Result<Primary>> {
 }
 
 /// The primary and the account on it, both of which must be named.
-fn primary(options: &Options) -> Result<Primary> {
+///
+/// # Errors
+/// [`Error::Configuration`], naming what is missing or wrong.
+pub fn primary(options: &Options) -> Result<Primary> {
     let primary = options.primary()?;
     if primary.candidates.is_empty() {
         return Err(Error::config("no primary given: use --primary, or host in [client]"));

@@ -1,9 +1,8 @@
 //! `restore --until`: says what became of the way to the moment.
 
-use std::path::Path;
 use std::time::Instant;
 
-use crate::cli::next_steps;
+use crate::cli::restore::{self, How};
 use crate::cli::restore_dir;
 use crate::error::{Place, Result};
 use crate::journal::cut::Moment;
@@ -19,45 +18,42 @@ use crate::scratch::run_as;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::short;
 
-/// Restores the data as it was at `moment` into the directory `to`. What is not stored is fetched from
-/// `primary`, if there is one. Returns the exit status.
+/// Restores the data as it was at `moment`. What is not stored is fetched from `primary`, if there is one.
+/// Returns the exit status.
 ///
 /// # Errors
-/// Those of [`moment::restore`]; a directory that is not empty.
+/// Those of [`moment::restore`]; a directory that may not be filled.
 pub fn restore(
-    repo: &Path,
-    to: &Path,
+    how: &How,
     moment: &Moment,
     means: &Means,
     primary: Option<Result<Primary>>,
 ) -> Result<u8> {
     let began = Instant::now();
-    let stores = Stores::new(Repository::open(repo)?)?;
+    let stores = Stores::new(Repository::open(&how.repo)?)?;
     let mut supervisor = Supervisor::new(means.retries.poll)?;
-    let target = restore_dir::Target::claim(to, stores.backups.root())?;
+    let mut target = restore_dir::Target::claim(&how.to, stores.backups.root(), how.over)?;
     let owner = target.owner();
     let named = means.server.user.as_deref();
     let user = run_as::choose(sys::is_root(), owner.unwrap_or_default(), named)?;
-    let directory = Target { path: target.path(), owner, user };
-    let clear = || {
-        target.clear();
-        Ok(())
-    };
+    let directory = Target { path: &how.to, owner, user };
+    let clear = || target.clear();
     let sources = Sources { stores: &stores, primary: primary.as_ref() };
-    let taken = moment::restore(sources, &mut supervisor, moment, means, directory, &clear)
-        .map_err(|e| placed(e, &[(target.path(), Place::Target)]))?;
+    let taken = moment::restore(sources, &mut supervisor, moment, means, directory, &clear);
+    let taken = taken.map_err(|e| {
+        let e = placed(e, &[(target.path(), Place::Target)]);
+        if target.has_older_data() { target.keep_what_helps(e) } else { e }
+    })?;
     target.keep();
     log::info!(
         "restored the moment {} to {} in {}",
         shown(moment),
-        to.display(),
+        how.to.display(),
         short(began.elapsed())
     );
     for line in taken.ends().into_iter().flatten() {
         log::info!("{line}");
     }
-    for line in next_steps::lines(&taken.header(), to, next_steps::owner(to)) {
-        log::info!("{line}");
-    }
+    restore::conclude(how, &taken.header(), owner, &mut supervisor)?;
     Ok(0)
 }

@@ -33,7 +33,9 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
     ("Where", &[
         Spec { short: "r", ..setting("repo", "DIR", "the repository of backups") },
         Spec { short: "s", ..setting("scratch", "DIR", "working directory of a pass") },
-        Spec { commands: &["restore"], ..setting("to", "DIR", "target directory; empty or absent") },
+        Spec { commands: &["restore"], ..setting("to", "DIR", "target directory; empty or absent, but for --over") },
+        Spec { commands: &["restore"], ..setting("over", "", "into older data of a stopped server: only what differs") },
+        Spec { commands: &["restore"], ..setting("replica", "", "also write rollforward-replica.sql, which makes it a replica") },
         Spec { commands: &["restore", "open", "log"], ..setting("until", "WHEN", "as of a time, after a GTID, or before:GTID") },
         Spec { commands: &["open"], ..setting("tables", "DB.TABLE[,...]", "only these tables, and what the server needs") },
         Spec { commands: &["open"], ..setting("writable", "", "the server can be written to; otherwise it is read only") },
@@ -74,7 +76,7 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
         setting("drop-after", "D", "keep nothing that is older, pinned or not, but the newest"),
         Spec { commands: &["pin"], ..setting("reason", "TEXT", "why the backup is pinned") },
         Spec { commands: &["pin"], ..setting("for", "D", "how long the pin lasts; without it until unpin") },
-        Spec { commands: &["prune"], ..setting("dry-run", "", "show what would be removed, and why") },
+        Spec { commands: &["prune", "restore"], ..setting("dry-run", "", "show what would be done, and do nothing") },
     ]),
     ("Performance", &[
         setting("jobs", "N", "workers for backup and restore [cores]"),
@@ -128,7 +130,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("run", "", "one pass: restore, catch up, store a new backup, prune"),
     ("seed", "", "take a backup that starts a new chain"),
     ("follow", "", "keep what the primary commits all the time, until stopped"),
-    ("restore", "[BACKUP]", "restore a backup (the newest) into an empty directory"),
+    ("restore", "[BACKUP]", "restore a backup (the newest) into a directory"),
     ("open", "[BACKUP] [-- CMD ARG...]", "run CMD with a throw-away server on a backup (the newest)"),
     ("list", "", "list the backups in the repository, oldest first"),
     ("verify", "[BACKUP]", "read every block back and check it"),

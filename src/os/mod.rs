@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod confinement;
 pub mod files;
+pub mod in_use;
 pub mod lock;
 pub mod memory;
 pub mod process;

@@ -380,14 +380,14 @@ pub fn boot_time() -> Option<i64> {
     stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// True if another process holds a write lock (fcntl, not flock) on the file, as servers do on
-/// their data files.
-pub fn is_write_locked(file: &File) -> io::Result<bool> {
+/// The process that holds a write lock (fcntl, not flock) on the file, as servers do on their data
+/// files; its pid is 0 or less where we cannot see it.
+pub fn write_lock_holder(file: &File) -> io::Result<Option<i32>> {
     // SAFETY: flock is plain data for which all zeros is a value: the whole file.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_RDLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     // SAFETY: the descriptor is open and the pointer valid for the call, which only queries.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) })?;
-    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    Ok((i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid))
 }

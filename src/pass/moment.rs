@@ -26,7 +26,7 @@ pub struct Sources<'a> {
 }
 
 /// Fills the directory `target` with the data as it was at `moment`, or at the end of a backup that is of
-/// this moment. `clear` empties it again, where another way is to be taken.
+/// this moment. `clear` makes it as it was again, where another way is to be taken.
 ///
 /// # Errors
 /// [`Error::OutOfReach`] for a moment that cannot be had; those of a restore, and of a private server.
@@ -43,7 +43,6 @@ pub fn restore(
     let mut history = crew.alone(|| History::read(repo))?;
     drop(crew);
     check_flavor(&history, moment)?;
-    let is_beyond = |out: &OutOfReach| out.after.is_none();
     // Whatever is wrong with what names it, nobody minds until it is needed.
     let primary = match (history.route(moment), primary) {
         (Err(out), Some(Ok(primary))) if is_beyond(&out) => Some(primary),
@@ -52,14 +51,7 @@ pub fn restore(
         }
         _ => None,
     };
-    let find = |history: &History| {
-        let found = history.route(moment);
-        let beyond = match &found {
-            Err(out) if primary.is_some() && is_beyond(out) => history.beyond(),
-            _ => None,
-        };
-        beyond.map_or(found.map_err(|out| out_of_reach(history, moment, &out)), Ok)
-    };
+    let find = |history: &History| find(history, moment, primary.is_some());
     let mut route = find(&history)?;
     let mut taking = Taking { stores, supervisor, moment, means, beyond: primary };
     let mut again = 0;
@@ -91,6 +83,21 @@ pub fn restore(
         log::warn!("{}: {error}; taking another way to that moment", error.cause());
         clear()?;
     }
+}
+
+/// True if only what follows all that is stored can have the moment.
+fn is_beyond(out: &OutOfReach) -> bool {
+    out.after.is_none()
+}
+
+/// The way to a moment; on from what is stored if there is a primary that has it.
+pub(super) fn find(history: &History, moment: &Moment, has_primary: bool) -> Result<Route> {
+    let found = history.route(moment);
+    let beyond = match &found {
+        Err(out) if has_primary && is_beyond(out) => history.beyond(),
+        _ => None,
+    };
+    beyond.map_or(found.map_err(|out| out_of_reach(history, moment, &out)), Ok)
 }
 
 /// What is needed to take a way.
@@ -175,7 +182,7 @@ impl Taking<'_> {
             }
         };
         // Of one of the backups itself.
-        let (path, owner, into) = (target.path, target.owner, Into::Empty);
+        let (path, owner, into) = (target.path, target.owner, Into::Marked);
         let to = restore::Destination { path, owner, into, durable: true, known: None };
         let mut crew = self.supervisor.crew("restore", self.means.jobs);
         restore::restore(self.stores.of(&held), &held, to, &mut crew)

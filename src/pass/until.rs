@@ -21,6 +21,7 @@ use crate::os::random::random_server_id;
 use crate::os::workers::Gauge;
 use crate::pass::live::{self, Live};
 use crate::pass::means::Means;
+use crate::pass::taken_in;
 use crate::pass::until_files::{self, WORK};
 use crate::replication::catch_up;
 use crate::replication::kept_logs::NoLogs;
@@ -44,7 +45,7 @@ use crate::text::{count, short};
 /// The directory to be filled.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// Empty.
+    /// Empty, or with older data that may be made use of.
     pub path: &'a Path,
     /// Who shall own it and all in it, if not we.
     pub owner: Option<(u32, u32)>,
@@ -111,8 +112,10 @@ impl Replay<'_> {
         let cut = crew.alone(|| find(way, &logs, &gauge))?;
         drop(crew);
         if way.is_replayed(&cut) {
+            let Target { path, owner, .. } = self.target;
+            let gate = taken_in::take_in(path, owner, &work.data(), way.base)?;
             self.attempts(&mut work, way, &cut, ours.as_ref())?;
-            until_files::hand_over(work.root(), self.target.path, self.target.owner)?;
+            until_files::hand_over(work.root(), path, owner, &gate)?;
         }
         drop(work);
         until_files::remove_work(self.target.path)?;

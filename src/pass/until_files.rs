@@ -11,9 +11,10 @@ use crate::journal::tail::write_slice;
 use crate::os::files;
 use crate::os::sys;
 use crate::repository::data_dir::is_left_out;
+use crate::repository::restore::gate::Gate;
 
 /// The directory within the target in which all happens.
-pub(super) const WORK: &str = "rollforward.tmp";
+pub const WORK: &str = "rollforward.tmp";
 
 type User = Option<(u32, u32)>;
 
@@ -64,8 +65,9 @@ pub(super) fn place_logs(logs: &[PathBuf], cut: &Cut, data: &Path, user: User) -
 }
 
 /// Moves the data, whose server was shut down, from the directory `work` into the target, as a plain
-/// restore leaves it: without what is in no backup, and with its owner.
-pub(super) fn hand_over(work: &Path, target: &Path, owner: User) -> Result<()> {
+/// restore leaves it: without what is in no backup, and with its owner. The file that the `gate` is for
+/// comes last.
+pub(super) fn hand_over(work: &Path, target: &Path, owner: User, gate: &Gate) -> Result<()> {
     let data = work.join("data");
     let from = files::open_dir(&data).doing("open", &data)?;
     let to = files::open_dir(target).doing("open", target)?;
@@ -83,11 +85,18 @@ pub(super) fn hand_over(work: &Path, target: &Path, owner: User) -> Result<()> {
     }
     // On the disk before it has the names under which a server looks for it.
     sys::sync_file_system(&from).doing("write", &data)?;
+    let hand = |name: &Path| {
+        let (old, new) = (files::path_of(&from).join(name), files::path_of(&to).join(name));
+        fs::rename(old, new).doing("rename to", &target.join(name))
+    };
     for entry in files::list(&from).doing("read", &data)? {
         let name = entry.doing("read", &data)?.file_name();
-        let (old, new) = (files::path_of(&from).join(&name), files::path_of(&to).join(&name));
-        fs::rename(old, new).doing("rename to", &target.join(&name))?;
+        if Path::new(&name) != gate.name() {
+            hand(Path::new(&name))?;
+        }
     }
+    to.sync_all().doing("write", target)?;
+    hand(gate.name())?;
     to.sync_all().doing("write", target)
 }
 
@@ -107,7 +116,7 @@ fn own(dir: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
 }
 
 /// Removes the directory that was worked in.
-pub(super) fn remove_work(target: &Path) -> Result<()> {
+pub fn remove_work(target: &Path) -> Result<()> {
     let work = target.join(WORK);
     fs::remove_dir_all(&work).ignoring(io::ErrorKind::NotFound).doing("remove", &work)
 }

@@ -8,6 +8,7 @@ pub mod primary;
 pub mod privileges;
 pub mod replay;
 pub mod replica;
+pub mod replica_file;
 pub mod temporary_tables;
 pub mod time_zone;
 pub mod values;

@@ -118,7 +118,8 @@ pub fn stop_receiver(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
     })
 }
 
-fn tls_options(tls: &Tls, side: &str) -> String {
+/// The options that protect the connection, for `side` MASTER or SOURCE.
+pub(super) fn tls_options(tls: &Tls, side: &str) -> String {
     let on = u8::from(tls.mode != TlsMode::Disabled);
     let verify = u8::from(tls.mode == TlsMode::VerifyIdentity);
     let mut words = format!(", {side}_SSL={on}, {side}_SSL_VERIFY_SERVER_CERT={verify}");
@@ -134,7 +135,7 @@ fn tls_options(tls: &Tls, side: &str) -> String {
 }
 
 /// The public key under which MySQL may send the password without TLS.
-fn public_key_options(tls: &Tls) -> String {
+pub(super) fn public_key_options(tls: &Tls) -> String {
     let asked = u8::from(tls.server_key == ServerKey::Asked);
     let path = match &tls.server_key {
         ServerKey::File(path) => quoted(&path.to_string_lossy()),

@@ -150,7 +150,7 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
     if is_tablespace(path) {
         return false;
     }
-    matches!(name, b"core" | b"ibtmp1" | b"multi-master.info")
+    matches!(name, b"rollforward-replica.sql" | b"core" | b"ibtmp1" | b"multi-master.info")
         || (ends(".cnf") && name != b"mysqld-auto.cnf")
         || starts("ib_buffer_pool")
         || starts("ddl_recovery")

@@ -3,10 +3,13 @@
 //! Nothing outside the target is touched: every file is opened below it without following symbolic
 //! links, and no content is written unchecked. Into a directory with older data, only the blocks
 //! that differ are written. A failed restore leaves an unusable directory and returns an error;
-//! marking the directory is up to the caller.
+//! a [`gate`] marks it, or the caller.
 
 mod destination;
+pub mod difference;
+pub mod gate;
 pub mod piecemeal;
+pub mod survey;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -35,6 +38,10 @@ pub struct Restored {
     pub bytes: u64,
     /// Bytes that had to be written.
     pub written: u64,
+    /// Bytes of older data that were read.
+    pub read: u64,
+    /// What was found of older data.
+    pub found: survey::Survey,
     /// Number of files.
     pub files: u64,
     /// Those that need not be read while they are not written.
@@ -69,9 +76,9 @@ pub fn restore(
     };
     gauge.set_total(pieces.map(cost).sum());
     let conditions = target.conditions();
-    let written = AtomicU64::new(0);
+    let (written, read) = (AtomicU64::new(0), AtomicU64::new(0));
     let durable = to.durable;
-    let pass = Pass { repo, held, target: &target, gauge: &gauge, written: &written };
+    let pass = Pass { repo, held, target: &target, gauge: &gauge, written: &written, read: &read };
     let parcels = pass.split(crew.jobs());
     let (next, synced) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stamps = crew.work(|| {
@@ -92,14 +99,19 @@ pub fn restore(
     crew.alone(|| {
         target.finish_dirs(manifest)?;
         // Small files and all directories are synced at once here; the workers sync large files.
-        if durable { target.sync() } else { Ok(()) }
+        if durable {
+            target.sync()?
+        };
+        target.finish()
     })?;
     let stamps = stamps.into_iter().flatten().collect();
     Ok(Restored {
         known: target.known(&held.name, conditions, to.known, stamps),
+        read: read.load(Ordering::Relaxed),
         bytes: manifest.size,
         written: written.load(Ordering::Relaxed),
         files: manifest.files.len() as u64,
+        found: target.into_found(),
     })
 }
 
@@ -116,6 +128,7 @@ struct Pass<'a> {
     target: &'a Target,
     gauge: &'a Gauge,
     written: &'a AtomicU64,
+    read: &'a AtomicU64,
 }
 
 impl<'a> Pass<'a> {
@@ -272,6 +285,9 @@ impl Worker<'_> {
                 let manifest = self.pass.manifest();
                 let links = chain.of(&manifest.links);
                 let same = file.has(&piece, &links[0].hash, &mut self.old).map_err(fail)?;
+                if !file.new {
+                    self.pass.read.fetch_add(piece.length, Ordering::Relaxed);
+                }
                 if !same {
                     let size = piece.length as usize;
                     let content = match self.fetcher.fetch(&manifest.packs, links, size) {

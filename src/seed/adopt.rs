@@ -23,6 +23,7 @@ use crate::os::workers::Gauge;
 use crate::replication::kept_logs::NoLogs;
 use crate::replication::replica;
 use crate::repository::data_dir::{self, Tree};
+use crate::repository::restore::gate;
 use crate::seed::layout;
 use crate::seed::seeding::Seeding;
 use crate::server::lifecycle::CleanShutdown;
@@ -72,10 +73,14 @@ impl Source {
         if !path.is_dir() {
             return Err(wrong("is not a directory"));
         }
-        let (system, _) = layout::first_file(path)
-            .ok_or_else(|| wrong("is not a data directory: it has no ibdata1 that can be read"))?;
-        if sys::is_write_locked(&system).unwrap_or(false) {
-            return Err(wrong("is in use by a running server: shut that down first"));
+        if layout::first_file(path).is_none() {
+            return Err(wrong("is not a data directory: it has no ibdata1 that can be read"));
+        }
+        if let Some(user) = layout::user(path) {
+            return Err(wrong(&format!("is in use by {user}: shut that down first")));
+        }
+        if files::open_dir(path).is_ok_and(|dir| gate::is_unfinished(&dir).unwrap_or(false)) {
+            return Err(wrong("holds a restore that has not ended: run that again first"));
         }
         let read = |names: [&str; 2]| names.iter().find_map(|n| small_text(&path.join(n)));
         // MySQL has had its data dictionary in a file since 8.0.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::mysql::settings::Values;
 use crate::os::files;
+use crate::os::in_use;
 use crate::repository::data_dir::{Tree, is_tablespace};
 use crate::server::reserved_options::is_given;
 
@@ -95,6 +96,14 @@ pub fn first_file(path: &Path) -> Option<(File, PathBuf)> {
         Page::first(&file)?.system(USUAL)?;
         Some((file, path))
     })
+}
+
+/// Who uses the data directory `path`, in words: see [`in_use::user`].
+pub fn user(path: &Path) -> Option<String> {
+    const OTHERS: [&str; 3] = ["aria_log_control", "mysql.ibd", "ib_logfile0"];
+    let first = first_file(path).map(|(file, _)| file);
+    let others = OTHERS.iter().filter_map(|name| files::open(&path.join(name)).ok());
+    in_use::user(&File::open(path).ok()?, &first.into_iter().chain(others).collect::<Vec<_>>())
 }
 
 /// What a server must be told for the directory `path` with these files. `given` are the user's options.

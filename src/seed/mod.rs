@@ -8,7 +8,7 @@ pub mod dump;
 pub mod dump_client;
 pub mod dump_progress;
 pub mod json;
-mod layout;
+pub mod layout;
 mod literals;
 pub mod mend;
 pub mod moment;

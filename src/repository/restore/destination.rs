@@ -2,10 +2,9 @@
 //!
 //! It is prepared first: directories are created, extra entries and entries of the wrong kind are
 //! removed, and free space is checked. Then files are opened below it, and only regular files with
-//! a single link are written. Modes and owners come last, since a directory may be recorded as
-//! read-only.
+//! a single link are written; one that may not be is replaced. Modes and owners come last, since a
+//! directory may be recorded as read-only.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _};
@@ -13,8 +12,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::gate::{ASIDE, Gate};
+use super::survey::{self, Survey};
 use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
+use crate::os::in_use;
 use crate::os::space::check_room;
 use crate::os::stamp::{Conditions, Stamp};
 use crate::os::sys;
@@ -29,6 +31,9 @@ pub enum Into {
     Empty,
     /// Ours, with older data: extra files are removed and equal ones kept.
     Existing,
+    /// The same with a server's directory, perhaps empty: only what servers have is removed, and no
+    /// server starts on it before all is done. See [`Gate`].
+    Marked,
 }
 
 /// Where a backup is restored to, and how.
@@ -55,8 +60,10 @@ pub struct Target {
     into: Into,
     owner: Option<(u32, u32)>,
     durable: bool,
-    /// The files that have their content already, by the order of the manifest.
-    unchanged: Vec<bool>,
+    /// Until the restore is finished.
+    gate: Option<Gate>,
+    /// What was in it.
+    found: Survey,
 }
 
 /// An open file of the target and its size.
@@ -76,20 +83,33 @@ impl Target {
         let made = DirBuilder::new().mode(0o700).create(path);
         made.ignoring(io::ErrorKind::AlreadyExists).doing("create", path)?;
         let root = files::open_dir(path).doing("open", path)?;
-        let unchanged = vec![false; manifest.files.len()];
-        let path_buf = path.to_path_buf();
-        let mut target = Target { path: path_buf, root, into, owner, durable, unchanged };
-        let had = match into {
-            Into::Empty => target.check_empty().map(|()| 0)?,
-            Into::Existing => {
-                let stamps = known::stamps(known, &held.name, &target.root);
-                target.clear_surplus(manifest, stamps)?
+        let gate = (into == Into::Marked).then(|| Gate::of(manifest));
+        let found = match into {
+            Into::Empty => {
+                check_empty(path)?;
+                Survey { unchanged: vec![false; manifest.files.len()], ..Survey::default() }
+            }
+            Into::Existing | Into::Marked => {
+                let stamps = known::stamps(known, &held.name, &root);
+                Survey::of(&root, path, manifest, stamps, gate.as_ref())?
             }
         };
-        target.check_space(manifest, had)?;
+        let path_buf = path.to_path_buf();
+        let target = Target { path: path_buf, root, into, owner, durable, gate, found };
+        if let Some(gate) = &target.gate {
+            // Before anything is changed.
+            check_space(path, manifest, &target.found)?;
+            target.mark(gate, &held.name)?;
+        }
+        target.found.remove_surplus(&target.root, path)?;
+        if target.gate.is_none() {
+            check_space(path, manifest, &target.found)?;
+        }
         for dir in &manifest.dirs {
             match sys::mkdir_below(&target.root, &dir.path, 0o700) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && into == Into::Existing => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && into != Into::Empty => {
+                    target.make_writable(&dir.path).doing("chmod", &path.join(&dir.path))?;
+                }
                 other => {
                     other.doing("create", &path.join(&dir.path))?;
                 }
@@ -103,7 +123,8 @@ impl Target {
         let Destination { path, owner, into, durable, .. } = *to;
         let root = files::open_dir(path).doing("open", path)?;
         let unchanged = vec![false; held.manifest.files.len()];
-        Ok(Target { path: path.to_path_buf(), root, into, owner, durable, unchanged })
+        let found = Survey { unchanged, ..Survey::default() };
+        Ok(Target { path: path.to_path_buf(), root, into, owner, durable, gate: None, found })
     }
 
     /// The path of a file, for messages.
@@ -111,79 +132,55 @@ impl Target {
         self.path.join(&entry.path)
     }
 
-    fn check_empty(&self) -> Result<()> {
-        let fail = |e| Error::io("list", &self.path, e);
-        for entry in fs::read_dir(&self.path).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name();
-            // A file system's root has lost+found, and servers ignore it too.
-            if name != "lost+found" {
-                let (path, name) = (self.path.display(), name.to_string_lossy());
-                return Err(Error::config(format!("{path} is not empty: it contains '{name}'")));
-            }
-        }
-        Ok(())
-    }
-
     /// True if the file number `index` of the manifest has its content already.
     pub fn is_unchanged(&self, index: usize) -> bool {
-        self.unchanged[index]
+        self.found.unchanged[index]
     }
 
-    /// Removes entries that the backup lacks or has as another kind, and returns the bytes that the
-    /// remaining ones occupy on disk. Notes those that show the stamps of their content.
-    fn clear_surplus(&mut self, manifest: &Manifest, stamps: &[Option<Stamp>]) -> Result<u64> {
-        let dirs: HashSet<&Path> = manifest.dirs.iter().map(|d| d.path.as_path()).collect();
-        let files: HashMap<&Path, usize> =
-            manifest.files.iter().zip(0..).map(|(f, n)| (f.path.as_path(), n)).collect();
-        let mut kept = 0;
-        let mut todo = vec![PathBuf::new()];
-        while let Some(dir) = todo.pop() {
-            let fail = |e| Error::io("clear", &self.path.join(&dir), e);
-            let open = self.open_dir(&dir).map_err(fail)?;
-            for entry in files::list(&open).map_err(fail)? {
-                let entry = entry.map_err(fail)?;
-                let name = entry.file_name();
-                let path = dir.join(&name);
-                let m = entry.metadata().map_err(fail)?;
-                let (is_dir, is_root) = (m.is_dir(), dir.as_os_str().is_empty());
-                let stays = match is_dir {
-                    true => dirs.contains(path.as_path()) || (is_root && name == "lost+found"),
-                    false => m.is_file() && m.nlink() == 1 && files.contains_key(path.as_path()),
-                };
-                if !stays {
-                    files::remove(&open, Path::new(&name), is_dir).map_err(fail)?;
-                } else if !is_dir {
-                    let index = files[path.as_path()];
-                    kept += (m.blocks() * 512).min(manifest.files[index].size);
-                    let stamp = stamps.get(index).copied().flatten();
-                    self.unchanged[index] = stamp == Some(Stamp::of(&m));
-                } else if dirs.contains(path.as_path()) {
-                    todo.push(path);
-                }
+    /// What was there and had to go, and what stays though it is not in the backup.
+    pub fn into_found(self) -> Survey {
+        self.found
+    }
+
+    /// Marks the directory. A server that was started since it was looked at has its file open.
+    fn mark(&self, gate: &Gate, backup: &str) -> Result<()> {
+        let fail = |e| Error::io("mark", &self.path, e);
+        gate.mark(&self.root, backup, self.owner).map_err(fail)?;
+        let first = files::open_no_link(&files::path_of(&self.root).join(ASIDE)).ok();
+        match in_use::user(&self.root, first.as_slice()) {
+            Some(user) => {
+                gate.unmark(&self.root).map_err(fail)?;
+                let path = self.path.display();
+                Err(Error::config(format!("{path} is in use by {user}: shut that down first")))
             }
+            None => Ok(()),
         }
-        Ok(kept)
+    }
+
+    /// A directory of older data may be read-only.
+    fn make_writable(&self, dir: &Path) -> io::Result<()> {
+        let dir = self.open_dir(dir)?;
+        let mode = dir.metadata()?.mode() & 0o7777;
+        if mode & 0o700 == 0o700 {
+            return Ok(());
+        }
+        dir.set_permissions(Permissions::from_mode(mode | 0o700))
     }
 
     /// A directory below the target; the target itself for the empty path.
     fn open_dir(&self, path: &Path) -> io::Result<File> {
-        if path.as_os_str().is_empty() {
-            return self.root.try_clone();
-        }
-        sys::open_below(&self.root, path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+        survey::open_dir(&self.root, path)
     }
 
-    fn check_space(&self, manifest: &Manifest, had: u64) -> Result<()> {
-        let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
-        let stored = pieces.filter(|p| matches!(p.block, Block::Stored(_)));
-        let needed = stored.map(|p| p.length).sum::<u64>().saturating_sub(had);
-        check_room(&self.path, needed, Place::Other)
+    /// Where a file is until the restore is finished.
+    fn place<'a>(&self, path: &'a Path) -> &'a Path {
+        self.gate.as_ref().map_or(path, |gate| gate.place(path))
     }
 
     /// Opens or creates a file and sets its size.
     pub fn open(&self, entry: &FileEntry) -> Result<TargetFile> {
         let fail = |e| Error::io("write", &self.path(entry), e);
-        let (file, new) = self.open_or_make(&entry.path).map_err(fail)?;
+        let (file, new) = self.open_or_make(self.place(&entry.path)).map_err(fail)?;
         // An existing file is truncated or extended; the extension is a hole until written.
         file.set_len(entry.size).map_err(fail)?;
         Ok(TargetFile { file, new, durable: self.durable })
@@ -191,7 +188,7 @@ impl Target {
 
     /// Reopens a file that [`Target::open`] opened; `new` is what that returned.
     pub fn reopen(&self, entry: &FileEntry, new: bool) -> Result<TargetFile> {
-        let file = self.open_own(&entry.path);
+        let file = self.open_own(self.place(&entry.path));
         let file = file.doing("write", &self.path(entry))?;
         Ok(TargetFile { file, new, durable: self.durable })
     }
@@ -208,9 +205,15 @@ impl Target {
     }
 
     fn open_or_make(&self, path: &Path) -> io::Result<(File, bool)> {
-        if self.into == Into::Existing {
+        if self.into != Into::Empty {
             match self.open_own(path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // Read-only, or of another user.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    let parent = self.open_dir(path.parent().unwrap_or(Path::new("")))?;
+                    let name = Path::new(path.file_name().unwrap_or_default());
+                    files::remove(&parent, name, false)?;
+                }
                 other => return Ok((other?, false)),
             }
         }
@@ -242,7 +245,7 @@ impl Target {
         let old = |(index, unchanged): (usize, &bool)| {
             known.get(index).copied().flatten().filter(|_| *unchanged)
         };
-        let mut files: Vec<_> = self.unchanged.iter().enumerate().map(old).collect();
+        let mut files: Vec<_> = self.found.unchanged.iter().enumerate().map(old).collect();
         for (index, stamp) in stamps {
             files[index] = Some(stamp);
         }
@@ -273,6 +276,12 @@ impl Target {
         }
     }
 
+    /// Ends the restore; a server may start.
+    pub fn finish(&self) -> Result<()> {
+        let finished = self.gate.as_ref().map_or(Ok(()), |gate| gate.finish(&self.root));
+        finished.doing("finish", &self.path)
+    }
+
     fn set_attributes(&self, file: &File, mode: u32) -> io::Result<()> {
         let is = file.metadata()?;
         if let Some((uid, gid)) = self.owner
@@ -285,6 +294,27 @@ impl Target {
         }
         Ok(())
     }
+}
+
+fn check_empty(path: &Path) -> Result<()> {
+    let fail = |e| Error::io("list", path, e);
+    for entry in fs::read_dir(path).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        // A file system's root has lost+found, and servers ignore it too.
+        if name != "lost+found" {
+            let (path, name) = (path.display(), name.to_string_lossy());
+            return Err(Error::config(format!("{path} is not empty: it contains '{name}'")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the directory has room for what is not in it yet.
+pub fn check_space(path: &Path, manifest: &Manifest, found: &Survey) -> Result<()> {
+    let pieces = manifest.files.iter().flat_map(|f| f.pieces(manifest.block_size));
+    let stored = pieces.filter(|p| matches!(p.block, Block::Stored(_)));
+    let needed = stored.map(|p| p.length).sum::<u64>();
+    check_room(path, needed.saturating_sub(found.kept + found.freed), Place::Other)
 }
 
 impl TargetFile {
