@@ -35,8 +35,9 @@ pub fn stall_timeout(options: &Options) -> Result<Option<Duration>> {
 /// `--from`: how to copy the primary, or what to adopt.
 fn from(options: &Options) -> Result<(Option<First>, Option<Origin>)> {
     let position = options.text("position");
-    let missing =
-        || Error::config("seed needs --from dump, clone, dir:PATH or stream:FILE (- is stdin)");
+    let missing = || {
+        Error::config("seed needs --from dump, --from clone, --from dir:PATH or --from stream:FILE")
+    };
     let from = options.text("from").ok_or_else(missing)?;
     if let Some(file) = from.strip_prefix("stream:") {
         if file.is_empty() {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -99,6 +100,7 @@ fn programs(seeding: &Seeding, format: Format) -> Result<(Command, Option<PathBu
     };
     let prepare = prepare.map(|name| tool(&setup.program, name)).transpose()?;
     let mut command = process::command(tool(&setup.program, unpack)?);
+    command.arg0(unpack);
     command.env("LC_ALL", "C").arg("-x").arg("-C").arg(&data).current_dir(&setup.scratch);
     if format == Format::Tar {
         // Other owners and modes would keep the private server out.

@@ -94,15 +94,17 @@ pub fn last_errors(path: &Path) -> String {
 /// of a server's kind, else the first line with an error, else the last one.
 pub fn last_words(path: &Path) -> String {
     let said = read_end(path);
+    // What tar says in any case.
+    let idle = ["Removing leading", "Error is not recoverable", "Exiting with failure", "block "];
     let quoted = error_log::quote(&said);
     if !quoted.is_empty() {
         return quoted;
     }
-    let mut lines = said.lines().map(without_time).filter(|line| !line.is_empty());
+    let lines = said.lines().map(without_time).filter(|line| !line.is_empty());
+    let mut lines = lines.filter(|line| !idle.iter().any(|text| line.contains(text)));
     let first = lines.clone().find(|line| line.contains("rror"));
-    harmless(
-        &first.or(lines.next_back()).unwrap_or_default().chars().take(LONGEST).collect::<String>(),
-    )
+    let told = first.or(lines.next_back()).unwrap_or_default();
+    harmless(&told.chars().take(LONGEST).collect::<String>())
 }
 
 /// A line without what mariadb-backup and xtrabackup begin it with: `[00] 2026-11-29 22:29:02`.
