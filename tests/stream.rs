@@ -23,6 +23,7 @@ fn seed(scene: &Scene, from: &str) -> Rollforward {
         .arg(&scene.scratch)
         .args(scene.mysqld())
         .args(["--backoff-base=50ms", "--poll-interval=200ms"])
+        .args(flavor::is_mysql().then_some("--mysqld-option=--innodb-redo-log-capacity=16M"))
         .scratch(&scene.scratch)
 }
 
@@ -88,7 +89,7 @@ fn a_backup_of_a_live_primary_is_piped_in() {
     scene
         .primary
         .sql("CREATE TABLE shop.isam (a INT) ENGINE=MyISAM; INSERT INTO shop.isam VALUES (1)");
-    let load = Writer::start(&scene.primary, "load");
+    let load = Writer::start(&scene.primary, "busy");
     let before = scene.primary.gtid_pos();
     let ended = piped(&scene, &backup(&scene)).run_to_end(COMMAND_PATIENCE).expect(0);
     let ended = ended.says("reading stream:-: a backup of mariadb-backup");

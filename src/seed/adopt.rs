@@ -34,8 +34,10 @@ const CHUNK: u64 = 16 << 20;
 
 /// The setting for upper and lower case in names.
 const CASE: &str = "lower_case_table_names";
-/// What servers of both kinds log about data that was not shut down.
-const RECOVERS: &str = "Starting crash recovery";
+/// What servers log about data that was not shut down: MariaDB and MySQL.
+const RECOVERS: [&str; 2] = ["Starting crash recovery", "Database was not shutdown normally"];
+/// With which MySQL does.
+const VERBOSE: &str = "--log-error-verbosity=3";
 /// As much of the private server's log as is looked at, bytes.
 const LARGEST_LOG: u64 = 16 << 20;
 
@@ -281,8 +283,12 @@ pub fn run(
     forget_replication(&seeding.scratch.data())?;
     let given = seeding.setup.options.clone();
     seeding.setup.settings = layout::settings(&source.path, &source.name, tree, &given)?;
+    if was_shut_down && source.flavor == Flavor::MySql {
+        seeding.setup.options.push(VERBOSE.into());
+    }
     let mut mysqld = start(seeding, source.flavor)?;
-    if was_shut_down && log_of(seeding).contains(RECOVERS) {
+    let log = if was_shut_down { log_of(seeding) } else { String::new() };
+    if RECOVERS.iter().any(|text| log.contains(text)) {
         return Err(Error::config(format!(
             "the server whose data directory {} holds was not shut down: an archive of files that are \
              being written is no backup; shut it down first, or stream a backup of it",

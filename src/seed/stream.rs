@@ -181,7 +181,7 @@ fn begin(name: &str, path: Option<&Path>) -> Result<Opened> {
     let m = file.metadata().map_err(fail)?;
     let written = m.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     let written = written.map(|t| Timestamp(t.as_secs() as i64)).filter(|_| m.is_file());
-    let (size, format) = (m.is_file().then(|| m.len()), Format::Tar);
+    let (size, format) = (m.is_file().then_some(m.len()), Format::Tar);
     let mut opened = Opened { format, size, head: Vec::new(), file, written };
     let mut buffer = [0; HEAD];
     while opened.head.len() < HEAD {

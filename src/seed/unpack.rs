@@ -35,6 +35,8 @@ const SAID: &str = "load.err";
 const LISTED: &str = "dump.err";
 /// Bytes passed on at a time.
 const PIECE: usize = 256 << 10;
+/// So few bytes free, and the disk is full for a program that has failed.
+const FULL: u64 = 1 << 20;
 /// What tar prints of an archive whose end is marked, if it is asked to number what it says.
 const END_OF_ARCHIVE: &str = "** Block of NULs **";
 
@@ -190,10 +192,15 @@ fn pump(mut from: Opened, mut to: impl Write, name: &str, passed: &AtomicU64) ->
 fn failed(stream: &Stream, program: &Command, exit: Exit, said: &Path, data: &Path) -> Error {
     let words = last_words(said);
     let full = ["No space left on device", "Disk quota exceeded", "Errcode: 28"];
-    if full.iter().any(|text| words.contains(text)) || tools::ran_out_of_space(said) {
+    let free = sys::free_bytes(data).ok();
+    // What it says may be lost, too.
+    if full.iter().any(|text| words.contains(text))
+        || tools::ran_out_of_space(said)
+        || free.is_some_and(|free| free < FULL)
+    {
         return Error::DiskFull {
             path: data.to_path_buf(),
-            free: sys::free_bytes(data).ok(),
+            free,
             needed: None,
             inodes: false,
             place: Place::Scratch,

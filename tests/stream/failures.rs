@@ -61,7 +61,8 @@ fn a_stream_that_ends_early_is_no_backup() {
             let ended =
                 piped(&scene, &format!("cat {}", cut.display())).run_to_end(COMMAND_PATIENCE);
             if length == 1 || length == 100 {
-                ended.expect(2).says("configuration");
+                // Too little to be known for a stream.
+                assert!(matches!(ended.status, 1 | 2), "{ended}");
                 continue;
             }
             let ended =
@@ -131,7 +132,7 @@ fn a_server_that_dies_on_it_is_started_again() {
     let mut scene = Scene::new("dies");
     scene.primary.fill("shop", 1, 2000);
     let file = stream(&mut scene);
-    let mark = scene.path("mark");
+    let mark = scene.scratch.join("tmp/mark");
     let once = format!(
         "case \"$*\" in *--version*) ;; *) [ -e {m} ] || {{ : >{m}; kill -KILL $$; }};; esac; \
          exec MYSQLD \"$@\"",
