@@ -238,3 +238,17 @@ fn a_stream_without_a_position_needs_one_given() {
     given(&position).expect(0);
     assert_eq!(scene.newest_position(), position);
 }
+
+#[test]
+fn a_stream_of_another_series_is_refused() {
+    need_server!();
+    let Some(newer) = flavor::newer_mariadbd() else { return };
+    let mut scene = Scene::new("series");
+    let file = stream(&mut scene);
+    let by = seed(&scene, file.to_str().unwrap()).arg("--mysqld").arg(newer);
+    let ended = by.run_to_end(COMMAND_PATIENCE).expect(2);
+    is_gone(
+        &scene,
+        ended.says("a.stream is mariadb 10.11").says("of a newer series: use --mysqld"),
+    );
+}

@@ -94,12 +94,17 @@ impl Attempts<'_> {
         let setup = self.setup(flavor, Values::new(), 0);
         // What is in the scratch directory stays until the stream is known for one.
         let begun = unpack::begin(&mut self.seeding(setup), stream)?;
+        let is_file = begun.is_file();
         let done = self.bring(stream, flavor, begun).and_then(|brought| {
             let (adopted, clean) = self.run_brought(&brought)?;
             self.adopted(&brought.source, adopted, clean, began)
         });
         if done.is_err() {
-            log::info!("{} cannot be read again, so what it brought is removed", stream.name());
+            let name = stream.name();
+            match is_file {
+                true => log::info!("what {name} brought is removed"),
+                false => log::info!("{name} cannot be read again, so what it brought is removed"),
+            }
             self.supervisor.begin_ending();
             if let Err(e) = self.scratch.discard(self.supervisor) {
                 log::warn!("{}: {e}", e.cause());

@@ -47,6 +47,13 @@ pub struct Begun {
     prepare: Option<PathBuf>,
 }
 
+impl Begun {
+    /// True if it can be read another time.
+    pub fn is_file(&self) -> bool {
+        self.opened.size.is_some()
+    }
+}
+
 /// Waits for the beginning of `stream`. Changes nothing.
 ///
 /// # Errors

@@ -146,6 +146,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_what_a_program_says_the_error_is_quoted() {
+        let path = std::env::temp_dir().join(format!("rf-unit-words-{}", std::process::id()));
+        let tar = "tar: Removing leading `../' from member names\ntar: ../x: Member name contains '..'\n\
+                   tar: Exiting with failure status due to previous errors\n";
+        let prepare = "mariadb-backup based on MariaDB server 10.11.14\n\
+                       [00] 2026-11-29 22:29:29 cd to /s/data/\n\
+                       [00] 2026-11-29 22:29:29 Error: cannot open ./xtrabackup_checkpoints\n\n\
+                       [00] 2026-11-29 22:29:29 Error: failed to read metadata\n";
+        let log = "2026-11-29 22:29:29 0 [ERROR] InnoDB: File ./ib_logfile0 is too small\n\
+                   [00] 2026-11-29 22:29:29 mariadb-backup: srv_start() returned 11 (Generic error).\n";
+        for (said, quoted) in [
+            (tar, "tar: ../x: Member name contains '..'"),
+            (prepare, "Error: cannot open ./xtrabackup_checkpoints"),
+            (log, "InnoDB: File ./ib_logfile0 is too small"),
+            ("", ""),
+        ] {
+            fs::write(&path, said).unwrap();
+            assert_eq!(last_words(&path), quoted);
+        }
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn a_failed_statement_is_not_quoted_and_hides_no_error() {
         let path = std::env::temp_dir().join(format!("rf-unit-say-{}", std::process::id()));
         let said = |text: &str| {

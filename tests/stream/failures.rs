@@ -145,7 +145,7 @@ fn a_server_that_dies_on_it_is_started_again() {
         from.args(["--max-failures=2"]).run_to_end(COMMAND_PATIENCE)
     };
     let ended = by("always", always).expect(75).says("mysqld-died");
-    is_gone(&scene, ended.says("cannot be read again"));
+    is_gone(&scene, ended.says("a.stream brought is removed"));
     assert!(scene.backups().is_empty());
     let ended = by("once", &once).expect(0).says("starting a server on what was unpacked again");
     is_gone(&scene, ended);
