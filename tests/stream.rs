@@ -247,8 +247,5 @@ fn a_stream_of_another_series_is_refused() {
     let file = stream(&mut scene);
     let by = seed(&scene, file.to_str().unwrap()).arg("--mysqld").arg(newer);
     let ended = by.run_to_end(COMMAND_PATIENCE).expect(2);
-    is_gone(
-        &scene,
-        ended.says("a.stream is mariadb 10.11").says("of a newer series: use --mysqld"),
-    );
+    is_gone(&scene, ended.says("of a newer series: use --mysqld to select"));
 }

@@ -116,16 +116,21 @@ impl Attempts<'_> {
     /// Unpacks and prepares the stream, and looks through what it brought.
     fn bring(&mut self, stream: &Stream, flavor: Flavor, begun: Begun) -> Result<Brought> {
         let setup = self.setup(flavor, Values::new(), 0);
-        let (format, arrived) = unpack::unpack(&mut self.seeding(setup), stream, begun)?;
-        let data = self.scratch.data();
+        let unpacked = unpack::unpack(&mut self.seeding(setup), stream, begun)?;
+        let (format, arrived, data) = (unpacked.format, unpacked.as_of, self.scratch.data());
+        let info = INFO.iter().find_map(|name| files::read(&data.join(name), LARGEST).ok());
+        let info = String::from_utf8_lossy(&info.unwrap_or_default()).into_owned();
+        if format == Format::Xbstream {
+            // In an archive it may be what an earlier restore has left.
+            self.check_version(stream, &info)?;
+        }
+        let setup = self.setup(flavor, Values::new(), 0);
+        unpack::prepare(&mut self.seeding(setup), stream, &unpacked)?;
         if format == Format::Tar {
             unpacked::lift(&data)?;
         }
         let source = Source::check_as(&data, stream.name(), stream.position.as_deref())?;
         self.check_flavor(&source)?;
-        let info = INFO.iter().find_map(|name| files::read(&data.join(name), LARGEST).ok());
-        let info = String::from_utf8_lossy(&info.unwrap_or_default()).into_owned();
-        self.check_version(stream, &info)?;
         let mut crew = self.supervisor.crew("look through", 1);
         let gauge = crew.gauge();
         let name = stream.name();

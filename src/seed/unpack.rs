@@ -65,13 +65,22 @@ pub fn begin(seeding: &mut Seeding, stream: &Stream) -> Result<Begun> {
     Ok(Begun { opened, unpack, prepare })
 }
 
-/// Fills the data directory with what `stream` brings, as a directory that a server can be started
-/// on. Returns when it was written at the latest, as far as the stream tells.
+/// What came out of a stream.
+pub struct Unpacked {
+    /// What the stream was.
+    pub format: Format,
+    /// When it was written at the latest, as far as the stream tells.
+    pub as_of: Timestamp,
+    length: u64,
+    prepare: Option<PathBuf>,
+}
+
+/// Fills the data directory with what `stream` brings.
 ///
 /// # Errors
-/// What is wrong with the stream, or keeps its programs from their work.
-pub fn unpack(seeding: &mut Seeding, stream: &Stream, begun: Begun) -> Result<(Format, Timestamp)> {
-    let Begun { opened, unpack, prepare: program } = begun;
+/// What is wrong with the stream, or keeps the program that unpacks it from its work.
+pub fn unpack(seeding: &mut Seeding, stream: &Stream, begun: Begun) -> Result<Unpacked> {
+    let Begun { opened, unpack, prepare } = begun;
     let format = opened.format;
     seeding.scratch.discard(seeding.supervisor)?;
     if let Some(size) = opened.size {
@@ -81,14 +90,21 @@ pub fn unpack(seeding: &mut Seeding, stream: &Stream, begun: Begun) -> Result<(F
     let began = Instant::now();
     let (length, as_of) = pass_on(seeding, stream, opened, unpack)?;
     log::info!("unpacked {} in {}", bytes(length), short(began.elapsed()));
-    if let Some(program) = program {
-        let began = Instant::now();
-        check_options(&seeding.setup.data(), &seeding.setup.scratch)
-            .map_err(|what| Error::config(format!("--from {} {what}", stream.name())))?;
-        prepare(seeding, stream, &program, length)?;
-        log::info!("prepared it in {}", short(began.elapsed()));
-    }
-    Ok((format, as_of))
+    Ok(Unpacked { format, as_of, length, prepare })
+}
+
+/// Makes a directory that a server can be started on of what came out of the stream.
+///
+/// # Errors
+/// What keeps its program from that.
+pub fn prepare(seeding: &mut Seeding, stream: &Stream, unpacked: &Unpacked) -> Result<()> {
+    let Some(program) = &unpacked.prepare else { return Ok(()) };
+    let began = Instant::now();
+    check_options(&seeding.setup.data(), &seeding.setup.scratch)
+        .map_err(|what| Error::config(format!("--from {} {what}", stream.name())))?;
+    apply_log(seeding, stream, program, unpacked.length)?;
+    log::info!("prepared it in {}", short(began.elapsed()));
+    Ok(())
 }
 
 fn kind(format: Format, flavor: Flavor) -> &'static str {
@@ -248,7 +264,7 @@ fn check_options(data: &Path, scratch: &Path) -> Result<(), String> {
 }
 
 /// Makes data of one moment of what was copied while a server was at work.
-fn prepare(seeding: &mut Seeding, stream: &Stream, program: &Path, length: u64) -> Result<()> {
+fn apply_log(seeding: &mut Seeding, stream: &Stream, program: &Path, length: u64) -> Result<()> {
     let setup = &seeding.setup;
     let said = setup.scratch.join(SAID);
     let mut command = process::command(program);
