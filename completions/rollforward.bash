@@ -95,7 +95,7 @@ _rollforward() {
         ;;
     --mysqld-user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
     --primary) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
-    --from) mapfile -t COMPREPLY < <(compgen -W 'dump clone dir:' -- "$cur") ;;
+    --from) mapfile -t COMPREPLY < <(compgen -W 'dump clone dir: stream:' -- "$cur") ;;
     --first-backup) mapfile -t COMPREPLY < <(compgen -W 'refuse dump clone' -- "$cur") ;;
     esac
     if [[ -n $option ]]; then

@@ -149,7 +149,10 @@ fn exactly_the_commands_and_options_of_help_are_completed() {
     assert_eq!(offered(&script, &["re"]), set(["report", "restore"]));
     assert_eq!(offered(&script, &["run", "--keep-"]).len(), 8);
     assert_eq!(offered(&script, &["run", ""]), BTreeSet::new());
-    assert_eq!(offered(&script, &["seed", "--from", ""]), set(["clone", "dir:", "dump"]));
+    assert_eq!(
+        offered(&script, &["seed", "--from", ""]),
+        set(["clone", "dir:", "dump", "stream:"])
+    );
     assert_eq!(offered(&script, &["run", "--first-backup", "="]), set(["clone", "dump", "refuse"]));
     assert_eq!(offered(&script, &["run", "--first-backup", "=", "r"]), set(["refuse"]));
     assert_eq!(offered(&script, &["run", "--max-failures", ""]), BTreeSet::new());

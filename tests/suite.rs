@@ -71,6 +71,7 @@ mod secrets;
 mod status;
 mod stop;
 mod stops;
+mod stream;
 mod supervision;
 mod systemd;
 mod tls;

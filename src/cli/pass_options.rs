@@ -12,6 +12,7 @@ use crate::pass::plan::{Examination, Places, Plan, Retries, Server, Storage};
 use crate::replication::primary::Primary;
 use crate::seed::adopt::Source;
 use crate::seed::dump::First;
+use crate::seed::stream::{Origin, Stream};
 use crate::server::lifecycle::Patience;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,28 +32,37 @@ pub fn stall_timeout(options: &Options) -> Result<Option<Duration>> {
     Ok((!stall.is_zero()).then_some(stall))
 }
 
-/// `--from`: how to copy the primary, or the directory to adopt.
-fn from(options: &Options) -> Result<(Option<First>, Option<Source>)> {
+/// `--from`: how to copy the primary, or what to adopt.
+fn from(options: &Options) -> Result<(Option<First>, Option<Origin>)> {
     let position = options.text("position");
-    let missing = || Error::config("seed needs --from dump, --from clone or --from dir:PATH");
+    let missing = || {
+        Error::config("seed needs --from dump, --from clone, --from dir:PATH or --from stream:FILE")
+    };
     let from = options.text("from").ok_or_else(missing)?;
+    if let Some(file) = from.strip_prefix("stream:") {
+        if file.is_empty() {
+            return Err(Error::config("--from stream: needs a file, or - for standard input"));
+        }
+        return Ok((None, Some(Origin::Stream(Stream::check(file, position)?))));
+    }
     let first = match (from, from.strip_prefix("dir:")) {
         ("dump", _) => First::Dump,
         ("clone", _) => First::Clone,
         (_, Some("")) => return Err(Error::config("--from dir: needs a path")),
         (_, Some(path)) => {
             let source = Source::check(&absolute(path.into()), position)?;
-            return Ok((None, Some(source)));
+            return Ok((None, Some(Origin::Directory(source))));
         }
         _ => {
             return Err(Error::config(format!(
-                "malformed value '{from}' for --from: this build knows dump, clone and dir:PATH"
+                "malformed value '{from}' for --from: this build knows dump, clone, dir:PATH and \
+                 stream:FILE"
             )));
         }
     };
     if position.is_some() {
         return Err(Error::config(format!(
-            "--position is for --from dir:PATH: a {from} knows its own"
+            "--position is for --from dir:PATH or stream:FILE: a {from} knows its own"
         )));
     }
     Ok((Some(first), None))

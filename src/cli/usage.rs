@@ -46,8 +46,8 @@ pub const GROUPS: &[(&str, &[Spec])] = &[
     ]),
     ("First backup", &[
         setting("first-backup", "HOW", "if there is no backup: refuse, dump or clone [refuse]"),
-        Spec { commands: &["seed"], ..setting("from", "SOURCE", "source of the data: dump, clone or dir:PATH") },
-        Spec { commands: &["seed"], ..setting("position", "POS", "position of dir:PATH, if the data lacks it") },
+        Spec { commands: &["seed"], ..setting("from", "SOURCE", "dump, clone, dir:PATH or stream:FILE (-: standard input)") },
+        Spec { commands: &["seed"], ..setting("position", "POS", "position of an adopted directory that lacks it") },
     ]),
     ("Patience and retries", &[
         setting("connect-timeout", "D", "time for the primary to greet and log us in [30s]"),

@@ -1,4 +1,4 @@
-//! Filling the scratch directory: from the base, a dump, a clone or a data directory.
+//! Filling the scratch directory: from the base, a dump or a clone.
 
 use std::time::Instant;
 
@@ -8,17 +8,13 @@ use crate::mysql::position::Position;
 use crate::mysql::settings::Values;
 use crate::os::random::random_server_id;
 use crate::pass::attempts::Attempts;
-use crate::pass::finished::{Finished, Reached};
 use crate::pass::in_hand::{Data, InHand};
-use crate::pass::settings::kept;
 use crate::replication::primary::Facts;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
-use crate::repository::manifest::Header;
 use crate::repository::restore::{self, Destination, Into};
 use crate::scratch::known_files;
 use crate::scratch::working_directory::Stage;
-use crate::seed::adopt::{self, Source};
 use crate::seed::clone;
 use crate::seed::dump::{self, First};
 use crate::seed::seeding::Seeding;
@@ -146,36 +142,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// Fills the scratch directory with a copy of another data directory.
-    pub fn adopt(&mut self, source: &Source) -> Result<Finished> {
-        let began = Instant::now();
-        self.supervisor.checkpoint.phase(Phase::Seed);
-        self.check_flavor(source)?;
-        let setup = self.setup(source.flavor(), Values::new(), 0);
-        let jobs = self.plan.storage.jobs;
-        let (adopted, clean) = adopt::adopt(&mut self.seeding(setup), source, jobs)?;
-        log::info!(
-            "adopted {} at {} in {}",
-            source.path().display(),
-            adopted.position,
-            short(began.elapsed())
-        );
-        self.scratch.set_stage(Stage::Ready, None)?;
-        let header = Header {
-            flavor: source.flavor().name().into(),
-            version: adopted.version,
-            position: adopted.position.to_string(),
-            data_as_of: adopted.data_as_of,
-            started: self.started,
-            base: None,
-            open_tables: 0,
-            settings: kept(adopted.settings),
-        };
-        self.supervisor.checkpoint.start_at(adopted.position);
-        Ok(Finished::new(clean, self.scratch.data(), header, Reached::Goal))
-    }
-
-    fn seeding(&mut self, setup: Setup) -> Seeding<'_> {
+    pub(super) fn seeding(&mut self, setup: Setup) -> Seeding<'_> {
         let patience = self.plan.patience;
         Seeding { supervisor: self.supervisor, scratch: self.scratch, setup, patience }
     }

@@ -1,5 +1,6 @@
 //! `run` and `seed`, from the lock to the outcome.
 
+mod adopt;
 pub mod attempts;
 pub mod base;
 mod beyond;

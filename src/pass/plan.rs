@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::pass::hooks::Hooks;
 use crate::replication::primary::Primary;
 use crate::repository::retention::Policy;
-use crate::seed::adopt::Source;
 use crate::seed::dump::First;
+use crate::seed::stream::Origin;
 use crate::server::lifecycle::Patience;
 
 /// What a pass is to do.
@@ -21,8 +21,8 @@ pub struct Plan {
     pub server: Server,
     /// How to make a first backup, where there is none or a new chain begins.
     pub first: Option<First>,
-    /// `--from dir:PATH`: the directory to adopt.
-    pub source: Option<Source>,
+    /// `--from dir:PATH` or `stream:FILE`: what to adopt.
+    pub source: Option<Origin>,
     /// When to give up, and how often to look.
     pub retries: Retries,
     /// The time-outs of the private server.

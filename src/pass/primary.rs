@@ -89,7 +89,7 @@ impl Attempts<'_> {
         self.check_upgrade(facts.flavor)
     }
 
-    fn ask_program_version(&mut self) -> Result<()> {
+    pub(super) fn ask_program_version(&mut self) -> Result<()> {
         if self.program_version.is_none() {
             self.program_version =
                 compatibility::program_version(self.supervisor, &self.plan.server.program)?;
@@ -104,7 +104,7 @@ impl Attempts<'_> {
             Some(ours) => compatibility::check_kind(
                 &self.plan.server.program,
                 ours,
-                source.path(),
+                source.name().trim_start_matches("dir:"),
                 source.flavor(),
             ),
             None => Ok(()),

@@ -22,6 +22,7 @@ use crate::repository::store::Stored;
 use crate::scratch::foreign;
 use crate::scratch::run_as;
 use crate::scratch::working_directory::{Scratch, Stage};
+use crate::seed::stream::Origin;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{bytes, count, short};
 
@@ -125,8 +126,7 @@ fn pass(
     let repo = ("repository", plan.places.repo.as_path());
     let scratch = ("scratch directory", plan.places.scratch.as_path());
     check_apart(repo, scratch)?;
-    if let Some(source) = &plan.source {
-        let source = ("data directory", source.path());
+    if let Some(source) = plan.source.as_ref().and_then(Origin::place) {
         check_apart(source, scratch)?;
         check_apart(source, repo)?;
     }

@@ -35,6 +35,10 @@ const CHUNK: u64 = 16 << 20;
 
 /// The setting for upper and lower case in names.
 const CASE: &str = "lower_case_table_names";
+/// What servers log about data that was not shut down: MariaDB and MySQL.
+const RECOVERS: [&str; 2] = ["Starting crash recovery", "Database was not shutdown normally"];
+/// With which MySQL does.
+const VERBOSE: &str = "--log-error-verbosity=3";
 /// As much of the private server's log as is looked at, bytes.
 const LARGEST_LOG: u64 = 16 << 20;
 
@@ -46,6 +50,8 @@ const BACKUP_POSITIONS: [&str; 2] = ["xtrabackup_binlog_info", "mariadb_backup_b
 /// A directory that may be adopted.
 pub struct Source {
     path: PathBuf,
+    /// As the user named it.
+    name: String,
     flavor: Flavor,
     position: Option<Position>,
 }
@@ -69,7 +75,15 @@ impl Source {
     /// # Errors
     /// [`Error::Configuration`] when it is no data directory, in use, or not prepared.
     pub fn check(path: &Path, given: Option<&str>) -> Result<Source> {
-        let wrong = |what: &str| Error::config(format!("--from dir:{} {what}", path.display()));
+        Source::check_as(path, format!("dir:{}", path.display()), given)
+    }
+
+    /// The same for a directory that the user named as `name`.
+    ///
+    /// # Errors
+    /// As [`Source::check`].
+    pub fn check_as(path: &Path, name: String, given: Option<&str>) -> Result<Source> {
+        let wrong = |what: &str| Error::config(format!("--from {name} {what}"));
         if !path.is_dir() {
             return Err(wrong("is not a directory"));
         }
@@ -96,22 +110,20 @@ impl Source {
             return Err(wrong(&format!("is not prepared: run {tool} --prepare on it first")));
         }
         let position = match given {
-            Some(text) => {
-                let position = Position::parse(flavor, text)
-                    .map_err(|e| Error::config(format!("malformed value for --position: {e}")))?;
-                if position.is_empty() {
-                    return Err(Error::config("--position needs a value"));
-                }
-                Some(position)
-            }
+            Some(text) => Some(given_position(flavor, text)?),
             None => known_position(path, flavor, read(BACKUP_POSITIONS)).map_err(|e| wrong(&e))?,
         };
-        Ok(Source { path: path.to_path_buf(), flavor, position })
+        Ok(Source { path: path.to_path_buf(), name, flavor, position })
     }
 
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// As the user named it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The kind of server it belongs to.
@@ -165,6 +177,19 @@ impl Source {
         })
         .map(drop)
     }
+}
+
+/// The value of `--position`.
+///
+/// # Errors
+/// [`Error::Configuration`] when it is none.
+pub fn given_position(flavor: Flavor, text: &str) -> Result<Position> {
+    let position = Position::parse(flavor, text)
+        .map_err(|e| Error::config(format!("malformed value for --position: {e}")))?;
+    if position.is_empty() {
+        return Err(Error::config("--position needs a value"));
+    }
+    Ok(position)
 }
 
 fn own(file: &File, user: Option<(u32, u32)>) -> io::Result<()> {
@@ -240,16 +265,45 @@ pub fn adopt(
     seeding.scratch.discard(seeding.supervisor)?;
     seeding.scratch.make_data()?;
     source.copy(seeding, &tree, jobs)?;
+    run(seeding, source, &tree, last_written(&tree), false)
+}
+
+/// When the latest of its files was written.
+pub fn last_written(tree: &Tree) -> Timestamp {
+    Timestamp(tree.files.iter().map(|f| f.stamp.mtime.0).max().unwrap_or_default())
+}
+
+/// Runs a private server on the data of `source`, which is in the scratch directory by now, asks it and
+/// shuts it down. `was_shut_down`: the data has to have been.
+///
+/// # Errors
+/// As [`adopt`].
+pub fn run(
+    seeding: &mut Seeding,
+    source: &Source,
+    tree: &Tree,
+    data_as_of: Timestamp,
+    was_shut_down: bool,
+) -> Result<(Adopted, CleanShutdown)> {
     forget_replication(&seeding.scratch.data())?;
     let given = seeding.setup.options.clone();
-    seeding.setup.settings = layout::settings(&source.path, &tree, &given)?;
+    seeding.setup.settings = layout::settings(&source.path, &source.name, tree, &given)?;
+    if was_shut_down && source.flavor == Flavor::MySql {
+        seeding.setup.options.push(VERBOSE.into());
+    }
     let mut mysqld = start(seeding, source.flavor)?;
-    let data_as_of =
-        Timestamp(tree.files.iter().map(|f| f.stamp.mtime.0).max().unwrap_or_default());
+    let log = if was_shut_down { log_of(seeding) } else { String::new() };
+    if RECOVERS.iter().any(|text| log.contains(text)) {
+        return Err(Error::config(format!(
+            "the server whose data directory {} holds was not shut down: an archive of files that are \
+             being written is no backup; shut it down first, or stream a backup of it",
+            source.name
+        )));
+    }
     let mut adopted =
         ask(&mut mysqld, source, data_as_of).map_err(|e| seeding.explain(&mut mysqld, e))?;
     let told = is_given(&given, CASE.replace('_', "-").as_str());
-    if source.flavor == Flavor::MariaDb && !told && !layout::has_capitals(&tree) {
+    if source.flavor == Flavor::MariaDb && !told && !layout::has_capitals(tree) {
         // It fits both kinds of names; the primary will tell.
         adopted.settings.retain(|(name, _)| name != CASE);
     }
@@ -263,14 +317,19 @@ fn start(seeding: &mut Seeding, flavor: Flavor) -> Result<Mysqld> {
         Err(e @ Error::MysqldStart { .. }) if flavor == Flavor::MySql => e,
         started => return started,
     };
-    let log = files::read(&seeding.setup.log(), LARGEST_LOG).unwrap_or_default();
-    match layout::case_of_dictionary(&String::from_utf8_lossy(&log)) {
+    match layout::case_of_dictionary(&log_of(seeding)) {
         Some(case) => {
             seeding.setup.settings.push((CASE.into(), case.into()));
             seeding.start(false)
         }
         None => Err(error),
     }
+}
+
+/// What the private server has said so far.
+fn log_of(seeding: &Seeding) -> String {
+    let log = files::read(&seeding.setup.log(), LARGEST_LOG).unwrap_or_default();
+    String::from_utf8_lossy(&log).into_owned()
 }
 
 /// Reads what is known of the data that `mysqld` runs on, and sets its position.
@@ -288,8 +347,8 @@ fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Ad
         }
         None if own.is_empty() => {
             return Err(Error::config(format!(
-                "the position of dir:{} is unknown: give it with --position",
-                source.path.display()
+                "the position of {} is unknown: give it with --position",
+                source.name
             )));
         }
         None => own,

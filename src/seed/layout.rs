@@ -106,17 +106,16 @@ pub fn user(path: &Path) -> Option<String> {
     in_use::user(&File::open(path).ok()?, &first.into_iter().chain(others).collect::<Vec<_>>())
 }
 
-/// What a server must be told for the directory `path` with these files. `given` are the user's options.
+/// What a server must be told for the directory `path`, named `shown`, with these files. `given` are the user's options.
 ///
 /// # Errors
 /// [`Error::Configuration`] if the files of the system tablespace cannot be told from others.
-pub fn settings(path: &Path, tree: &Tree, given: &[String]) -> Result<Values> {
+pub fn settings(path: &Path, shown: &str, tree: &Tree, given: &[String]) -> Result<Values> {
     let mut values = Values::new();
     let unknown = |what: String| {
         Error::config(format!(
-            "{what} in dir:{}: name the files as the option file of its server does, with \
-             --mysqld-option=--innodb-data-file-path=...",
-            path.display()
+            "{what} in {shown}: name the files as the option file of its server does, with \
+             --mysqld-option=--innodb-data-file-path=..."
         ))
     };
     let first = first_file(path);

@@ -1,4 +1,4 @@
-//! First backups: by dump, by clone, by adoption of a data directory.
+//! First backups: by dump, by clone, by adoption of a data directory or of a stream.
 
 pub mod adopt;
 pub mod carry;
@@ -15,4 +15,8 @@ pub mod moment;
 pub mod pipe;
 pub mod relay;
 pub mod seeding;
+pub mod stream;
 pub mod tables;
+pub mod unpack;
+pub mod unpacked;
+pub mod xbstream;

@@ -31,6 +31,8 @@ pub enum With<'a> {
     Backup(&'a str, bool),
     /// A backup that is to be proved, as it is.
     Proof(&'a str),
+    /// What a stream brought.
+    Stream(&'a str),
     /// A primary; true if there is data of the private server's series.
     Primary(&'a str, bool),
 }
@@ -39,6 +41,7 @@ impl fmt::Display for With<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             With::Backup(name, _) | With::Proof(name) => write!(f, "backup {name}"),
+            With::Stream(name) => write!(f, "{name}"),
             With::Primary(address, _) => write!(f, "primary {address}"),
         }
     }
@@ -90,7 +93,7 @@ pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Re
     let newer = its.is_newer_than(theirs);
     let allowed = match *what {
         With::Backup(_, allowed) | With::Primary(_, allowed) => allowed,
-        With::Proof(_) => false,
+        With::Proof(_) | With::Stream(_) => false,
     };
     if its.series() == theirs.series() || (newer && allowed) {
         return Ok(());
@@ -114,14 +117,13 @@ pub fn check(program: &Path, its: &Version, what: &With, theirs: &Version) -> Re
 ///
 /// # Errors
 /// [`Error::Configuration`], as in [`check`].
-pub fn check_kind(program: &Path, its: &Version, data: &Path, flavor: Flavor) -> Result<()> {
+pub fn check_kind(program: &Path, its: &Version, data: &str, flavor: Flavor) -> Result<()> {
     if its.flavor() == flavor {
         return Ok(());
     }
     Err(Error::config(format!(
-        "{} contains data of {}, but the private server {} is {}: set one of the same kind with \
+        "{data} contains data of {}, but the private server {} is {}: set one of the same kind with \
          --mysqld",
-        data.display(),
         flavor.name(),
         program.display(),
         its

@@ -91,6 +91,14 @@ impl Setup {
     /// Makes `command` run as the private mysqld's user, with private files, and write below the
     /// scratch directory only.
     pub fn run_as(&self, command: &mut Command) -> Result<()> {
+        self.run_within(command, &self.scratch)
+    }
+
+    /// The same for a program that writes below `dir` only.
+    ///
+    /// # Errors
+    /// When it cannot be confined.
+    pub fn run_within(&self, command: &mut Command, dir: &Path) -> Result<()> {
         // The umask is not enough, because mysqld sets its own: master.info contains a password.
         command.env("UMASK", "0600").env("UMASK_DIR", "0700");
         command.env("TMPDIR", self.scratch.join("tmp"));
@@ -101,7 +109,7 @@ impl Setup {
             command.uid(uid).gid(gid);
         }
         syncs::spare(command);
-        Confinement::below(&self.scratch).apply(command).doing("confine programs to", &self.scratch)
+        Confinement::below(dir).apply(command).doing("confine programs to", dir)
     }
 
     /// The options without which the data is another: fixed when it is made.

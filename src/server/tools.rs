@@ -11,11 +11,14 @@ use crate::os::files;
 use crate::os::process::{self, Child};
 use crate::server::error_log::{self};
 use crate::server::setup::Setup;
+use crate::text::harmless;
 
 /// How much of a child's output is read.
 const SAID: u64 = 1 << 20;
 /// How much of its end is read: an error is one line.
 const END: u64 = 16 << 10;
+/// How much of a line is quoted, characters.
+const LONGEST: usize = 300;
 
 /// A client or script of the server's package: beside the server program, else from PATH.
 pub fn tool(program: &Path, name: &str) -> Result<PathBuf> {
@@ -24,8 +27,18 @@ pub fn tool(program: &Path, name: &str) -> Result<PathBuf> {
     places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     places.push("/usr/bin".into());
     let found = places.iter().map(|p| p.join(name)).find(|p| p.is_file());
-    let what = if name.ends_with("-upgrade") { "an upgrade" } else { "a dump" };
-    found.ok_or_else(|| Error::config(format!("{name} is not installed; {what} needs it")))
+    let what = match name {
+        "mbstream" | "mariadb-backup" => {
+            "a stream of mariadb-backup needs it: install the package mariadb-backup"
+        }
+        "xbstream" | "xtrabackup" => {
+            "a stream that --mysqld of MySQL is to run on needs it: install Percona XtraBackup"
+        }
+        "tar" => "an archive needs it: install the package tar",
+        _ if name.ends_with("-upgrade") => "an upgrade needs it",
+        _ => "a dump needs it",
+    };
+    found.ok_or_else(|| Error::config(format!("{name} is not installed; {what}")))
 }
 
 /// The client `name` of the server's package, to run in the scratch directory.
@@ -77,6 +90,32 @@ pub fn last_errors(path: &Path) -> String {
     error_log::quote(&read_start(path))
 }
 
+/// Why a child that reports on its work has failed, as far as it says: the first and last error lines
+/// of a server's kind, else the first line with an error, else the last one.
+pub fn last_words(path: &Path) -> String {
+    let said = read_end(path);
+    // What tar says in any case.
+    let idle = ["Removing leading", "Error is not recoverable", "Exiting with failure", "block "];
+    let quoted = error_log::quote(&said);
+    if !quoted.is_empty() {
+        return quoted;
+    }
+    let lines = said.lines().map(without_time).filter(|line| !line.is_empty());
+    let mut lines = lines.filter(|line| !idle.iter().any(|text| line.contains(text)));
+    let first = lines.clone().find(|line| line.contains("rror"));
+    let told = first.or(lines.next_back()).unwrap_or_default();
+    harmless(&told.chars().take(LONGEST).collect::<String>())
+}
+
+/// A line without what mariadb-backup and xtrabackup begin it with: `[00] 2026-11-29 22:29:02`.
+fn without_time(line: &str) -> &str {
+    let said = line.strip_prefix('[').and_then(|l| l.split_once("] "));
+    match said.and_then(|(_, rest)| rest.get(20..)) {
+        Some(rest) => rest.trim(),
+        None => line.trim(),
+    }
+}
+
 /// True if its error lines report a lack of space.
 pub fn ran_out_of_space(path: &Path) -> bool {
     matches!(error_log::shortage(&read_end(path)), Some((error_log::Shortage::Space, _)))
@@ -105,6 +144,29 @@ fn read_start(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_a_program_says_the_error_is_quoted() {
+        let path = std::env::temp_dir().join(format!("rf-unit-words-{}", std::process::id()));
+        let tar = "tar: Removing leading `../' from member names\ntar: ../x: Member name contains '..'\n\
+                   tar: Exiting with failure status due to previous errors\n";
+        let prepare = "mariadb-backup based on MariaDB server 10.11.14\n\
+                       [00] 2026-11-29 22:29:29 cd to /s/data/\n\
+                       [00] 2026-11-29 22:29:29 Error: cannot open ./xtrabackup_checkpoints\n\n\
+                       [00] 2026-11-29 22:29:29 Error: failed to read metadata\n";
+        let log = "2026-11-29 22:29:29 0 [ERROR] InnoDB: File ./ib_logfile0 is too small\n\
+                   [00] 2026-11-29 22:29:29 mariadb-backup: srv_start() returned 11 (Generic error).\n";
+        for (said, quoted) in [
+            (tar, "tar: ../x: Member name contains '..'"),
+            (prepare, "Error: cannot open ./xtrabackup_checkpoints"),
+            (log, "InnoDB: File ./ib_logfile0 is too small"),
+            ("", ""),
+        ] {
+            fs::write(&path, said).unwrap();
+            assert_eq!(last_words(&path), quoted);
+        }
+        fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn a_failed_statement_is_not_quoted_and_hides_no_error() {
