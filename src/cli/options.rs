@@ -59,11 +59,7 @@ pub fn parse_arguments() -> Result<Request> {
 /// # Errors
 /// [`Error::Configuration`], naming the wrong word.
 pub fn parse(args: Vec<String>) -> Result<Request> {
-    let args = match prefixes::expand(&args, None) {
-        // One that is not clear before the command is known may be so afterwards.
-        Err(_) => args,
-        Ok(expanded) => expanded,
-    };
+    let args = expand_leading(args);
     let leading = getopts(None, ParsingStyle::StopAtFirstFree, &args)?;
     let at = args.len() - leading.free.len();
     let Some(word) = leading.free.first() else {
@@ -113,11 +109,27 @@ pub fn parse(args: Vec<String>) -> Result<Request> {
     Ok(Request::Command(Box::new(options)))
 }
 
+/// The arguments with full names, as far as that is clear before the command is known. What only one
+/// command has the option for is clear by the command that follows.
+fn expand_leading(args: Vec<String>) -> Vec<String> {
+    let leads_to = |args: &[String], command: &str| {
+        let leading = getopts(None, ParsingStyle::StopAtFirstFree, args);
+        leading.is_ok_and(|matches| matches.free.first().is_some_and(|word| word == command))
+    };
+    let with = |command: &&(&str, &str, &str)| {
+        let expanded = prefixes::expand(&args, Some(command.0)).ok();
+        expanded.filter(|expanded| leads_to(expanded, command.0))
+    };
+    let expanded = prefixes::expand(&args, None).ok();
+    let named = || COMMANDS.iter().filter(|c| args.iter().any(|arg| arg == c.0));
+    expanded.or_else(|| named().find_map(|command| with(&command))).unwrap_or(args)
+}
+
 /// True if this process runs `status`, which has the exit statuses of a monitoring plugin.
 pub fn asks_for_status() -> bool {
     let args: Vec<String> =
         std::env::args_os().skip(1).filter_map(|a| a.into_string().ok()).collect();
-    let args = prefixes::expand(&args, None).unwrap_or(args);
+    let args = expand_leading(args);
     let word = match getopts(None, ParsingStyle::StopAtFirstFree, &args) {
         Ok(matches) => matches.free.first().cloned(),
         // An option before the command is wrong: use the first word that is a command.

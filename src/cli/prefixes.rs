@@ -92,7 +92,11 @@ mod tests {
     #[test]
     fn a_unique_beginning_stands_for_the_option() {
         for (args, command, full) in [
-            (&["run", "--rep", "/r", "--keep-c=3"][..], None, "run --repo /r --keep-count=3"),
+            (
+                &["run", "--rep", "/r", "--keep-c=3"][..],
+                Some("run"),
+                "run --repo /r --keep-count=3",
+            ),
             (&["--t", "x"], Some("restore"), "--to x"),
             (&["--json"], Some("list"), "--json"),
             // Values, and what follows the end of options, are no options.

@@ -309,6 +309,10 @@ fn help_is_a_command_and_names_may_be_cut_short() {
     assert_eq!(list.expect(0).stdout, "[]\n");
     let before = program([&format!("--rep={}", repo.display()), "list", "--json"]).run_to_end(SOON);
     assert_eq!(before.expect(0).stdout, "[]\n");
+    // There is --replica as well, but not for this command.
+    let apart = program(["--rep", repo.to_str().unwrap(), "list", "--json"]).run_to_end(SOON);
+    assert_eq!(apart.expect(0).stdout, "[]\n");
+    refused(&program(["restore", "--rep=/x"]), &["--rep is ambiguous", "--replica"]);
     refused(&program(["run", "--keep=1"]), &["--keep is ambiguous", "--keep-count"]);
     let weeks = program(["prune", &place.arg("repo", "repo"), "--keep-within=4w"]).run_to_end(SOON);
     weeks.expect(0);
