@@ -68,7 +68,15 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
     let before = gtids(&scene.primary).len();
     // More than one is a matter of hours: BOUNDARIES=25 makes over 500 transactions.
     let loads = std::env::var("BOUNDARIES").map_or(1, |n| n.parse().expect("a number of loads"));
-    (0..loads).for_each(|number| load(&scene.primary, number));
+    scene.primary.sql("CREATE TABLE shop.ticks (n INT PRIMARY KEY)");
+    for number in 0..loads {
+        load(&scene.primary, number);
+        // The times of MariaDB are whole seconds.
+        for tick in 0..if loads > 1 { 3 } else { 0 } {
+            std::thread::sleep(Duration::from_millis(1100));
+            scene.primary.sql(&format!("INSERT INTO shop.ticks VALUES ({number} * 3 + {tick})"));
+        }
+    }
     scene.run().expect(0);
     scene.primary.sql("DROP TABLE shop.t0");
     scene.run().expect(0);
