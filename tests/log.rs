@@ -239,6 +239,15 @@ fn the_last_line_restores_what_was_dropped() {
     let lines: Vec<&str> = ended.stdout.lines().collect();
     let [drop, command] = lines.as_slice() else { panic!("{ended}") };
     assert_eq!(what(drop), "DROP TABLE IF EXISTS shop.t0, shop.t9");
+    // On a terminal, where the log comes in between, too.
+    let both = format!(
+        "exec '{}' log --table shop.t0 --ddl --repo '{}' 2>&1",
+        env!("CARGO_BIN_EXE_rollforward"),
+        scene.repo.display()
+    );
+    let both = Command::new("sh").args(["-c", &both]).output().unwrap();
+    let both = String::from_utf8(both.stdout).unwrap();
+    assert!(both.lines().last().unwrap().starts_with("rollforward restore "), "{both}");
     let until = format!(" --to /var/lib/mysql-restored --until before:{dropped}");
     assert!(command.starts_with("rollforward restore --repo '") && command.contains(&until));
     let to = scene.path("undone");

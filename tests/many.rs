@@ -82,6 +82,7 @@ fn one_look_has_a_line_for_each_option_file() {
     let ended = all(&dir, &[]).expect(3);
     assert_eq!(verdicts(&ended), expected, "{ended}");
     assert!(ended.stdout.contains("unknown key 'no-such-key'"), "{ended}");
+    assert!(ended.stdout.contains("names no repo and no scratch"), "{ended}");
     assert_eq!(ended.stderr, "");
     let json = Json::parse(&all(&dir, &["--json", "--max-age=2d"]).expect(2).stdout);
     let found: Vec<String> = json

@@ -59,6 +59,9 @@ fn a_program_changes_what_is_stored_and_not_the_position() {
     assert_eq!(restored.value(accounts), "added");
     assert_eq!(restored.value("SELECT @@global.gtid_slave_pos"), goal);
     drop(restored);
+    // A client needs no option file to be named.
+    let client = format!("--on-data={} -N -e 'SELECT 1, 2'", flavor::program("mariadb"));
+    ended(scene.command("run").arg(client)).expect(0).says("--on-data says: 1 2\n");
     // The next pass goes on from it, with and without.
     scene.primary.sql("INSERT INTO shop.backlog (text) VALUES ('more')");
     ended(run(&scene, ":")).expect(0);

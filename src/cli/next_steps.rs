@@ -16,7 +16,7 @@ pub fn owner(dir: &Path) -> (u32, Option<String>) {
     (uid, sys::user_name(uid))
 }
 
-/// The last lines of a restore, ending with the next commands.
+/// The last lines of a restore: all but [`replica`], ending with the next commands.
 pub fn lines(header: &Header, dir: &Path, (uid, user): (u32, Option<String>)) -> Vec<String> {
     let Header { flavor, version, position, .. } = header;
     let mariadb = flavor == "mariadb";
@@ -87,7 +87,13 @@ pub fn lines(header: &Header, dir: &Path, (uid, user): (u32, Option<String>)) ->
     ));
     let path = shell(&dir.join(socket).display().to_string());
     lines.push(format!("and log in with: {client} --socket={path}"));
-    lines.push(if mariadb {
+    lines
+}
+
+/// How to make a server on the data a replica by hand.
+pub fn replica(header: &Header) -> String {
+    let position = &header.position;
+    if header.flavor == "mariadb" {
         format!(
             "to make it a replica, with a server_id of its own, starting at {position}, which is in its \
              gtid_slave_pos (and MASTER_SSL=0 if the primary has no TLS): CHANGE MASTER TO \
@@ -101,6 +107,5 @@ pub fn lines(header: &Header, dir: &Path, (uid, user): (u32, Option<String>)) ->
              CHANGE REPLICATION SOURCE TO SOURCE_HOST='...', SOURCE_USER='...', \
              SOURCE_PASSWORD='...', SOURCE_SSL=1, SOURCE_AUTO_POSITION=1; START REPLICA;"
         )
-    });
-    lines
+    }
 }

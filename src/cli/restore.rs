@@ -132,6 +132,9 @@ pub fn conclude(
     for line in next_steps::lines(header, &how.to, next_steps::owner(&how.to)) {
         log::info!("{line}");
     }
+    if how.replica.is_none() {
+        log::info!("{}", next_steps::replica(header));
+    }
     let Some(primary) = &how.replica else { return Ok(()) };
     let flavor = Flavor::from_name(&header.flavor);
     let flavor = flavor.ok_or_else(|| Error::config("the backup is of an unknown flavor"))?;
@@ -205,6 +208,9 @@ pub fn foretell(how: &How, backup: Option<String>, moment: Option<(&Moment, bool
         manifest.header.data_as_of.rfc3339(),
         manifest.header.position
     )];
+    if matches!(was, restore_dir::Was::Unfinished) {
+        lines.push("would go on with a restore that has not ended there".into());
+    }
     lines.push(format!("would write {} of that", bytes(difference.written)));
     if matches!(was, restore_dir::Was::Unfinished | restore_dir::Was::Older) {
         if !difference.found.surplus.is_empty() {

@@ -204,6 +204,9 @@ impl All {
         if options.is_account_only() {
             return Ok(None);
         }
+        if !PLACES[..3].iter().any(|place| options.switch(place)) {
+            return Err(Error::config("its [rollforward] names no repo and no scratch"));
+        }
         Asked::of(&options).map(Some)
     }
 }

@@ -113,6 +113,14 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
     let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let mut listing = Listing { question, out, shown: 0, read: 0, last: None, broken: None };
     let first = listing.all(&stores, &history)?;
+    if first.is_none() && listing.broken.is_none() {
+        // Before the command: on a terminal, that is the last line.
+        let (shown, read) = (listing.shown, count(listing.read, "transaction"));
+        match listing.out.flush() {
+            Ok(()) => log::info!("{shown} of {read}; {}", spans(&history)),
+            Err(e) => listing.broken = Some(e),
+        }
+    }
     if let Some(gtid) = &listing.last
         && question.table.is_some()
         && question.ddl
@@ -132,12 +140,7 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
         let doing = "write to standard output".into();
         return Err(Error::Io { doing, source: e });
     }
-    if let Some(error) = first {
-        return Err(error);
-    }
-    let (shown, read) = (listing.shown, count(listing.read, "transaction"));
-    log::info!("{shown} of {read}; {}", spans(&history));
-    Ok(0)
+    first.map_or(Ok(0), Err)
 }
 
 /// The journals that there are, for people.

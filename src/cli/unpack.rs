@@ -79,6 +79,7 @@ pub fn unpack(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Re
     for line in next_steps::lines(&manifest.header, to, next_steps::owner(to)) {
         log::info!("{line}");
     }
+    log::info!("{}", next_steps::replica(&manifest.header));
     Ok(0)
 }
 

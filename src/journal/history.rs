@@ -137,7 +137,7 @@ impl History {
         let named = self.points.iter().rposition(|point| is_base(point) && at(point));
         named.or_else(|| self.points.iter().rposition(at)).ok_or_else(|| match base {
             Some(_) if summary.spans.is_empty() => "no journal was kept".into(),
-            Some(base) => format!("the backup {base}, from which it leads on, is not there"),
+            Some(base) => format!("the next journal leads on from {base}, which is not there"),
             None => "a new chain begins".into(),
         })
     }

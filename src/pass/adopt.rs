@@ -128,6 +128,10 @@ impl Attempts<'_> {
         unpack::prepare(&mut self.seeding(setup), stream, &unpacked)?;
         if format == Format::Tar {
             unpacked::lift(&data)?;
+            // Where nothing was left to recover, the log of a server that starts on it does not tell.
+            if unpacked::is_in_use(&data) {
+                return Err(adopt::not_shut_down(&stream.name()));
+            }
         }
         let source = Source::check_as(&data, stream.name(), stream.position.as_deref())?;
         self.check_flavor(&source)?;

@@ -18,7 +18,7 @@ use crate::os::files;
 use crate::os::process::{self, Child, Exit};
 use crate::os::sys;
 use crate::report::keys::Key;
-use crate::server::guest::DEFAULTS_FILE;
+use crate::server::guest::{DEFAULTS_FILE, first_argument};
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::{Nothing, Watched};
@@ -143,7 +143,7 @@ impl Hooks {
         let Some(hook) = self.named("on-data") else { return Ok(()) };
         let (began, label) = (Instant::now(), hook.label());
         let failed = |why: String| Error::Hook { what: format!("{label}: {why}") };
-        let mut command = self.command(hook, supervisor);
+        let mut command = self.command(hook, supervisor, Some(option_file));
         command.env(DEFAULTS_FILE, option_file);
         let mut running = Running::start(hook.name, command)
             .map_err(|e| failed(format!("it cannot be executed: {}", system_text(&e))))?;
@@ -197,7 +197,7 @@ impl Hooks {
         patience: Duration,
     ) -> Result<Option<Failure>> {
         let (began, label) = (Instant::now(), hook.label());
-        let mut running = match Running::start(hook.name, self.command(hook, supervisor)) {
+        let mut running = match Running::start(hook.name, self.command(hook, supervisor, None)) {
             Ok(running) => running,
             Err(e) => {
                 let why = format!("{label}: it cannot be executed: {}", system_text(&e));
@@ -211,8 +211,10 @@ impl Hooks {
         Ok(why.map(|why| Failure { why: format!("{label}: {why}"), last: running.last }))
     }
 
-    fn command(&self, hook: &Hook, supervisor: &Supervisor) -> Command {
+    /// `option_file`: that of the server it is to log in to, if there is one.
+    fn command(&self, hook: &Hook, supervisor: &Supervisor, option_file: Option<&Path>) -> Command {
         let mut command = process::command(&hook.program);
+        command.args(option_file.and_then(|f| first_argument(&hook.program, &hook.args, f)));
         command.args(&hook.args).stdin(Stdio::null());
         command.envs(PERSON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         let variable = |key: &str| format!("ROLLFORWARD_{}", key.to_ascii_uppercase());
@@ -325,7 +327,9 @@ impl Running {
     fn finish_line(&mut self) {
         let more = if self.line.len() > LINE { "..." } else { "" };
         self.line.truncate(LINE);
-        let text = format!("{}{more}", String::from_utf8_lossy(&self.line).trim_end());
+        // Clients part the columns of a table by tabs, which the log does not have.
+        let line = String::from_utf8_lossy(&self.line).replace('\t', " ");
+        let text = format!("{}{more}", line.trim_end());
         self.line.clear();
         if text.is_empty() {
             return;

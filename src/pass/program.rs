@@ -13,30 +13,12 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::os::process::{Child, Exit, command_of_user};
 use crate::pass::hooks::find;
-use crate::server::guest::DEFAULTS_FILE;
+use crate::server::guest::{DEFAULTS_FILE, first_argument};
 use crate::server::lifecycle::explain;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::{Nothing, Watched as _};
 use crate::text::{short, system_text};
-
-/// The programs that take `--defaults-file` as their first argument.
-const CLIENTS: [&str; 14] = [
-    "mariadb",
-    "mysql",
-    "mariadb-admin",
-    "mysqladmin",
-    "mariadb-check",
-    "mysqlcheck",
-    "mariadb-dump",
-    "mysqldump",
-    "mariadb-import",
-    "mysqlimport",
-    "mariadb-show",
-    "mysqlshow",
-    "mariadb-slap",
-    "mysqlslap",
-];
 
 /// The longest time between two looks at it; its exit is noticed at once.
 const LOOK: Duration = Duration::from_secs(1);
@@ -66,12 +48,7 @@ impl Program {
 
     fn command(&self, option_file: &Path) -> Command {
         let mut command = command_of_user(&self.path);
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        // One that is told where to read stays with that.
-        let told = |arg: &String| arg.starts_with("--defaults") || arg.starts_with("--no-defaults");
-        if CLIENTS.contains(&&*name) && !self.args.first().is_some_and(told) {
-            command.arg(format!("--defaults-file={}", option_file.display()));
-        }
+        command.args(first_argument(&self.path, &self.args, option_file));
         command.args(&self.args).env(DEFAULTS_FILE, option_file);
         command
     }

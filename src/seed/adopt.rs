@@ -268,6 +268,14 @@ pub fn adopt(
     run(seeding, source, &tree, last_written(&tree), false)
 }
 
+/// The data directory `name` is that of a server that runs, or was killed.
+pub fn not_shut_down(name: &str) -> Error {
+    Error::config(format!(
+        "the server whose data directory {name} holds was not shut down: an archive of files that are \
+         being written is no backup; shut it down first, or stream a backup of it"
+    ))
+}
+
 /// When the latest of its files was written.
 pub fn last_written(tree: &Tree) -> Timestamp {
     Timestamp(tree.files.iter().map(|f| f.stamp.mtime.0).max().unwrap_or_default())
@@ -294,11 +302,7 @@ pub fn run(
     let mut mysqld = start(seeding, source.flavor)?;
     let log = if was_shut_down { log_of(seeding) } else { String::new() };
     if RECOVERS.iter().any(|text| log.contains(text)) {
-        return Err(Error::config(format!(
-            "the server whose data directory {} holds was not shut down: an archive of files that are \
-             being written is no backup; shut it down first, or stream a backup of it",
-            source.name
-        )));
+        return Err(not_shut_down(&source.name));
     }
     let mut adopted =
         ask(&mut mysqld, source, data_as_of).map_err(|e| seeding.explain(&mut mysqld, e))?;

@@ -18,6 +18,8 @@ use crate::seed::layout::first_file;
 /// What the only directory of an archive is called while what is in it takes its place. No database and
 /// no file of a server has such a name.
 const TOP: &str = "#rollforward-top";
+/// The tablespace of temporary tables.
+const TEMPORARY: &str = "ibtmp1";
 
 /// Takes what the only directory in `data` holds out of it, if that is the data directory.
 ///
@@ -46,6 +48,11 @@ pub fn lift(data: &Path) -> Result<()> {
         std::fs::rename(path_of(&inner).join(&name), at.join(&name)).map_err(fail)?;
     }
     std::fs::remove_dir(top).map_err(fail)
+}
+
+/// True if the data has a file that servers make when they start and remove when they are shut down.
+pub fn is_in_use(data: &Path) -> bool {
+    data.join(TEMPORARY).symlink_metadata().is_ok()
 }
 
 /// Removes what no backup has, and makes the rest private. `shown` is said for `data`.

@@ -20,6 +20,24 @@ use crate::server::mysqld::Mysqld;
 /// The variable that tells a program the path of the option file.
 pub const DEFAULTS_FILE: &str = "ROLLFORWARD_DEFAULTS_FILE";
 
+/// The programs that take `--defaults-file` as their first argument.
+const CLIENTS: [&str; 14] = [
+    "mariadb",
+    "mysql",
+    "mariadb-admin",
+    "mysqladmin",
+    "mariadb-check",
+    "mysqlcheck",
+    "mariadb-dump",
+    "mysqldump",
+    "mariadb-import",
+    "mysqlimport",
+    "mariadb-show",
+    "mysqlshow",
+    "mariadb-slap",
+    "mysqlslap",
+];
+
 /// The longest path of a socket that every client takes, bytes.
 const LONGEST: usize = 100;
 /// What a path may have besides letters and digits, to be the same in an option file without quotes.
@@ -51,6 +69,15 @@ const MYSQL_UNLOCK: [&str; 2] = [
     "UPDATE mysql.user JOIN mysql.rollforward_kept USING (Host, User) SET account_locked = 'N'",
     "DROP TEMPORARY TABLE mysql.rollforward_kept",
 ];
+
+/// What a client of the servers' packages needs before its own `args`, so that it logs in by
+/// `option_file`; nothing for any other program, or for one that is told where to read.
+pub fn first_argument(program: &Path, args: &[String], option_file: &Path) -> Option<String> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let told = |arg: &String| arg.starts_with("--defaults") || arg.starts_with("--no-defaults");
+    let ours = CLIENTS.contains(&&*name) && !args.first().is_some_and(told);
+    ours.then(|| format!("--defaults-file={}", option_file.display()))
+}
 
 /// What a guest may do.
 #[derive(Clone, Copy)]

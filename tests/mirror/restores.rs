@@ -85,7 +85,9 @@ fn a_backup_comes_out_of_the_bucket_through_a_window() {
     });
     let (status, said) = restore.finish();
     assert_eq!(status, 0, "{said}");
-    assert!(said.contains(&format!("fetched {0} of {0} packs", wanted.len())), "{said}");
+    let all = sizes.iter().sum::<u64>() as f64 / f64::from(1 << 20);
+    let all = format!("fetched {0} of {0} packs, {all:.1} MiB", wanted.len());
+    assert!(said.contains(&all), "{said}");
     assert!(said.contains(&format!("restored {newest} to {}", to.display())), "{said}");
     assert_restored(&to, &like);
     // One lot is taken out while the next one arrives.

@@ -101,6 +101,7 @@ fn stopped_or_failed_it_is_gone_on_with() {
             let ended = ended.says(says).says("is unfinished, and no server starts on it");
             assert!(is_unfinished(&to), "{ended}");
             let told = command.clone().arg("--dry-run").run_to_end(LONG).expect(0);
+            assert!(told.stdout.contains("would go on with a restore "), "{told}");
             assert!(told.stdout.contains("would write "), "{told}");
             let again = expect_going_on(command.run_to_end(LONG));
             let (left, all) = (
