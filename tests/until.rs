@@ -72,9 +72,9 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
     for number in 0..loads {
         load(&scene.primary, number);
         // The times of MariaDB are whole seconds.
-        for tick in 0..if loads > 1 { 3 } else { 0 } {
+        for tick in 0..if loads > 1 { 50_u32.div_ceil(loads) } else { 0 } {
             std::thread::sleep(Duration::from_millis(1100));
-            scene.primary.sql(&format!("INSERT INTO shop.ticks VALUES ({number} * 3 + {tick})"));
+            scene.primary.sql(&format!("INSERT INTO shop.ticks VALUES ({number} * 50 + {tick})"));
         }
     }
     scene.run().expect(0);

@@ -24,6 +24,7 @@ use crate::repository::manifest::{Manifest, PackRef, hex};
 use crate::repository::restore::gate::{Gate, is_mark};
 use crate::repository::restore::piecemeal;
 use crate::repository::restore::{Destination, Into};
+use crate::seed::layout;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{bytes, count};
 
@@ -120,6 +121,11 @@ fn take_back(to: &Path) -> Result<()> {
     let (mark, data) = (work.join(MARK), work.join(DATA));
     if mark.symlink_metadata().is_err() {
         return Ok(());
+    }
+    // It was complete but for this mark, and somebody has started a server on it.
+    if let Some(user) = layout::user(to) {
+        let to = to.display();
+        return Err(Error::config(format!("{to} is in use by {user}: shut that down first")));
     }
     fs::create_dir(&data).ignoring(io::ErrorKind::AlreadyExists).doing("create", &data)?;
     let target = files::open_dir(to).doing("open", to)?;
