@@ -13,6 +13,7 @@ macro_rules! need_s3 {
 mod refusals;
 mod restores;
 pub mod s3;
+mod steps;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -97,6 +97,10 @@ fn a_program_logs_in_and_its_status_is_ours() {
         format!("{} --defaults-file=$ROLLFORWARD_DEFAULTS_FILE -N -e 'SELECT 7'", client());
     let ended = open(&scene, &[], &["sh", "-c", &script]).run_to_end(LONG).expect(0);
     assert_eq!(ended.stdout, "7\n");
+    // What comes by standard input is the program's.
+    let piped = open(&scene, &[], &[client(), "-N"]);
+    let piped = piped.under(["sh", "-c", "echo 'SELECT 8' | exec \"$@\"", "sh"]);
+    assert_eq!(piped.run_to_end(LONG).expect(0).stdout, "8\n");
     for (script, status) in [("exit 7", 7), ("exit 75", 75), ("kill -TERM $$", 143)] {
         open(&scene, &[], &["sh", "-c", script]).run_to_end(LONG).expect(status);
         assert_gone(&scene);

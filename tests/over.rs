@@ -14,6 +14,7 @@ use crate::support::{
 };
 
 mod kills;
+mod replays;
 mod replica;
 
 /// The patience with one restore.
@@ -233,6 +234,11 @@ fn what_is_no_data_directory_is_left_alone() {
         (make("one", &|dir| write(dir.join("ibdata1"))), "not the data directory of a server"),
         (of_data("nested", &|dir| write(dir.join("photos/2026/a.jpg"))), "photos/2026 in it"),
         (
+            of_data("dumps", &|dir| write(dir.join("dumps/shop.sql.gz"))),
+            "dumps with shop.sql.gz in it",
+        ),
+        (make("tmp", &|dir| write(dir.join("rollforward.tmp/letters"))), "of something else"),
+        (
             of_data("data", &|dir| fs::write(dir.with_file_name("state"), "format=1\n").unwrap()),
             "is the data of a scratch directory",
         ),
@@ -244,12 +250,49 @@ fn what_is_no_data_directory_is_left_alone() {
         let ended = command.run_to_end(LONG).expect(2).says(says);
         assert_eq!(untouched(&dir), before, "{ended}");
     }
-    let link = scene.path("link");
+    // By another name.
+    let (scratch, link) = (scene.path("data"), scene.path("link"));
+    symlink(&scratch, &link).unwrap();
+    for name in ["link/", "data/mysql/.."] {
+        let command = scene.command("restore").arg("--over").arg("--to").arg(scene.path(name));
+        command.run_to_end(LONG).expect(2).says("is the data of a scratch directory");
+    }
+    fs::remove_file(&link).unwrap();
     symlink(&data, &link).unwrap();
     let command = scene.command("restore").arg("--over").arg("--to").arg(&link);
     command.run_to_end(LONG).expect(2).says("is not a directory");
     let root = scene.command("restore").args(["--over", "--dry-run", "--to", "/"]);
     root.run_to_end(LONG).expect(2);
+    for dry in [None, Some("--dry-run")] {
+        let nowhere = scene.command("restore").args(dry).arg("--to").arg(scene.path("no/where"));
+        nowhere.run_to_end(LONG).expect(2).says("cannot be created: no such file");
+    }
+}
+
+#[test]
+fn two_restores_into_one_directory_do_not_meet() {
+    need_server!();
+    let scene = Scene::seeded("two");
+    let data = scene.restore(None);
+    let mirror = scene.path("mirror");
+    fs::create_dir_all(mirror.join("rollforward.tmp")).unwrap();
+    let of_mirror = mirror.join("rollforward.tmp/mirror.lock");
+    fs::write(&of_mirror, "").unwrap();
+    let used =
+        File::open(data.join("aria_log_control")).or_else(|_| File::open(data.join("mysql.ibd")));
+    for (lock, to) in [(&data, &data), (&of_mirror, &mirror)] {
+        let lock = File::open(lock).unwrap();
+        lock.lock().unwrap();
+        let before = untouched(to);
+        for over in [None, Some("--over")] {
+            let command = scene.command("restore").args(over).arg("--to").arg(to);
+            command.run_to_end(LONG).expect(75).says("error: locked: ");
+        }
+        assert_eq!(untouched(to), before);
+    }
+    drop(used);
+    scene.command("restore").arg("--to").arg(&mirror).run_to_end(LONG).expect(0);
+    assert_eq!(content(&mirror), content(&data));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod failures;
 mod hostile;
+mod prepares;
 
 use std::fs;
 use std::path::{Path, PathBuf};

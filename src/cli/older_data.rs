@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::os::files;
 use crate::pass::until_files::WORK;
-use crate::repository::restore::survey::is_foreign_dir;
+use crate::repository::restore::survey::{is_foreign_dir, is_of_table};
 use crate::seed::layout;
 use crate::text::system_text;
 
@@ -43,7 +43,8 @@ pub fn check(path: &Path, dir: &File, older: bool) -> Result<(), String> {
     if let Some(user) = layout::user(path) {
         return Err(format!("is in use by {user}: shut that down first"));
     }
-    if is_of_a_pass(path) {
+    // By whatever path it was named.
+    if path.canonicalize().is_ok_and(|path| is_of_a_pass(&path)) {
         return Err("is the data of a scratch directory".into());
     }
     let unreadable = |e| format!("cannot be read: {}", system_text(&e));
@@ -58,25 +59,37 @@ pub fn check(path: &Path, dir: &File, older: bool) -> Result<(), String> {
         if m.dev() != device {
             return Err(format!("has another file system in it, {shown}: unmount that first"));
         }
-        if let Some(inner) = directory_in(dir, Path::new(&name)) {
+        if let Some(strange) = stranger_in(dir, Path::new(&name)) {
             return Err(format!(
-                "has the directory {shown}/{inner} in it, which no server makes: move that elsewhere \
-                 first"
+                "has {strange} in it, which no server makes: move that elsewhere first"
             ));
         }
     }
     Ok(())
 }
 
-/// A directory in the directory `name`: servers have none there, but MyRocks and the like.
-fn directory_in(dir: &File, name: &Path) -> Option<String> {
+/// What makes the directory `name` none of a server's, in words: servers have no directories in it, but
+/// for MyRocks and the like, and no other files alone.
+fn stranger_in(dir: &File, name: &Path) -> Option<String> {
+    let shown = name.display();
     if name.to_string_lossy().starts_with(['#', '.']) {
         return None;
     }
     let open = files::open_dir(&files::path_of(dir).join(name)).ok()?;
-    let mut entries = files::list(&open).ok()?.flatten();
-    let inner = entries.find(|entry| entry.file_type().is_ok_and(|t| t.is_dir()))?;
-    Some(inner.file_name().to_string_lossy().into_owned())
+    let mut other = None;
+    for entry in files::list(&open).ok()?.flatten() {
+        let inner = PathBuf::from(entry.file_name());
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            return Some(format!("the directory {shown}/{}", inner.display()));
+        }
+        if is_of_table(&inner) {
+            // There may be directories yet.
+            other = Some(None);
+        } else if other.is_none() {
+            other = Some(Some(format!("the directory {shown} with {}", inner.display())));
+        }
+    }
+    other.flatten()
 }
 
 /// True if it belongs to a scratch directory, in which passes work.

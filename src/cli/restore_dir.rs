@@ -11,9 +11,12 @@ use crate::error::{Error, Result};
 use crate::os::files;
 use crate::os::sys;
 use crate::pass::taken_in;
-use crate::pass::until_files::WORK;
+use crate::pass::until_files::{WORK, remove_work};
 use crate::repository::restore::gate;
 use crate::text::system_text;
+
+/// In the directory that a restore out of a mirror works in: locked as long as that is at work.
+const MIRROR_LOCK: &str = "mirror.lock";
 
 /// What the directory was when it was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,20 @@ impl Target {
     /// # Errors
     /// [`Error::Configuration`] if it is something else or not empty; [`Error::Locked`].
     pub fn claim(path: &Path, repo: &Path, over: bool) -> Result<Target> {
+        let lock = |dir: &File| match dir.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let holder = "another restore into it".into();
+                Err(Error::Locked { path: path.to_path_buf(), holder })
+            }
+            _ => Ok(()),
+        };
+        // First, since another restore changes what is there.
+        let found = files::open_dir(path).ok();
+        found.as_ref().map_or(Ok(()), lock)?;
+        // What a restore out of a mirror holds as long as it is at work.
+        let mirror =
+            found.is_some().then(|| files::open_no_link(&path.join(WORK).join(MIRROR_LOCK)));
+        mirror.and_then(io::Result::ok).as_ref().map_or(Ok(()), lock)?;
         let was = look(path, repo, over)?;
         let wrong = |what: &str| Error::config(format!("--to {} {what}", path.display()));
         if was == Was::Absent {
@@ -53,12 +70,15 @@ impl Target {
                 .create(path)
                 .map_err(|e| wrong(&format!("cannot be created: {}", system_text(&e))))?;
         }
-        let dir = files::open_dir(path)
-            .map_err(|e| wrong(&format!("cannot be opened: {}", system_text(&e))))?;
-        if let Err(TryLockError::WouldBlock) = dir.try_lock() {
-            let holder = "another restore into it".into();
-            return Err(Error::Locked { path: path.to_path_buf(), holder });
-        }
+        let dir = match found {
+            Some(dir) => dir,
+            None => {
+                let dir = files::open_dir(path)
+                    .map_err(|e| wrong(&format!("cannot be opened: {}", system_text(&e))))?;
+                lock(&dir)?;
+                dir
+            }
+        };
         let parent = path.parent().unwrap_or(Path::new("/"));
         let owner = if sys::is_root() {
             let like = if was == Was::Absent { parent } else { path };
@@ -133,7 +153,14 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.kept || self.has_older_data() {
+        if self.kept {
+            return;
+        }
+        if self.has_older_data() {
+            // Nothing of it is touched yet, or it is gone on with.
+            if gate::is_unfinished(&self.dir).is_ok_and(|is| !is) {
+                let _ = remove_work(&self.path);
+            }
             return;
         }
         let _ = self.clear();
@@ -160,7 +187,13 @@ pub fn look(path: &Path, repo: &Path, over: bool) -> Result<Was> {
     if real.as_ref().is_some_and(|dir| dir.starts_with(&repo)) {
         return Err(wrong("is inside the repository"));
     }
-    let Some(meta) = meta else { return Ok(Was::Absent) };
+    let Some(meta) = meta else {
+        return match fs::metadata(parent) {
+            Ok(m) if m.is_dir() => Ok(Was::Absent),
+            Ok(_) => Err(wrong("cannot be created: what it would be in is not a directory")),
+            Err(e) => Err(wrong(&format!("cannot be created: {}", system_text(&e)))),
+        };
+    };
     if !meta.is_dir() {
         return Err(wrong("is not a directory"));
     }
@@ -177,7 +210,10 @@ pub fn look(path: &Path, repo: &Path, over: bool) -> Result<Was> {
     if names.is_empty() {
         return Ok(Was::Empty);
     }
-    let only_work = names.iter().all(|name| name == WORK) && path.join(WORK).is_dir();
+    let only_work = names.iter().all(|name| name == WORK);
+    if only_work && !is_of_a_restore(&path.join(WORK)).map_err(unreadable)? {
+        return Err(wrong(&format!("is not empty: it contains a '{WORK}' of something else")));
+    }
     let was = if only_work || gate::is_unfinished(&dir).map_err(unreadable)? {
         Was::Unfinished
     } else if over {
@@ -192,4 +228,33 @@ pub fn look(path: &Path, repo: &Path, over: bool) -> Result<Was> {
     }
     older_data::check(path, &dir, was == Was::Older).map_err(|what| wrong(&what))?;
     Ok(was)
+}
+
+/// True if the directory is one that restores work in.
+fn is_of_a_restore(work: &Path) -> io::Result<bool> {
+    const OURS: [&str; 10] = [
+        "lock",
+        "state",
+        "tmp",
+        "data",
+        "receive",
+        "repo",
+        "next",
+        "lists",
+        "handover",
+        MIRROR_LOCK,
+    ];
+    if !work.symlink_metadata()?.is_dir() {
+        return Ok(false);
+    }
+    let mut is_empty = true;
+    for entry in files::list(&files::open_dir(work)?)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if OURS.contains(&&*name) || name.starts_with("logs-") || name.starts_with("mysqld.") {
+            return Ok(true);
+        }
+        is_empty = false;
+    }
+    Ok(is_empty)
 }

@@ -115,7 +115,10 @@ impl Wanted<'_> {
             true => encoded(&name.to_lowercase()),
             false => encoded(name),
         };
-        Wanted { table, schema: file(&table.schema), name: file(&table.name), found: false }
+        let schema = file(&table.schema);
+        // Whatever is in the server's own comes along, and may have no file of its own.
+        let found = SYSTEM.contains(&schema.as_str());
+        Wanted { table, schema, name: file(&table.name), found }
     }
 
     /// True for `t.ibd`, a partition `t#p#p0.ibd`, and MySQL's `t_347.sdi`.

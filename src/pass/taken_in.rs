@@ -19,7 +19,8 @@ use crate::repository::restore::survey::is_foreign;
 /// is data in it to `data`. Returns its gate, by which the data is handed over.
 ///
 /// # Errors
-/// Those of the system.
+/// [`Error::Configuration`](crate::error::Error::Configuration) if a server was started on it meanwhile;
+/// those of the system.
 pub(super) fn take_in(
     target: &Path,
     owner: Option<(u32, u32)>,
@@ -28,7 +29,7 @@ pub(super) fn take_in(
 ) -> Result<Gate> {
     let gate = Gate::of(&held.manifest);
     let root = files::open_dir(target).doing("open", target)?;
-    gate.mark(&root, &held.name, owner).doing("mark", target)?;
+    gate.close(&root, target, &held.name, owner)?;
     let moved = (|| {
         let names = names(&root)?;
         let stays = |name: &OsString| {

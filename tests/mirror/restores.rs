@@ -23,14 +23,14 @@ fn needed(repo: &Path, name: &str) -> BTreeSet<String> {
 }
 
 /// What a plain restore makes of it.
-fn plain(repo: &Path, name: &str, to: &Path) {
+pub(super) fn plain(repo: &Path, name: &str, to: &Path) {
     let restore = rollforward("restore", repo).arg(name).arg("--to").arg(to);
     restore.run_to_end(PATIENCE).expect(0);
 }
 
 /// The same files with the same modes, and nothing else.
 #[track_caller]
-fn assert_restored(to: &Path, like: &Path) {
+pub(super) fn assert_restored(to: &Path, like: &Path) {
     let below = |dir: &Path| -> Vec<(PathBuf, String)> {
         let all = repository::tree(dir).into_iter();
         all.map(|(path, what)| (path.strip_prefix(dir).unwrap().to_path_buf(), what)).collect()
@@ -39,7 +39,7 @@ fn assert_restored(to: &Path, like: &Path) {
 }
 
 /// A mirror without a server in between, at `here:NAME`.
-fn plain_mirror(s3: &S3, name: &str) -> PathBuf {
+pub(super) fn plain_mirror(s3: &S3, name: &str) -> PathBuf {
     let at = s3.path("here").join(name);
     fs::create_dir_all(at.parent().unwrap()).unwrap();
     repository::copy(&Sample::get().copy(s3), &at);

@@ -39,7 +39,12 @@ fn a_table_comes_without_the_others() {
         ("shop.Café-Ωж日", "SELECT a FROM shop.`Café-Ωж日`", "6"),
         ("other.old", "SELECT a FROM other.old", "5"),
         ("shop.words", "SELECT a FROM shop.words WHERE MATCH (t) AGAINST ('gamma')", "2"),
-        ("shop.t0,other.old", "SELECT (SELECT COUNT(*) FROM shop.t0) + a FROM other.old", "2005"),
+        ("mysql.func", "SELECT COUNT(*) FROM mysql.func", "0"),
+        (
+            "shop.t0,shop.t0,other.old",
+            "SELECT (SELECT COUNT(*) FROM shop.t0) + a FROM other.old",
+            "2005",
+        ),
     ] {
         assert_eq!(one(tables, sql), expected, "{tables}");
     }

@@ -125,6 +125,26 @@ fn stopped_or_failed_it_is_gone_on_with() {
     Server::start_on(&to).sql("CHECK TABLE shop.t0");
 }
 
+/// What reads along does not make a half restored directory one that a server starts on.
+#[test]
+fn a_reader_of_an_unfinished_directory_opens_no_gate() {
+    need_server!();
+    if strace_missing() {
+        return;
+    }
+    let older = Older::new("reader");
+    let (scene, to) = (&older.scene, &older.to);
+    with_fault(scene, &older.over(to), "?pwrite64", "signal=KILL", 3);
+    let file = fs::File::open(to.join("rollforward.first")).unwrap();
+    let mut reader = std::process::Command::new("sleep").arg("60").stdin(file).spawn().unwrap();
+    older.over(to).run_to_end(LONG).expect(2).says("is in use by sleep (pid ");
+    assert_refused_by_servers(to);
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    expect_going_on(older.over(to).run_to_end(LONG));
+    assert_eq!(content(to), content(&scene.restore(None)));
+}
+
 #[test]
 fn a_disk_without_room_keeps_the_older_data_whole() {
     need_server!();

@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::gate::{ASIDE, Gate};
+use super::gate::Gate;
 use super::survey::{self, Survey};
 use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
-use crate::os::in_use;
 use crate::os::space::check_room;
 use crate::os::stamp::{Conditions, Stamp};
 use crate::os::sys;
@@ -99,7 +98,7 @@ impl Target {
         if let Some(gate) = &target.gate {
             // Before anything is changed.
             check_space(path, manifest, &target.found)?;
-            target.mark(gate, &held.name)?;
+            gate.close(&target.root, path, &held.name, owner)?;
         }
         target.found.remove_surplus(&target.root, path)?;
         if target.gate.is_none() {
@@ -140,21 +139,6 @@ impl Target {
     /// What was there and had to go, and what stays though it is not in the backup.
     pub fn into_found(self) -> Survey {
         self.found
-    }
-
-    /// Marks the directory. A server that was started since it was looked at has its file open.
-    fn mark(&self, gate: &Gate, backup: &str) -> Result<()> {
-        let fail = |e| Error::io("mark", &self.path, e);
-        gate.mark(&self.root, backup, self.owner).map_err(fail)?;
-        let first = files::open_no_link(&files::path_of(&self.root).join(ASIDE)).ok();
-        match in_use::user(&self.root, first.as_slice()) {
-            Some(user) => {
-                gate.unmark(&self.root).map_err(fail)?;
-                let path = self.path.display();
-                Err(Error::config(format!("{path} is in use by {user}: shut that down first")))
-            }
-            None => Ok(()),
-        }
     }
 
     /// A directory of older data may be read-only.

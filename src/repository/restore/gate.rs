@@ -11,8 +11,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, Result};
 use crate::mysql::settings::value;
 use crate::os::files;
+use crate::os::in_use;
 use crate::repository::manifest::Manifest;
 
 /// Where the first file waits until all else is done.
@@ -59,12 +61,33 @@ impl Gate {
         is_mark(root, &self.name)
     }
 
-    /// Puts the text there, durably, and what was in its place aside. A file that was there is at no
-    /// moment without a name, and there is always one or the other in that place.
+    /// Marks the open directory `root`, called `shown`, unless a server was started since it was looked
+    /// at, which has the file open that was put aside.
     ///
     /// # Errors
-    /// Those of the system; then it is as before.
-    pub fn mark(&self, root: &File, backup: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
+    /// [`Error::Configuration`] if it is in use; those of the system. Then it is as before.
+    pub fn close(
+        &self,
+        root: &File,
+        shown: &Path,
+        backup: &str,
+        owner: Option<(u32, u32)>,
+    ) -> Result<()> {
+        let fail = |e| Error::io("mark", shown, e);
+        let again = self.is_marked(root);
+        self.mark(root, backup, owner).map_err(fail)?;
+        let first = files::open_no_link(&files::path_of(root).join(ASIDE)).ok();
+        let Some(user) = in_use::user(root, first.as_slice()) else { return Ok(()) };
+        // What was marked before is not fit for any server.
+        if !again {
+            self.unmark(root).map_err(fail)?;
+        }
+        Err(Error::config(format!("{} is in use by {user}: shut that down first", shown.display())))
+    }
+
+    /// Puts the text there, durably, and what was in its place aside. A file that was there is at no
+    /// moment without a name, and there is always one or the other in that place.
+    fn mark(&self, root: &File, backup: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
         let dir = files::path_of(root);
         let at = |name: &Path| dir.join(name);
         let (new, aside) = (at(Path::new(NEW_MARK)), at(Path::new(ASIDE)));
@@ -104,7 +127,7 @@ impl Gate {
     }
 
     /// Puts back what was put aside.
-    pub fn unmark(&self, root: &File) -> io::Result<()> {
+    fn unmark(&self, root: &File) -> io::Result<()> {
         let dir = files::path_of(root);
         match fs::rename(dir.join(ASIDE), dir.join(&self.name)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => fs::remove_file(dir.join(&self.name)),

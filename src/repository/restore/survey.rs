@@ -181,7 +181,7 @@ pub fn is_foreign_dir(name: &Path) -> bool {
 /// True if servers have files of that name at the top of their data directory. A binary log is one, too:
 /// with it, a server would take transactions for its own that are not in the data.
 fn is_servers(path: &Path) -> bool {
-    const BEGIN: [&str; 12] = [
+    const BEGIN: [&str; 15] = [
         "ibdata",
         "ib_",
         "ibtmp",
@@ -194,17 +194,26 @@ fn is_servers(path: &Path) -> bool {
         "mariadb_upgrade",
         "mysqld-auto.cnf",
         "rollforward",
-    ];
-    const END: [&str; 19] = [
-        "ibd", "ibu", "isl", "sym", "frm", "opt", "MYD", "MYI", "MAD", "MAI", "CSV", "CSM", "ARZ",
-        "MRG", "TRG", "TRN", "par", "sdi", "dblwr",
+        // Galera's, which say what position the data has.
+        "grastate.dat",
+        "gvwstate.dat",
+        "galera.cache",
     ];
     let name = path.as_os_str().as_bytes();
     if BEGIN.iter().any(|begin| name.starts_with(begin.as_bytes())) || name == b"auto.cnf" {
         return true;
     }
     let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
-    END.contains(&end) || (!matches!(end, "cnf" | "err") && is_left_out(path, false))
+    is_of_table(path) || (!matches!(end, "cnf" | "err") && is_left_out(path, false))
+}
+
+/// True if servers have files of that name with the data of tables.
+pub fn is_of_table(path: &Path) -> bool {
+    const END: [&str; 19] = [
+        "ibd", "ibu", "isl", "sym", "frm", "opt", "MYD", "MYI", "MAD", "MAI", "CSV", "CSM", "ARZ",
+        "MRG", "TRG", "TRN", "par", "sdi", "dblwr",
+    ];
+    END.contains(&path.extension().and_then(|end| end.to_str()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -230,6 +239,7 @@ mod tests {
             "ts1.ibd",
             "xtrabackup_info",
             "rollforward-replica.sql",
+            "grastate.dat",
         ] {
             assert!(is_servers(Path::new(name)), "{name}");
         }
