@@ -353,3 +353,31 @@ fn a_killed_replay_over_older_data_is_gone_on_with() {
 fn expect_going_on(ended: Outcome) -> Outcome {
     ended.expect(0).says("holds a restore that has not ended: going on with it")
 }
+
+/// A restore that is killed at its very first file has left nothing but the beginning of a text.
+#[test]
+fn a_text_that_was_only_begun_is_gone_on_with() {
+    need_server!();
+    let scene = Scene::seeded("begun");
+    for (number, text) in ["", "rollforward: unfin"].into_iter().enumerate() {
+        for work in [false, true] {
+            let to = scene.path(&format!("begun-{number}-{work}"));
+            fs::create_dir(&to).unwrap();
+            fs::write(to.join("rollforward.mark"), text).unwrap();
+            if work {
+                fs::create_dir_all(to.join("rollforward.tmp/data")).unwrap();
+            }
+            let restore = scene.command("restore").arg("--to").arg(&to);
+            restore.run_to_end(LONG).expect(0).says("going on with it");
+            assert!(!to.join("rollforward.mark").exists() && to.join("ibdata1").exists());
+        }
+    }
+    // It is none of ours where something else is there.
+    let to = scene.path("else");
+    fs::create_dir(&to).unwrap();
+    fs::write(to.join("rollforward.mark"), "").unwrap();
+    fs::write(to.join("letter.txt"), "dear").unwrap();
+    let restore = scene.command("restore").arg("--to").arg(&to);
+    restore.run_to_end(LONG).expect(2).says("is not empty");
+    assert_eq!(fs::read_to_string(to.join("letter.txt")).unwrap(), "dear");
+}

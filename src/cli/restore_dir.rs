@@ -210,8 +210,9 @@ pub fn look(path: &Path, repo: &Path, over: bool) -> Result<Was> {
     if names.is_empty() {
         return Ok(Was::Empty);
     }
+    names.retain(|name| !gate::is_begun(&dir, Path::new(name)));
     let only_work = names.iter().all(|name| name == WORK);
-    if only_work && !is_of_a_restore(&path.join(WORK)).map_err(unreadable)? {
+    if !names.is_empty() && only_work && !is_of_a_restore(&path.join(WORK)).map_err(unreadable)? {
         return Err(wrong(&format!("is not empty: it contains a '{WORK}' of something else")));
     }
     let was = if only_work || gate::is_unfinished(&dir).map_err(unreadable)? {

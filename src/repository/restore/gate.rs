@@ -164,6 +164,13 @@ pub fn is_mark(root: &File, name: &Path) -> bool {
     })
 }
 
+/// True if the file `name` of the open directory `root` is a text of ours that has no place yet: a restore
+/// was killed before it had changed anything else.
+pub fn is_begun(root: &File, name: &Path) -> bool {
+    let m = files::path_of(root).join(name).symlink_metadata();
+    name == NEW_MARK && m.is_ok_and(|m| m.is_file() && m.len() <= LONGEST)
+}
+
 /// True if a restore into the open directory `root` has not ended.
 ///
 /// # Errors
