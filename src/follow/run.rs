@@ -11,7 +11,7 @@ use crate::follow::parts::Parts;
 use crate::mysql::position::Position;
 use crate::os::clock::Timestamp;
 use crate::os::space::placed;
-use crate::pass::plan::{Plan, check_apart};
+use crate::pass::plan::Plan;
 use crate::receive::receiver::{Means, Receiver};
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
@@ -21,8 +21,6 @@ use crate::report::meter::Unit;
 use crate::report::metrics::Metrics;
 use crate::repository::directory::Repository;
 use crate::repository::journals::Seen;
-use crate::scratch::foreign;
-use crate::scratch::run_as;
 use crate::scratch::working_directory::Scratch;
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -44,12 +42,7 @@ const AGAIN: Duration = Duration::from_secs(3600);
 pub fn follow(plan: &Plan, every: Duration, supervisor: &mut Supervisor) -> Result<u8> {
     let places = &plan.places;
     let user = plan.server.user.as_deref();
-    check_apart(
-        ("repository", places.repo.as_path()),
-        ("scratch directory", places.scratch.as_path()),
-    )?;
-    foreign::check(&places.scratch, &places.others)?;
-    run_as::check(&places.scratch, user)?;
+    plan.check_places()?;
     let repo = Repository::open(&places.repo)?;
     let journals = repo.make_journals()?;
     let lock = journals.lock("follow")?;

@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 use crate::pass::hooks::Hooks;
 use crate::replication::primary::Primary;
 use crate::repository::retention::Policy;
+use crate::scratch::foreign;
+use crate::scratch::run_as;
 use crate::seed::dump::First;
 use crate::seed::stream::Origin;
 use crate::server::lifecycle::Patience;
@@ -37,6 +39,25 @@ pub struct Plan {
     pub slots: Option<Slots>,
     /// `--before` and the like.
     pub hooks: Hooks,
+}
+
+impl Plan {
+    /// Checks that repository, scratch directory and what is adopted are apart, and that the scratch
+    /// directory is ours and of a user that the private server may run as. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`].
+    pub fn check_places(&self) -> Result<()> {
+        let Places { repo, scratch, others, .. } = &self.places;
+        let (in_repo, in_scratch) = (("repository", &**repo), ("scratch directory", &**scratch));
+        check_apart(in_repo, in_scratch)?;
+        if let Some(source) = self.source.as_ref().and_then(Origin::place) {
+            check_apart(source, in_scratch)?;
+            check_apart(source, in_repo)?;
+        }
+        foreign::check(scratch, others)?;
+        run_as::check(scratch, self.server.user.as_deref())
+    }
 }
 
 /// So many passes at most run at a time, of all that name the same directory.

@@ -7,14 +7,12 @@ use crate::error::{Error, Place, Result, remedy};
 use crate::os::space::placed;
 use crate::pass::inventory::Inventory;
 use crate::pass::open;
-use crate::pass::plan::{Plan, check_apart};
+use crate::pass::plan::Plan;
 use crate::pass::proving::Prover;
 use crate::report::checkpoint::{Checkpoint, Facts};
 use crate::report::keys::{Key, State};
 use crate::report::metrics::Metrics;
-use crate::scratch::foreign;
 use crate::scratch::opened;
-use crate::scratch::run_as;
 use crate::scratch::working_directory::Scratch;
 use crate::supervisor::main_loop::Supervisor;
 
@@ -26,12 +24,7 @@ use crate::supervisor::main_loop::Supervisor;
 pub fn prove(plan: &Plan, name: Option<&str>, supervisor: &mut Supervisor) -> Result<u8> {
     let places = &plan.places;
     let user = plan.server.user.as_deref();
-    check_apart(
-        ("repository", places.repo.as_path()),
-        ("scratch directory", places.scratch.as_path()),
-    )?;
-    foreign::check(&places.scratch, &places.others)?;
-    run_as::check(&places.scratch, user)?;
+    plan.check_places()?;
     let repo = open::repository(plan, false)?;
     let name = repo.find(name)?;
     let scratch = Scratch::open(&places.scratch, &places.others, user, "prove")?;

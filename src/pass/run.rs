@@ -13,16 +13,13 @@ use crate::pass::finished::{Finished, Reached};
 use crate::pass::inventory::Inventory;
 use crate::pass::on_record::OnRecord;
 use crate::pass::open;
-use crate::pass::plan::{Plan, check_apart};
+use crate::pass::plan::Plan;
 use crate::report::checkpoint::{self, Checkpoint, Facts};
 use crate::report::keys::{Key, Phase, State};
 use crate::report::metrics::Metrics;
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::store::Stored;
-use crate::scratch::foreign;
-use crate::scratch::run_as;
 use crate::scratch::working_directory::{Scratch, Stage};
-use crate::seed::stream::Origin;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{bytes, count, short};
 
@@ -123,15 +120,7 @@ fn pass(
     command: &str,
     work: impl FnOnce(&mut Attempts, &Repository, &RepoLock) -> Result<Done>,
 ) -> Result<u8> {
-    let repo = ("repository", plan.places.repo.as_path());
-    let scratch = ("scratch directory", plan.places.scratch.as_path());
-    check_apart(repo, scratch)?;
-    if let Some(source) = plan.source.as_ref().and_then(Origin::place) {
-        check_apart(source, scratch)?;
-        check_apart(source, repo)?;
-    }
-    foreign::check(&plan.places.scratch, &plan.places.others)?;
-    run_as::check(&plan.places.scratch, plan.server.user.as_deref())?;
+    plan.check_places()?;
     let repo = open::repository(plan, command == "seed" || plan.first.is_some())?;
     let lock = repo.lock(command)?;
     let user = plan.server.user.as_deref();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::s3::S3;
 use super::{PATIENCE, Sample, kill, repository, rollforward, wait_until, word};
+use crate::support::Server;
 use crate::support::repository::{all_packs, edit_manifest, flip_bit, pack_path, seal};
 use crate::support::small_disk::{SmallDisk, space};
 
@@ -105,14 +106,18 @@ fn a_backup_comes_out_of_the_bucket_through_a_window() {
     assert_restored(&into, &s3.path("older"));
 }
 
+/// A mirror, and in `like` what its newest backup holds. Returns where to restore that.
+fn begin(s3: &S3) -> PathBuf {
+    let repo = plain_mirror(s3, "db1");
+    plain(&repo, Sample::get().names.last().unwrap(), &s3.path("like"));
+    s3.path("to")
+}
+
 #[test]
 fn a_restore_killed_before_any_step_is_completed_later() {
     need_server!();
     let s3 = need_s3!();
-    let repo = plain_mirror(&s3, "db1");
-    let name = Sample::get().names.last().unwrap();
-    plain(&repo, name, &s3.path("like"));
-    let to = s3.path("to");
+    let to = begin(&s3);
     let args = ["restore", "--to", &word(&to), "--window=1K", "here:db1"];
     let mut killed = 0;
     loop {
@@ -145,16 +150,23 @@ fn a_restore_killed_before_any_step_is_completed_later() {
     let copies = s3.calls().iter().filter(|call| call.contains("/packs ")).count();
     assert_eq!(copies, 0, "{:?}", s3.calls());
     assert_restored(&to, &s3.path("like"));
+
+    // Killed after that, and a server was started on what is there: it keeps its files.
+    fs::create_dir(&work).unwrap();
+    fs::write(work.join("mirror.lock"), "").unwrap();
+    fs::write(work.join("handover"), "").unwrap();
+    let server = Server::start_on(&to);
+    let (status, said) = s3.mirror(args);
+    assert!(status == 2 && said.contains(" is in use by "), "{status}: {said}");
+    assert!(to.join("ibdata1").is_file() && to.join("mysql").is_dir());
+    server.sql("CHECK TABLE mysql.user");
 }
 
 #[test]
 fn a_stopped_restore_goes_on_and_a_killed_one_locks() {
     need_server!();
     let s3 = need_s3!();
-    let repo = plain_mirror(&s3, "db1");
-    let name = Sample::get().names.last().unwrap();
-    plain(&repo, name, &s3.path("like"));
-    let to = s3.path("to");
+    let to = begin(&s3);
     let args = ["restore", "--to", &word(&to), "--window=1K", "here:db1"];
     let slow = [("RCLONE_BWLIMIT", "100k")];
     let data = to.join("rollforward.tmp/data");
