@@ -8,73 +8,114 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Fault, Fetcher, add, bad_block, count_set};
+use super::{Fault, Fetcher, PIECE, add, bad_block, count_set};
 use crate::repository::manifest::{BLOCK_SIZE, Hash, Link, MOST_FRAMES, PackRef};
 
 /// How many nights are expected to profit from an older base. doc/performance.md has what 30 nights
 /// add up to; with 1 or 3 it is nearly the same, with 0 or 10 more.
 const NIGHTS: usize = 2;
 
-/// Leaves in `difference` that of `content` to the best base among `links`, the chain of the earlier
-/// block, and returns the links of that base. `None` if there is no base that can be used.
-///
-/// # Errors
-/// A fault, with the pack that it is in.
-pub fn choose<'a>(
-    fetcher: &mut Fetcher<'_>,
-    packs: &[PackRef],
-    links: &'a [Link],
-    content: &[u8],
-    difference: &mut Vec<u8>,
-) -> Result<Option<&'a [Link]>, (PackRef, Fault)> {
-    difference.clear();
-    difference.extend_from_slice(content);
-    let mut lengths = [0; MOST_FRAMES];
-    let mut checked = true;
-    // The newest one last: it is the first that may be left out again.
-    for (link, length) in links.iter().zip(&mut lengths).rev() {
-        *length = fetcher.decode(packs, &link.frame, BLOCK_SIZE as usize)?;
-        checked &= fetcher.checked;
-        add(difference, &fetcher.part);
-    }
-    // Reading a base costs no more than reading the block.
-    if lengths[0] > content.len() || !lengths.is_sorted_by(|a, b| a >= b) {
-        return Ok(None);
-    }
-    // What a difference takes compressed grows with the bytes that are set in it.
-    let newest = count_set(difference);
-    let (mut at, mut here) = (0, newest);
-    while at + 1 < links.len() {
-        // Without the frame at `at`, it is the difference to the next base.
-        if at > 0 {
-            fetcher.decode(packs, &links[at].frame, content.len())?;
-        }
-        add(difference, &fetcher.part);
-        let there = count_set(difference);
-        let too_long = links.len() - at == MOST_FRAMES;
-        let saved = here.saturating_sub(newest) * NIGHTS;
-        if !too_long && saved < there.saturating_sub(here) {
+/// Of a block of more pieces than this, not all tell which base is best.
+const ALL: usize = 256;
+/// Every so many of its pieces do: not a divisor of a page's, so that beginning and end of pages count.
+const EVERY: usize = 17;
+
+/// Finds the best base of one block after the other. Keeps its buffers.
+#[derive(Debug, Default)]
+pub struct Chooser {
+    /// What was found: the difference of the content to the base that was chosen.
+    pub difference: Vec<u8>,
+    /// Some pieces of that.
+    sample: Vec<u8>,
+    /// The same pieces of the differences that the chain consists of.
+    samples: [Vec<u8>; MOST_FRAMES],
+}
+
+impl Chooser {
+    /// Leaves in `difference` that of `content` to the best base among `links`, the chain of the earlier
+    /// block, and returns the links of that base. `None` if there is no base that can be used.
+    ///
+    /// # Errors
+    /// A fault, with the pack that it is in.
+    pub fn choose<'a>(
+        &mut self,
+        fetcher: &mut Fetcher<'_>,
+        packs: &[PackRef],
+        links: &'a [Link],
+        content: &[u8],
+    ) -> Result<Option<&'a [Link]>, (PackRef, Fault)> {
+        let difference = &mut self.difference;
+        difference.clear();
+        difference.extend_from_slice(content);
+        let step = if content.len().div_ceil(PIECE) > ALL { EVERY } else { 1 };
+        let mut lengths = [0; MOST_FRAMES];
+        let mut checked = true;
+        // The newest one last: it is the first that may be left out again.
+        for (at, link) in links.iter().enumerate().rev() {
+            lengths[at] = fetcher.decode(packs, &link.frame, BLOCK_SIZE as usize)?;
+            checked &= fetcher.checked;
             add(difference, &fetcher.part);
-            break;
+            if at + 1 < links.len() {
+                take_sample(&mut self.samples[at], &fetcher.part, step);
+            }
         }
-        (at, here) = (at + 1, there);
+        // Reading a base costs no more than reading the block.
+        if lengths[0] > content.len() || !lengths.is_sorted_by(|a, b| a >= b) {
+            return Ok(None);
+        }
+        take_sample(&mut self.sample, difference, step);
+        let (at, set) = self.best(links.len());
+        // Not smaller than the whole then.
+        if set * step > links[links.len() - 1].frame.length as usize {
+            return Ok(None);
+        }
+        let difference = &mut self.difference;
+        for (number, link) in links[..at].iter().enumerate() {
+            // That of the newest one is still there.
+            if number > 0 {
+                fetcher.decode(packs, &link.frame, content.len())?;
+            }
+            add(difference, &fetcher.part);
+        }
+        if checked {
+            return Ok(Some(&links[at..]));
+        }
+        // The base may be in a pack that was not read in this pass, and earlier versions wrote frames
+        // without a checksum.
+        let base = &mut fetcher.part;
+        base.clear();
+        base.extend_from_slice(content);
+        add(base, difference);
+        if Hash::from(Sha256::digest(&base[..lengths[at]])) != links[at].hash {
+            let frame = fetcher.culprit(packs, &links[at..], lengths[at])?;
+            return Err(bad_block(packs, &frame));
+        }
+        Ok(Some(&links[at..]))
     }
-    // Not smaller than the whole then.
-    if here > links[links.len() - 1].frame.length as usize {
-        return Ok(None);
+
+    /// The best base of a chain of so many frames, and the bytes that are set in the sample of the
+    /// difference to it: what a difference takes compressed grows with them. Afterwards `sample` is that
+    /// of any difference.
+    fn best(&mut self, frames: usize) -> (usize, usize) {
+        let newest = count_set(&self.sample);
+        let (mut at, mut here) = (0, newest);
+        while at + 1 < frames {
+            // Without the frame at `at`, it is the difference to the next base.
+            add(&mut self.sample, &self.samples[at]);
+            let there = count_set(&self.sample);
+            let too_long = frames - at == MOST_FRAMES;
+            let saved = here.saturating_sub(newest) * NIGHTS;
+            if !too_long && saved < there.saturating_sub(here) {
+                break;
+            }
+            (at, here) = (at + 1, there);
+        }
+        (at, here)
     }
-    if checked {
-        return Ok(Some(&links[at..]));
-    }
-    // The base may be in a pack that was not read in this pass, and earlier versions wrote frames
-    // without a checksum.
-    let base = &mut fetcher.part;
-    base.clear();
-    base.extend_from_slice(content);
-    add(base, difference);
-    if Hash::from(Sha256::digest(&base[..lengths[at]])) != links[at].hash {
-        let frame = fetcher.culprit(packs, &links[at..], lengths[at])?;
-        return Err(bad_block(packs, &frame));
-    }
-    Ok(Some(&links[at..]))
+}
+
+/// Leaves one of `step` pieces of `content` in `sample`.
+fn take_sample(sample: &mut Vec<u8>, content: &[u8], step: usize) {
+    sample.clear();
+    content.chunks(PIECE).step_by(step).for_each(|piece| sample.extend_from_slice(piece));
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest as _, Sha256};
 use zstd::bulk::Compressor;
 
-use super::difference::choose;
+use super::difference::Chooser;
 use super::{Fault, Fetcher, is_zero, pack_path};
 use crate::error::{Error, IoExt, Result};
 use crate::os::sys;
@@ -138,8 +138,8 @@ impl<'a> Packer<'a> {
         // So that a base is known to be right without hashing all of it.
         zstd.include_checksum(true).doing("compress to", self.root)?;
         let fetcher = Fetcher::new(self.root)?;
-        let (frame, difference) = (Vec::new(), Vec::new());
-        Ok(PackWriter { packer: self, zstd, frame, difference, pack: None, fetcher })
+        let (frame, chooser) = Default::default();
+        Ok(PackWriter { packer: self, zstd, frame, chooser, pack: None, fetcher })
     }
 
     /// Old packs in which damage was found, and what it is: blocks of them that were reused before may
@@ -203,7 +203,7 @@ pub struct PackWriter<'a> {
     packer: &'a Packer<'a>,
     zstd: Compressor<'static>,
     frame: Vec<u8>,
-    difference: Vec<u8>,
+    chooser: Chooser,
     pack: Option<OpenPack>,
     fetcher: Fetcher<'a>,
 }
@@ -272,17 +272,13 @@ impl PackWriter<'_> {
             let Some(chain) = table.earlier.get(&place) else { return Ok(None) };
             chain.of(&table.links).to_vec()
         };
-        let mut difference = std::mem::take(&mut self.difference);
-        let old = &self.packer.old;
-        let chosen = choose(&mut self.fetcher, old, &links, content, &mut difference);
-        let compressed = match chosen {
-            Ok(Some(_)) => self.compress(&difference),
-            _ => Ok(()),
-        };
-        self.difference = difference;
-        compressed?;
+        let chosen = self.chooser.choose(&mut self.fetcher, &self.packer.old, &links, content);
         match chosen {
             Ok(Some(bases)) => {
+                let difference = std::mem::take(&mut self.chooser.difference);
+                let compressed = self.compress(&difference);
+                self.chooser.difference = difference;
+                compressed?;
                 let whole = bases.last().map_or(0, |whole| whole.frame.length as usize);
                 let small = self.frame.len() * SHARE.0 < whole * SHARE.1;
                 Ok(small.then(|| bases.to_vec()))
