@@ -115,6 +115,7 @@ _rollforward() {
         list) names+=' --json --windows' ;;
         verify) names+=' --json' ;;
         status) names+=' --json --all --max-age --max-proof-age --max-lag' ;;
+        prove) names+=' --until' ;;
         follow) names+=' --every' ;;
         log) names+=' --since --until --table --ddl --json' ;;
         report) names+=' --json --since' ;;

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::support::repository::{Json, flip_bit, pack_path, packs_of};
+use crate::support::repository::{Json, flip_bit, pack_path, packs_of, rot_journal};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{NIGHTLY, Outcome, PASSWORD, Rollforward, Scene, kill};
+use crate::until::gtids;
 
 const LONG: std::time::Duration = COMMAND_PATIENCE;
 
@@ -315,4 +316,55 @@ fn ten_passes_with_two_faults_are_reported_to_the_line() {
     };
     told(2, ["denies access: error 1045", "check user and password"]);
     told(1, [rotten.as_str(), "damaged"]);
+}
+
+/// `prove --until`, however it ends.
+fn prove_moment(scene: &Scene, when: &str) -> Outcome {
+    scene.command("prove").args(["--until", when]).run_to_end(LONG)
+}
+
+#[test]
+fn a_proof_of_a_moment_applies_journals_and_goes() {
+    need_server!();
+    let scene = Scene::seeded("moment");
+    scene.primary.backlog("shop", 50);
+    scene.primary.sql("DROP TABLE shop.t0");
+    scene.primary.sql("INSERT INTO shop.backlog (text) VALUES ('after')");
+    scene.run().expect(0);
+    let checkpoint = fs::read(scene.scratch.join("checkpoint")).unwrap();
+    let backups = scene.backups();
+    let records = || backups.iter().map(|name| record(&scene, name)).collect::<String>();
+    let before = records();
+    let all = gtids(&scene.primary);
+    let [.., last_in, dropped, _] = &all[..] else { panic!("{all:?}") };
+
+    // With a kill of the private server that applies the journal.
+    let when = format!("before:{dropped}");
+    let mut running = scene.command("prove").args(["--until", &when]).spawn();
+    kill(running.wait_for_mysqld(LONG), libc::SIGKILL);
+    let ended = running.finish(LONG).expect(0).says("mysqld-died: ");
+    let ended = ended.says(&format!("proved the moment before {dropped}: restored "));
+    let ended = ended.says(&format!("the last transaction that is in: {last_in} of "));
+    ended.says(&format!("the first transaction that is not: {dropped} of "));
+    // A backup's own moment needs no journal, and a time is as good.
+    prove_moment(&scene, all.last().unwrap()).expect(0).says("proved the moment ");
+    assert_eq!(fs::read(scene.scratch.join("checkpoint")).unwrap(), checkpoint);
+
+    prove_moment(&scene, "1999-12-31T23:59:59Z").expect(1).says("error: out-of-reach: ");
+    scene.command("prove").args(["--until", &when, &backups[0]]).run_to_end(LONG).expect(2);
+    let mut killed = scene.command("prove").args(["--until", &when]).spawn();
+    killed.wait_for_mysqld(LONG);
+    killed.kill(libc::SIGKILL);
+    killed.finish(LONG);
+    let mut stopped = scene.command("prove").args(["--until", &when]).spawn();
+    stopped.wait_for_mysqld(LONG);
+    stopped.kill(libc::SIGTERM);
+    stopped.finish(LONG).expect(128 + libc::SIGTERM);
+    assert!(!scene.scratch.join("proof").exists());
+    assert!(scene.leftover_processes().is_empty());
+    assert_eq!(records(), before);
+
+    // A journal that is damaged is named, although the backups on both sides are good.
+    rot_journal(&scene.repo, backups.last().unwrap());
+    prove_moment(&scene, &when).expect(1).says("backup-damaged: ").says("relay.0000");
 }

@@ -347,13 +347,7 @@ fn a_damaged_or_forged_journal_is_refused_by_name() {
         fs::write(scene.repo.join("backups").join(&newest), &kept).unwrap();
     }
     // A pack of the journal that has rotted.
-    let text = repository::manifest(&scene.repo, &newest);
-    let after = text.split("\njournal ").nth(1).unwrap();
-    let block = after.lines().find_map(|l| l.strip_prefix("block ")).unwrap();
-    let words: Vec<&str> = block.split(' ').collect();
-    let pack = &repository::packs_of(&scene.repo, &newest)[words[1].parse::<usize>().unwrap()];
-    let at: usize = words[2].parse::<usize>().unwrap() + words[3].parse::<usize>().unwrap() / 2;
-    repository::flip_bit(&repository::pack_path(&scene.repo, pack), at);
+    repository::rot_journal(&scene.repo, &newest);
     let (ended, to) = until(scene, &when);
     let ended = ended.expect(1).says("error: backup-damaged: ").says("relay.0000");
     assert!(!to.exists(), "{ended}");

@@ -25,6 +25,7 @@ use crate::journal::when;
 use crate::pass::means::Means;
 use crate::pass::plan::Plan;
 use crate::pass::throwaway::Opening;
+use crate::pass::throwaway::Which;
 use crate::pass::{prove, run};
 use crate::replication::primary::Primary;
 use crate::repository::directory::Repository;
@@ -47,7 +48,7 @@ pub enum Command {
     },
     Prove {
         plan: Box<Plan>,
-        backup: Option<String>,
+        which: Which,
     },
     Restore {
         how: Box<How>,
@@ -134,7 +135,10 @@ impl Command {
                 let every = options.duration("every", SECOND * 10)?;
                 Command::Follow { plan: Box::new(plan(options)?), every }
             }
-            "prove" => Command::Prove { plan: Box::new(plan(options)?), backup },
+            "prove" => {
+                let which = moment(options)?.map_or(Which::Backup(backup), Which::At);
+                Command::Prove { plan: Box::new(plan(options)?), which }
+            }
             "restore" => {
                 let to = absolute(options.required_path("to")?);
                 let (over, dry_run) = (options.switch("over"), options.switch("dry-run"));
@@ -204,8 +208,8 @@ impl Command {
             }
             Command::Follow { plan, every } => Supervisor::new(plan.retries.poll)
                 .and_then(|mut s| follow::follow(&plan, every, &mut s)),
-            Command::Prove { plan, backup } => Supervisor::new(plan.retries.poll)
-                .and_then(|mut s| prove::prove(&plan, backup.as_deref(), &mut s)),
+            Command::Prove { plan, which } => Supervisor::new(plan.retries.poll)
+                .and_then(|mut s| prove::prove(&plan, &which, &mut s)),
             Command::Restore { how, backup, dry_run: true } => {
                 restore::foretell(&how, backup, None)
             }

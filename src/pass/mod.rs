@@ -34,6 +34,7 @@ pub mod run;
 mod settings;
 mod slots;
 pub mod some_tables;
+mod subject;
 pub mod taken_in;
 pub mod throwaway;
 pub mod until;

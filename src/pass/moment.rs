@@ -1,9 +1,10 @@
 //! The way to a moment, and around damage that it meets.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoExt as _, Result};
 use crate::journal::cut::{Cut, Moment};
 use crate::journal::group::Transaction;
 use crate::journal::history::{History, OutOfReach, Route};
+use crate::os::files;
 use crate::pass::means::Means;
 use crate::pass::until::{Replay, Target, Way};
 use crate::replication::primary::Primary;
@@ -11,6 +12,7 @@ use crate::repository::held::Held;
 use crate::repository::journals::Stores;
 use crate::repository::manifest::Header;
 use crate::repository::restore::{self, Into};
+use crate::scratch::working_directory::Scratch;
 use crate::supervisor::main_loop::Supervisor;
 
 /// So many times what can be restored is read again, if it changes meanwhile.
@@ -83,6 +85,26 @@ pub fn restore(
         log::warn!("{}: {error}; taking another way to that moment", error.cause());
         clear()?;
     }
+}
+
+/// Fills the data directory of `scratch`, which is made, with the data as it was at `moment`.
+///
+/// # Errors
+/// As [`restore`].
+pub fn fill(
+    sources: Sources<'_>,
+    supervisor: &mut Supervisor,
+    moment: &Moment,
+    means: &Means,
+    scratch: &Scratch,
+) -> Result<Taken> {
+    let (data, user) = (scratch.data(), scratch.user());
+    let target = Target { path: &data, owner: user, user };
+    let clear = || {
+        let emptied = files::open_dir(&data).and_then(|dir| files::empty(&dir, &|| false));
+        emptied.doing("empty", &data)
+    };
+    restore(sources, supervisor, moment, means, target, &clear)
 }
 
 /// True if only what follows all that is stored can have the moment.

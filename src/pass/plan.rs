@@ -85,6 +85,7 @@ pub struct Places {
 }
 
 /// The private server of a pass.
+#[derive(Clone)]
 pub struct Server {
     /// The server program.
     pub program: PathBuf,
@@ -97,6 +98,7 @@ pub struct Server {
 }
 
 /// When a pass gives up, and how often it looks.
+#[derive(Clone)]
 pub struct Retries {
     /// `--max-failures`.
     pub max_failures: u32,

@@ -4,42 +4,59 @@
 //! counts again once all went well: what that pass left may be waiting to be resumed.
 
 use crate::error::{Error, Place, Result, remedy};
+use crate::journal::cut::Moment;
 use crate::os::space::placed;
 use crate::pass::inventory::Inventory;
 use crate::pass::open;
 use crate::pass::plan::Plan;
 use crate::pass::proving::Prover;
+use crate::pass::throwaway::Which;
 use crate::report::checkpoint::{Checkpoint, Facts};
 use crate::report::keys::{Key, State};
 use crate::report::metrics::Metrics;
+use crate::repository::journals::Stores;
 use crate::scratch::opened;
 use crate::scratch::working_directory::Scratch;
 use crate::supervisor::main_loop::Supervisor;
 
-/// `rollforward prove`: proves the backup `name`, or the newest. Returns the exit status.
+/// A backup that exists, or a moment that may.
+enum Wanted<'a> {
+    Backup(String),
+    Moment(&'a Moment),
+}
+
+/// `rollforward prove`: proves a backup, or a moment. Returns the exit status.
 ///
 /// # Errors
 /// Usage and locks, and a backup that does not exist: these leave the checkpoint alone. Any other
 /// failure is recorded in the checkpoint and the log here, and returned as its exit status.
-pub fn prove(plan: &Plan, name: Option<&str>, supervisor: &mut Supervisor) -> Result<u8> {
+pub fn prove(plan: &Plan, which: &Which, supervisor: &mut Supervisor) -> Result<u8> {
     let places = &plan.places;
     let user = plan.server.user.as_deref();
     plan.check_places()?;
-    let repo = open::repository(plan, false)?;
-    let name = repo.find(name)?;
+    let stores = Stores::new(open::repository(plan, false)?)?;
+    let repo = &stores.backups;
+    let wanted = match which {
+        Which::Backup(name) => Wanted::Backup(repo.find(name.as_deref())?),
+        Which::At(moment) => Wanted::Moment(moment),
+    };
     let scratch = Scratch::open(&places.scratch, &places.others, user, "prove")?;
     let before = scratch.set_checkpoint_aside(&places.checkpoint)?;
     supervisor.checkpoint = Checkpoint::begin(&places.checkpoint);
     if let Some(path) = &places.metrics {
         supervisor.checkpoint.metrics = Metrics::begin(path, repo.root(), &before);
     }
-    let mut inventory = Inventory::new(&repo);
+    let mut inventory = Inventory::new(repo);
     // What is found damaged here is stored again by the next pass.
     repo.set_damage_aside();
     let result = Error::contain(|| {
         inventory.take(supervisor)?;
         opened::sweep(scratch.root(), scratch.user(), supervisor)?;
-        Prover { plan, repo: &repo, supervisor, scratch: &scratch }.prove(&name)
+        let mut prover = Prover { plan, repo, supervisor, scratch: &scratch };
+        match &wanted {
+            Wanted::Backup(name) => prover.prove(name),
+            Wanted::Moment(moment) => prover.prove_moment(&stores, moment),
+        }
     });
     let known = [(scratch.root(), Place::Scratch), (repo.root(), Place::Repository)];
     let result = result.map_err(|e| placed(e, &known));

@@ -11,8 +11,7 @@ use crate::compare::check::{self, Job, UNLIMITED, Verdict};
 use crate::compare::names::TableName;
 use crate::compare::rotation::Turns;
 use crate::error::{Cause, Error, Result, remedy};
-use crate::mysql::flavor::Flavor;
-use crate::mysql::position::Position;
+use crate::journal::cut::Moment;
 use crate::mysql::settings;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
@@ -20,14 +19,13 @@ use crate::os::random::random_server_id;
 use crate::pass::attempts::Attempts;
 use crate::pass::plan::Plan;
 use crate::pass::run::Look;
+use crate::pass::subject::{Filled, Filling, Subject};
 use crate::replication::catch_up;
 use crate::report::keys::{Key, Phase};
-use crate::repository::directory::Repository;
-use crate::repository::held::Held;
+use crate::repository::directory::{Repository, damaged};
+use crate::repository::journals::Stores;
 use crate::repository::proofs::{HELD, PROOF, Record};
-use crate::repository::restore::{self, Destination, Into};
-use crate::scratch::working_directory::{Scratch, Stage};
-use crate::server::compatibility::{self, With};
+use crate::scratch::working_directory::Scratch;
 use crate::server::guest::read_only;
 use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
@@ -63,6 +61,24 @@ struct Proof {
     checks: Checks,
     server: String,
     bytes: u64,
+    /// Where the moment is, in words.
+    ends: Vec<String>,
+}
+
+impl Proof {
+    fn tell(&self, name: &str) {
+        for (table, why) in &self.checks.unchecked {
+            log::warn!("{table} of {name} cannot be checked: {why}");
+        }
+        log::info!(
+            "proved {name}: restored {} in {}, started a server in {}, checked {} in {}",
+            bytes(self.bytes),
+            short(self.restored),
+            short(self.started),
+            count(self.checks.good, "table"),
+            short(self.checked)
+        );
+    }
 }
 
 /// What a proof works with.
@@ -124,7 +140,7 @@ impl Prover<'_> {
         // Held until it is on record.
         let (_held, found) = match self.repo.hold(name) {
             Ok(held) => {
-                let found = self.attempts(&held);
+                let found = self.attempts(&Subject::Backup(self.repo, &held));
                 (Some(held), found)
             }
             Err(e) => (None, Err(e)),
@@ -132,25 +148,14 @@ impl Prover<'_> {
         let record = Record::new(PROOF, Timestamp::now());
         match found {
             Ok(proof) => {
-                for (table, why) in &proof.checks.unchecked {
-                    log::warn!("{table} of {name} cannot be checked: {why}");
-                }
-                let tables = proof.checks.good;
-                log::info!(
-                    "proved {name}: restored {} in {}, started a server in {}, checked {} in {}",
-                    bytes(proof.bytes),
-                    short(proof.restored),
-                    short(proof.started),
-                    count(tables, "table"),
-                    short(proof.checked)
-                );
+                proof.tell(name);
                 let seconds = |time: Duration| format!("{:.3}", time.as_secs_f64());
                 let record = record
                     .with("result", "ok")
                     .with("restore_seconds", seconds(proof.restored))
                     .with("start_seconds", seconds(proof.started))
                     .with("check_seconds", seconds(proof.checked))
-                    .with("tables", tables)
+                    .with("tables", proof.checks.good)
                     .with("unchecked", proof.checks.unchecked.len())
                     .with("bytes", proof.bytes)
                     .with("server", proof.server);
@@ -169,14 +174,25 @@ impl Prover<'_> {
         }
     }
 
+    /// Proves a moment. Of that nothing is put on record, since the next one has another.
+    ///
+    /// # Errors
+    /// As [`Prover::prove`]; [`Error::OutOfReach`].
+    pub(crate) fn prove_moment(&mut self, stores: &Stores, moment: &Moment) -> Result<()> {
+        let subject = Subject::Moment(stores, moment);
+        let proof = self.attempts(&subject)?;
+        proof.tell(&subject.name());
+        proof.ends.iter().for_each(|line| log::info!("{line}"));
+        Ok(())
+    }
+
     fn put_on_record(&mut self, name: &str, record: Record) -> Result<()> {
         let (repo, lines) = (self.repo, [record]);
         self.supervisor.unlocked(HELD, || repo.put_on_record(name, &lines))
     }
 
     /// Attempts until one tells, or the breaker gives up.
-    fn attempts(&mut self, held: &Held) -> Result<Proof> {
-        let ours = self.check_program(held)?;
+    fn attempts(&mut self, subject: &Subject<'_>) -> Result<Proof> {
         let retries = &self.plan.retries;
         let (base, cap) = retries.backoff;
         let mut breaker = Breaker::new(retries.max_failures, base, cap);
@@ -184,7 +200,7 @@ impl Prover<'_> {
         loop {
             let mut checks = Checks::default();
             let mut proof = self.scratch.begin_proof(self.supervisor)?;
-            let found = self.attempt(&mut proof, held, ours.as_ref(), &mut checks);
+            let found = self.attempt(&mut proof, subject, &mut checks);
             self.supervisor.checkpoint.forget_mysqld();
             if matches!(found, Err(Error::Interrupted { .. })) {
                 self.supervisor.begin_ending();
@@ -202,7 +218,7 @@ impl Prover<'_> {
                     let again = died_in.as_ref() == Some(&table);
                     if again || !checks.bad.is_empty() {
                         checks.bad.push((table, format!("the server dies in it: {how}")));
-                        return Err(unequal(&held.name, &checks));
+                        return Err(unequal(&subject.name(), &checks));
                     }
                     let how = format!("{how}, while it checked {table}");
                     died_in = Some(table);
@@ -210,7 +226,7 @@ impl Prover<'_> {
                 }
                 (error, _) => error,
             };
-            if !error.is_temporary() {
+            if !subject.may_try_again(&error) {
                 return Err(error);
             }
             let wait = breaker.failed(Instant::now(), 0.0);
@@ -232,38 +248,22 @@ impl Prover<'_> {
         }
     }
 
-    /// Fails unless the server program is of the backup's series: a later one would change the data.
-    fn check_program(&mut self, held: &Held) -> Result<Option<Version>> {
-        let program = &self.plan.server.program;
-        let ours = compatibility::program_version(self.supervisor, program)?;
-        let theirs = Version::parse(&held.manifest.header.version);
-        if let (Some(ours), Some(theirs)) = (&ours, theirs) {
-            compatibility::check(program, ours, &With::Proof(&held.name), &theirs)?;
-        }
-        Ok(ours)
-    }
-
     fn attempt(
         &mut self,
         proof: &mut Scratch,
-        held: &Held,
-        ours: Option<&Version>,
+        subject: &Subject<'_>,
         checks: &mut Checks,
     ) -> Result<Proof> {
-        let damaged = |what| Error::BackupDamaged { backup: held.name.clone(), what };
-        let header = &held.manifest.header;
-        let flavor = Flavor::from_name(&header.flavor)
-            .ok_or_else(|| damaged(format!("unknown flavor {}", header.flavor)))?;
-        let position = Position::parse(flavor, &header.position).map_err(damaged)?;
         self.supervisor.checkpoint.phase(Phase::Restore);
-        self.supervisor.checkpoint.expect_at(&position);
         let began = Instant::now();
-        let written = self.restore(proof, held)?;
+        let (plan, supervisor) = (self.plan, &mut *self.supervisor);
+        let filled = Filling { plan, supervisor, proof }.fill(subject)?;
         let restored = began.elapsed();
 
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Start);
-        let setup = self.setup(proof, held, flavor, ours)?;
+        let setup = self.setup(proof, &filled)?;
+        let Filled { backup, flavor, position, bytes, ends, .. } = filled;
         forget_replication(&setup.data())?;
         let mut mysqld = Mysqld::spawn(&setup, false)?;
         proof.set_running(&mysqld, true)?;
@@ -278,7 +278,7 @@ impl Prover<'_> {
         let (server, _) = prepared
             .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))
             .map_err(|e| match e {
-                Error::BackupDamaged { what, .. } => damaged(what),
+                Error::BackupDamaged { what, .. } => damaged(&backup, what),
                 e => e,
             })?;
 
@@ -288,12 +288,12 @@ impl Prover<'_> {
         let checked = began.elapsed();
         self.supervisor.checkpoint.phase(Phase::Stop);
         if !checks.bad.is_empty() {
-            return Err(unequal(&held.name, checks));
+            return Err(unequal(&subject.name(), checks));
         }
         shut_down(self.supervisor, &mut mysqld, patience.shutdown)?;
         proof.set_clean()?;
         let checks = std::mem::take(checks);
-        Ok(Proof { restored, started, checked, checks, server, bytes: written })
+        Ok(Proof { restored, started, checked, checks, server, bytes, ends })
     }
 
     /// Checks all tables. `checks` is what was found, also if the server dies meanwhile.
@@ -313,32 +313,12 @@ impl Prover<'_> {
         checked.ended
     }
 
-    /// Restores the backup. Returns the bytes written.
-    fn restore(&mut self, proof: &mut Scratch, held: &Held) -> Result<u64> {
-        proof.set_stage(Stage::Partial, Some(&held.name))?;
-        proof.make_data()?;
-        let data = proof.data();
-        let (owner, into) = (proof.user(), Into::Empty);
-        let to = Destination { path: &data, owner, into, durable: false, known: None };
-        let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
-        let restored = restore::restore(self.repo, held, to, &mut crew)?;
-        drop(crew);
-        self.supervisor.checkpoint.metrics.restored += restored.written;
-        Ok(restored.bytes)
-    }
-
-    fn setup(
-        &self,
-        proof: &Scratch,
-        held: &Held,
-        flavor: Flavor,
-        ours: Option<&Version>,
-    ) -> Result<Setup> {
+    fn setup(&self, proof: &Scratch, filled: &Filled) -> Result<Setup> {
         // Out of a manifest: only what a server has gets to its command line.
-        let settings = settings::of_manifest(&held.name, &held.manifest.header.settings)?;
+        let settings = settings::of_manifest(&filled.backup, &filled.header.settings)?;
         Ok(Setup {
             program: self.plan.server.program.clone(),
-            flavor,
+            flavor: filled.flavor,
             scratch: proof.root().to_path_buf(),
             user: proof.user(),
             options: self.plan.server.options.clone(),
@@ -346,9 +326,9 @@ impl Prover<'_> {
             zone: None,
             server_id: random_server_id(0),
             call_timeout: self.plan.retries.ping_timeout,
-            needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
+            needs_grant_tables: filled.ours.as_ref().is_some_and(Version::needs_grant_tables),
             relay_logs: RelayLogs::Go,
-            data_size: Some(held.manifest.size),
+            data_size: Some(filled.bytes),
         })
     }
 }

@@ -10,13 +10,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::compare::names::TableName;
-use crate::error::{Cause, Error, IoExt, Place, Result};
+use crate::error::{Cause, Error, Place, Result};
 use crate::journal::cut::Moment;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::settings::{self, ZONE, value};
 use crate::mysql::version::Version;
-use crate::os::files;
 use crate::os::process::Exit;
 use crate::os::random::random_server_id;
 use crate::os::space::placed;
@@ -25,7 +24,6 @@ use crate::pass::moment::{self, Sources, shown};
 use crate::pass::plan::check_apart;
 use crate::pass::program::Program;
 use crate::pass::some_tables;
-use crate::pass::until::Target;
 use crate::replication::catch_up;
 use crate::replication::primary::Primary;
 use crate::replication::time_zone;
@@ -252,16 +250,10 @@ impl OnBackup<'_> {
     }
 
     fn fill_moment(&mut self, moment: &Moment) -> Result<Filled> {
-        let (data, user) = (self.scratch.data(), self.scratch.user());
-        let target = Target { path: &data, owner: user, user };
-        let clear = || {
-            let emptied = files::open_dir(&data).and_then(|dir| files::empty(&dir, &|| false));
-            emptied.doing("empty", &data)
-        };
-        let means = &self.opening.means;
         let primary = self.opening.primary.as_ref();
         let sources = Sources { stores: self.stores, primary };
-        let taken = moment::restore(sources, self.supervisor, moment, means, target, &clear)?;
+        let means = &self.opening.means;
+        let taken = moment::fill(sources, self.supervisor, moment, means, self.scratch)?;
         let header = taken.header();
         Ok(Filled { held: Rc::new(taken.held), header, what: shown(moment) })
     }

@@ -120,6 +120,18 @@ pub fn flip_bit(path: &Path, at: usize) {
     fs::write(path, content).unwrap();
 }
 
+/// Flips a bit in the middle of the first block of a backup's journal.
+#[track_caller]
+pub fn rot_journal(repo: &Path, backup: &str) {
+    let text = manifest(repo, backup);
+    let after = text.split("\njournal ").nth(1).unwrap();
+    let block = after.lines().find_map(|l| l.strip_prefix("block ")).unwrap();
+    let words: Vec<&str> = block.split(' ').collect();
+    let number = |at: usize| words[at].parse::<usize>().unwrap();
+    let pack = &packs_of(repo, backup)[number(1)];
+    flip_bit(&pack_path(repo, pack), number(2) + number(3) / 2);
+}
+
 /// Everything below a directory by its path: kind, mode, and the content's sum or link's target.
 pub fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
