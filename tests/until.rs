@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
         all[..at].iter().all(|gtid| times[gtid] <= *time)
             && all.get(at + 1).is_some_and(|next| times[next] > *time)
     };
-    let replica = Replica::start(&scene.primary);
+    let mut replica = Replica::start(&scene.primary);
     let (mut compared, mut replayed, mut by_time) = (0, 0, 0);
     for (at, gtid) in all.iter().enumerate() {
         let (ended, to) = until(&scene, gtid);
@@ -97,8 +98,15 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
         assert_clean(&to);
         let restored = Server::start_on(&to);
         let position = restored.value("SELECT @@global.gtid_slave_pos");
+        // After some 170 stops, SHOW REPLICA STATUS of MySQL 9.7 was seen to answer no more. A new replica has
+        // to come to the same position, then.
+        let stopped = catch_unwind(AssertUnwindSafe(|| replica.advance(&position)));
+        let stopped = stopped.unwrap_or_else(|_| {
+            replica = Replica::start(&scene.primary);
+            replica.advance(&position)
+        });
         // A replica of MySQL may go on by one where the last transaction has a tag.
-        if replica.advance(&position) == position {
+        if stopped == position {
             assert_same("the restored copy", &snapshot(&restored), gtid, &snapshot(&replica));
             compared += 1;
             if by_time < 50 && is_last_of_its_time(at) {
