@@ -68,6 +68,16 @@ impl Brought {
         assert!(self.scene.backups().is_empty());
     }
 
+    /// On a disk that something fills, too.
+    fn assert_too_small(&self) {
+        let disk = SmallDisk::new("prepare", 300 << 20);
+        let scratch = disk.path("scratch");
+        let full = self.seed().arg("--scratch").arg(&scratch).scratch(&scratch);
+        let ended = full.under(disk.wrapper()).run_to_end(COMMAND_PATIENCE).expect(1);
+        let ended = ended.says("error: disk-full: no space left on the file system of ");
+        assert!(!scratch.join("data").exists() && self.scene.backups().is_empty(), "{ended}");
+    }
+
     fn assert_seeds(&self, with: Rollforward) {
         is_gone(&self.scene, with.run_to_end(COMMAND_PATIENCE).expect(0));
         assert_eq!(self.scene.backups().len(), 1);
@@ -93,15 +103,10 @@ fn ended_while_it_is_prepared_nothing_is_stored() {
     let stalls = brought.seed().arg("--stall-timeout=1s").run_to_end(COMMAND_PATIENCE);
     is_gone(scene, stalls.expect(75).says("error: stalled: "));
     // A full disk below it.
-    let disk = SmallDisk::new("prepare", 300 << 20);
-    let scratch = disk.path("scratch");
     let fills = "for a; do case $a in --target-dir=*) d=${a#*=};; esac; done; \
                  exec dd if=/dev/zero of=\"$d\"/ib_logfile0 bs=1M";
     brought.program("mariadb-backup", fills);
-    let full = brought.seed().arg("--scratch").arg(&scratch).scratch(&scratch);
-    let ended = full.under(disk.wrapper()).run_to_end(COMMAND_PATIENCE).expect(1);
-    let ended = ended.says("error: disk-full: no space left on the file system of ");
-    assert!(!scratch.join("data").exists() && scene.backups().is_empty(), "{ended}");
+    brought.assert_too_small();
     brought.program("mariadb-backup", &format!("exec {} \"$@\"", real.display()));
     brought.assert_seeds(brought.seed());
 }
@@ -119,6 +124,11 @@ fn ended_while_a_server_first_starts_nothing_is_stored() {
     run.wait_for_log("mysqld-died: ", PATIENCE);
     run.kill(libc::SIGTERM);
     is_gone(&brought.scene, run.finish(PATIENCE).expect(143));
+    // The disk is full when it starts.
+    let fills = "for a; do case $a in --datadir=*) d=${a#*=};; esac; done; \
+                 dd if=/dev/zero of=\"$d\"/filler bs=1M; exec MYSQLD \"$@\"";
+    brought.scene.fake_mysqld("mariadbd", fills);
+    brought.assert_too_small();
     brought.assert_seeds(seed(&brought.scene, path(&brought.file)));
 }
 
