@@ -137,7 +137,14 @@ impl History {
         let named = self.points.iter().rposition(|point| is_base(point) && at(point));
         named.or_else(|| self.points.iter().rposition(at)).ok_or_else(|| match base {
             Some(_) if summary.spans.is_empty() => "no journal was kept".into(),
-            Some(base) => format!("the next journal leads on from {base}, which is not there"),
+            Some(base) if self.points.iter().any(is_base) => {
+                format!("the next journal begins at {from}, and not where {base} is")
+            }
+            Some(base) => {
+                let is_damaged = self.damaged.iter().any(|(name, _)| name == base);
+                let state = if is_damaged { "damaged" } else { "not there" };
+                format!("the next journal leads on from {base}, which is {state}")
+            }
             None => "a new chain begins".into(),
         })
     }
@@ -154,6 +161,12 @@ impl History {
                 self.to_gtid(gtid, exact)
             }
         }
+    }
+
+    /// What may have what nothing else has.
+    fn but_damaged(&self) -> String {
+        let newest = self.damaged.last().filter(|(_, next)| *next == self.points.len());
+        newest.map_or(String::new(), |(name, _)| format!(", but {name} is damaged"))
     }
 
     /// The way to where the journal of `at` leads: from the nearest good backup before it.
@@ -214,7 +227,7 @@ impl History {
         let why = match self.points.get(base + 1).map(|point| &point.leads_from) {
             Some(Err(gap)) => format!("it is in a gap: {gap}"),
             Some(Ok(_)) => "no journal leads there".into(),
-            None => "it is after all that is stored".into(),
+            None => format!("it is after all that is stored{}", self.but_damaged()),
         };
         Err(OutOfReach { why, before: Some(base), after })
     }
@@ -241,7 +254,7 @@ impl History {
         let after = (0..self.points.len()).filter(can_be_had).find(|at| has(*at));
         let before = (0..after.unwrap_or(self.points.len())).rfind(can_be_had);
         let why = match (after, before) {
-            (None, _) => format!("no backup and no journal has {gtid}"),
+            (None, _) => format!("no backup and no journal has {gtid}{}", self.but_damaged()),
             (Some(_), None) => format!("{gtid} is before the first backup"),
             (Some(at), Some(_)) => match &self.points[at].leads_from {
                 Err(gap) => format!("{gtid} is in a gap: {gap}"),

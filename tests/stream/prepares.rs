@@ -102,9 +102,9 @@ fn ended_while_it_is_prepared_nothing_is_stored() {
     is_gone(scene, ended.says("mariadb-backup failed: ").says("killed by signal 9"));
     let stalls = brought.seed().arg("--stall-timeout=1s").run_to_end(COMMAND_PATIENCE);
     is_gone(scene, stalls.expect(75).says("error: stalled: "));
-    // A full disk below it.
+    // A full disk below it, of which it sees nothing itself where a library plays that part.
     let fills = "for a; do case $a in --target-dir=*) d=${a#*=};; esac; done; \
-                 exec dd if=/dev/zero of=\"$d\"/ib_logfile0 bs=1M";
+                 dd if=/dev/zero of=\"$d\"/ib_logfile0 bs=1M count=400; exit 1";
     brought.program("mariadb-backup", fills);
     brought.assert_too_small();
     brought.program("mariadb-backup", &format!("exec {} \"$@\"", real.display()));
@@ -126,7 +126,7 @@ fn ended_while_a_server_first_starts_nothing_is_stored() {
     is_gone(&brought.scene, run.finish(PATIENCE).expect(143));
     // The disk is full when it starts.
     let fills = "for a; do case $a in --datadir=*) d=${a#*=};; esac; done; \
-                 dd if=/dev/zero of=\"$d\"/filler bs=1M; exec MYSQLD \"$@\"";
+                 dd if=/dev/zero of=\"$d\"/filler bs=1M count=400; exec MYSQLD \"$@\"";
     brought.scene.fake_mysqld("mariadbd", fills);
     brought.assert_too_small();
     brought.assert_seeds(seed(&brought.scene, path(&brought.file)));

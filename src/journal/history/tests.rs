@@ -146,6 +146,21 @@ fn what_is_pruned_or_damaged_leaves_a_gap() {
     assert_eq!(pruned.len(), 2);
     assert!(pruned[1].gap.contains("b1"), "{}", pruned[1].gap);
     assert!(without(1, true)[1].gap.contains("b1 is damaged"));
+    let mut cut = history(&all[..1]);
+    cut.damaged.push(("b1".into(), 1));
+    let beyond = cut.route(&Moment::Time(Timestamp(190).precise())).unwrap_err();
+    assert_eq!(beyond.why, "it is after all that is stored, but b1 is damaged");
+    cut.add("b2".into(), &all[2]);
+    assert_eq!(
+        cut.points[1].leads_from,
+        Err("the next journal leads on from b1, which is damaged".into())
+    );
+    let moved = backup("0-1-30", 300, Some(0), &[("0-1-29", "0-1-30", 205, 250)]);
+    let moved = history(&[all[0].clone(), moved]);
+    assert_eq!(
+        moved.points[1].leads_from,
+        Err("the next journal begins at 0-1-29, and not where b0 is".into())
+    );
     // What is joined by position does not depend on names.
     let mut history = history(&all[..1]);
     history
