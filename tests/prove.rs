@@ -346,8 +346,23 @@ fn a_proof_of_a_moment_applies_journals_and_goes() {
     let ended = ended.says(&format!("proved the moment before {dropped}: restored "));
     let ended = ended.says(&format!("the last transaction that is in: {last_in} of "));
     ended.says(&format!("the first transaction that is not: {dropped} of "));
-    // A backup's own moment needs no journal, and a time is as good.
+    // A backup's own moment needs no journal, and a time is as good: the last one that can be had.
     prove_moment(&scene, all.last().unwrap()).expect(0).says("proved the moment ");
+    let json = |command: &str, option: &str| {
+        let scratch = ["--scratch".into(), scene.scratch.clone().into_os_string()];
+        let asked = Rollforward::new([command, option, "--json", "--repo"]).arg(&scene.repo);
+        let asked = if command == "status" { asked.args(scratch) } else { asked };
+        asked.run_to_end(LONG).expect(0).stdout
+    };
+    for (text, key) in [
+        (json("status", "--max-age=1d"), "\"recoverable_until\": \""),
+        (json("list", "--windows"), "\"to_time\": \""),
+        (json("list", "--windows"), "\"from_time\": \""),
+    ] {
+        let (_, value) = text.split_once(key).expect("the key");
+        let (time, _) = value.split_once('"').unwrap();
+        prove_moment(&scene, time).expect(0).says(&format!("proved the moment {time}"));
+    }
     assert_eq!(fs::read(scene.scratch.join("checkpoint")).unwrap(), checkpoint);
 
     prove_moment(&scene, "1999-12-31T23:59:59Z").expect(1).says("error: out-of-reach: ");

@@ -150,7 +150,7 @@ fn spans(history: &History) -> String {
         .iter()
         .filter(|window| window.ends.0 != window.ends.1)
         .map(|window| {
-            let at = |at: usize| history.points[at].until().rfc3339();
+            let at = |at: usize| history.points[at].began().rfc3339();
             format!("from {} to {}", at(window.ends.0), at(window.ends.1))
         })
         .collect();
@@ -185,8 +185,8 @@ fn check_reach(history: &History, question: &Question) -> Result<()> {
     let covers = windows.iter().any(|window| {
         let (first, last) = window.ends;
         first != last
-            && until.is_none_or(|until| history.points[first].until() <= until)
-            && question.since.is_none_or(|since| history.points[last].until() >= since)
+            && until.is_none_or(|until| history.points[first].began() <= until)
+            && question.since.is_none_or(|since| history.points[last].began() >= since)
     });
     if covers {
         return Ok(());

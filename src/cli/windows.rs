@@ -34,14 +34,19 @@ pub struct Gap {
     pub why: String,
 }
 
+/// The first and the last moment of it that can be had by its time.
+fn times(history: &History, window: &Window) -> (Micros, Micros) {
+    let first = history.points[window.ends.0].began();
+    (first, history.points[window.ends.1].until().max(first))
+}
+
 /// The gaps between all windows, oldest first.
 pub fn gaps(history: &History) -> Vec<Gap> {
     let windows = history.windows();
-    let until = |at: usize| history.points[at].until();
     let between = windows.iter().zip(windows.iter().skip(1));
     let gap = |(before, next): (&Window, &Window)| Gap {
-        from: until(before.ends.1),
-        to: until(next.ends.0),
+        from: times(history, before).1,
+        to: times(history, next).0,
         why: next.gap.clone(),
     };
     between.map(gap).collect()
@@ -53,10 +58,11 @@ pub fn table(history: &History) -> String {
     let mut rows = vec![["FROM", "TO", "JOURNAL", "BACKUPS", "POSITION"].map(String::from)];
     for Shown { window, from, to, size } in shown(history, &windows) {
         let within = &history.points[window.ends.0..=window.ends.1];
+        let (first, last) = times(history, window);
         let count = within.iter().filter(|point| point.is_good).count();
         rows.push([
-            from.until().rfc3339(),
-            to.until().rfc3339(),
+            first.rfc3339(),
+            last.rfc3339(),
             bytes(size),
             count.to_string(),
             format!("{} to {}", from.position, to.position),
@@ -77,11 +83,12 @@ pub fn json(history: &History) -> String {
     let objects: Vec<String> = shown(history, &windows)
         .into_iter()
         .map(|Shown { window, from, to, .. }| {
+            let (first, last) = times(history, window);
             object(&[
                 ("from", quote(&from.position.to_string())),
                 ("to", quote(&to.position.to_string())),
-                ("from_time", quote(&from.until().rfc3339())),
-                ("to_time", quote(&to.until().rfc3339())),
+                ("from_time", quote(&first.rfc3339())),
+                ("to_time", quote(&last.rfc3339())),
                 ("from_backup", quote(&from.name)),
                 ("to_backup", quote(&to.name)),
                 ("gap", quote(&window.gap)),

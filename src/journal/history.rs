@@ -267,14 +267,24 @@ impl History {
 
 impl Point {
     /// No transaction in it is later, if clocks agree.
-    pub(super) fn began(&self) -> Micros {
+    pub fn began(&self) -> Micros {
         let latest = self.latest.unwrap_or(Micros(i64::MIN));
         self.as_of.unwrap_or(self.data_as_of.precise()).max(latest)
     }
 
-    /// The latest moment of which this is known to be the data.
+    /// All that was committed until then is in it: of the time of its last transaction, there may be others
+    /// that are not.
+    pub(super) fn complete_until(&self) -> Micros {
+        // What times are written with: whole seconds, or microseconds.
+        let step = if self.position.flavor() == Flavor::MariaDb { 1_000_000 } else { 1 };
+        let before_latest = self.latest.map(|latest| Micros(latest.0 - step));
+        self.as_of.max(before_latest).unwrap_or(self.data_as_of.precise())
+    }
+
+    /// The latest moment that can be had of it by its time. Where no journal leads to it, there is only the
+    /// backup itself.
     pub fn until(&self) -> Micros {
-        self.began()
+        if self.leads_from.is_ok() { self.complete_until() } else { self.began() }
     }
 }
 

@@ -34,7 +34,7 @@ impl History {
         for name in repo.names()?.into_iter().rev() {
             let history = History::of(repo, vec![name])?;
             if history.points.first().is_some_and(|point| point.is_good) {
-                return Ok(history.points.iter().map(Point::until).max());
+                return Ok(history.points.iter().map(Point::complete_until).max());
             }
         }
         Ok(None)
@@ -124,7 +124,7 @@ impl History {
     fn see(&mut self, seen: &Seen) {
         let Some(last) = self.points.last() else { return };
         let at = Position::parse(last.position.flavor(), &seen.position);
-        if at.as_ref() == Ok(&last.position) && last.until() < seen.as_of {
+        if at.as_ref() == Ok(&last.position) && last.complete_until() < seen.as_of {
             let (leads_from, as_of) = (Ok(self.points.len() - 1), Some(seen.as_of));
             let (latest, journal_size, journal_of) = (None, 0, None);
             let is_good = false;

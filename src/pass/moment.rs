@@ -3,7 +3,8 @@
 use crate::error::{Error, IoExt as _, Result};
 use crate::journal::cut::{Cut, Moment};
 use crate::journal::group::Transaction;
-use crate::journal::history::{History, OutOfReach, Route};
+use crate::journal::history::{History, OutOfReach, Point, Route};
+use crate::os::clock::Micros;
 use crate::os::files;
 use crate::pass::means::Means;
 use crate::pass::until::{Replay, Target, Way};
@@ -267,18 +268,20 @@ pub fn shown(moment: &Moment) -> String {
 }
 
 fn out_of_reach(history: &History, moment: &Moment, out: &OutOfReach) -> Error {
-    let point = |at: usize| {
+    let point = |at: usize, time: fn(&Point) -> Micros| {
         let point = &history.points[at];
         let backup = if point.is_good { format!("backup {}, ", point.name) } else { String::new() };
-        format!("{} ({backup}at {})", point.until().rfc3339(), point.position)
+        format!("{} ({backup}at {})", time(point).rfc3339(), point.position)
     };
     let nearest = match (out.before, out.after) {
         (Some(before), Some(after)) => {
-            format!("the nearest that can be are {} and {}", point(before), point(after))
+            let (before, after) = (point(before, Point::until), point(after, Point::began));
+            format!("the nearest that can be are {before} and {after}")
         }
-        (Some(only), None) | (None, Some(only)) => {
-            format!("the nearest that can be is {}", point(only))
+        (Some(before), None) => {
+            format!("the nearest that can be is {}", point(before, Point::until))
         }
+        (None, Some(after)) => format!("the nearest that can be is {}", point(after, Point::began)),
         (None, None) => "there is no backup that can be restored".into(),
     };
     let what = format!("the moment {} cannot be restored: {}; {nearest}", shown(moment), out.why);

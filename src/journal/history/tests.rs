@@ -125,6 +125,26 @@ fn windows_end_where_no_journal_leads_on() {
 }
 
 #[test]
+fn the_ends_of_a_window_can_be_had() {
+    let time = |seconds: i64| Timestamp(seconds).precise();
+    // In the second of the last transaction, there may have been more.
+    let last = Summary {
+        as_of: Some(time(149)),
+        ..backup("0-1-20", 150, Some(0), &[("0-1-10", "0-1-20", 110, 150)])
+    };
+    let history = history(&[backup("0-1-10", 100, None, &[]), last]);
+    let [first, last] = &history.points[..] else { panic!() };
+    assert_eq!((first.began(), last.until()), (time(100), time(149)));
+    for end in [first.began(), last.until()] {
+        assert_eq!(history.route(&Moment::Time(end)), Ok(Route::Along(0, vec![1])));
+    }
+    assert!(history.route(&Moment::Time(last.began())).is_err());
+    // A backup without what leads to it is itself.
+    let alone = backup("0-1-20", 149, Some(0), &[("0-1-10", "0-1-20", 110, 150)]);
+    assert_eq!(self::history(&[alone]).points[0].until(), time(150));
+}
+
+#[test]
 fn what_is_pruned_or_damaged_leaves_a_gap() {
     let all = [
         backup("0-1-10", 100, None, &[]),
