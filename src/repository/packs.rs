@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use zstd::bulk::Decompressor;
-use zstd::zstd_safe::DParameter;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::workers::Gauge;
@@ -132,13 +131,6 @@ pub fn check_pack(root: &Path, pack: &PackRef, gauge: &Gauge) -> Result<(), Faul
     Ok(())
 }
 
-/// What becomes of the checksum that a frame has.
-#[derive(Clone, Copy)]
-enum Checksum {
-    Compared,
-    Ignored,
-}
-
 /// Reads blocks. Each worker has its own.
 pub struct Fetcher<'a> {
     root: &'a Path,
@@ -185,11 +177,10 @@ impl<'a> Fetcher<'a> {
         size: usize,
     ) -> Result<&[u8], (PackRef, Fault)> {
         let (own, bases) = links.split_first().expect("a chain has links");
-        // Its hash tells more than the checksums of the frames, which take as long as a difference itself.
-        self.decompress(packs, &own.frame, size, Checksum::Ignored)?;
+        self.decode(packs, &own.frame, size)?;
         std::mem::swap(&mut self.part, &mut self.content);
         for base in bases {
-            self.decompress(packs, &base.frame, size, Checksum::Ignored)?;
+            self.decode(packs, &base.frame, size)?;
             add(&mut self.content, &self.part);
         }
         if Hash::from(Sha256::digest(&self.content)) != own.hash {
@@ -239,29 +230,15 @@ impl<'a> Fetcher<'a> {
         frame: &Frame,
         size: usize,
     ) -> Result<usize, (PackRef, Fault)> {
-        let got = self.decompress(packs, frame, size, Checksum::Compared)?;
-        self.checked = self.frame.get(DESCRIPTOR).is_some_and(|byte| byte & CHECKSUM != 0);
-        Ok(got)
-    }
-
-    fn decompress(
-        &mut self,
-        packs: &[PackRef],
-        frame: &Frame,
-        size: usize,
-        checksum: Checksum,
-    ) -> Result<usize, (PackRef, Fault)> {
         let pack = packs[frame.pack as usize];
         self.read(&pack, frame).map_err(|fault| (pack, fault))?;
-        let ignored = DParameter::ForceIgnoreChecksum(matches!(checksum, Checksum::Ignored));
-        let set = self.zstd.set_parameter(ignored).doing("decompress from", self.root);
-        set.map_err(|e| (pack, Fault::Failed(e)))?;
         // The buffer is the limit: a frame that would exceed it is an error.
         self.part.resize(size, 0);
         let bytes = &self.frame[..frame.length as usize];
         let got = self.zstd.decompress_to_buffer(bytes, &mut self.part[..]);
         let got = got.map_err(|_| bad_block(packs, frame))?;
         self.part.truncate(got);
+        self.checked = bytes.get(DESCRIPTOR).is_some_and(|byte| byte & CHECKSUM != 0);
         Ok(got)
     }
 
