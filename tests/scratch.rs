@@ -125,9 +125,10 @@ fn any_name_will_do_for_the_directories() {
     scene.assert_newest_equals(&Replica::start(&scene.primary));
 }
 
-/// A pass that waits a tenth of a second before each call of one of `calls`.
-fn slowed(command: &Rollforward, calls: &str) -> Running {
-    let (trace, slow) = (format!("trace={calls}"), format!("inject={calls}:delay_enter=100000"));
+/// A pass that waits so many milliseconds before each call of one of `calls`.
+fn slowed(command: &Rollforward, calls: &str, wait: u32) -> Running {
+    let slow = format!("inject={calls}:delay_enter={}", wait * 1000);
+    let trace = format!("trace={calls}");
     let strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
     command.clone().under(strace.into_iter().chain(["-e", &trace, "-e", &slow])).spawn()
 }
@@ -154,7 +155,7 @@ fn a_stop_waits_for_no_removal_of_old_data() {
         fs::write(old.join(format!("shop/t{n}.ibd")), "old").unwrap();
     }
     let left = || fs::read_dir(old.join("shop")).map_or(0, Iterator::count);
-    let mut pass = slowed(&scene.command("run"), "?unlink,?unlinkat");
+    let mut pass = slowed(&scene.command("run"), "?unlink,?unlinkat", 100);
     wait_until("the removal", PATIENCE, || (1..590).contains(&left()) || pass.has_ended());
     stops_at_once(pass);
     assert!((1..590).contains(&left()), "{} files are left", left());
@@ -172,13 +173,14 @@ fn a_stop_waits_for_no_walk_through_a_source() {
     scene.primary.stop();
     let source = scene.primary.datadir().to_path_buf();
     fs::create_dir(source.join("many")).unwrap();
-    for n in 0..600 {
+    for n in 0..2000 {
         fs::write(source.join(format!("many/t{n}.ibd")), "").unwrap();
     }
     let seed = scene.command("seed").arg(format!("--from=dir:{}", source.display()));
-    // The metadata of each entry is asked for.
-    let mut pass = slowed(&seed, "?statx,?newfstatat");
-    pass.wait_for_phase("seed", PATIENCE);
+    // The metadata of each entry is asked for; before that, of each file that a process of this machine has
+    // open.
+    let mut pass = slowed(&seed, "?statx,?newfstatat", 20);
+    pass.wait_for_phase("seed", 5 * PATIENCE);
     let open = format!("/proc/{}/fd", pass.checkpoint().number("pid").unwrap());
     let is_below =
         |fd: &Path| fs::read_link(fd).is_ok_and(|p| p != source && p.starts_with(&source));
