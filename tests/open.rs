@@ -11,7 +11,7 @@ use crate::support::{
     PATIENCE, Rollforward, Running, Scene, alive, find_program, flavor, kill, processes_under,
     run_helper, wait_for,
 };
-use crate::until::gtids;
+use crate::until::Accident;
 
 /// The patience with one command.
 const LONG: Duration = Duration::from_secs(60);
@@ -289,21 +289,16 @@ fn several_are_open_beside_a_pass() {
 #[test]
 fn a_moment_is_opened_like_a_backup() {
     need_server!();
-    let scene = Scene::seeded("moment");
-    scene.primary.backlog("shop", 50);
-    scene.primary.sql("DROP TABLE shop.t0");
-    scene.primary.sql("INSERT INTO shop.backlog (text) VALUES ('after')");
-    scene.run().expect(0);
-    let dropped = gtids(&scene.primary).into_iter().rev().nth(1).unwrap();
+    let Accident { scene, dropped, .. } = &Accident::new("moment");
     let when = format!("before:{dropped}");
     let sql =
         "SELECT CONCAT((SELECT COUNT(*) FROM shop.t0), ' ', (SELECT COUNT(*) FROM shop.backlog))";
-    assert_eq!(value(&scene, &["--until", &when], sql), "2000 50");
-    assert_eq!(value(&scene, &[], "SELECT COUNT(*) FROM shop.backlog"), "51");
-    assert_gone(&scene);
-    let ended = open(&scene, &["--until=1999-12-31T23:59:59Z"], &["true"]).run_to_end(LONG);
+    assert_eq!(value(scene, &["--until", &when], sql), "2000 300");
+    assert_eq!(value(scene, &[], "SELECT COUNT(*) FROM shop.backlog"), "302");
+    assert_gone(scene);
+    let ended = open(scene, &["--until=1999-12-31T23:59:59Z"], &["true"]).run_to_end(LONG);
     ended.expect(1).says("error: out-of-reach: ");
-    assert_gone(&scene);
+    assert_gone(scene);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::fs;
 
 use crate::support::repository::{Json, flip_bit, pack_path, packs_of, rot_journal};
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{NIGHTLY, Outcome, PASSWORD, Rollforward, Scene, kill};
-use crate::until::gtids;
+use crate::support::small_disk::SmallDisk;
+use crate::support::{NIGHTLY, Outcome, PASSWORD, Rollforward, Scene, flavor, kill};
+use crate::until::{Accident, gtids};
 
 const LONG: std::time::Duration = COMMAND_PATIENCE;
 
@@ -326,17 +327,12 @@ fn prove_moment(scene: &Scene, when: &str) -> Outcome {
 #[test]
 fn a_proof_of_a_moment_applies_journals_and_goes() {
     need_server!();
-    let scene = Scene::seeded("moment");
-    scene.primary.backlog("shop", 50);
-    scene.primary.sql("DROP TABLE shop.t0");
-    scene.primary.sql("INSERT INTO shop.backlog (text) VALUES ('after')");
-    scene.run().expect(0);
+    let accident = Accident::new("moment");
+    let Accident { scene, dropped, before: last_in, .. } = &accident;
     let checkpoint = fs::read(scene.scratch.join("checkpoint")).unwrap();
     let backups = scene.backups();
-    let records = || backups.iter().map(|name| record(&scene, name)).collect::<String>();
+    let records = || backups.iter().map(|name| record(scene, name)).collect::<String>();
     let before = records();
-    let all = gtids(&scene.primary);
-    let [.., last_in, dropped, _] = &all[..] else { panic!("{all:?}") };
 
     // With a kill of the private server that applies the journal.
     let when = format!("before:{dropped}");
@@ -347,7 +343,8 @@ fn a_proof_of_a_moment_applies_journals_and_goes() {
     let ended = ended.says(&format!("the last transaction that is in: {last_in} of "));
     ended.says(&format!("the first transaction that is not: {dropped} of "));
     // A backup's own moment needs no journal, and a time is as good: the last one that can be had.
-    prove_moment(&scene, all.last().unwrap()).expect(0).says("proved the moment ");
+    let newest = gtids(&scene.primary).pop().unwrap();
+    prove_moment(scene, &newest).expect(0).says("proved the moment ");
     let json = |command: &str, option: &str| {
         let scratch = ["--scratch".into(), scene.scratch.clone().into_os_string()];
         let asked = Rollforward::new([command, option, "--json", "--repo"]).arg(&scene.repo);
@@ -361,11 +358,11 @@ fn a_proof_of_a_moment_applies_journals_and_goes() {
     ] {
         let (_, value) = text.split_once(key).expect("the key");
         let (time, _) = value.split_once('"').unwrap();
-        prove_moment(&scene, time).expect(0).says(&format!("proved the moment {time}"));
+        prove_moment(scene, time).expect(0).says(&format!("proved the moment {time}"));
     }
     assert_eq!(fs::read(scene.scratch.join("checkpoint")).unwrap(), checkpoint);
 
-    prove_moment(&scene, "1999-12-31T23:59:59Z").expect(1).says("error: out-of-reach: ");
+    prove_moment(scene, "1999-12-31T23:59:59Z").expect(1).says("error: out-of-reach: ");
     scene.command("prove").args(["--until", &when, &backups[0]]).run_to_end(LONG).expect(2);
     let mut killed = scene.command("prove").args(["--until", &when]).spawn();
     killed.wait_for_mysqld(LONG);
@@ -379,7 +376,21 @@ fn a_proof_of_a_moment_applies_journals_and_goes() {
     assert!(scene.leftover_processes().is_empty());
     assert_eq!(records(), before);
 
+    // No room for the data, and then none for what the replay adds to it.
+    let disk = SmallDisk::new("proof", 400 << 20);
+    let scratch = disk.path("scratch");
+    for free in [8 << 20, 128 << 20] {
+        disk.make_room();
+        disk.leave(free);
+        let proof = scene.command("prove").args(["--until", &when]).arg("--scratch").arg(&scratch);
+        let log = flavor::either("innodb-log-file-size", "innodb-redo-log-capacity");
+        let proof = proof.arg(format!("--mysqld-option=--{log}=512M")).scratch(&scratch);
+        let full = proof.under(disk.wrapper()).run_to_end(LONG).expect(1);
+        let full = full.says("error: disk-full: no space left on the file system of ");
+        assert!(!scratch.join("proof").exists(), "{full}");
+    }
+
     // A journal that is damaged is named, although the backups on both sides are good.
     rot_journal(&scene.repo, backups.last().unwrap());
-    prove_moment(&scene, &when).expect(1).says("backup-damaged: ").says("relay.0000");
+    prove_moment(scene, &when).expect(1).says("backup-damaged: ").says("relay.0000");
 }

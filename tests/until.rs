@@ -141,16 +141,16 @@ fn every_transaction_boundary_equals_a_replica_stopped_there() {
 }
 
 /// A scene with a table that is dropped between two backups, and the GTIDs around that.
-struct Accident {
-    scene: Scene,
+pub(crate) struct Accident {
+    pub(crate) scene: Scene,
     /// The GTID of the DROP TABLE, and of the transactions before and after it.
-    dropped: String,
-    before: String,
+    pub(crate) dropped: String,
+    pub(crate) before: String,
     after: String,
 }
 
 impl Accident {
-    fn new(name: &str) -> Accident {
+    pub(crate) fn new(name: &str) -> Accident {
         let scene = Scene::seeded(name);
         let primary = &scene.primary;
         primary.backlog("shop", 300);
