@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::journal::history::History;
 use crate::os::clock::{Micros, Timestamp};
 use crate::os::process::{holds_lock, start_time};
-use crate::os::sys;
+use crate::os::{stamp, sys};
 use crate::report::checkpoint::{self, Facts};
 use crate::repository::directory::Repository;
 use crate::repository::proofs::{Record, proven};
@@ -203,7 +203,7 @@ fn is_alive(facts: &Facts) -> bool {
 
 /// True if a process that started at `ticks` could have begun the pass.
 fn is_no_younger(ticks: u64, facts: &Facts) -> bool {
-    match (sys::boot_time(), Timestamp::parse(fact(facts, "started"))) {
+    match (stamp::boot_time(), Timestamp::parse(fact(facts, "started"))) {
         // Both clocks are whole seconds, and the boot time is a rounded difference.
         (Some(boot), Some(started)) => {
             boot + (ticks / sys::ticks_per_second()) as i64 <= started.0 + 2

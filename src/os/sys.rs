@@ -340,6 +340,14 @@ pub fn local_offset(at: i64) -> Option<i32> {
     }
 }
 
+/// The clock that the kernel sets times of files by, since 1970.
+pub fn file_clock() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut now) };
+    Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32)
+}
+
 /// True when running as root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid cannot fail.
@@ -372,12 +380,6 @@ pub fn user_name(uid: u32) -> Option<String> {
         let name = (!entry.is_null()).then(|| CStr::from_ptr((*entry).pw_name))?;
         name.to_str().ok().map(String::from)
     }
-}
-
-/// When the system booted, in seconds since 1970; `None` if unknown.
-pub fn boot_time() -> Option<i64> {
-    let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()
 }
 
 /// The process that holds a write lock (fcntl, not flock) on the file, as servers do on their data

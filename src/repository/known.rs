@@ -32,7 +32,7 @@ impl Known {
         mut files: Vec<Option<Stamp>>,
     ) -> Option<Known> {
         let conditions = conditions.filter(|conditions| conditions.still_hold(root))?;
-        let now = stamp::now();
+        let now = stamp::after(&files);
         for file in &mut files {
             file.take_if(|stamp| !stamp.is_settled(now));
         }

@@ -98,6 +98,22 @@ fn files_not_written_since_are_not_read() {
 }
 
 #[test]
+fn what_was_restored_this_very_moment_is_not_read() {
+    let Some(s) = three_files() else { return };
+    for n in 0..40 {
+        s.file(&format!("t{n}"), 10 + n, BLOCK + 1);
+    }
+    grow(&s, None);
+    fs::remove_dir_all(&s.data).unwrap();
+    let (restored, _) = over(&s, None);
+    let mut crew = Crew::unwatched(2);
+    let data = Data { path: &s.data, known: restored.known.as_ref(), journal: &Default::default() };
+    let base = s.repo.names().unwrap().pop();
+    store(&s.repo, &s.lock(), data, Header { base, ..header() }, 1, &mut crew).unwrap();
+    assert_eq!(crew.gauge().done(), 0);
+}
+
+#[test]
 fn a_restore_over_known_data_reads_what_was_written() {
     let Some(s) = three_files() else { return };
     let (stored, _) = grow(&s, None);
