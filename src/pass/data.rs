@@ -164,7 +164,15 @@ impl Attempts<'_> {
             call_timeout: self.plan.retries.ping_timeout,
             needs_grant_tables,
             relay_logs,
-            data_size: self.bases.current().map(|base| base.manifest.size),
+            data_size: self.size_to_work_on(),
         }
+    }
+
+    /// Bytes of data that a private mysqld may need in its memory: none if it only has to start and stop.
+    fn size_to_work_on(&self) -> Option<u64> {
+        let base = self.bases.current()?;
+        let goal = self.goal.as_ref().map(|goal| goal.target.position());
+        let is_there = goal.is_some_and(|goal| base.position.contains(goal));
+        Some(if is_there { 0 } else { base.manifest.size })
     }
 }

@@ -53,7 +53,7 @@ pub struct Setup {
     pub needs_grant_tables: bool,
     /// What becomes of relay logs.
     pub relay_logs: RelayLogs,
-    /// Bytes of the data it is started on, if there is any yet.
+    /// Bytes of the data that it works on, if there is any yet.
     pub data_size: Option<u64>,
 }
 
@@ -152,6 +152,9 @@ impl Setup {
                 // MariaDB has another word for it.
                 "--loose-innodb-flush-method=fsync",
                 "--loose-innodb-data-file-buffering=ON",
+                // The list of pages is in no backup, and what it would read early may not be needed.
+                "--innodb-buffer-pool-load-at-startup=OFF",
+                "--innodb-buffer-pool-dump-at-shutdown=OFF",
             ]);
         if self.relay_logs == RelayLogs::Stay {
             command.arg("--relay-log-purge=OFF");
@@ -192,9 +195,6 @@ impl Setup {
                 "--persisted-globals-load=OFF",
                 // Since 8.4 it is 64 MiB, all used from the start, and there are few writers.
                 "--innodb-log-buffer-size=16M",
-                // Not in a backup, and its absence logs an error.
-                "--innodb-buffer-pool-load-at-startup=OFF",
-                "--innodb-buffer-pool-dump-at-shutdown=OFF",
                 "--event-scheduler=OFF",
                 // Nothing connects over a network, so keys for that only cost time.
                 "--auto-generate-certs=OFF",
