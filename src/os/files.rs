@@ -12,6 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::error::IoExt as _;
 use crate::os::sys;
 
 /// How long a pipe given by the user may stay silent. Its writer may be fetching a password from
@@ -137,21 +138,23 @@ pub fn list(dir: &File) -> io::Result<ReadDir> {
 }
 
 /// Removes everything in an open directory, which may take minutes, or part of it if `stopped` says
-/// so between two files.
+/// so between two files. Several threads may do so at once: what one finds gone, another is removing.
 pub fn empty(dir: &File, stopped: &dyn Fn() -> bool) -> io::Result<()> {
     for entry in list(dir)? {
         if stopped() {
             break;
         }
-        let entry = entry?;
-        let (name, is_dir) = (entry.file_name(), entry.file_type()?.is_dir());
-        if is_dir {
-            empty(&open_dir(&path_of(dir).join(&name))?, stopped)?;
-            if stopped() {
-                break;
+        let removed = entry.and_then(|entry| {
+            let (name, is_dir) = (entry.file_name(), entry.file_type()?.is_dir());
+            if is_dir {
+                empty(&open_dir(&path_of(dir).join(&name))?, stopped)?;
+                if stopped() {
+                    return Ok(());
+                }
             }
-        }
-        remove(dir, Path::new(&name), is_dir)?;
+            remove(dir, Path::new(&name), is_dir)
+        });
+        removed.ignoring(io::ErrorKind::NotFound)?;
     }
     Ok(())
 }

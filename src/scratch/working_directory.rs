@@ -24,7 +24,7 @@ use crate::text::system_text;
 
 use crate::scratch::crash_safety;
 use crate::scratch::foreign;
-use crate::scratch::removal::remove_all;
+use crate::scratch::removal::{self, remove_all};
 use crate::scratch::run_as::run_as;
 use crate::scratch::unlogged_ddl::Doubt;
 use crate::supervisor::watched::Nothing;
@@ -278,15 +278,12 @@ impl Scratch {
         if self.has_data() || old.exists() {
             let has_data = self.has_data();
             // A large directory takes minutes.
-            let mut crew = supervisor.crew("remove", 1);
-            let gauge = crew.gauge();
-            crew.alone(|| {
-                remove_all(&old, &gauge)?;
-                if has_data && !gauge.stopped() {
-                    fs::rename(&data, &old).doing("move away", &data)?;
-                }
-                remove_all(&old, &gauge)
-            })?;
+            let mut crew = supervisor.crew("remove", removal::THREADS);
+            remove_all(&old, &mut crew)?;
+            if has_data {
+                fs::rename(&data, &old).doing("move away", &data)?;
+                remove_all(&old, &mut crew)?;
+            }
         }
         let logs = self.root.join(JOURNAL);
         fs::remove_dir_all(&logs).ignoring(io::ErrorKind::NotFound).doing("remove", &logs)?;
@@ -361,9 +358,7 @@ impl Scratch {
         let old = self.root.join(OLD_DATA);
         if old.exists() {
             // As large as the data was.
-            let mut crew = supervisor.crew("remove", 1);
-            let gauge = crew.gauge();
-            crew.alone(|| remove_all(&old, &gauge))?;
+            remove_all(&old, &mut supervisor.crew("remove", removal::THREADS))?;
         }
         self.tidy();
         let log = self.root.join("mysqld.log");
