@@ -1,6 +1,7 @@
 //! The repository as a whole: who may be in it at once, what is kept, what is in a backup.
 
 mod contents;
+mod direct;
 mod locks;
 mod retention;
 use std::path::Path;

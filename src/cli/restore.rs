@@ -22,7 +22,7 @@ use crate::repository::journals::Stores;
 use crate::repository::manifest::Header;
 use crate::repository::restore::difference;
 use crate::repository::restore::survey::Survey;
-use crate::repository::restore::{self, Destination};
+use crate::repository::restore::{self, Destination, Kept};
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Nothing;
 use crate::text::{bytes, count, harmless, short};
@@ -53,7 +53,7 @@ pub fn restore(how: &How, backup: Option<String>) -> Result<u8> {
     let name = backup.map_or_else(|| repo.find(None), Ok)?;
     let held = repo.hold(&name)?;
     let (path, owner, into) = (target.path(), target.owner(), restore::Into::Marked);
-    let to = Destination { path, owner, into, durable: true, known: None };
+    let to = Destination { path, owner, into, kept: Kept::Direct, known: None };
     let mut crew = supervisor.crew("restore", how.jobs);
     let restored = restore::restore(&repo, &held, to, &mut crew);
     drop(crew);

@@ -23,7 +23,7 @@ use crate::repository::directory::Repository;
 use crate::repository::manifest::{Manifest, PackRef, hex};
 use crate::repository::restore::gate::{Gate, is_mark};
 use crate::repository::restore::piecemeal;
-use crate::repository::restore::{Destination, Into};
+use crate::repository::restore::{Destination, Into, Kept};
 use crate::seed::layout;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{bytes, count};
@@ -57,7 +57,7 @@ pub fn unpack(repo: &Path, backup: Option<String>, to: &Path, jobs: usize) -> Re
         path: &work.join(DATA),
         owner: sys::is_root().then(|| (meta.uid(), meta.gid())),
         into: Into::Existing,
-        durable: true,
+        kept: Kept::Synced,
         known: None,
     };
     let mut crew = supervisor.crew("restore", jobs);

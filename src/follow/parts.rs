@@ -18,7 +18,7 @@ use crate::os::files;
 use crate::replication::primary::Facts;
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::journals::redundant::Part;
-use crate::repository::restore::{self, Destination, Into};
+use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::repository::store::{self, Data, Header, Journal, Span};
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::count;
@@ -191,7 +191,7 @@ impl<'a> Parts<'a> {
                 (0..entries.len()).map(|n| PathBuf::from(format!("{n:06}"))).collect();
             let path = self.dir.join(&within);
             let (owner, into) = (None, Into::Existing);
-            let to = Destination { path: &path, owner, into, durable: false, known: None };
+            let to = Destination { path: &path, owner, into, kept: Kept::Cached, known: None };
             let mut crew = supervisor.crew("follow", 1);
             restore::restore(self.repo, &held.logs(&files)?, to, &mut crew)?;
             drop(crew);

@@ -11,7 +11,7 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::error::{Error, Result};
@@ -149,6 +149,19 @@ impl<'a> Crew<'a> {
         self.run(self.jobs, worker)
     }
 
+    /// The same with twice as many threads, for workers that wait for the disk half of the time; they
+    /// compute in turns.
+    ///
+    /// # Errors
+    /// As for [`Crew::work`].
+    pub fn work_in_turns<T: Send>(
+        &mut self,
+        worker: impl Fn(&Turns) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let turns = Turns { free: Mutex::new(self.jobs), given_back: Condvar::new() };
+        self.run(2 * self.jobs, || worker(&turns))
+    }
+
     fn run<T: Send>(
         &mut self,
         jobs: usize,
@@ -190,6 +203,31 @@ impl<'a> Crew<'a> {
             Some(error) => Err(error),
             None => Ok(results),
         }
+    }
+}
+
+/// The right to compute, which as many threads have at a time as there are jobs.
+pub struct Turns {
+    free: Mutex<usize>,
+    given_back: Condvar,
+}
+
+impl Turns {
+    /// Waits for a turn, which lasts until it is dropped.
+    pub fn take(&self) -> Turn<'_> {
+        let free = self.given_back.wait_while(locked(&self.free), |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Turn(self)
+    }
+}
+
+/// A turn of [`Turns`].
+pub struct Turn<'a>(&'a Turns);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *locked(&self.0.free) += 1;
+        self.0.given_back.notify_one();
     }
 }
 

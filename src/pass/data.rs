@@ -12,7 +12,7 @@ use crate::pass::in_hand::{Data, InHand};
 use crate::replication::primary::Facts;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::{Key, Phase};
-use crate::repository::restore::{self, Destination, Into};
+use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::scratch::known_files;
 use crate::scratch::working_directory::Stage;
 use crate::seed::clone;
@@ -94,7 +94,7 @@ impl Attempts<'_> {
             path: &data,
             owner: self.scratch.user(),
             into,
-            durable: false,
+            kept: Kept::Cached,
             known: known.as_ref(),
         };
         let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);

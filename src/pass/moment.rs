@@ -206,7 +206,8 @@ impl Taking<'_> {
         };
         // Of one of the backups itself.
         let (path, owner, into) = (target.path, target.owner, Into::Marked);
-        let to = restore::Destination { path, owner, into, durable: true, known: None };
+        let to =
+            restore::Destination { path, owner, into, kept: restore::Kept::Synced, known: None };
         let mut crew = self.supervisor.crew("restore", self.means.jobs);
         restore::restore(self.stores.of(&held), &held, to, &mut crew)
             .map_err(|e| (e, Some(Spoilt::Data)))?;

@@ -13,7 +13,7 @@ use crate::repository::directory::{Repository, damaged};
 use crate::repository::held::Held;
 use crate::repository::journals::Stores;
 use crate::repository::manifest::Header;
-use crate::repository::restore::{self, Destination, Into};
+use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::compatibility::{self, With};
 use crate::supervisor::main_loop::Supervisor;
@@ -120,7 +120,7 @@ impl Filling<'_> {
         proof.make_data()?;
         let data = proof.data();
         let (owner, into) = (proof.user(), Into::Empty);
-        let to = Destination { path: &data, owner, into, durable: false, known: None };
+        let to = Destination { path: &data, owner, into, kept: Kept::Cached, known: None };
         let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
         let restored = restore::restore(repo, held, to, &mut crew)?;
         drop(crew);

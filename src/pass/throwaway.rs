@@ -31,7 +31,7 @@ use crate::repository::directory::{Repository, damaged};
 use crate::repository::held::Held;
 use crate::repository::journals::Stores;
 use crate::repository::manifest::Header;
-use crate::repository::restore::{self, Destination, Into};
+use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::scratch::opened;
 use crate::scratch::run_as;
 use crate::scratch::working_directory::{Scratch, Stage};
@@ -241,7 +241,7 @@ impl OnBackup<'_> {
     fn fill_backup(&mut self, held: Rc<Held>) -> Result<Filled> {
         let data = self.scratch.data();
         let (path, owner, into) = (data.as_path(), self.scratch.user(), Into::Existing);
-        let to = Destination { path, owner, into, durable: false, known: None };
+        let to = Destination { path, owner, into, kept: Kept::Cached, known: None };
         let mut crew = self.supervisor.crew("restore", self.opening.means.jobs);
         restore::restore(&self.stores.backups, &held, to, &mut crew)?;
         let header = held.manifest.header.clone();

@@ -32,7 +32,7 @@ use crate::replication::time_zone;
 use crate::repository::directory::damaged;
 use crate::repository::held::Held;
 use crate::repository::journals::Stores;
-use crate::repository::restore::{self, Destination, Into};
+use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::scratch::working_directory::Scratch;
 use crate::server::compatibility::{self, With};
 use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
@@ -161,7 +161,7 @@ impl Replay<'_> {
 
     fn fill(&mut self, held: &Held, dir: &Path) -> Result<()> {
         let (path, owner, into) = (dir, self.target.user, Into::Existing);
-        let to = Destination { path, owner, into, durable: false, known: None };
+        let to = Destination { path, owner, into, kept: Kept::Cached, known: None };
         let mut crew = self.supervisor.crew("restore", self.means.jobs);
         restore::restore(self.stores.of(held), held, to, &mut crew).map(drop)
     }

@@ -4,6 +4,7 @@
 //! returns only content that matches its hash, and needs memory for one frame and one block
 //! whatever the pack claims. Writing is in [`write`].
 
+pub mod buffer;
 mod difference;
 pub mod write;
 
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use zstd::bulk::Decompressor;
+
+use buffer::Buffer;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::workers::Gauge;
@@ -138,8 +141,8 @@ pub struct Fetcher<'a> {
     zstd: Decompressor<'static>,
     /// The frame that was read last, and what is left of longer ones.
     frame: Vec<u8>,
-    part: Vec<u8>,
-    content: Vec<u8>,
+    part: Buffer,
+    content: Buffer,
     /// The last frame has a checksum of its own, which was compared.
     checked: bool,
 }
@@ -148,8 +151,9 @@ impl<'a> Fetcher<'a> {
     /// A reader for the repository `root`.
     pub fn new(root: &'a Path) -> Result<Fetcher<'a>> {
         let zstd = Decompressor::new().doing("decompress from", root)?;
-        let (frame, part, content) = Default::default();
-        Ok(Fetcher { root, open: Vec::new(), zstd, frame, part, content, checked: false })
+        let (part, content) = Default::default();
+        let (open, frame) = (Vec::new(), Vec::new());
+        Ok(Fetcher { root, open, zstd, frame, part, content, checked: false })
     }
 
     /// The block of `size` bytes from the frames of its `links`, whose packs are numbers in `packs`.
@@ -183,7 +187,7 @@ impl<'a> Fetcher<'a> {
             self.decode(packs, &base.frame, size)?;
             add(&mut self.content, &self.part);
         }
-        if Hash::from(Sha256::digest(&self.content)) != own.hash {
+        if Hash::from(Sha256::digest(&self.content[..])) != own.hash {
             let frame = self.culprit(packs, links, size)?;
             return Err(bad_block(packs, &frame));
         }
@@ -233,11 +237,11 @@ impl<'a> Fetcher<'a> {
         let pack = packs[frame.pack as usize];
         self.read(&pack, frame).map_err(|fault| (pack, fault))?;
         // The buffer is the limit: a frame that would exceed it is an error.
-        self.part.resize(size, 0);
+        self.part.resize(size);
         let bytes = &self.frame[..frame.length as usize];
         let got = self.zstd.decompress_to_buffer(bytes, &mut self.part[..]);
         let got = got.map_err(|_| bad_block(packs, frame))?;
-        self.part.truncate(got);
+        self.part.resize(got);
         self.checked = bytes.get(DESCRIPTOR).is_some_and(|byte| byte & CHECKSUM != 0);
         Ok(got)
     }

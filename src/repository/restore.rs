@@ -10,6 +10,7 @@ pub mod difference;
 pub mod gate;
 pub mod piecemeal;
 pub mod survey;
+mod target_file;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,15 +18,16 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::os::stamp::Stamp;
-use crate::os::workers::{Crew, Gauge, locked};
+use crate::os::workers::{Crew, Gauge, Turns, locked};
 use crate::repository::directory::{Repository, damaged};
 use crate::repository::held::Held;
 use crate::repository::known::Known;
 use crate::repository::manifest::{Block, FileEntry, Link, Manifest, Piece};
 use crate::repository::packs::{self, Fault, Fetcher};
 use crate::repository::parcels::{parcel_size, spread};
-pub use destination::{Destination, Into};
-use destination::{Target, TargetFile};
+use destination::Target;
+pub use destination::{Destination, Into, Kept};
+use target_file::TargetFile;
 
 /// The most small files in a batch, and the most bytes.
 const BATCH: usize = 256;
@@ -77,13 +79,14 @@ pub fn restore(
     gauge.set_total(pieces.map(cost).sum());
     let conditions = target.conditions();
     let (written, read) = (AtomicU64::new(0), AtomicU64::new(0));
-    let durable = to.durable;
+    let durable = to.kept != Kept::Cached;
     let pass = Pass { repo, held, target: &target, gauge: &gauge, written: &written, read: &read };
     let parcels = pass.split(crew.jobs());
     let (next, synced) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let stamps = crew.work(|| {
+    let work = |turns: Option<&Turns>| {
         let fetcher = Fetcher::new(repo.root())?;
-        let mut worker = Worker { pass: &pass, fetcher, old: Vec::new(), stamps: Vec::new() };
+        let (old, stamps) = (Vec::new(), Vec::new());
+        let mut worker = Worker { pass: &pass, turns, fetcher, old, stamps };
         while !gauge.stopped() {
             let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             worker.run(parcel)?;
@@ -95,7 +98,12 @@ pub fn restore(
             worker.sync(parcel)?;
         }
         Ok(worker.stamps)
-    })?;
+    };
+    let stamps = match to.kept {
+        // A write waits for the disk.
+        Kept::Direct => crew.work_in_turns(|turns| work(Some(turns)))?,
+        _ => crew.work(|| work(None))?,
+    };
     crew.alone(|| {
         target.finish_dirs(manifest)?;
         // Small files and all directories are synced at once here; the workers sync large files.
@@ -151,12 +159,11 @@ struct Large<'a> {
 impl Large<'_> {
     fn open(&self, target: &Target) -> Result<TargetFile> {
         let mut new = locked(&self.new);
-        let file = match *new {
-            Some(new) => target.reopen(self.entry, new),
-            None => target.open(self.entry),
-        }?;
-        *new = Some(file.new);
-        Ok(file)
+        let is_new = match *new {
+            Some(new) => new,
+            None => *new.insert(target.open(self.entry)?.new),
+        };
+        target.reopen(self.entry, is_new)
     }
 }
 
@@ -223,6 +230,8 @@ fn runs(entry: &FileEntry, size: u64, block_size: u64) -> Vec<(Range<usize>, u64
 
 struct Worker<'a> {
     pass: &'a Pass<'a>,
+    /// To compute only in turn.
+    turns: Option<&'a Turns>,
     fetcher: Fetcher<'a>,
     /// A block of the older data.
     old: Vec<u8>,
@@ -282,6 +291,7 @@ impl Worker<'_> {
             // Not counted: zeros cost next to nothing and would distort the estimate.
             Block::Zeros { .. } => file.zero(&piece).map_err(fail)?,
             Block::Stored(chain) => {
+                let turn = self.turns.map(Turns::take);
                 let manifest = self.pass.manifest();
                 let links = chain.of(&manifest.links);
                 let same = file.has(&piece, &links[0].hash, &mut self.old).map_err(fail)?;
@@ -299,7 +309,9 @@ impl Worker<'_> {
                             return Err(damaged(&self.pass.held.name, what));
                         }
                     };
-                    file.write(&piece, content).map_err(fail)?;
+                    let turn = turn.filter(|_| !file.direct);
+                    self.pass.target.write(entry, file, &piece, content)?;
+                    drop(turn);
                     self.pass.written.fetch_add(piece.length, Ordering::Relaxed);
                 }
                 self.pass.gauge.add(cost_of(piece.length, links));

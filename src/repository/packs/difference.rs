@@ -83,8 +83,8 @@ impl Chooser {
         // The base may be in a pack that was not read in this pass, and earlier versions wrote frames
         // without a checksum.
         let base = &mut fetcher.part;
-        base.clear();
-        base.extend_from_slice(content);
+        base.resize(content.len());
+        base.copy_from_slice(content);
         add(base, difference);
         if Hash::from(Sha256::digest(&base[..lengths[at]])) != links[at].hash {
             let frame = fetcher.culprit(packs, &links[at..], lengths[at])?;

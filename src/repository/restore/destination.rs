@@ -7,13 +7,13 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest as _, Sha256};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::gate::Gate;
 use super::survey::{self, Survey};
+use super::target_file::{self, TargetFile};
 use crate::error::{Error, IoExt, Place, Result};
 use crate::os::files;
 use crate::os::space::check_room;
@@ -21,7 +21,8 @@ use crate::os::stamp::{Conditions, Stamp};
 use crate::os::sys;
 use crate::repository::held::Held;
 use crate::repository::known::{self, Known};
-use crate::repository::manifest::{Block, FileEntry, Hash, Manifest, Piece};
+use crate::repository::manifest::{Block, FileEntry, Manifest, Piece};
+use crate::repository::packs::buffer::ALIGNMENT;
 
 /// The expected state of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,18 @@ pub enum Into {
     Marked,
 }
 
+/// Where the content is in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the page cache, for a server of ours. What a pass removes again soon may never get to the disk.
+    Cached,
+    /// There and on the disk.
+    Synced,
+    /// On the disk, and past the page cache where that is possible: no server of ours comes next, and
+    /// others read past it themselves.
+    Direct,
+}
+
 /// Where a backup is restored to, and how.
 #[derive(Clone, Copy)]
 pub struct Destination<'a> {
@@ -44,8 +57,8 @@ pub struct Destination<'a> {
     pub owner: Option<(u32, u32)>,
     /// What it may contain already.
     pub into: Into,
-    /// Whether to sync it.
-    pub durable: bool,
+    /// Where it is then.
+    pub kept: Kept,
     /// What is known of older data in it, and not read there.
     pub known: Option<&'a Known>,
 }
@@ -59,25 +72,18 @@ pub struct Target {
     into: Into,
     owner: Option<(u32, u32)>,
     durable: bool,
+    /// Whether new files are written past the page cache; no longer once that was refused.
+    direct: AtomicBool,
     /// Until the restore is finished.
     gate: Option<Gate>,
     /// What was in it.
     found: Survey,
 }
 
-/// An open file of the target and its size.
-pub struct TargetFile {
-    file: File,
-    /// Created by this restore, so unwritten parts are zeros.
-    pub new: bool,
-    /// It is to be on the disk at the end. What a pass removes again soon may never get there.
-    durable: bool,
-}
-
 impl Target {
     /// Prepares the directory for the files of the backup.
     pub fn prepare(to: &Destination<'_>, held: &Held) -> Result<Target> {
-        let Destination { path, owner, into, durable, known } = *to;
+        let Destination { path, owner, into, known, .. } = *to;
         let manifest = &held.manifest;
         let made = DirBuilder::new().mode(0o700).create(path);
         made.ignoring(io::ErrorKind::AlreadyExists).doing("create", path)?;
@@ -93,8 +99,7 @@ impl Target {
                 Survey::of(&root, path, manifest, stamps, gate.as_ref())?
             }
         };
-        let path_buf = path.to_path_buf();
-        let target = Target { path: path_buf, root, into, owner, durable, gate, found };
+        let target = Target::new(to, root, gate, found);
         if let Some(gate) = &target.gate {
             // Before anything is changed.
             check_space(path, manifest, &target.found)?;
@@ -119,11 +124,15 @@ impl Target {
 
     /// Opens a directory that [`Target::prepare`] has prepared before, perhaps in another process.
     pub fn again(to: &Destination<'_>, held: &Held) -> Result<Target> {
-        let Destination { path, owner, into, durable, .. } = *to;
-        let root = files::open_dir(path).doing("open", path)?;
+        let root = files::open_dir(to.path).doing("open", to.path)?;
         let unchanged = vec![false; held.manifest.files.len()];
-        let found = Survey { unchanged, ..Survey::default() };
-        Ok(Target { path: path.to_path_buf(), root, into, owner, durable, gate: None, found })
+        Ok(Target::new(to, root, None, Survey { unchanged, ..Survey::default() }))
+    }
+
+    fn new(to: &Destination<'_>, root: File, gate: Option<Gate>, found: Survey) -> Target {
+        let Destination { path, owner, into, kept, .. } = *to;
+        let (durable, direct) = (kept != Kept::Cached, AtomicBool::new(kept == Kept::Direct));
+        Target { path: path.to_path_buf(), root, into, owner, durable, direct, gate, found }
     }
 
     /// The path of a file, for messages.
@@ -167,20 +176,52 @@ impl Target {
         let (file, new) = self.open_or_make(self.place(&entry.path)).map_err(fail)?;
         // An existing file is truncated or extended; the extension is a hole until written.
         file.set_len(entry.size).map_err(fail)?;
-        Ok(TargetFile { file, new, durable: self.durable })
+        Ok(TargetFile { file, new, durable: self.durable, direct: false })
     }
 
     /// Reopens a file that [`Target::open`] opened; `new` is what that returned.
     pub fn reopen(&self, entry: &FileEntry, new: bool) -> Result<TargetFile> {
-        let file = self.open_own(self.place(&entry.path));
+        let path = self.place(&entry.path);
+        let mut direct = new
+            && entry.size.is_multiple_of(ALIGNMENT as u64)
+            && self.direct.load(Ordering::Relaxed);
+        let mut file = self.open_own(path, if direct { libc::O_DIRECT } else { 0 });
+        if direct && file.as_ref().is_err_and(target_file::is_refusal) {
+            self.write_through_cache();
+            (direct, file) = (false, self.open_own(path, 0));
+        }
         let file = file.doing("write", &self.path(entry))?;
-        Ok(TargetFile { file, new, durable: self.durable })
+        Ok(TargetFile { file, new, durable: self.durable, direct })
+    }
+
+    /// Nothing is written past the page cache from now on: the file system does not do it.
+    fn write_through_cache(&self) {
+        self.direct.store(false, Ordering::Relaxed);
+    }
+
+    /// Writes a block of a file.
+    pub fn write(
+        &self,
+        entry: &FileEntry,
+        file: &TargetFile,
+        piece: &Piece,
+        content: &[u8],
+    ) -> Result<()> {
+        let written = match file.write(piece, content) {
+            Err(e) if file.direct && target_file::is_refusal(&e) => {
+                self.write_through_cache();
+                self.reopen(entry, file.new)?.write(piece, content)
+            }
+            written => written,
+        };
+        written.doing("write", &self.path(entry))
     }
 
     /// Opens an existing regular file with a single link. It may have been replaced by a link since
     /// it was checked.
-    fn open_own(&self, path: &Path) -> io::Result<File> {
-        let file = sys::open_below(&self.root, path, libc::O_RDWR | libc::O_NONBLOCK, 0)?;
+    fn open_own(&self, path: &Path, flags: i32) -> io::Result<File> {
+        let flags = flags | libc::O_RDWR | libc::O_NONBLOCK;
+        let file = sys::open_below(&self.root, path, flags, 0)?;
         let m = file.metadata()?;
         if !m.is_file() || m.nlink() != 1 {
             return Err(io::Error::other("not a regular file with a single link"));
@@ -190,7 +231,7 @@ impl Target {
 
     fn open_or_make(&self, path: &Path) -> io::Result<(File, bool)> {
         if self.into != Into::Empty {
-            match self.open_own(path) {
+            match self.open_own(path, 0) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 // Read-only, or of another user.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -299,51 +340,4 @@ pub fn check_space(path: &Path, manifest: &Manifest, found: &Survey) -> Result<(
     let stored = pieces.filter(|p| matches!(p.block, Block::Stored(_)));
     let needed = stored.map(|p| p.length).sum::<u64>();
     check_room(path, needed.saturating_sub(found.kept + found.freed), Place::Other)
-}
-
-impl TargetFile {
-    /// True if this place already has the content with this `hash`.
-    pub fn has(&self, piece: &Piece, hash: &Hash, buffer: &mut Vec<u8>) -> io::Result<bool> {
-        if self.new {
-            return Ok(false);
-        }
-        buffer.resize(piece.length as usize, 0);
-        self.file.read_exact_at(buffer, piece.offset)?;
-        Ok(Hash::from(Sha256::digest(&buffer[..])) == *hash)
-    }
-
-    /// Reads what is in the place of a block.
-    pub fn read(&self, piece: &Piece, content: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(content, piece.offset)
-    }
-
-    /// Writes a block.
-    pub fn write(&self, piece: &Piece, content: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(content, piece.offset)?;
-        if self.durable {
-            sys::start_writeback(&self.file, piece.offset, piece.length);
-        }
-        Ok(())
-    }
-
-    /// Zeros a run of blocks, unless they already are.
-    pub fn zero(&self, piece: &Piece) -> io::Result<()> {
-        let end = piece.offset + piece.length;
-        if self.new || sys::next_data(&self.file, piece.offset)?.is_none_or(|at| at >= end) {
-            return Ok(());
-        }
-        match sys::punch_hole(&self.file, piece.offset, piece.length) {
-            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                let zeros = vec![0; 1 << 20];
-                let mut at = piece.offset;
-                while at < end {
-                    let n = (end - at).min(1 << 20);
-                    self.file.write_all_at(&zeros[..n as usize], at)?;
-                    at += n;
-                }
-                Ok(())
-            }
-            other => other,
-        }
-    }
 }

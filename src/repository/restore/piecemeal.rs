@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use super::destination::{Destination, Into, Target, TargetFile};
+use super::destination::{Destination, Into, Target};
+use super::target_file::TargetFile;
 use crate::error::{Error, IoExt, Result};
 use crate::os::files;
 use crate::os::workers::{Crew, Gauge};

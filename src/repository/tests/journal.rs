@@ -8,7 +8,7 @@ use crate::os::clock::Micros;
 use crate::os::workers::Crew;
 use crate::repository::manifest::BLOCK_SIZE;
 use crate::repository::prune::prune;
-use crate::repository::restore::{Destination, Into, restore};
+use crate::repository::restore::{Destination, Into, Kept, restore};
 use crate::repository::retention::Policy;
 use crate::repository::store::{Data, Journal, Span, Stored, store};
 
@@ -47,7 +47,7 @@ fn logs_come_back_and_are_no_data() {
     assert_eq!(held.manifest.journal.size(), LOGS.iter().map(|l| l.1 as u64).sum::<u64>());
     let (names, to) = (["a", "b"].map(PathBuf::from), s.dir.join("logs"));
     let into =
-        Destination { path: &to, owner: None, into: Into::Empty, durable: false, known: None };
+        Destination { path: &to, owner: None, into: Into::Empty, kept: Kept::Cached, known: None };
     let logs = held.logs(&names).unwrap();
     restore(&s.repo, &logs, into, &mut Crew::unwatched(2)).unwrap();
     for (name, (log, _)) in names.iter().zip(LOGS) {

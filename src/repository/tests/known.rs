@@ -10,7 +10,7 @@ use crate::os::workers::Crew;
 use crate::repository::known::Known;
 use crate::repository::manifest::BLOCK_SIZE;
 use crate::repository::prune::prune;
-use crate::repository::restore::{Destination, Into, Restored, restore};
+use crate::repository::restore::{Destination, Into, Kept, Restored, restore};
 use crate::repository::retention::Policy;
 use crate::repository::store::{Data, Header, Stored, store};
 
@@ -44,7 +44,7 @@ fn grow(s: &Space, known: Option<&Known>) -> (Stored, u64) {
 fn over(s: &Space, known: Option<&Known>) -> (Restored, u64) {
     let held = s.repo.hold(&s.repo.names().unwrap().pop().unwrap()).unwrap();
     let into = Into::Existing;
-    let to = Destination { path: &s.data, owner: None, into, durable: false, known };
+    let to = Destination { path: &s.data, owner: None, into, kept: Kept::Cached, known };
     let mut crew = Crew::unwatched(2);
     let restored = restore(&s.repo, &held, to, &mut crew).unwrap();
     (restored, crew.gauge().done())

@@ -9,7 +9,7 @@ use super::support::{Space, header, noise, snapshot};
 use crate::error::Error;
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::manifest::BLOCK_SIZE;
-use crate::repository::restore::{Destination, Into, restore};
+use crate::repository::restore::{Destination, Into, Kept, restore};
 use crate::repository::store::{Data, store};
 
 const BLOCK: usize = BLOCK_SIZE as usize;
@@ -206,7 +206,7 @@ fn an_owner_gets_all_of_a_restored_directory() {
         path: &to,
         owner: Some(owner),
         into: Into::Empty,
-        durable: true,
+        kept: Kept::Direct,
         known: None,
     };
     restore(&s.repo, &held, destination, &mut Crew::unwatched(2)).unwrap();

@@ -12,7 +12,7 @@ use crate::os::workers::Crew;
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Manifest, PackRef};
 use crate::repository::packs::pack_path;
-use crate::repository::restore::{Destination, Into, Restored, restore};
+use crate::repository::restore::{Destination, Into, Kept, Restored, restore};
 use crate::repository::store::{Data, Header, Stored, store};
 use crate::repository::verify::{Report, verify};
 
@@ -73,7 +73,7 @@ impl Space {
 
     pub fn restore(&self, name: &str, to: &Path, into: Into) -> Result<Restored> {
         let held = self.repo.hold(name)?;
-        let to = Destination { path: to, owner: None, into, durable: true, known: None };
+        let to = Destination { path: to, owner: None, into, kept: Kept::Direct, known: None };
         restore(&self.repo, &held, to, &mut Crew::unwatched(2))
     }
 
