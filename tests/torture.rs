@@ -2,7 +2,8 @@
 //! at counted system calls, while the primary is written to in all ways. After each strike the
 //! newest backup restores, starts and equals a reference replica; a rerun then ends 0.
 //!
-//! `ROUNDS` says how many rounds there are, `SEED` what is drawn, `ROUND` names a single one. A
+//! `ROUNDS` says how many rounds there are, `SEED` what is drawn, `ROUND` names a single one, `PARALLEL`
+//! the threads of the replay. A
 //! round is drawn from the seed and its number alone, so what is started, what is done to it and
 //! when is the same again: system calls are counted, times and delays are drawn. How far a
 //! program has come at a time, and what the primary's writer has said by then, is up to the
@@ -159,7 +160,10 @@ impl Arena {
 fn command(scene: &Scene, name: &str) -> Rollforward {
     let program = scene.command(name);
     let alters = matches!(name, "run" | "seed") && !flavor::is_mysql();
-    program.args(alters.then_some("--mysqld-option=--innodb-log-file-size=16M"))
+    let program = program.args(alters.then_some("--mysqld-option=--innodb-log-file-size=16M"));
+    let threads = number("PARALLEL").filter(|_| name == "run");
+    let option = threads.and_then(|n| flavor::option(&format!("--slave-parallel-threads={n}")));
+    program.args(option.map(|option| format!("--mysqld-option={option}")))
 }
 
 /// Says how to have the same again, when a round fails.

@@ -149,17 +149,15 @@ impl<'a> Crew<'a> {
         self.run(self.jobs, worker)
     }
 
-    /// The same with twice as many threads, for workers that wait for the disk half of the time; they
-    /// compute in turns.
+    /// The same with twice as many threads, for workers that wait for the disk half of the time.
     ///
     /// # Errors
     /// As for [`Crew::work`].
     pub fn work_in_turns<T: Send>(
         &mut self,
-        worker: impl Fn(&Turns) -> Result<T> + Sync,
+        worker: impl Fn() -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let turns = Turns { free: Mutex::new(self.jobs), given_back: Condvar::new() };
-        self.run(2 * self.jobs, || worker(&turns))
+        self.run(2 * self.jobs, worker)
     }
 
     fn run<T: Send>(
@@ -206,27 +204,37 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// The right to compute, which as many threads have at a time as there are jobs.
-pub struct Turns {
-    free: Mutex<usize>,
+/// Tools that fewer of them exist than there are workers, who use them in turns: what takes a processor
+/// takes one of them, and no more processors are used than there are jobs.
+pub struct Tools<T> {
+    free: Mutex<Vec<T>>,
     given_back: Condvar,
 }
 
-impl Turns {
-    /// Waits for a turn, which lasts until it is dropped.
-    pub fn take(&self) -> Turn<'_> {
-        let free = self.given_back.wait_while(locked(&self.free), |free| *free == 0);
-        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
-        Turn(self)
+impl<T> Tools<T> {
+    /// All of them.
+    pub fn new(all: Vec<T>) -> Tools<T> {
+        Tools { free: Mutex::new(all), given_back: Condvar::new() }
+    }
+
+    /// Waits for one and uses it.
+    pub fn with<R>(&self, job: impl FnOnce(&mut T) -> R) -> R {
+        let free = self.given_back.wait_while(locked(&self.free), |free| free.is_empty());
+        let taken = free.unwrap_or_else(PoisonError::into_inner).pop();
+        let mut tool = Lent(self, taken);
+        match &mut tool.1 {
+            Some(tool) => job(tool),
+            None => unreachable!("one was waited for"),
+        }
     }
 }
 
-/// A turn of [`Turns`].
-pub struct Turn<'a>(&'a Turns);
+/// Given back also by a panic.
+struct Lent<'a, T>(&'a Tools<T>, Option<T>);
 
-impl Drop for Turn<'_> {
+impl<T> Drop for Lent<'_, T> {
     fn drop(&mut self) {
-        *locked(&self.0.free) += 1;
+        locked(&self.0.free).extend(self.1.take());
         self.0.given_back.notify_one();
     }
 }

@@ -6,7 +6,9 @@
 
 pub mod buffer;
 mod difference;
+mod hashes;
 pub mod write;
+mod xor;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -17,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use zstd::bulk::Decompressor;
 
 use buffer::Buffer;
+use xor::add;
 
 use crate::error::{Error, IoExt, Result};
 use crate::os::workers::Gauge;
@@ -180,18 +183,62 @@ impl<'a> Fetcher<'a> {
         links: &[Link],
         size: usize,
     ) -> Result<&[u8], (PackRef, Fault)> {
-        let (own, bases) = links.split_first().expect("a chain has links");
-        self.decode(packs, &own.frame, size)?;
-        std::mem::swap(&mut self.part, &mut self.content);
-        for base in bases {
-            self.decode(packs, &base.frame, size)?;
-            add(&mut self.content, &self.part);
-        }
-        if Hash::from(Sha256::digest(&self.content[..])) != own.hash {
+        let mut content = std::mem::take(&mut self.content);
+        let put_together = self.put_together(packs, links, size, &mut content);
+        self.content = content;
+        put_together?;
+        if Hash::from(Sha256::digest(&self.content[..])) != links[0].hash {
             let frame = self.culprit(packs, links, size)?;
             return Err(bad_block(packs, &frame));
         }
         Ok(&self.content)
+    }
+
+    /// Leaves the blocks, one or two of so many bytes, in `contents`, which are not its own.
+    ///
+    /// # Errors
+    /// As for [`Fetcher::fetch`].
+    pub fn fetch_into(
+        &mut self,
+        packs: &[PackRef],
+        wanted: &[(&[Link], usize)],
+        contents: &mut [Buffer; 2],
+    ) -> Result<(), (PackRef, Fault)> {
+        for ((links, size), content) in wanted.iter().zip(&mut *contents) {
+            self.put_together(packs, links, *size, content)?;
+        }
+        let [first, second] = contents;
+        let hashes = match wanted.len() {
+            1 => [Sha256::digest(&first[..]).into(), Hash::default()],
+            _ => hashes::both([first, second]),
+        };
+        for (((links, size), content), hash) in wanted.iter().zip(contents).zip(hashes) {
+            if hash != links[0].hash {
+                let frame = self.culprit(packs, links, *size)?;
+                return Err(bad_block(packs, &frame));
+            }
+            if content.len() != *size {
+                return Err(bad_block(packs, &links[0].frame));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves in `content` what the frames of the links add up to.
+    fn put_together(
+        &mut self,
+        packs: &[PackRef],
+        links: &[Link],
+        size: usize,
+        content: &mut Buffer,
+    ) -> Result<(), (PackRef, Fault)> {
+        let (own, bases) = links.split_first().expect("a chain has links");
+        self.decode_into(packs, &own.frame, size, content)?;
+        for base in bases {
+            self.decode(packs, &base.frame, size)?;
+            add(content, &self.part);
+        }
+        Ok(())
     }
 
     /// Adds what a frame holds to `content` by exclusive or. Nothing is checked but the frame itself.
@@ -234,14 +281,27 @@ impl<'a> Fetcher<'a> {
         frame: &Frame,
         size: usize,
     ) -> Result<usize, (PackRef, Fault)> {
+        let mut part = std::mem::take(&mut self.part);
+        let got = self.decode_into(packs, frame, size, &mut part);
+        self.part = part;
+        got
+    }
+
+    fn decode_into(
+        &mut self,
+        packs: &[PackRef],
+        frame: &Frame,
+        size: usize,
+        content: &mut Buffer,
+    ) -> Result<usize, (PackRef, Fault)> {
         let pack = packs[frame.pack as usize];
         self.read(&pack, frame).map_err(|fault| (pack, fault))?;
         // The buffer is the limit: a frame that would exceed it is an error.
-        self.part.resize(size);
+        content.resize(size);
         let bytes = &self.frame[..frame.length as usize];
-        let got = self.zstd.decompress_to_buffer(bytes, &mut self.part[..]);
+        let got = self.zstd.decompress_to_buffer(bytes, &mut content[..]);
         let got = got.map_err(|_| bad_block(packs, frame))?;
-        self.part.resize(got);
+        content.resize(got);
         self.checked = bytes.get(DESCRIPTOR).is_some_and(|byte| byte & CHECKSUM != 0);
         Ok(got)
     }
@@ -282,77 +342,4 @@ fn bad_block(packs: &[PackRef], frame: &Frame) -> (PackRef, Fault) {
     let name = hex(&pack.hash);
     let text = format!("the block at {offset} of pack {name} does not match its checksum");
     (pack, Fault::Damaged(text))
-}
-
-/// Combines `content` with `part` by exclusive or, as far as both reach: makes a difference, or undoes
-/// one.
-fn add(content: &mut [u8], part: &[u8]) {
-    let common = content.len().min(part.len());
-    let (content, part) = (&mut content[..common], &part[..common]);
-    for (content, part) in content.chunks_mut(PIECE).zip(part.chunks(PIECE)) {
-        if is_zero(part) {
-            continue;
-        }
-        // Eight bytes at a time, for builds that do not optimise.
-        let (words, rest) = content.as_chunks_mut::<8>();
-        let (others, other_rest) = part.as_chunks::<8>();
-        for (word, other) in words.iter_mut().zip(others) {
-            *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(*other)).to_ne_bytes();
-        }
-        rest.iter_mut().zip(other_rest).for_each(|(byte, other)| *byte ^= other);
-    }
-}
-
-/// The bytes of all words of eight that are not zeros.
-fn count_set(content: &[u8]) -> usize {
-    let count = |piece: &[u8]| {
-        let (words, rest) = piece.as_chunks::<8>();
-        words.iter().filter(|word| **word != [0; 8]).count() + usize::from(!is_zero(rest))
-    };
-    content.chunks(PIECE).filter(|piece| !is_zero(piece)).map(count).sum::<usize>() * 8
-}
-
-/// Compared with zeros at once.
-const PIECE: usize = 4096;
-
-fn is_zero(content: &[u8]) -> bool {
-    // Compares with the C library's memcmp, which is vectorized in any build.
-    static ZEROS: [u8; PIECE] = [0; PIECE];
-    content.chunks(PIECE).all(|chunk| chunk == &ZEROS[..chunk.len()])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zeros_are_known_to_the_last_byte() {
-        let mut content = vec![0; 10_001];
-        assert!(is_zero(&content) && is_zero(&[]));
-        for at in [0, 4095, 4096, 10_000] {
-            content[at] = 1;
-            assert!(!is_zero(&content), "{at}");
-            assert_eq!(count_set(&content), 8);
-            content[at] = 0;
-        }
-    }
-
-    #[test]
-    fn a_difference_is_undone_by_adding_it_again() {
-        for (length, other) in [(0, 9), (3, 3), (10_001, 10_001), (10_001, 4099), (9000, 10_000)] {
-            let content: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-            let part: Vec<u8> = (0..other).map(|n| (n % 13 * 7) as u8).collect();
-            let mut both = content.clone();
-            add(&mut both, &part);
-            for (at, byte) in both.iter().enumerate() {
-                assert_eq!(
-                    *byte,
-                    content[at] ^ part.get(at).unwrap_or(&0),
-                    "{length} {other} {at}"
-                );
-            }
-            add(&mut both, &part);
-            assert_eq!(both, content);
-        }
-    }
 }

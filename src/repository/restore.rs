@@ -18,11 +18,12 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::os::stamp::Stamp;
-use crate::os::workers::{Crew, Gauge, Turns, locked};
+use crate::os::workers::{Crew, Gauge, Tools, locked};
 use crate::repository::directory::{Repository, damaged};
 use crate::repository::held::Held;
 use crate::repository::known::Known;
 use crate::repository::manifest::{Block, FileEntry, Link, Manifest, Piece};
+use crate::repository::packs::buffer::Buffer;
 use crate::repository::packs::{self, Fault, Fetcher};
 use crate::repository::parcels::{parcel_size, spread};
 use destination::Target;
@@ -80,13 +81,21 @@ pub fn restore(
     let conditions = target.conditions();
     let (written, read) = (AtomicU64::new(0), AtomicU64::new(0));
     let durable = to.kept != Kept::Cached;
-    let pass = Pass { repo, held, target: &target, gauge: &gauge, written: &written, read: &read };
+    let fetchers = (0..crew.jobs()).map(|_| Fetcher::new(repo.root()));
+    let pass = Pass {
+        repo,
+        held,
+        target: &target,
+        gauge: &gauge,
+        tools: Tools::new(fetchers.collect::<Result<_>>()?),
+        written: &written,
+        read: &read,
+    };
     let parcels = pass.split(crew.jobs());
     let (next, synced) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = |turns: Option<&Turns>| {
-        let fetcher = Fetcher::new(repo.root())?;
-        let (old, stamps) = (Vec::new(), Vec::new());
-        let mut worker = Worker { pass: &pass, turns, fetcher, old, stamps };
+    let work = || {
+        let (contents, old, stamps) = Default::default();
+        let mut worker = Worker { pass: &pass, contents, old, stamps };
         while !gauge.stopped() {
             let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             worker.run(parcel)?;
@@ -101,8 +110,8 @@ pub fn restore(
     };
     let stamps = match to.kept {
         // A write waits for the disk.
-        Kept::Direct => crew.work_in_turns(|turns| work(Some(turns)))?,
-        _ => crew.work(|| work(None))?,
+        Kept::Direct => crew.work_in_turns(work)?,
+        _ => crew.work(work)?,
     };
     crew.alone(|| {
         target.finish_dirs(manifest)?;
@@ -135,6 +144,8 @@ struct Pass<'a> {
     held: &'a Held,
     target: &'a Target,
     gauge: &'a Gauge,
+    /// One for each job.
+    tools: Tools<Fetcher<'a>>,
     written: &'a AtomicU64,
     read: &'a AtomicU64,
 }
@@ -179,7 +190,8 @@ impl<'a> Pass<'a> {
     /// Splits all files into parcels.
     fn split(&self, jobs: usize) -> Vec<Parcel<'a>> {
         let manifest = self.manifest();
-        let run = parcel_size(manifest.size, jobs, manifest.block_size);
+        // Two blocks are hashed together.
+        let run = parcel_size(manifest.size, jobs, 2 * manifest.block_size);
         let mut parcels = Vec::new();
         let mut next = 0;
         while let Some(entry) = manifest.files.get(next) {
@@ -230,9 +242,8 @@ fn runs(entry: &FileEntry, size: u64, block_size: u64) -> Vec<(Range<usize>, u64
 
 struct Worker<'a> {
     pass: &'a Pass<'a>,
-    /// To compute only in turn.
-    turns: Option<&'a Turns>,
-    fetcher: Fetcher<'a>,
+    /// Blocks that are written.
+    contents: [Buffer; 2],
     /// A block of the older data.
     old: Vec<u8>,
     /// Those of the files that are finished, by their number in the manifest.
@@ -247,11 +258,9 @@ impl Worker<'_> {
                 let entry = large.entry;
                 let file = large.open(target)?;
                 let pieces = entry.pieces_from(blocks.start, *offset, manifest.block_size);
-                for piece in pieces.take(blocks.len()) {
-                    if self.pass.gauge.stopped() {
-                        return Ok(());
-                    }
-                    self.piece(entry, &file, piece)?;
+                self.pieces(entry, &file, pieces.take(blocks.len()))?;
+                if self.pass.gauge.stopped() {
+                    return Ok(());
                 }
                 if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     self.stamps.push((large.index, target.finish_file(&file, entry)?));
@@ -264,9 +273,7 @@ impl Worker<'_> {
                         break;
                     }
                     let file = target.open(entry)?;
-                    for piece in entry.pieces(manifest.block_size) {
-                        self.piece(entry, &file, piece)?;
-                    }
+                    self.pieces(entry, &file, entry.pieces(manifest.block_size))?;
                     self.stamps.push((index, target.finish_file(&file, entry)?));
                 }
             }
@@ -285,37 +292,73 @@ impl Worker<'_> {
         }
     }
 
-    fn piece(&mut self, entry: &FileEntry, file: &TargetFile, piece: Piece) -> Result<()> {
+    /// Writes pieces of a file, and returns early if the gauge is stopped.
+    fn pieces(
+        &mut self,
+        entry: &FileEntry,
+        file: &TargetFile,
+        pieces: impl Iterator<Item = Piece>,
+    ) -> Result<()> {
         let fail = |e| Error::io("write", &self.pass.target.path(entry), e);
-        match piece.block {
-            // Not counted: zeros cost next to nothing and would distort the estimate.
-            Block::Zeros { .. } => file.zero(&piece).map_err(fail)?,
-            Block::Stored(chain) => {
-                let turn = self.turns.map(Turns::take);
-                let manifest = self.pass.manifest();
-                let links = chain.of(&manifest.links);
-                let same = file.has(&piece, &links[0].hash, &mut self.old).map_err(fail)?;
-                if !file.new {
-                    self.pass.read.fetch_add(piece.length, Ordering::Relaxed);
-                }
-                if !same {
-                    let size = piece.length as usize;
-                    let content = match self.fetcher.fetch(&manifest.packs, links, size) {
-                        Ok(content) => content,
-                        Err((_, Fault::Failed(e))) => return Err(e),
-                        Err((pack, Fault::Damaged(what))) => {
-                            self.pass.repo.suspect(&pack);
-                            let what = format!("{what}, and {} needs it", entry.path.display());
-                            return Err(damaged(&self.pass.held.name, what));
-                        }
-                    };
-                    let turn = turn.filter(|_| !file.direct);
-                    self.pass.target.write(entry, file, &piece, content)?;
-                    drop(turn);
-                    self.pass.written.fetch_add(piece.length, Ordering::Relaxed);
-                }
-                self.pass.gauge.add(cost_of(piece.length, links));
+        let mut waiting = None;
+        for piece in pieces {
+            if self.pass.gauge.stopped() {
+                return Ok(());
             }
+            match piece.block {
+                // Not counted: zeros cost next to nothing and would distort the estimate.
+                Block::Zeros { .. } => file.zero(&piece).map_err(fail)?,
+                Block::Stored(chain) if !file.new => {
+                    let links = chain.of(&self.pass.manifest().links);
+                    let has = |_: &mut Fetcher<'_>| file.has(&piece, &links[0].hash, &mut self.old);
+                    let same = self.pass.tools.with(has).map_err(fail)?;
+                    self.pass.read.fetch_add(piece.length, Ordering::Relaxed);
+                    match same {
+                        true => self.pass.gauge.add(cost_of(piece.length, links)),
+                        false => self.fill(entry, file, &[piece])?,
+                    }
+                }
+                Block::Stored(_) => match waiting.take() {
+                    Some(first) => self.fill(entry, file, &[first, piece])?,
+                    None => waiting = Some(piece),
+                },
+            }
+        }
+        waiting.map_or(Ok(()), |piece| self.fill(entry, file, &[piece]))
+    }
+
+    /// Writes one or two blocks, which are checked before.
+    fn fill(&mut self, entry: &FileEntry, file: &TargetFile, pieces: &[Piece]) -> Result<()> {
+        let (pass, contents) = (self.pass, &mut self.contents);
+        let manifest = pass.manifest();
+        let wanted = pieces.iter().filter_map(|piece| match piece.block {
+            Block::Stored(chain) => Some((chain.of(&manifest.links), piece.length as usize)),
+            Block::Zeros { .. } => None,
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let write = |contents: &[Buffer; 2]| {
+            let mut each = pieces.iter().zip(contents);
+            each.try_for_each(|(piece, content)| pass.target.write(entry, file, piece, content))
+        };
+        pass.tools.with(|fetcher| {
+            match fetcher.fetch_into(&manifest.packs, &wanted, contents) {
+                Ok(()) => {}
+                Err((_, Fault::Failed(e))) => return Err(e),
+                Err((pack, Fault::Damaged(what))) => {
+                    pass.repo.suspect(&pack);
+                    let what = format!("{what}, and {} needs it", entry.path.display());
+                    return Err(damaged(&pass.held.name, what));
+                }
+            }
+            // Into the page cache, which takes a processor, too.
+            if file.direct { Ok(()) } else { write(contents) }
+        })?;
+        if file.direct {
+            write(contents)?;
+        }
+        for (piece, (links, _)) in pieces.iter().zip(wanted) {
+            pass.written.fetch_add(piece.length, Ordering::Relaxed);
+            pass.gauge.add(cost_of(piece.length, links));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use memchr::memmem;
 use super::packs::make_pipe;
 use super::{Copy, PATIENCE, sample};
 use crate::support::repository::{Json, all_packs, edit_manifest, seal};
+use crate::support::small_disk::space;
 
 /// What is done to the newer manifest, and what is said of it.
 type RawCase = (&'static str, fn(Vec<u8>) -> Vec<u8>, &'static str);
@@ -289,7 +290,8 @@ fn a_huge_size_costs_neither_memory_nor_time() {
     // A tmpfs takes a hole of any size.
     let made = std::fs::metadata(to.join("huge")).is_ok_and(|m| m.len() == size);
     let outcome = outcome.expect(if made { 0 } else { 1 });
-    assert!(made || !to.exists(), "{outcome}");
+    // Elsewhere it is too large, and the next restore would go on with a directory of nothing.
+    assert!(made || space(&to) < 1 << 20, "{outcome}");
 }
 
 /// Whoever can write to the store or to the checkpoint must not steer the terminal that shows it.

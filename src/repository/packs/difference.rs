@@ -8,7 +8,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Fault, Fetcher, PIECE, add, bad_block, count_set};
+use super::xor::{PIECE, add, count_set};
+use super::{Fault, Fetcher, bad_block};
 use crate::repository::manifest::{BLOCK_SIZE, Hash, Link, MOST_FRAMES, PackRef};
 
 /// How many nights are expected to profit from an older base. doc/performance.md has what 30 nights

@@ -18,7 +18,8 @@ use sha2::{Digest as _, Sha256};
 use zstd::bulk::Compressor;
 
 use super::difference::Chooser;
-use super::{Fault, Fetcher, is_zero, pack_path};
+use super::xor::is_zero;
+use super::{Fault, Fetcher, pack_path};
 use crate::error::{Error, IoExt, Result};
 use crate::os::sys;
 use crate::os::workers::locked;
