@@ -34,6 +34,9 @@ use target_file::TargetFile;
 const BATCH: usize = 256;
 const BATCH_BYTES: u64 = 4 << 20;
 
+/// So many files need much memory for their list.
+const MANY: usize = 20_000;
+
 /// What was restored.
 #[derive(Debug)]
 pub struct Restored {
@@ -88,6 +91,7 @@ pub fn restore(
         target: &target,
         gauge: &gauge,
         tools: Tools::new(fetchers.collect::<Result<_>>()?),
+        pairs: manifest.files.len() < MANY,
         written: &written,
         read: &read,
     };
@@ -146,6 +150,9 @@ struct Pass<'a> {
     gauge: &'a Gauge,
     /// One for each job.
     tools: Tools<Fetcher<'a>>,
+    /// Blocks are hashed two at a time, which takes memory for another one. What goes past the page cache
+    /// has twice as many threads instead.
+    pairs: bool,
     written: &'a AtomicU64,
     read: &'a AtomicU64,
 }
@@ -317,6 +324,9 @@ impl Worker<'_> {
                         true => self.pass.gauge.add(cost_of(piece.length, links)),
                         false => self.fill(entry, file, &[piece])?,
                     }
+                }
+                Block::Stored(_) if file.direct || !self.pass.pairs => {
+                    self.fill(entry, file, &[piece])?
                 }
                 Block::Stored(_) => match waiting.take() {
                     Some(first) => self.fill(entry, file, &[first, piece])?,
