@@ -149,11 +149,11 @@ impl<'a> Crew<'a> {
         self.run(self.jobs, worker)
     }
 
-    /// The same with twice as many threads, for workers that wait for the disk half of the time.
+    /// The same with twice as many threads: some wait for the disk while others compute.
     ///
     /// # Errors
     /// As for [`Crew::work`].
-    pub fn work_in_turns<T: Send>(
+    pub fn work_overlapped<T: Send>(
         &mut self,
         worker: impl Fn() -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
@@ -204,8 +204,8 @@ impl<'a> Crew<'a> {
     }
 }
 
-/// Tools that fewer of them exist than there are workers, who use them in turns: what takes a processor
-/// takes one of them, and no more processors are used than there are jobs.
+/// Tools that workers share, of which there are as many as jobs. Whoever computes has one, so no more
+/// processors are busy than there are jobs, however many workers wait for the disk.
 pub struct Tools<T> {
     free: Mutex<Vec<T>>,
     given_back: Condvar,

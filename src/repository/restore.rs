@@ -114,7 +114,7 @@ pub fn restore(
     };
     let stamps = match to.kept {
         // A write waits for the disk.
-        Kept::Direct => crew.work_in_turns(work)?,
+        Kept::Direct => crew.work_overlapped(work)?,
         _ => crew.work(work)?,
     };
     crew.alone(|| {

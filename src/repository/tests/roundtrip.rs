@@ -193,6 +193,24 @@ fn a_file_changed_while_read_fails_the_backup_by_name() {
 }
 
 #[test]
+fn content_is_equal_past_the_page_cache_and_in_it() {
+    let s = Space::new();
+    for (name, size) in [("a", 3 * BLOCK), ("b", 4096), ("c", 2 * BLOCK + 4096), ("d", BLOCK + 1)] {
+        s.file(name, size as u64, size);
+    }
+    let held = s.repo.hold(&s.store().name).unwrap();
+    for kept in [Kept::Cached, Kept::Synced, Kept::Direct] {
+        let to = s.dir.join("to");
+        let destination =
+            Destination { path: &to, owner: None, into: Into::Empty, kept, known: None };
+        let restored = restore(&s.repo, &held, destination, &mut Crew::unwatched(2)).unwrap();
+        assert_eq!(restored.written, (6 * BLOCK + 4096 + 4096 + 1) as u64, "{kept:?}");
+        assert_eq!(snapshot(&to), snapshot(&s.data), "{kept:?}");
+        std::fs::remove_dir_all(&to).unwrap();
+    }
+}
+
+#[test]
 fn an_owner_gets_all_of_a_restored_directory() {
     let s = Space::new();
     s.file("shop/a.ibd", 1, BLOCK + 1);
