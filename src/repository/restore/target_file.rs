@@ -20,7 +20,8 @@ pub struct TargetFile {
     pub(super) direct: bool,
 }
 
-/// Tmpfs, for one, refuses direct writes, and where they are not aligned enough they are refused, too.
+/// Some file systems refuse direct writes, such as tmpfs before Linux 6.6, and those that want them aligned to
+/// more than a page.
 pub(super) fn is_refusal(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }

@@ -32,6 +32,11 @@ fn settle(s: &Space) {
 /// Stores the data, and returns also how much of it was read.
 fn grow(s: &Space, known: Option<&Known>) -> (Stored, u64) {
     settle(s);
+    store_at_once(s, known)
+}
+
+/// The same, however young the times of its files are.
+fn store_at_once(s: &Space, known: Option<&Known>) -> (Stored, u64) {
     let base = s.repo.names().unwrap().pop();
     let mut crew = Crew::unwatched(2);
     let data = Data { path: &s.data, known, journal: &Default::default() };
@@ -106,11 +111,23 @@ fn what_was_restored_this_very_moment_is_not_read() {
     grow(&s, None);
     fs::remove_dir_all(&s.data).unwrap();
     let (restored, _) = over(&s, None);
-    let mut crew = Crew::unwatched(2);
-    let data = Data { path: &s.data, known: restored.known.as_ref(), journal: &Default::default() };
-    let base = s.repo.names().unwrap().pop();
-    store(&s.repo, &s.lock(), data, Header { base, ..header() }, 1, &mut crew).unwrap();
-    assert_eq!(crew.gauge().done(), 0);
+    let (_, read) = store_at_once(&s, restored.known.as_ref());
+    assert_eq!(read, 0);
+}
+
+#[test]
+fn a_write_at_once_after_a_restore_is_noticed() {
+    let Some(s) = on_disk() else { return };
+    s.file("a.ibd", 1, 5000);
+    grow(&s, None);
+    for n in 0..40 {
+        fs::remove_dir_all(&s.data).unwrap();
+        let (restored, _) = over(&s, None);
+        write(&s, "a.ibd", &[n, 255, n]);
+        let (stored, read) = store_at_once(&s, restored.known.as_ref());
+        assert_eq!(read, 5000);
+        s.check(&stored.name);
+    }
 }
 
 #[test]
