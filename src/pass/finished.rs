@@ -65,8 +65,7 @@ impl Finished {
         level: i32,
         crew: &mut Crew<'_>,
     ) -> Result<Stored> {
-        let (known, journal) = (self.known.as_ref(), &self.journal);
-        let data = store::Data { path: &self.data, known, journal };
+        let data = store::Data { path: &self.data, known: self.known, journal: &self.journal };
         store::store(repo, lock, data, self.header, level, crew)
     }
 }

@@ -6,7 +6,7 @@
 
 pub mod buffer;
 mod difference;
-mod hashes;
+pub mod hashes;
 pub mod write;
 mod xor;
 
@@ -142,7 +142,7 @@ pub struct Fetcher<'a> {
     root: &'a Path,
     open: Vec<(Hash, File)>,
     zstd: Decompressor<'static>,
-    /// The frame that was read last, and what is left of longer ones.
+    /// The frame that was read last, or is to be written, and what is left of longer ones.
     frame: Vec<u8>,
     part: Buffer,
     content: Buffer,
@@ -207,11 +207,8 @@ impl<'a> Fetcher<'a> {
         for ((links, size), content) in wanted.iter().zip(&mut *contents) {
             self.put_together(packs, links, *size, content)?;
         }
-        let [first, second] = contents;
-        let hashes = match wanted.len() {
-            1 => [Sha256::digest(&first[..]).into(), Hash::default()],
-            _ => hashes::both([first, second]),
-        };
+        let both = [&contents[0][..], &contents[1][..]];
+        let hashes = hashes::of(&both[..wanted.len()]);
         for (((links, size), content), hash) in wanted.iter().zip(contents).zip(hashes) {
             if hash != links[0].hash {
                 let frame = self.culprit(packs, links, *size)?;
@@ -317,11 +314,8 @@ impl<'a> Fetcher<'a> {
                 &self.open[self.open.len() - 1].1
             }
         };
-        // It never shrinks: frames of a chain differ in length, and growing fills with zeros.
         let length = frame.length as usize;
-        if self.frame.len() < length {
-            self.frame.resize(length, 0);
-        }
+        make_room(&mut self.frame, length);
         file.read_exact_at(&mut self.frame[..length], frame.offset)
             .map_err(|e| fault(&pack_path(self.root, &pack.hash), pack, e))
     }
@@ -334,6 +328,14 @@ impl<'a> Fetcher<'a> {
             return open(self.root, pack, &aside).or(first);
         }
         first
+    }
+}
+
+/// Gives `buffer` at least so many bytes, whatever is in them. It never shrinks, since frames differ in
+/// length, and memory that nothing was written to yet costs nothing.
+fn make_room(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.len() < length {
+        *buffer = vec![0; length];
     }
 }
 

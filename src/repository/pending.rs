@@ -48,8 +48,17 @@ pub struct StoredJournal {
     pub as_of: Option<Micros>,
 }
 
-/// A file by its number, and its blocks by theirs.
-pub type FileBlocks = (usize, Vec<(u64, Chain)>);
+/// A stored block: the number of its file, its own, and where it is.
+pub type Item = (usize, u64, Chain);
+
+/// What of a data directory is as in the base.
+#[derive(Debug)]
+pub struct FromBase {
+    /// True of each file of it, in order, that is.
+    pub files: Vec<bool>,
+    /// The blocks of these.
+    pub blocks: Vec<Item>,
+}
 
 /// A data directory before it is read.
 pub struct Unread<'a> {
@@ -99,7 +108,7 @@ pub struct PartialBackup<'a> {
 
 impl<'a> PartialBackup<'a> {
     /// Sweeps the leftovers of an unfinished backup, and finds blocks of the `earlier` one that can be
-    /// reused. Returns also the files of `data` that are as in the base, with their blocks.
+    /// reused. Returns also what of `data` is as in the base.
     pub fn begin(
         repo: &'a Repository,
         lock: &'a RepoLock,
@@ -107,11 +116,11 @@ impl<'a> PartialBackup<'a> {
         level: i32,
         earlier: Option<Manifest>,
         data: &Unread<'_>,
-    ) -> Result<(Self, Vec<FileBlocks>)> {
+    ) -> Result<(Self, FromBase)> {
         repo.sweep_tmp(lock, &|| false)?;
-        let (table, unread) = reusable(repo, header.base.as_deref(), earlier, data)?;
+        let (table, same) = reusable(repo, header.base.as_deref(), earlier, data)?;
         let packer = Packer::new(repo.root(), level, table);
-        Ok((PartialBackup { repo, lock, packer, named: false }, unread))
+        Ok((PartialBackup { repo, lock, packer, named: false }, same))
     }
 
     /// The packer that workers store blocks with.
@@ -262,10 +271,10 @@ fn reusable(
     base: Option<&str>,
     earlier: Option<Manifest>,
     data: &Unread<'_>,
-) -> Result<(Table, Vec<FileBlocks>)> {
+) -> Result<(Table, FromBase)> {
     let mut table = Table::default();
-    let mut unread = Vec::new();
-    let Some(manifest) = earlier else { return Ok((table, unread)) };
+    let mut same = FromBase { files: vec![false; data.files.len()], blocks: Vec::new() };
+    let Some(manifest) = earlier else { return Ok((table, same)) };
     let packs = well_used(repo, &manifest);
     table.packs = packs.iter().copied().map(Some).collect();
     table.unverified = if base.is_some() { 0 } else { packs.len() as u32 };
@@ -279,7 +288,7 @@ fn reusable(
             let stamp = stamps.get(index).copied().flatten();
             stamp == Some(found.stamp) && found.size == file.size
         });
-        let mut items = Vec::new();
+        let (first, mut places) = (same.blocks.len(), Vec::new());
         let mut complete = manifest.block_size == BLOCK_SIZE;
         let mut number = 0;
         for block in &file.blocks {
@@ -302,23 +311,29 @@ fn reusable(
                 let pushed = table.push(&links).ok_or_else(|| vanished("too many blocks"))?;
                 if links.len() == chain.len() {
                     table.reuse(pushed);
-                    items.extend(as_known.map(|_| (number, pushed)));
+                    same.blocks.extend(as_known.map(|at| (at, number, pushed)));
                 } else {
                     complete = false;
                 }
                 // A new chain shares no pages with the data of an older one.
                 if base.is_some() && manifest.block_size == BLOCK_SIZE {
-                    table.precede(place(&file.path, number), pushed);
+                    places.push((number, pushed));
                 }
             }
             complete = complete && !links.is_empty();
             number += 1;
         }
-        if complete && let Some(at) = as_known {
-            unread.push((at, items));
+        match as_known.filter(|_| complete) {
+            Some(at) => same.files[at] = true,
+            None => {
+                same.blocks.truncate(first);
+                for (number, chain) in places {
+                    table.precede(place(&file.path, number), chain);
+                }
+            }
         }
     }
-    Ok((table, unread))
+    Ok((table, same))
 }
 
 fn well_used(repo: &Repository, manifest: &Manifest) -> Vec<PackRef> {

@@ -24,7 +24,7 @@ use crate::repository::held::Held;
 use crate::repository::known::Known;
 use crate::repository::manifest::{Block, FileEntry, Link, Manifest, Piece};
 use crate::repository::packs::buffer::Buffer;
-use crate::repository::packs::{self, Fault, Fetcher};
+use crate::repository::packs::{self, Fault, Fetcher, hashes};
 use crate::repository::parcels::{parcel_size, spread};
 use destination::Target;
 pub use destination::{Destination, Into, Kept};
@@ -33,9 +33,6 @@ use target_file::TargetFile;
 /// The most small files in a batch, and the most bytes.
 const BATCH: usize = 256;
 const BATCH_BYTES: u64 = 4 << 20;
-
-/// So many files need much memory for their list.
-const MANY: usize = 20_000;
 
 /// What was restored.
 #[derive(Debug)]
@@ -91,7 +88,7 @@ pub fn restore(
         target: &target,
         gauge: &gauge,
         tools: Tools::new(fetchers.collect::<Result<_>>()?),
-        pairs: manifest.files.len() < MANY,
+        pairs: hashes::in_pairs(manifest.files.len()),
         written: &written,
         read: &read,
     };
@@ -325,9 +322,7 @@ impl Worker<'_> {
                         false => self.fill(entry, file, &[piece])?,
                     }
                 }
-                Block::Stored(_) if file.direct || !self.pass.pairs => {
-                    self.fill(entry, file, &[piece])?
-                }
+                Block::Stored(_) if !self.pass.pairs => self.fill(entry, file, &[piece])?,
                 Block::Stored(_) => match waiting.take() {
                     Some(first) => self.fill(entry, file, &[first, piece])?,
                     None => waiting = Some(piece),

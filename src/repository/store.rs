@@ -7,7 +7,6 @@
 
 mod source;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -25,10 +24,11 @@ use crate::repository::data_dir::{Found, walk};
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::format;
 use crate::repository::known::Known;
-use crate::repository::manifest::{BLOCK_SIZE, Chain, MOST_FRAMES, PackRef};
-use crate::repository::packs::write::{PackWriter, place};
+use crate::repository::manifest::{BLOCK_SIZE, MOST_FRAMES, PackRef};
+use crate::repository::packs::hashes;
+use crate::repository::packs::write::{Block, PackWriter, place};
 use crate::repository::pending::{
-    self, FileBlocks, PartialBackup, StoredFile, StoredJournal, Unread,
+    self, FromBase, Item, PartialBackup, StoredFile, StoredJournal, Unread,
 };
 use source::{Parcel, Source};
 
@@ -56,12 +56,11 @@ pub struct Stored {
 }
 
 /// A data directory to be stored.
-#[derive(Clone, Copy)]
 pub struct Data<'a> {
     /// Where it is.
     pub path: &'a Path,
     /// What is known of its files since the base was restored.
-    pub known: Option<&'a Known>,
+    pub known: Option<Known>,
     /// What led to it from its base.
     pub journal: &'a Journal,
 }
@@ -93,10 +92,13 @@ pub fn store(
 ) -> Result<Stored> {
     header.check()?;
     let mut damaged = Vec::new();
+    let Data { path, mut known, journal } = data;
     loop {
+        let data = Data { path, known: known.take(), journal };
         match attempt(repo, lock, data, header.clone(), level, crew)? {
             Ok(stored) => return Ok(Stored { damaged, ..stored }),
-            // Blocks that were reused before it was found may be damaged, too.
+            // Blocks that were reused before it was found may be damaged, too. Now everything is read: of a
+            // million files, what is known takes memory that is needed.
             Err(found) => {
                 for (pack, what) in found {
                     repo.distrust(pack);
@@ -121,15 +123,15 @@ fn attempt(
     let root = files::open_dir(data).doing("open", data)?;
     // Reading a large manifest takes seconds, finding a million files minutes.
     let conditions = Conditions::of(&root);
-    let (partial, unread, tree) = crew.alone(|| {
+    let (partial, base, tree) = crew.alone(|| {
         let earlier = pending::earlier(repo, header.base.as_deref())?;
         let tree = walk(&root, data, &gauge)?;
-        let found = Unread { root: &root, files: &tree.files, known };
-        let (partial, unread) = PartialBackup::begin(repo, lock, &header, level, earlier, &found)?;
-        Ok((partial, unread, tree))
+        let found = Unread { root: &root, files: &tree.files, known: known.as_ref() };
+        let (partial, base) = PartialBackup::begin(repo, lock, &header, level, earlier, &found)?;
+        Ok((partial, base, tree))
     })?;
-    let mut is_unread = vec![false; tree.files.len()];
-    unread.iter().for_each(|(index, _)| is_unread[*index] = true);
+    drop(known);
+    let FromBase { files: is_unread, blocks: unread } = base;
     let size = tree.files.iter().map(|f| f.size).sum();
     let source = Source { data, root, files: &tree.files, is_unread, gauge: &gauge };
     let logs = Logs::find(journal)?;
@@ -146,11 +148,13 @@ fn attempt(
     let lines: u64 = tree.files.iter().map(|f| 1 + f.space.div_ceil(BLOCK_SIZE)).sum();
     check_room(repo.root(), lines * LINE * MOST_FRAMES as u64, Place::Repository)?;
 
+    let pairs = hashes::in_pairs(tree.files.len());
     let mut pack = |source: &Source<'_>, parcels: &[Parcel]| {
         let next = AtomicUsize::new(0);
         crew.work(|| {
             let writer = partial.packer().writer()?;
-            let mut worker = Worker { source, writer, buffer: Vec::new(), found: Vec::new() };
+            let (buffers, read, found) = Default::default();
+            let mut worker = Worker { source, writer, buffers, read, pairs, found };
             while !gauge.stopped() {
                 let Some(parcel) = parcels.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                 worker.run(parcel)?;
@@ -249,18 +253,15 @@ impl Logs {
     }
 }
 
-/// A stored block: file, number, location.
-type Item = (usize, u64, Chain);
-
 /// Merges what the workers stored with what needed no reading.
-fn join(files: Vec<Found>, found: Vec<Vec<Item>>, unread: Vec<FileBlocks>) -> Vec<StoredFile> {
-    let mut all: Vec<Item> = found.into_iter().flatten().collect();
+fn join(files: Vec<Found>, found: Vec<Vec<Item>>, unread: Vec<Item>) -> Vec<StoredFile> {
+    let mut all = unread;
+    found.into_iter().for_each(|found| all.extend(found));
     all.sort_unstable_by_key(|(file, number, ..)| (*file, *number));
     let mut all = all.into_iter().peekable();
-    let mut unread: HashMap<usize, Vec<(u64, Chain)>> = unread.into_iter().collect();
     let mut out = Vec::with_capacity(files.len());
     for (index, file) in files.into_iter().enumerate() {
-        let mut blocks = unread.remove(&index).unwrap_or_default();
+        let mut blocks = Vec::new();
         while let Some((_, number, chain)) = all.next_if(|(file, ..)| *file == index) {
             blocks.push((number, chain));
         }
@@ -272,7 +273,12 @@ fn join(files: Vec<Found>, found: Vec<Vec<Item>>, unread: Vec<FileBlocks>) -> Ve
 struct Worker<'a> {
     source: &'a Source<'a>,
     writer: PackWriter<'a>,
-    buffer: Vec<u8>,
+    /// Blocks that were read.
+    buffers: [Vec<u8>; 2],
+    /// Which these are: files and numbers.
+    read: Vec<(usize, u64)>,
+    /// They are hashed two at a time.
+    pairs: bool,
     found: Vec<Item>,
 }
 
@@ -295,7 +301,7 @@ impl Worker<'_> {
                     }
                 }
                 // Also after trailing zeros.
-                self.source.check(*index, &file)
+                self.source.check(*index, &file)?;
             }
             Parcel::Batch(batch) => {
                 for index in batch.clone() {
@@ -308,21 +314,44 @@ impl Worker<'_> {
                         self.source.check(index, &file)?;
                     }
                 }
-                Ok(())
             }
         }
+        self.put()
     }
 
     fn block(&mut self, index: usize, number: u64, file: &File) -> Result<()> {
+        let buffer = &mut self.buffers[self.read.len()];
         let start = number * BLOCK_SIZE;
-        let length = (self.source.files[index].size - start).min(BLOCK_SIZE);
-        self.buffer.resize(length as usize, 0);
-        file.read_exact_at(&mut self.buffer, start).map_err(|e| self.source.fail(index, e))?;
-        let place = place(&self.source.files[index].path, number);
-        if let Some(chain) = self.writer.put(&self.buffer, place)? {
-            self.found.push((index, number, chain));
+        buffer.resize((self.source.files[index].size - start).min(BLOCK_SIZE) as usize, 0);
+        file.read_exact_at(buffer, start).map_err(|e| self.source.fail(index, e))?;
+        self.read.push((index, number));
+        if self.pairs && self.read.len() < self.buffers.len() { Ok(()) } else { self.put() }
+    }
+
+    /// Stores the blocks that were read.
+    fn put(&mut self) -> Result<()> {
+        let source = self.source;
+        let again = |(index, number): (usize, u64)| {
+            move |content: &mut [u8]| {
+                let file = source.open(index)?;
+                let read = file.read_exact_at(content, number * BLOCK_SIZE);
+                read.map_err(|e| source.fail(index, e))
+            }
+        };
+        let again: Vec<_> = self.read.iter().copied().map(again).collect();
+        let read = self.read.iter().zip(&mut self.buffers).zip(&again);
+        let blocks = read.map(|(((index, number), content), again)| Block {
+            content,
+            place: place(&source.files[*index].path, *number),
+            again,
+        });
+        let mut blocks: Vec<_> = blocks.collect();
+        let chains = self.writer.put(&mut blocks)?;
+        let length = blocks.iter().map(|block| block.content.len() as u64).sum();
+        for ((index, number), chain) in self.read.drain(..).zip(chains) {
+            self.found.extend(chain.map(|chain| (index, number, chain)));
         }
-        self.source.gauge.add(length);
+        source.gauge.add(length);
         Ok(())
     }
 }

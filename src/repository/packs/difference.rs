@@ -6,11 +6,9 @@
 //! between it and the whole block, and the chain is soon as long as it may be. One to an older content
 //! has what changed since then once more, and makes those of the following nights smaller.
 
-use sha2::{Digest as _, Sha256};
-
 use super::xor::{PIECE, add, count_set};
-use super::{Fault, Fetcher, bad_block};
-use crate::repository::manifest::{BLOCK_SIZE, Hash, Link, MOST_FRAMES, PackRef};
+use super::{Fault, Fetcher};
+use crate::repository::manifest::{BLOCK_SIZE, Link, MOST_FRAMES, PackRef};
 
 /// How many nights are expected to profit from an older base. doc/performance.md has what 30 nights
 /// add up to; with 1 or 3 it is nearly the same, with 0 or 10 more.
@@ -24,17 +22,16 @@ const EVERY: usize = 17;
 /// Finds the best base of one block after the other. Keeps its buffers.
 #[derive(Debug, Default)]
 pub struct Chooser {
-    /// What was found: the difference of the content to the base that was chosen.
-    pub difference: Vec<u8>,
-    /// Some pieces of that.
+    /// Some pieces of a difference.
     sample: Vec<u8>,
-    /// The same pieces of the differences that the chain consists of.
+    /// The same pieces of those that the chain consists of.
     samples: [Vec<u8>; MOST_FRAMES],
 }
 
 impl Chooser {
-    /// Leaves in `difference` that of `content` to the best base among `links`, the chain of the earlier
-    /// block, and returns the links of that base. `None` if there is no base that can be used.
+    /// Leaves in `content` its difference to the best base among `links`, the chain of the earlier block,
+    /// and returns the links of that base. `None` if there is no base that can be used; `content` may be
+    /// anything then, as after an error. It is overwritten, since there is not the memory for both.
     ///
     /// # Errors
     /// A fault, with the pack that it is in.
@@ -43,11 +40,8 @@ impl Chooser {
         fetcher: &mut Fetcher<'_>,
         packs: &[PackRef],
         links: &'a [Link],
-        content: &[u8],
+        content: &mut [u8],
     ) -> Result<Option<&'a [Link]>, (PackRef, Fault)> {
-        let difference = &mut self.difference;
-        difference.clear();
-        difference.extend_from_slice(content);
         let step = if content.len().div_ceil(PIECE) > ALL { EVERY } else { 1 };
         let mut lengths = [0; MOST_FRAMES];
         let mut checked = true;
@@ -55,7 +49,7 @@ impl Chooser {
         for (at, link) in links.iter().enumerate().rev() {
             lengths[at] = fetcher.decode(packs, &link.frame, BLOCK_SIZE as usize)?;
             checked &= fetcher.checked;
-            add(difference, &fetcher.part);
+            add(content, &fetcher.part);
             if at + 1 < links.len() {
                 take_sample(&mut self.samples[at], &fetcher.part, step);
             }
@@ -64,32 +58,23 @@ impl Chooser {
         if lengths[0] > content.len() || !lengths.is_sorted_by(|a, b| a >= b) {
             return Ok(None);
         }
-        take_sample(&mut self.sample, difference, step);
+        take_sample(&mut self.sample, content, step);
         let (at, set) = self.best(links.len());
         // Not smaller than the whole then.
         if set * step > links[links.len() - 1].frame.length as usize {
             return Ok(None);
         }
-        let difference = &mut self.difference;
         for (number, link) in links[..at].iter().enumerate() {
             // That of the newest one is still there.
             if number > 0 {
                 fetcher.decode(packs, &link.frame, content.len())?;
             }
-            add(difference, &fetcher.part);
-        }
-        if checked {
-            return Ok(Some(&links[at..]));
+            add(content, &fetcher.part);
         }
         // The base may be in a pack that was not read in this pass, and earlier versions wrote frames
         // without a checksum.
-        let base = &mut fetcher.part;
-        base.resize(content.len());
-        base.copy_from_slice(content);
-        add(base, difference);
-        if Hash::from(Sha256::digest(&base[..lengths[at]])) != links[at].hash {
-            let frame = fetcher.culprit(packs, &links[at..], lengths[at])?;
-            return Err(bad_block(packs, &frame));
+        if !checked {
+            fetcher.fetch(packs, &links[at..], lengths[at])?;
         }
         Ok(Some(&links[at..]))
     }

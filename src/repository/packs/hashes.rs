@@ -6,8 +6,8 @@
 
 use std::slice;
 
-use sha2::Sha256;
 use sha2::digest::core_api::{Block, Buffer, CoreProxy, FixedOutputCore as _, UpdateCore as _};
+use sha2::{Digest as _, Sha256};
 
 use crate::repository::manifest::Hash;
 
@@ -17,8 +17,24 @@ type Core = <Sha256 as CoreProxy>::Core;
 /// The bytes of a block of SHA-256.
 const BLOCK: usize = 64;
 
-/// The hashes of both.
-pub fn both(contents: [&[u8]; 2]) -> [Hash; 2] {
+/// So many files need much memory for their list.
+const MANY: usize = 50_000;
+
+/// Two contents at once take memory for another one: whether that is there beside a list of so many files.
+pub fn in_pairs(files: usize) -> bool {
+    files < MANY
+}
+
+/// The hashes of one or two contents; those of none are of any value.
+pub fn of(contents: &[&[u8]]) -> [Hash; 2] {
+    match contents {
+        [first, second] => both([first, second]),
+        [first] => [Sha256::digest(first).into(), Hash::default()],
+        _ => Default::default(),
+    }
+}
+
+fn both(contents: [&[u8]; 2]) -> [Hash; 2] {
     let [mut first, mut second] = [Core::default(), Core::default()];
     let (blocks, _) = contents[0].as_chunks::<BLOCK>();
     let (others, _) = contents[1].as_chunks::<BLOCK>();
@@ -41,7 +57,6 @@ fn finish(mut core: Core, rest: &[u8]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::Digest as _;
 
     #[test]
     fn both_are_what_each_is_alone() {

@@ -19,7 +19,7 @@ use zstd::bulk::Compressor;
 
 use super::difference::Chooser;
 use super::xor::is_zero;
-use super::{Fault, Fetcher, pack_path};
+use super::{Fault, Fetcher, hashes, make_room, pack_path};
 use crate::error::{Error, IoExt, Result};
 use crate::os::sys;
 use crate::os::workers::locked;
@@ -139,8 +139,8 @@ impl<'a> Packer<'a> {
         // So that a base is known to be right without hashing all of it.
         zstd.include_checksum(true).doing("compress to", self.root)?;
         let fetcher = Fetcher::new(self.root)?;
-        let (frame, chooser) = Default::default();
-        Ok(PackWriter { packer: self, zstd, frame, chooser, pack: None, fetcher })
+        let chooser = Chooser::default();
+        Ok(PackWriter { packer: self, zstd, chooser, pack: None, fetcher })
     }
 
     /// Old packs in which damage was found, and what it is: blocks of them that were reused before may
@@ -199,13 +199,23 @@ pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|d| d.sync_all()).doing("sync", path)
 }
 
+/// A block to be stored.
+pub struct Block<'a> {
+    /// What is in it. It is overwritten.
+    pub content: &'a mut [u8],
+    /// Its [`place`].
+    pub place: u64,
+    /// Reads it once more.
+    pub again: &'a dyn Fn(&mut [u8]) -> Result<()>,
+}
+
 /// Stores blocks for one worker.
 pub struct PackWriter<'a> {
     packer: &'a Packer<'a>,
     zstd: Compressor<'static>,
-    frame: Vec<u8>,
     chooser: Chooser,
     pack: Option<OpenPack>,
+    /// What is compressed is in the frame of this: memory for one frame is enough.
     fetcher: Fetcher<'a>,
 }
 
@@ -220,23 +230,33 @@ struct OpenPack {
 }
 
 impl PackWriter<'_> {
-    /// Stores the block at a [`place`] and returns its chain; `None` for zeros.
-    pub fn put(&mut self, content: &[u8], place: u64) -> Result<Option<Chain>> {
-        if is_zero(content) {
-            return Ok(None);
-        }
-        let hash = Hash::from(Sha256::digest(content));
-        if let Some(chain) = self.known(&hash, content.len()) {
-            return Ok(Some(chain));
-        }
-        let bases = match self.difference(content, place)? {
-            Some(bases) => bases,
-            None => {
-                self.compress(content)?;
-                Vec::new()
+    /// Stores one or two blocks, and returns their chains; `None` for zeros.
+    ///
+    /// # Errors
+    /// A full disk, or the error from the system; those of [`Block::again`].
+    pub fn put(&mut self, blocks: &mut [Block<'_>]) -> Result<[Option<Chain>; 2]> {
+        let set: Vec<_> = blocks.iter().map(|block| !is_zero(block.content)).collect();
+        let contents = blocks.iter().zip(&set).filter(|(_, set)| **set);
+        let contents: Vec<_> = contents.map(|(block, _)| &*block.content).collect();
+        let mut hashes = hashes::of(&contents).into_iter();
+        let mut chains = [None; 2];
+        for ((block, chain), set) in blocks.iter_mut().zip(&mut chains).zip(set) {
+            if set && let Some(hash) = hashes.next() {
+                *chain = Some(self.put_one(block, hash)?);
             }
+        }
+        Ok(chains)
+    }
+
+    fn put_one(&mut self, block: &mut Block<'_>, hash: Hash) -> Result<Chain> {
+        if let Some(chain) = self.known(&hash, block.content.len()) {
+            return Ok(chain);
+        }
+        let (length, bases) = match self.difference(block, &hash)? {
+            Some(difference) => difference,
+            None => (self.compress(block.content)?, Vec::new()),
         };
-        let frame = self.append()?;
+        let frame = self.append(length)?;
         let chain = {
             let mut table = locked(&self.packer.table);
             let links = std::iter::once(Link { hash, frame }).chain(bases);
@@ -248,7 +268,7 @@ impl PackWriter<'_> {
         if self.pack.as_ref().is_some_and(|p| p.size >= PACK_SIZE) {
             self.close()?;
         }
-        Ok(Some(chain))
+        Ok(chain)
     }
 
     /// The chain of content that is stored already, if it is good.
@@ -265,51 +285,56 @@ impl PackWriter<'_> {
         self.fetcher.fetch(&self.packer.old, &links, size).is_ok().then_some(chain)
     }
 
-    /// Compresses the difference to what the base has at the place into `frame`, if that is much
-    /// smaller than the content would be; returns the links that it needs.
-    fn difference(&mut self, content: &[u8], place: u64) -> Result<Option<Vec<Link>>> {
+    /// Compresses the difference to what the base has at the place, if that is much smaller than the
+    /// content would be; returns the length of the frame, and the links that it needs. Otherwise the block
+    /// is as it was.
+    fn difference(
+        &mut self,
+        block: &mut Block<'_>,
+        hash: &Hash,
+    ) -> Result<Option<(usize, Vec<Link>)>> {
         let links = {
             let table = locked(&self.packer.table);
-            let Some(chain) = table.earlier.get(&place) else { return Ok(None) };
+            let Some(chain) = table.earlier.get(&block.place) else { return Ok(None) };
             chain.of(&table.links).to_vec()
         };
-        let chosen = self.chooser.choose(&mut self.fetcher, &self.packer.old, &links, content);
-        match chosen {
+        let (fetcher, old) = (&mut self.fetcher, &self.packer.old);
+        match self.chooser.choose(fetcher, old, &links, block.content) {
             Ok(Some(bases)) => {
-                let difference = std::mem::take(&mut self.chooser.difference);
-                let compressed = self.compress(&difference);
-                self.chooser.difference = difference;
-                compressed?;
+                let length = self.compress(block.content)?;
                 let whole = bases.last().map_or(0, |whole| whole.frame.length as usize);
-                let small = self.frame.len() * SHARE.0 < whole * SHARE.1;
-                Ok(small.then(|| bases.to_vec()))
+                if length * SHARE.0 < whole * SHARE.1 {
+                    return Ok(Some((length, bases.to_vec())));
+                }
             }
-            Ok(None) => Ok(None),
-            Err((_, Fault::Failed(e))) => Err(e),
-            Err((pack, Fault::Damaged(what))) => {
-                locked(&self.packer.damaged).push((pack, what));
-                Ok(None)
-            }
+            Ok(None) => {}
+            Err((_, Fault::Failed(e))) => return Err(e),
+            Err((pack, Fault::Damaged(what))) => locked(&self.packer.damaged).push((pack, what)),
         }
+        (block.again)(block.content)?;
+        if Hash::from(Sha256::digest(&*block.content)) != *hash {
+            return Err(Error::config("the data was changed while it was read"));
+        }
+        Ok(None)
     }
 
-    /// Compresses into `frame`.
-    fn compress(&mut self, content: &[u8]) -> Result<()> {
-        self.frame.clear();
-        self.frame.reserve(zstd::zstd_safe::compress_bound(content.len()));
-        let length = self.zstd.compress_to_buffer(content, &mut self.frame);
-        length.map(drop).doing("compress to", self.packer.root)
+    /// Compresses into a frame, and returns its length.
+    fn compress(&mut self, content: &[u8]) -> Result<usize> {
+        let frame = &mut self.fetcher.frame;
+        make_room(frame, zstd::zstd_safe::compress_bound(content.len()));
+        let length = self.zstd.compress_to_buffer(content, &mut frame[..]);
+        length.doing("compress to", self.packer.root)
     }
 
-    /// Appends `frame` to the open pack.
-    fn append(&mut self) -> Result<Frame> {
+    /// Appends the frame of so many bytes to the open pack.
+    fn append(&mut self, length: usize) -> Result<Frame> {
         if self.pack.is_none() {
             self.pack = Some(self.open()?);
         }
         let Some(pack) = &mut self.pack else { unreachable!("it was just opened") };
-        let (index, offset, length) = (pack.index as u32, pack.size, self.frame.len());
-        pack.file.write_all(&self.frame).doing("write", &pack.path)?;
-        pack.sum.update(&self.frame);
+        let (index, offset, frame) = (pack.index as u32, pack.size, &self.fetcher.frame[..length]);
+        pack.file.write_all(frame).doing("write", &pack.path)?;
+        pack.sum.update(frame);
         pack.size += length as u64;
         self.packer.added.fetch_add(length as u64, Ordering::Relaxed);
         if pack.size - pack.written_back >= WRITEBACK {

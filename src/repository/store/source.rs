@@ -38,7 +38,8 @@ impl Source<'_> {
     /// Splits all files into parcels, skipping holes.
     pub(super) fn split(&self, jobs: usize) -> Result<Vec<Parcel>> {
         let space = self.files.iter().map(|f| f.space).sum();
-        let run = parcel_size(space, jobs, BLOCK_SIZE) / BLOCK_SIZE;
+        // Two blocks are hashed together.
+        let run = parcel_size(space, jobs, 2 * BLOCK_SIZE) / BLOCK_SIZE;
         let mut parcels = Vec::new();
         let mut next = 0;
         while let Some(found) = self.files.get(next) {

@@ -39,7 +39,7 @@ fn grow(s: &Space, known: Option<&Known>) -> (Stored, u64) {
 fn store_at_once(s: &Space, known: Option<&Known>) -> (Stored, u64) {
     let base = s.repo.names().unwrap().pop();
     let mut crew = Crew::unwatched(2);
-    let data = Data { path: &s.data, known, journal: &Default::default() };
+    let data = Data { path: &s.data, known: known.cloned(), journal: &Default::default() };
     let stored =
         store(&s.repo, &s.lock(), data, Header { base, ..header() }, 1, &mut crew).unwrap();
     (stored, crew.gauge().done())
