@@ -149,15 +149,16 @@ impl<'a> Crew<'a> {
         self.run(self.jobs, worker)
     }
 
-    /// The same with twice as many threads: some wait for the disk while others compute.
+    /// The same with `each` threads for each job: some wait for the disk while others compute.
     ///
     /// # Errors
     /// As for [`Crew::work`].
     pub fn work_overlapped<T: Send>(
         &mut self,
+        each: usize,
         worker: impl Fn() -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        self.run(2 * self.jobs, worker)
+        self.run(each * self.jobs, worker)
     }
 
     fn run<T: Send>(

@@ -18,6 +18,7 @@ use crate::scratch::working_directory::Stage;
 use crate::seed::clone;
 use crate::seed::dump::{self, First};
 use crate::seed::seeding::Seeding;
+use crate::server::buffers::stay_unwritten;
 use crate::server::setup::{RelayLogs, Setup};
 use crate::text::{bytes, count, short};
 
@@ -53,7 +54,7 @@ impl Attempts<'_> {
         loop {
             let Some(base) = self.bases.current() else { return self.copy_from(facts) };
             let name = base.name.clone();
-            match self.restore(&name) {
+            match self.restore(&name, facts) {
                 Err(e @ Error::BackupDamaged { .. }) => {
                     log::warn!("backup-damaged: skipping a backup: {e}");
                     self.skip(name)?;
@@ -79,7 +80,7 @@ impl Attempts<'_> {
         self.check_base()
     }
 
-    fn restore(&mut self, name: &str) -> Result<()> {
+    fn restore(&mut self, name: &str, facts: &Facts) -> Result<()> {
         let began = Instant::now();
         self.supervisor.checkpoint.phase(Phase::Restore);
         let held = self.bases.repo.hold(name)?;
@@ -90,13 +91,11 @@ impl Attempts<'_> {
         // What was received after older data.
         self.log_keeper().forget()?;
         let data = self.scratch.data();
-        let to = Destination {
-            path: &data,
-            owner: self.scratch.user(),
-            into,
-            kept: Kept::Cached,
-            known: known.as_ref(),
-        };
+        let reads_little = self.is_there(&facts.position);
+        let uncached = reads_little && !stay_unwritten(held.manifest.size);
+        let kept = if uncached { Kept::Uncached } else { Kept::Cached };
+        let (owner, known) = (self.scratch.user(), known.as_ref());
+        let to = Destination { path: &data, owner, into, kept, known };
         let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
         let restored = restore::restore(self.bases.repo, &held, to, &mut crew)?;
         drop(crew);
@@ -172,7 +171,12 @@ impl Attempts<'_> {
     fn size_to_work_on(&self) -> Option<u64> {
         let base = self.bases.current()?;
         let goal = self.goal.as_ref().map(|goal| goal.target.position());
-        let is_there = goal.is_some_and(|goal| base.position.contains(goal));
+        let is_there = goal.is_some_and(|goal| self.is_there(goal));
         Some(if is_there { 0 } else { base.manifest.size })
+    }
+
+    /// True if the base has all up to this position.
+    fn is_there(&self, at: &Position) -> bool {
+        self.bases.current().is_some_and(|base| base.position.contains(at))
     }
 }

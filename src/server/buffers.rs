@@ -16,6 +16,10 @@ const LARGEST_BUFFER: u64 = 128 << 20;
 /// Address space that a server with few heaps needs besides its buffers: libraries, stacks, heaps.
 const BESIDES: u64 = 448 << 20;
 
+/// The kernel begins to write to the disk what was written to files beyond a tenth of the available memory:
+/// `vm.dirty_background_ratio` in its documentation of sysctl.
+const WRITEBACK: u64 = 10;
+
 /// The buffers of the private mysqld, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
@@ -42,16 +46,27 @@ pub fn buffers(data: Option<u64>) -> Buffers {
     sizes(&meminfo, cgroup::room(), cgroup::space_limit()).for_data(data)
 }
 
-/// Half of the memory available in our cgroups or on the machine, beyond what a server needs for itself,
-/// for the pool, or a quarter of it all where it is little; a 32nd for each of the others; and never more
-/// than half of the remaining address space.
-fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
+/// True if so many bytes, written to files, may stay in memory alone for a while.
+pub fn stay_unwritten(bytes: u64) -> bool {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    bytes <= usable(&meminfo, cgroup::room()) / WRITEBACK
+}
+
+/// Bytes of memory available in our cgroups or on the machine.
+fn usable(meminfo: &str, room: Option<u64>) -> u64 {
     let available = meminfo
         .lines()
         .find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB"))
         .and_then(|kib| kib.trim().parse::<u64>().ok())
         .map_or(512 << 20, |kib| kib << 10);
-    let usable = room.map_or(available, |r| r.min(available));
+    room.map_or(available, |room| room.min(available))
+}
+
+/// Half of the memory available in our cgroups or on the machine, beyond what a server needs for itself,
+/// for the pool, or a quarter of it all where it is little; a 32nd for each of the others; and never more
+/// than half of the remaining address space.
+fn sizes(meminfo: &str, room: Option<u64>, space: Option<u64>) -> Buffers {
+    let usable = usable(meminfo, room);
     let usable = space.map_or(usable, |s| s.saturating_sub(BESIDES).saturating_mul(2).min(usable));
     let half = usable.saturating_sub(OWN) / 2;
     let most = space.map_or(u64::MAX, |s| s.saturating_sub(BESIDES) / 2);
@@ -94,6 +109,12 @@ mod tests {
         assert_eq!(pool(None, Some(300 * MIB)), 600);
         assert_eq!(pool(None, Some(u64::MAX)), 3968);
         assert_eq!(pool(Some(220 * MIB), Some(10 * MIB)), 55);
+    }
+
+    #[test]
+    fn little_stays_unwritten_and_much_does_not() {
+        assert!(stay_unwritten(MIB));
+        assert!(!stay_unwritten(1 << 50));
     }
 
     #[test]

@@ -46,6 +46,21 @@ pub enum Kept {
     /// On the disk, and past the page cache where that is possible: no server of ours comes next, and
     /// others read past it themselves.
     Direct,
+    /// Past the page cache where that is possible, and not synced: for a server of ours that reads next to
+    /// nothing, of data that does not stay unwritten in the page cache.
+    Uncached,
+}
+
+impl Kept {
+    /// True if it is on the disk in the end.
+    pub(super) fn is_durable(self) -> bool {
+        matches!(self, Kept::Synced | Kept::Direct)
+    }
+
+    /// True if it goes past the page cache.
+    pub(super) fn is_direct(self) -> bool {
+        matches!(self, Kept::Direct | Kept::Uncached)
+    }
 }
 
 /// Where a backup is restored to, and how.
@@ -131,7 +146,7 @@ impl Target {
 
     fn new(to: &Destination<'_>, root: File, gate: Option<Gate>, found: Survey) -> Target {
         let Destination { path, owner, into, kept, .. } = *to;
-        let (durable, direct) = (kept != Kept::Cached, AtomicBool::new(kept == Kept::Direct));
+        let (durable, direct) = (kept.is_durable(), AtomicBool::new(kept.is_direct()));
         Target { path: path.to_path_buf(), root, into, owner, durable, direct, gate, found }
     }
 

@@ -199,7 +199,7 @@ fn content_is_equal_past_the_page_cache_and_in_it() {
         s.file(name, size as u64, size);
     }
     let held = s.repo.hold(&s.store().name).unwrap();
-    for kept in [Kept::Cached, Kept::Synced, Kept::Direct] {
+    for kept in [Kept::Cached, Kept::Synced, Kept::Direct, Kept::Uncached] {
         let to = s.dir.join("to");
         let destination =
             Destination { path: &to, owner: None, into: Into::Empty, kept, known: None };
