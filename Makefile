@@ -21,7 +21,7 @@ PAGES = $(wildcard man/*.[1-9])
 MAN = $(DESTDIR)$(PREFIX)/share/man
 EXAMPLES = $(DESTDIR)$(PREFIX)/share/doc/rollforward/examples
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SCRIPTS = scripts/bench scripts/deps scripts/demo scripts/emergency scripts/fuzz scripts/servers scripts/suite \
+SCRIPTS = scripts/bench scripts/bench-tools scripts/deps scripts/demo scripts/emergency scripts/fuzz scripts/servers scripts/suite \
 	scripts/promtool scripts/deb dist/debian/postinst dist/debian/prerm dist/debian/postrm \
 	dist/examples/nightly.sh dist/examples/after-webhook.sh \
 	scripts/s3-server dist/mirror/rollforward-mirror \
