@@ -304,7 +304,10 @@ impl Worker<'_> {
                 self.source.check(*index, &file)?;
             }
             Parcel::Batch(batch) => {
-                for index in batch.clone() {
+                // Two contents are hashed at once as far as the shorter one reaches.
+                let mut batch: Vec<usize> = batch.clone().collect();
+                batch.sort_by_key(|index| files[*index].size);
+                for index in batch {
                     if self.source.gauge.stopped() {
                         break;
                     }
