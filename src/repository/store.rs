@@ -30,7 +30,7 @@ use crate::repository::packs::write::{Block, PackWriter, place};
 use crate::repository::pending::{
     self, FromBase, Item, PartialBackup, StoredFile, StoredJournal, Unread,
 };
-use source::{Parcel, Source};
+use source::{Parcel, Source, Spot};
 
 pub use crate::repository::manifest::Header;
 pub use crate::repository::manifest::journal::Span;
@@ -334,19 +334,12 @@ impl Worker<'_> {
     /// Stores the blocks that were read.
     fn put(&mut self) -> Result<()> {
         let source = self.source;
-        let again = |(index, number): (usize, u64)| {
-            move |content: &mut [u8]| {
-                let file = source.open(index)?;
-                let read = file.read_exact_at(content, number * BLOCK_SIZE);
-                read.map_err(|e| source.fail(index, e))
-            }
-        };
-        let again: Vec<_> = self.read.iter().copied().map(again).collect();
-        let read = self.read.iter().zip(&mut self.buffers).zip(&again);
-        let blocks = read.map(|(((index, number), content), again)| Block {
-            content,
-            place: place(&source.files[*index].path, *number),
-            again,
+        let spots =
+            self.read.iter().map(|(index, number)| Spot { source, index: *index, number: *number });
+        let spots: Vec<_> = spots.collect();
+        let blocks = spots.iter().zip(&mut self.buffers).map(|(spot, content)| {
+            let place = place(&source.files[spot.index].path, spot.number);
+            Block { content, place, origin: spot }
         });
         let mut blocks: Vec<_> = blocks.collect();
         let chains = self.writer.put(&mut blocks)?;

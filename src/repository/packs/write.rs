@@ -32,6 +32,9 @@ const PACK_SIZE: u64 = 64 << 20;
 /// night, would add up to more than the block does that is stored whole once.
 const SHARE: (usize, usize) = (5, 2);
 
+/// What is wrong with a file that is not the same to the end.
+pub const CHANGED: &str = "it changed while being read";
+
 /// Writeback starts after this many new bytes.
 const WRITEBACK: u64 = 4 << 20;
 
@@ -205,8 +208,19 @@ pub struct Block<'a> {
     pub content: &'a mut [u8],
     /// Its [`place`].
     pub place: u64,
+    /// Where it comes from.
+    pub origin: &'a dyn Origin,
+}
+
+/// Where a block was read, for the case that it is needed once more.
+pub trait Origin {
     /// Reads it once more.
-    pub again: &'a dyn Fn(&mut [u8]) -> Result<()>,
+    ///
+    /// # Errors
+    /// That of the file.
+    fn read(&self, content: &mut [u8]) -> Result<()>;
+    /// The error `e` of its file.
+    fn fail(&self, e: io::Error) -> Error;
 }
 
 /// Stores blocks for one worker.
@@ -233,7 +247,7 @@ impl PackWriter<'_> {
     /// Stores one or two blocks, and returns their chains; `None` for zeros.
     ///
     /// # Errors
-    /// A full disk, or the error from the system; those of [`Block::again`].
+    /// A full disk, or the error from the system; those of [`Origin`].
     pub fn put(&mut self, blocks: &mut [Block<'_>]) -> Result<[Option<Chain>; 2]> {
         let set: Vec<_> = blocks.iter().map(|block| !is_zero(block.content)).collect();
         let contents = blocks.iter().zip(&set).filter(|(_, set)| **set);
@@ -311,9 +325,9 @@ impl PackWriter<'_> {
             Err((_, Fault::Failed(e))) => return Err(e),
             Err((pack, Fault::Damaged(what))) => locked(&self.packer.damaged).push((pack, what)),
         }
-        (block.again)(block.content)?;
+        block.origin.read(block.content)?;
         if Hash::from(Sha256::digest(&*block.content)) != *hash {
-            return Err(Error::config("the data was changed while it was read"));
+            return Err(block.origin.fail(io::Error::other(CHANGED)));
         }
         Ok(None)
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::os::sys::{next_data, open_below};
 use crate::os::workers::Gauge;
 use crate::repository::data_dir::Found;
 use crate::repository::manifest::BLOCK_SIZE;
+use crate::repository::packs::write::{CHANGED, Origin};
 use crate::repository::parcels::{parcel_size, spread};
 
 /// The most small files in a batch.
@@ -129,10 +131,28 @@ impl Source<'_> {
         if self.files[index].is_unchanged(&now) {
             return Ok(());
         }
-        Err(self.fail(index, io::Error::other("it changed while being read")))
+        Err(self.fail(index, io::Error::other(CHANGED)))
     }
 
     pub(super) fn fail(&self, index: usize, e: io::Error) -> Error {
         Error::io("read", &self.data.join(&self.files[index].path), e)
+    }
+}
+
+/// A block of one of these files.
+pub(super) struct Spot<'a> {
+    pub(super) source: &'a Source<'a>,
+    pub(super) index: usize,
+    pub(super) number: u64,
+}
+
+impl Origin for Spot<'_> {
+    fn read(&self, content: &mut [u8]) -> Result<()> {
+        let file = self.source.open(self.index)?;
+        file.read_exact_at(content, self.number * BLOCK_SIZE).map_err(|e| self.fail(e))
+    }
+
+    fn fail(&self, e: io::Error) -> Error {
+        self.source.fail(self.index, e)
     }
 }

@@ -1,14 +1,16 @@
 //! Blocks that change in place are stored as differences, of which any backup is made again.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use super::support::{Space, flip, header, noise};
 use crate::error::{Error, Result};
 use crate::os::workers::Crew;
 use crate::repository::manifest::{BLOCK_SIZE, Block, Link, MOST_FRAMES, Manifest};
 use crate::repository::packs;
-use crate::repository::packs::write::{Packer, Table};
+use crate::repository::packs::write::{Origin, Packer, Table};
 use crate::repository::prune::prune;
 use crate::repository::restore::Into;
 use crate::repository::retention::Policy;
@@ -199,19 +201,34 @@ fn a_repository_of_format_one_is_raised_by_a_difference() {
     assert_eq!(fs::read_to_string(&format).unwrap(), "rollforward repository 2\n");
 }
 
+/// What is read of a block for the second time.
+struct Again<'a>(&'a [u8]);
+
+impl Origin for Again<'_> {
+    fn read(&self, content: &mut [u8]) -> Result<()> {
+        content.copy_from_slice(self.0);
+        Ok(())
+    }
+
+    fn fail(&self, e: io::Error) -> Error {
+        Error::io("read", Path::new("shop/a.ibd"), e)
+    }
+}
+
 #[test]
 fn a_block_that_changes_between_two_readings_is_refused() {
     let s = Space::new();
-    let write = |table: Table, content: &[u8], again: &dyn Fn(&mut [u8]) -> Result<()>| {
+    let write = |table: Table, content: &[u8], again: &[u8]| {
         let packer = Packer::new(s.repo.root(), 1, table);
         let mut writer = packer.writer()?;
-        let block = packs::write::Block { content: &mut content.to_vec(), place: 7, again };
+        let (mut content, origin) = (content.to_vec(), Again(again));
+        let block = packs::write::Block { content: &mut content, place: 7, origin: &origin };
         let chains = writer.put(&mut [block])?;
         writer.close()?;
         Ok::<_, Error>((packer.finish()?.0, chains[0]))
     };
     let (first, second) = (noise(1, 50_000), noise(2, 50_000));
-    let (table, chain) = write(Table::default(), &first, &|_| panic!("it has no base")).unwrap();
+    let (table, chain) = write(Table::default(), &first, &[]).unwrap();
     let chain = *chain.unwrap().of(&table.links).first().unwrap();
     let before = || {
         let mut before = Table::default();
@@ -221,16 +238,10 @@ fn a_block_that_changes_between_two_readings_is_refused() {
         before
     };
     // Nothing of it is as it was, so that it is stored whole, and so read once more.
-    let whole = |content: &mut [u8]| {
-        content.copy_from_slice(&second);
-        Ok(())
-    };
-    let (after, chain) = write(before(), &second, &whole).unwrap();
+    let (after, chain) = write(before(), &second, &second).unwrap();
     assert_eq!(chain.unwrap().of(&after.links).len(), 1);
-    let changed = |content: &mut [u8]| {
-        content.fill(9);
-        Ok(())
-    };
-    let said = write(before(), &second, &changed).map(|_| ()).unwrap_err().to_string();
-    assert!(said.contains("changed while it was read"), "{said}");
+    let error = write(before(), &second, &[9; 50_000]).map(|_| ()).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("shop/a.ibd") && said.contains("changed while being read"), "{said}");
+    assert!(matches!(error, Error::Io { .. }), "{error:?}");
 }
