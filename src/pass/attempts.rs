@@ -29,6 +29,7 @@ use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::access::without_functions;
 use crate::server::lifecycle::{CleanShutdown, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::Mysqld;
+use crate::server::purge;
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::{count, short};
@@ -295,6 +296,8 @@ impl<'a> Attempts<'a> {
                     .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
             self.open_tables.set(open_tables);
             self.supervisor.checkpoint.reach(at);
+            purge::finish(self.supervisor, mysqld, flavor)
+                .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
         }
         let ended = shut_down(self.supervisor, mysqld, patience);
         let clean = mysqld.shutdown_completed() || mysqld.exited_cleanly();

@@ -8,6 +8,7 @@ pub mod guest;
 pub mod initialize;
 pub mod lifecycle;
 pub mod mysqld;
+pub mod purge;
 pub mod reserved_options;
 pub mod setup;
 pub mod tools;
