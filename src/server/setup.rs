@@ -170,6 +170,9 @@ impl Setup {
                     // Seconds until a silent primary is noticed; heartbeats arrive every two.
                     "--slave-net-timeout=10",
                     "--skip-symbolic-links",
+                    // Writes to the page cache wait for nothing, and io_uring hands each of them to a
+                    // thread of the kernel.
+                    "--loose-innodb-use-native-aio=OFF",
                     // Nothing connects over a network, and MariaDB 11 creates a key at each start,
                     // which takes up to two seconds. Our own connections have settings of their
                     // own.
