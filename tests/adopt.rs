@@ -75,7 +75,8 @@ fn a_directory_without_a_position_needs_one_given() {
         adopt(&scene, &source, &[]).expect(0);
         assert_eq!(scene.newest_position(), position);
         adopt(&scene, &source, &["--position", "0-1-1"]).expect(2).says("--position");
-        adopt(&scene, &source, &["--position", &told]).expect(0);
+        let adopted = adopt(&scene, &source, &["--position", &told]).expect(0);
+        adopted.says(&format!("says that it is at {position}; --position {told} is believed"));
         assert_eq!(scene.newest_position(), told);
         let restored = Server::start_on(&scene.restore(None));
         assert_eq!(restored.value("SELECT @@global.gtid_slave_pos"), told);
@@ -93,6 +94,10 @@ fn a_directory_without_a_position_needs_one_given() {
     let restored = Server::start_on(&scene.restore(None));
     assert_eq!(restored.value("SELECT @@global.gtid_slave_pos"), position);
     fs::rename(scene.path("binlog.state"), &state).unwrap();
+    let adopted = adopt(&scene, &source, &["--position", "0-1-9999"]).expect(0);
+    adopted.says(&format!("says that it is at {position}; --position 0-1-9999 is believed"));
+    let adopted = adopt(&scene, &source, &["--position", &position]).expect(0);
+    assert!(!adopted.stderr.contains("is believed"), "{adopted}");
     scene.primary.restart();
     scene.primary.backlog("shop", 100);
     scene.run().expect(0);

@@ -210,6 +210,23 @@ fn a_stop_waits_a_ping_at_most_for_a_transaction() {
 }
 
 #[test]
+fn a_stop_waits_for_one_answer_of_a_hung_server() {
+    need_server!();
+    let scene = Scene::seeded("hung");
+    scene.primary.long_transaction("shop", 40);
+    let mut pass = scene.command("run").arg("--ping-timeout=8s").spawn();
+    let mysqld = pass.wait_for_mysqld(PATIENCE);
+    pass.wait_for_phase("catch-up", PATIENCE);
+    kill(mysqld, libc::SIGSTOP);
+    let since = Instant::now();
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE);
+    assert!(since.elapsed() < Duration::from_secs(14), "{:?}\n{ended}", since.elapsed());
+    ended.expect(128 + libc::SIGTERM).says("the scratch data was not shut down");
+    assert!(!alive(mysqld));
+}
+
+#[test]
 fn a_second_signal_ends_the_patience_with_mysqld() {
     need_server!();
     let scene = Scene::seeded("twice");

@@ -7,6 +7,7 @@ use crate::cli::keep;
 use crate::cli::opening::opening;
 use crate::cli::options::Options;
 use crate::cli::output;
+use crate::cli::own_files;
 use crate::cli::pass_options::{absolute, means, named_primary, plan, primary};
 use crate::cli::print::print;
 use crate::cli::report::Report;
@@ -127,6 +128,7 @@ impl Command {
             });
         }
         let repo = options.required_path("repo")?;
+        own_files::check(options)?;
         Ok(match options.command {
             "run" => Command::Run(Box::new(plan(options)?)),
             "seed" => Command::Seed(Box::new(plan(options)?)),

@@ -10,6 +10,7 @@ pub mod opening;
 pub mod option_file;
 pub mod options;
 pub mod output;
+mod own_files;
 pub mod pass_options;
 mod prefixes;
 pub mod print;

@@ -149,7 +149,7 @@ pub fn check_apart((what, a): (&str, &Path), (other, b): (&str, &Path)) -> Resul
 }
 
 /// `path` with symbolic links resolved, as far as it exists.
-fn real(path: &Path) -> PathBuf {
+pub fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     for ancestor in path.ancestors() {
         if let Ok(found) = ancestor.canonicalize() {

@@ -117,6 +117,10 @@ pub fn stop(
     let told = supervisor.was_told();
     let patience = if told { mysqld.call_timeout() } else { patience.max(REST) };
     let hung = || Error::MysqldHung { what: "end of replication".into(), after: Some(patience) };
+    if told && mysqld.has_lost_a_session() {
+        // Whoever stops us has waited for one answer already.
+        return Err(hung());
+    }
     // Our own statements cause log lines here: they are no sign of life.
     let signs_of =
         |mysqld: &Mysqld| mysqld.activity().map(|signs| Activity { log_bytes: 0, ..signs });

@@ -141,6 +141,8 @@ impl Repository {
     /// Removes the leftovers of an interrupted pass, until `stopped` says so.
     pub fn sweep_tmp(&self, _lock: &RepoLock, stopped: &dyn Fn() -> bool) -> Result<()> {
         let tmp = self.tmp();
+        // A copy of a repository may lack it, since it is empty between passes.
+        self.make_dir(&tmp)?;
         let swept = files::open_dir(&tmp).and_then(|dir| files::empty(&dir, stopped));
         swept.doing("sweep", &tmp)
     }

@@ -36,6 +36,12 @@ const OURS: &[&str] = &[
     "packs-read.new",
     "lost+found",
 ];
+
+/// True for what a scratch directory holds of ours.
+pub fn is_ours(name: &OsStr) -> bool {
+    OURS.iter().any(|ours| name == *ours)
+}
+
 /// Checks whether [`super::Scratch::open`] could use `root`. Changes nothing, so that a refused
 /// directory leaves no new repository behind.
 ///
@@ -80,7 +86,7 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
         let other = others.iter().any(|o| {
             name == *o || name.to_string_lossy() == format!("{}.new", o.to_string_lossy())
         });
-        let ours = OURS.iter().any(|o| name == *o) && (has_state || is_early(root, &name));
+        let ours = is_ours(&name) && (has_state || is_early(root, &name));
         if !ours && !other {
             let what = if root.join("ibdata1").exists() {
                 "it looks like the data directory of a server"

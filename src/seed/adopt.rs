@@ -54,6 +54,9 @@ pub struct Source {
     name: String,
     flavor: Flavor,
     position: Option<Position>,
+    /// What a file beside the data says, where the user has given the position.
+    overruled: Option<Position>,
+    is_given: bool,
 }
 
 /// What is known of a directory that was adopted.
@@ -109,11 +112,13 @@ impl Source {
             };
             return Err(wrong(&format!("is not prepared: run {tool} --prepare on it first")));
         }
-        let position = match given {
-            Some(text) => Some(given_position(flavor, text)?),
-            None => known_position(path, flavor, read(BACKUP_POSITIONS)).map_err(|e| wrong(&e))?,
+        let known = known_position(path, flavor, read(BACKUP_POSITIONS));
+        let (position, overruled) = match given {
+            Some(text) => (Some(given_position(flavor, text)?), known.ok().flatten()),
+            None => (known.map_err(|e| wrong(&e))?, None),
         };
-        Ok(Source { path: path.to_path_buf(), name, flavor, position })
+        let is_given = given.is_some();
+        Ok(Source { path: path.to_path_buf(), name, flavor, position, overruled, is_given })
     }
 
     /// The directory.
@@ -344,6 +349,13 @@ fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Ad
     let own = replica::position(mysqld, source.flavor)?;
     let position = match &source.position {
         Some(position) => {
+            let recorded = source.overruled.as_ref().unwrap_or(&own);
+            if source.is_given && !recorded.is_empty() && recorded != position {
+                let name = &source.name;
+                log::warn!(
+                    "{name} says that it is at {recorded}; --position {position} is believed"
+                );
+            }
             if own != *position {
                 replica::set_position(mysqld, position)?;
             }

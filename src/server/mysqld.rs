@@ -139,6 +139,13 @@ impl Mysqld {
             .ok_or(Error::MysqldHung { what: "remaining session with it".into(), after: None })
     }
 
+    /// True if one of its sessions was lost: it has not answered in time before.
+    pub fn has_lost_a_session(&self) -> bool {
+        [&self.control, &self.pinger, &self.spare]
+            .iter()
+            .any(|session| !session.as_ref().is_some_and(Session::is_alive))
+    }
+
     /// The session for statements that take long, to be used on a thread of its own.
     ///
     /// # Errors

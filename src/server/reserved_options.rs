@@ -34,6 +34,9 @@ const OURS: &[&str] = &[
     "server-uuid",
     "networking",
     "port",
+    "extra-port",
+    "admin-",
+    "create-admin-listener-thread",
     "bind-address",
     "mysqlx",
     "mysqlx-",
@@ -42,6 +45,9 @@ const OURS: &[&str] = &[
     "replicate-",
     "replica-skip-errors",
     "slave-skip-errors",
+    // IDEMPOTENT passes over rows that are not there, as those do.
+    "replica-exec-mode",
+    "slave-exec-mode",
     "init-file",
     "init-slave",
     "init-replica",
@@ -101,7 +107,7 @@ pub fn check(options: &[String]) -> Result<()> {
             // Servers accept an unambiguous prefix of a name.
             ours == bare
                 || (ours.ends_with('-') && bare.starts_with(ours))
-                || (bare.len() >= 3 && ours.starts_with(bare))
+                || ours.starts_with(bare)
         };
         if bare.is_empty() || OURS.iter().any(|o| is_ours(o)) {
             return Err(Error::config(format!(
@@ -150,6 +156,13 @@ mod tests {
             "--",
             "--=x",
             "--binlog-format=ROW",
+            "--skip-ne=0",
+            "--skip_gr",
+            "--ev=ON",
+            "--p=1",
+            "--extra-port=3306",
+            "--admin-address=::",
+            "--slave_exec_mode=IDEMPOTENT",
         ] {
             assert!(check(&[bad.into()]).is_err(), "{bad}");
         }

@@ -241,3 +241,31 @@ fn an_unknown_mysqld_option_ends_the_pass_and_is_named() {
     assert_eq!(outcome.stderr.matches("did not start").count(), 1, "{outcome}");
     scene.run().expect(0);
 }
+
+#[test]
+fn no_file_is_written_that_others_depend_on() {
+    let place = Place::new("own-files");
+    let option_file = place.arg("defaults-file", "db.cnf");
+    place.write("password", "secret\n");
+    fs::hard_link(place.at("db.cnf"), place.at("link.cnf")).unwrap();
+    for option in ["checkpoint", "metrics-file", "log-file"] {
+        let at = |path: &str| place.run().arg(&option_file).arg(place.arg(option, path));
+        for inside in ["repo/format", "repo/backups/x", "repo/x"] {
+            place.refuses(&at(inside), &[option, inside, "inside the repository"]);
+        }
+        for taken in ["scratch/lock", "scratch/state", "scratch/data/x", "scratch"] {
+            place.refuses(&at(taken), &[option, taken, "the scratch directory has"]);
+        }
+        for file in ["db.cnf", "link.cnf"] {
+            place.refuses(&at(file), &[option, file, "is the file of --defaults-file"]);
+        }
+        let password = at("password").arg(place.arg("password-file", "password"));
+        place.refuses(&password, &[option, "is the file of --password-file"]);
+    }
+    let log = place.run().arg(place.arg("log-file", "log")).arg(place.arg("metrics-file", "log"));
+    place.refuses(&log, &["--log-file", "is the file of --metrics-file"]);
+    for dir in ["repo", "scratch", "scratch/slots"] {
+        let slots = format!("{}:1", place.arg("slots", dir));
+        place.refuses(&place.run().arg(slots), &["--slots", dir, "is inside"]);
+    }
+}

@@ -198,6 +198,15 @@ fn leftovers_in_tmp_are_swept_by_the_next_pass() {
 }
 
 #[test]
+fn a_copy_without_its_empty_tmp_is_written_to() {
+    let s = Space::new();
+    fs::remove_dir(s.repo.tmp()).unwrap();
+    s.file("a", 1, 1000);
+    s.check(&s.store().name);
+    assert!(s.tmp_is_empty());
+}
+
+#[test]
 fn a_second_lock_names_the_first() {
     let s = Space::new();
     let _lock = s.lock();
