@@ -63,6 +63,29 @@ fn a_replicated_statement_writes_no_file_elsewhere() {
 }
 
 #[test]
+fn a_replicated_statement_changes_no_setting_unnoticed() {
+    need_server!();
+    if flavor::is_mysql() {
+        // Functions set no global variables.
+        return;
+    }
+    for (name, value) in [
+        ("innodb_fast_shutdown", "2"),
+        ("slave_exec_mode", "IDEMPOTENT"),
+        ("slow_query_log", "ON"),
+        ("default_week_format", "3"),
+    ] {
+        let scene = Scene::seeded_with("settings", &["--log-bin-trust-function-creators=1"]);
+        attack(&scene, &[format!("SET GLOBAL {name} = {value}")]);
+        let backups = scene.backups();
+        let ended = scene.command("run").arg("--max-failures=0").run_to_end(COMMAND_PATIENCE);
+        ended.expect(1).says("replication-error").says(&format!("has set {name} of the private"));
+        assert_eq!(scene.backups(), backups);
+        scene.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_file_loaded_by_a_replicated_statement_still_arrives() {
     need_server!();
     let scene = Scene::seeded_with("infile", &["--local-infile=1"]);

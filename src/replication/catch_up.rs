@@ -20,6 +20,7 @@ use crate::replication::primary::Facts;
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::replication::temporary_tables;
 use crate::report::meter::Unit;
+use crate::server::globals;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait, is_active};
@@ -97,7 +98,7 @@ pub fn drain(supervisor: &mut Supervisor, mysqld: &mut Mysqld, flavor: Flavor) -
         before = Some(at);
         Ok(if moved { Look::Moving } else { Look::Still })
     })?;
-    Ok(())
+    globals::check(mysqld, flavor)
 }
 
 /// Stops replication and forgets the primary. Returns the number of temporary tables that were open
@@ -176,6 +177,7 @@ impl CatchUp<'_> {
         if !replica::is_applying_from(mysqld, self.facts)? {
             drain(supervisor, mysqld, self.facts.flavor)?;
         }
+        globals::note(mysqld)?;
         replica::start(mysqld, self.facts, self.account, until, self.logs)?;
         let mut connection = Connection::default();
         // Until it has connected, checking often costs little and saves time.
@@ -235,7 +237,8 @@ impl CatchUp<'_> {
                 supervisor.checkpoint.progress().at().map_or(String::new(), Position::to_string),
                 goal
             ),
-        })
+        })?;
+        globals::check(mysqld, self.facts.flavor)
     }
 
     fn check(

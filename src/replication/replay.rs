@@ -7,6 +7,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::report::meter::Unit;
+use crate::server::globals;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 
@@ -25,6 +26,7 @@ pub fn replay(
     stall: Option<Duration>,
 ) -> Result<()> {
     let flavor = goal.flavor();
+    globals::note(mysqld)?;
     // They begin where the data is, so it takes no position: the log ends where the data shall end.
     match flavor {
         Flavor::MariaDb => {
@@ -66,5 +68,6 @@ pub fn replay(
     reached?.ok_or_else(|| Error::Stalled {
         after: stall.unwrap_or_default(),
         what: format!("the replay is at {last}, short of {goal}"),
-    })
+    })?;
+    globals::check(mysqld, flavor)
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod buffers;
 pub mod compatibility;
 pub mod error_log;
+pub mod globals;
 pub mod guest;
 pub mod initialize;
 pub mod lifecycle;

@@ -28,6 +28,7 @@ use crate::os::cgroup;
 use crate::os::process::{Activity, Child, Exit, Heeds, heeds, start_time};
 use crate::server::access::Login;
 use crate::server::error_log::{self, LogTail};
+use crate::server::globals::Globals;
 use crate::server::setup::Setup;
 use crate::supervisor::watched::Watched;
 
@@ -57,6 +58,8 @@ pub struct Mysqld {
     spare: Option<Session>,
     worker: Option<Session>,
     kills_before: u64,
+    /// Its settings when it was about to apply statements of the primary's.
+    pub(super) globals: Globals,
 }
 
 impl Mysqld {
@@ -105,6 +108,7 @@ impl Mysqld {
             spare: None,
             worker: None,
             kills_before,
+            globals: Globals::new(),
         })
     }
 
