@@ -97,6 +97,15 @@ fn one_look_has_a_line_for_each_option_file() {
     assert_eq!(json.list()[4].get("newest").str(), scene.backups()[0]);
     assert_eq!(json.list()[0].get("newest"), &Json::Null);
 
+    // Nor does a limit pass where there is no repository to judge by it.
+    let alone = scene.path("alone");
+    fs::create_dir(&alone).unwrap();
+    let text = format!("[rollforward]\nscratch = {}\n", scene.scratch.display());
+    fs::write(alone.join("db.cnf"), text).unwrap();
+    assert_eq!(verdicts(&all(&alone, &[]).expect(0)), ["db ok"]);
+    let ended = all(&alone, &["--max-age=2d"]).expect(3);
+    assert!(ended.stdout.contains("--max-age needs --repo"), "{ended}");
+
     for option in ["--repo=x", "--scratch=x", "--checkpoint=x"] {
         let refused = all(&dir, &[option]).expect(3);
         assert!(refused.stderr.contains("--all or --"), "{refused}");

@@ -128,10 +128,20 @@ fn what_cannot_be_read_is_unknown_also_as_json() {
 
 #[test]
 fn wrong_usage_of_status_is_unknown() {
-    let repo = "--repo=/nonexistent";
+    let dir = TempDir::new("usage");
+    let file = dir.path().join("scratch.cnf");
+    fs::write(&file, "[rollforward]\nscratch = /tmp\nmax-age = 1d\n").unwrap();
+    let file = format!("--defaults-file={}", file.display());
+    let (repo, scratch) = ("--repo=/nonexistent", "--scratch=/tmp");
     for (args, word) in [
         (vec!["status"], "--repo"),
         (vec!["status", "--max-age=1h"], "--repo"),
+        // Limits that nothing is judged by.
+        (vec!["status", scratch, "--max-age=1d"], "--max-age needs --repo"),
+        (vec!["status", scratch, "--max-age=1d", "--json"], "--max-age needs --repo"),
+        (vec!["status", scratch, "--max-proof-age=1d"], "--max-proof-age needs --repo"),
+        (vec!["status", "--checkpoint=/tmp/x", "--max-lag=1m"], "--max-lag needs --repo"),
+        (vec!["status", &file], "--max-age needs --repo"),
         (vec!["status", repo, "--bogus"], "--bogus"),
         (vec!["status", repo, "--max-age=soon"], "--max-age"),
         (vec!["status", repo, "--stall-timeout="], "--stall-timeout"),

@@ -19,6 +19,8 @@ use crate::text::{harmless, harmless_lines, short, system_text};
 const AT_ONCE: usize = 16;
 /// The options that may stand beside `--all`: they win over those of the files.
 const LIMITS: [&str; 4] = ["max-age", "max-proof-age", "max-lag", "stall-timeout"];
+/// Those of them that only a repository can be judged by.
+const OF_REPO: [&str; 3] = ["max-age", "max-proof-age", "max-lag"];
 /// The options that name what only one repository can have.
 const PLACES: [&str; 4] = ["repo", "scratch", "checkpoint", "defaults-file"];
 
@@ -58,6 +60,11 @@ impl Asked {
         let checkpoint = options.path("checkpoint").or(scratch);
         if repo.is_none() && checkpoint.is_none() {
             return Err(Error::config("status needs --repo DIR, --scratch DIR or both"));
+        }
+        // It would be ok for ever, whatever becomes of the backups.
+        let vain = OF_REPO.iter().find(|name| repo.is_none() && options.switch(name));
+        if let Some(name) = vain {
+            return Err(Error::config(format!("status --{name} needs --repo DIR to judge")));
         }
         let limit = |name| {
             let given = options.switch(name).then(|| options.duration(name, Duration::ZERO));
