@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rollforward::cli::commands::Command;
 use rollforward::cli::options::{self, Request};
 use rollforward::cli::print::print;
-use rollforward::cli::{logger, status};
+use rollforward::cli::{logger, verdict};
 use rollforward::error::Error;
 use rollforward::os::sys;
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 fn usage_error(error: &Error) -> u8 {
     logger::print_error(&format!("rollforward: {error}"));
     if options::asks_for_status() {
-        status::Verdict::Unknown.exit_status()
+        verdict::Verdict::Unknown.exit_status()
     } else {
         error.exit_status()
     }

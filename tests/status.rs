@@ -13,6 +13,8 @@ use crate::support::{
     kill, wait_until,
 };
 
+mod doubts;
+
 const SOON: Duration = Duration::from_secs(30);
 
 /// `status` with these options.

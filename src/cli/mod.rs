@@ -3,6 +3,7 @@
 pub mod commands;
 mod greeting;
 mod keep;
+mod last_pass;
 pub mod logger;
 pub mod next_steps;
 mod older_data;
@@ -24,4 +25,5 @@ pub mod transactions;
 pub mod unpack;
 pub mod until;
 pub mod usage;
+pub mod verdict;
 pub mod windows;

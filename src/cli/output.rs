@@ -3,6 +3,7 @@
 use crate::cli::status::Status;
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
+use crate::report::keys::NUMBERS;
 use crate::repository::directory::Repository;
 use crate::repository::manifest::Summary;
 use crate::repository::pins::Pin;
@@ -242,7 +243,7 @@ pub fn status_json_of(texts: &[(&str, &str)], status: &Status) -> String {
     for (key, value) in &status.facts {
         let value = match key.as_str() {
             "message" => quote(value.trim_matches('\'')),
-            _ if NUMBERS.contains(&key.as_str()) && value.parse::<u64>().is_ok() => value.clone(),
+            key if NUMBERS.iter().any(|number| number.name() == key) => value.clone(),
             _ => quote(value),
         };
         members.push((key, value));
@@ -266,10 +267,6 @@ pub fn status_json_of(texts: &[(&str, &str)], status: &Status) -> String {
     members.push(("text", quote(&status.text)));
     object(&members)
 }
-
-/// Keys of the checkpoint whose values are numbers.
-const NUMBERS: [&str; 6] =
-    ["failures", "exit_status", "pid", "mysqld_pid", "bytes_done", "bytes_total"];
 
 /// An array of strings.
 fn strings<'a>(list: impl Iterator<Item = &'a str>) -> String {

@@ -7,46 +7,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::greeting::greets;
+use crate::cli::last_pass::{self, Seen};
+use crate::cli::verdict::{Remarks, Verdict};
 use crate::error::{Error, Result};
 use crate::journal::history::History;
 use crate::os::clock::{Micros, Timestamp};
-use crate::os::process::{holds_lock, start_time};
-use crate::os::{stamp, sys};
-use crate::report::checkpoint::{self, Facts};
+use crate::report::checkpoint::Facts;
 use crate::repository::directory::Repository;
 use crate::repository::proofs::{Record, proven};
-use crate::text::{count, short};
-
-/// The loop writes the checkpoint every ten seconds, but a call may take up to a ping time-out.
-const SILENCE: Duration = Duration::from_secs(90);
-/// How often a pass is observed if it changes meanwhile.
-const LOOKS: usize = 3;
-
-/// The severity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// Everything is fine.
-    Ok,
-    /// Attention is needed at some point.
-    Warning,
-    /// Attention is needed now.
-    Critical,
-    /// The state cannot be determined.
-    Unknown,
-}
-
-impl Verdict {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        ["ok", "warning", "critical", "unknown"][self as usize]
-    }
-
-    /// The exit status of a monitoring plugin.
-    pub fn exit_status(self) -> u8 {
-        self as u8
-    }
-}
+use crate::text::short;
 
 /// A complete backup.
 pub struct Newest {
@@ -92,212 +61,55 @@ pub struct Question<'a> {
     pub stall: Option<Duration>,
 }
 
-/// Checks everything that was given.
-///
-/// # Errors
-/// What cannot be read, so that the state is unknown.
-pub fn look(question: &Question) -> Result<Status> {
+/// Checks everything that was given. What cannot be read is unknown, and the rest is checked.
+pub fn look(question: &Question) -> Status {
     let now = Timestamp::now();
     let mut remarks = Remarks::default();
-    let (facts, alive, answers) = observe(question)?;
-    match (facts.get("state").map(String::as_str), alive) {
-        (Some("waiting"), Some(lives)) => waiting(&facts, lives, now, &mut remarks),
-        (Some("running"), Some(lives)) => {
-            running(&facts, lives, answers, question.stall, now, &mut remarks);
-        }
-        (Some(_), _) => ended(&facts, &mut remarks),
-        (None, _) if question.checkpoint.is_some() => {
-            let dir = question.checkpoint.and_then(Path::parent);
-            let is_there = dir.is_some_and(|d| d.as_os_str().is_empty() || d.is_dir());
-            // A missing directory may be misspelled: only a repository tells more.
-            let known = is_there || question.repo.is_some();
-            let verdict = if known { Verdict::Ok } else { Verdict::Unknown };
-            remarks.add(verdict, "no pass has run yet".into());
-        }
-        (None, _) => {}
-    }
-    let (newest, proven, recoverable_until) = match question.repo {
-        Some(path) => {
-            let repo = Repository::open(path)?;
-            let newest = newest(&repo, now, &mut remarks)?;
-            judge_age(newest.as_ref(), question.max_age, &mut remarks);
-            let proven = newest_proven(&repo, now)?;
-            judge_proof(proven.as_ref(), question.max_proof_age, &mut remarks);
-            let until = History::recoverable_until(&repo)?;
-            let asked = question.max_lag.is_some() || repo.journals()?.is_some();
-            let lag = until.filter(|_| asked).map(|until| until.seconds().age(now));
-            judge_lag(lag, question.max_lag, &mut remarks);
-            (newest, proven, until)
+    let seen = question.checkpoint.map(|path| look_at_pass(path, question, now, &mut remarks));
+    let Seen { facts, alive, answers } = seen.unwrap_or_default();
+    let repo = question.repo.and_then(|path| known(Repository::open(path).map(Some), &mut remarks));
+    let (newest, proven, recoverable_until) = match repo {
+        Some(repo) => {
+            let found = judged_newest(&repo, question.max_age, now, &mut remarks);
+            let newest = known(found, &mut remarks);
+            let found = judged_proof(&repo, question.max_proof_age, now, &mut remarks);
+            let proven = known(found, &mut remarks);
+            let found = judged_lag(&repo, question.max_lag, now, &mut remarks);
+            (newest, proven, known(found, &mut remarks))
         }
         None => (None, None, None),
     };
     let Remarks { verdict, texts } = remarks;
     let text = texts.join("; ");
-    Ok(Status { facts, alive, answers, newest, proven, recoverable_until, verdict, text })
+    Status { facts, alive, answers, newest, proven, recoverable_until, verdict, text }
 }
 
-/// The checkpoint, whether its process exists, and whether its mysqld greets. Observes again if the
-/// pass changed meanwhile, because bad news may then be stale.
-fn observe(question: &Question) -> Result<(Facts, Option<bool>, Option<bool>)> {
-    let read = || match question.checkpoint {
-        Some(path) => checkpoint::read(path).map(Option::unwrap_or_default).map_err(|why| {
-            Error::config(format!("cannot read checkpoint {}: {why}", path.display()))
-        }),
-        None => Ok(Facts::new()),
-    };
-    let mut facts = read()?;
-    for _ in 0..LOOKS {
-        if !is_under_way(&facts) {
-            break;
+/// What was found, or nothing with a remark why that is unknown.
+fn known<T>(found: Result<Option<T>>, remarks: &mut Remarks) -> Option<T> {
+    found.unwrap_or_else(|e| {
+        remarks.add(Verdict::Unknown, e.to_string());
+        None
+    })
+}
+
+fn look_at_pass(path: &Path, question: &Question, now: Timestamp, remarks: &mut Remarks) -> Seen {
+    let seen = match last_pass::observe(path) {
+        Ok(seen) => seen,
+        Err(why) => {
+            let text = format!("cannot read checkpoint {}: {why}", path.display());
+            remarks.add(Verdict::Unknown, text);
+            return Seen::default();
         }
-        let lives = is_alive(&facts);
-        let socket = facts.get("socket").filter(|_| lives);
-        let answers = socket.map(|socket| greets(Path::new(socket)));
-        let found = (lives, answers);
-        let later = if found == (true, Some(true)) { facts.clone() } else { read()? };
-        let same = |key| facts.get(key) == later.get(key);
-        if ["state", "phase", "pid", "mysqld_pid", "socket"].into_iter().all(same) {
-            return Ok((later, Some(lives), answers));
-        }
-        facts = later;
-    }
-    // It changes faster than we can observe.
-    let alive = is_under_way(&facts).then_some(true);
-    Ok((facts, alive, None))
-}
-
-struct Remarks {
-    verdict: Verdict,
-    texts: Vec<String>,
-}
-
-impl Default for Remarks {
-    fn default() -> Remarks {
-        Remarks { verdict: Verdict::Ok, texts: Vec::new() }
-    }
-}
-
-impl Remarks {
-    fn add(&mut self, verdict: Verdict, text: String) {
-        self.verdict = self.verdict.max(verdict);
-        self.texts.push(text);
-    }
-}
-
-fn fact<'a>(facts: &'a Facts, key: &str) -> &'a str {
-    facts.get(key).map_or("", String::as_str)
-}
-
-fn since(facts: &Facts, key: &str, now: Timestamp) -> Option<Duration> {
-    Timestamp::parse(fact(facts, key)).map(|t| t.age(now))
-}
-
-/// True if the process that wrote the checkpoint is alive: it has that pid and holds a lock, as every
-/// pass does from its first line to its last. Clocks are asked only where the system does not tell who
-/// holds locks, since one that was set makes a pass that runs look like another one.
-fn is_alive(facts: &Facts) -> bool {
-    let Ok(pid) = fact(facts, "pid").parse::<u32>() else { return false };
-    let Some(ticks) = start_time(pid) else { return false };
-    holds_lock(pid).unwrap_or_else(|| is_no_younger(ticks, facts))
-}
-
-/// True if a process that started at `ticks` could have begun the pass.
-fn is_no_younger(ticks: u64, facts: &Facts) -> bool {
-    match (stamp::boot_time(), Timestamp::parse(fact(facts, "started"))) {
-        // Both clocks are whole seconds, and the boot time is a rounded difference.
-        (Some(boot), Some(started)) => {
-            boot + (ticks / sys::ticks_per_second()) as i64 <= started.0 + 2
-        }
-        _ => true,
-    }
-}
-
-/// True for a pass that runs or waits, as far as the checkpoint tells.
-fn is_under_way(facts: &Facts) -> bool {
-    matches!(fact(facts, "state"), "running" | "waiting")
-}
-
-/// A pass that waits for a slot: nothing moves, and that is right.
-fn waiting(facts: &Facts, alive: bool, now: Timestamp, remarks: &mut Remarks) {
-    let pid = fact(facts, "pid");
-    let silent = since(facts, "updated", now).unwrap_or_default();
-    let long = short(since(facts, "progressed", now).unwrap_or_default());
-    let (verdict, text) = match alive {
-        false => (Verdict::Critical, "died while it waited for a slot".into()),
-        true if silent > SILENCE => {
-            (Verdict::Critical, format!("waits for a slot, and is silent for {}", short(silent)))
-        }
-        true => (Verdict::Ok, format!("has waited for a slot for {long}")),
     };
-    remarks.add(verdict, format!("the pass (pid {pid}) {text}"));
-}
-
-fn running(
-    facts: &Facts,
-    alive: bool,
-    answers: Option<bool>,
-    stall: Option<Duration>,
-    now: Timestamp,
-    remarks: &mut Remarks,
-) {
-    // There is none before the first phase, for example while a hook runs.
-    let phase = facts.get("phase").map_or("starting", String::as_str);
-    let pid = fact(facts, "pid");
-    let for_long = |key: &str| since(facts, key, now).unwrap_or_default();
-    if !alive {
-        let text = format!("the pass (pid {pid}) died during {phase} without recording an outcome");
-        return remarks.add(Verdict::Critical, text);
+    if !last_pass::judge(&seen, question.stall, now, remarks) {
+        let dir = path.parent();
+        let is_there = dir.is_some_and(|d| d.as_os_str().is_empty() || d.is_dir());
+        // A missing directory may be misspelled: only a repository tells more.
+        let known = is_there || question.repo.is_some();
+        let verdict = if known { Verdict::Ok } else { Verdict::Unknown };
+        remarks.add(verdict, "no pass has run yet".into());
     }
-    let who = if phase == "follow" { "a follower" } else { "a pass" };
-    let mut text = format!("{who} (pid {pid}) is running, phase {phase}");
-    if let (Some(position), Some(goal)) = (facts.get("position"), facts.get("goal")) {
-        text += &format!(", at {position} of {goal}");
-    }
-    let (moved, silent) = (for_long("progressed"), for_long("updated"));
-    text += &format!(", last progress {} ago", short(moved));
-    let verdict = if silent > SILENCE {
-        text += &format!(", silent for {}", short(silent));
-        Verdict::Critical
-    } else if answers == Some(false) && phase == "catch-up" {
-        // A server that starts or shuts down does not listen; the pass has time-outs for that.
-        text += ", and its mysqld does not answer";
-        Verdict::Critical
-    } else if stall.is_some_and(|s| moved >= s) {
-        text += ", and is stalled";
-        Verdict::Critical
-    } else {
-        Verdict::Ok
-    };
-    let failures = fact(facts, "failures");
-    if !matches!(failures, "" | "0") {
-        let failures = count(failures.parse::<u64>().unwrap_or_default(), "consecutive failure");
-        text += &format!(", {failures} ({})", fact(facts, "cause"));
-    }
-    remarks.add(verdict, text);
-}
-
-fn ended(facts: &Facts, remarks: &mut Remarks) {
-    let status = fact(facts, "exit_status");
-    let when = fact(facts, "updated");
-    let why = || {
-        let message = fact(facts, "message").trim_matches('\'');
-        let cause = fact(facts, "cause");
-        format!("the last pass ended with status {status} at {when}: {cause}: {message}")
-    };
-    match status.parse::<u32>() {
-        Ok(0) => remarks.add(Verdict::Ok, format!("the last pass succeeded at {when}")),
-        Ok(3) => remarks.add(
-            Verdict::Warning,
-            format!(
-                "the last pass ended with status 3 at {when}: backup stored, but it needs \
-                 attention: {}: {}",
-                fact(facts, "cause"),
-                fact(facts, "message").trim_matches('\'')
-            ),
-        ),
-        Ok(75 | 128..) => remarks.add(Verdict::Warning, why()),
-        _ => remarks.add(Verdict::Critical, why()),
-    }
+    seen
 }
 
 /// The newest complete backup; damaged ones are a warning. Of those that are older, only as much is
@@ -324,6 +136,11 @@ fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Op
             Ok(Some(what)) | Err(Error::BackupDamaged { what, .. }) => damaged.push((name, what)),
             // Pruned after listing.
             Err(Error::NoBackup { .. }) => {}
+            // An older one that cannot be looked at hides nothing of the newest.
+            Err(e) if found.is_some() => {
+                remarks.add(Verdict::Unknown, e.to_string());
+                break;
+            }
             Err(e) => return Err(e),
         }
     }
@@ -350,39 +167,58 @@ fn newest_proven(repo: &Repository, now: Timestamp) -> Result<Option<Newest>> {
     Ok(None)
 }
 
-fn judge_proof(proven: Option<&Newest>, max: Option<Duration>, remarks: &mut Remarks) {
-    match (proven, max) {
-        (None, None) => {}
-        (None, Some(_)) => remarks.add(Verdict::Critical, "no backup is proven".into()),
-        (Some(Newest { name, age }), max) => {
+fn judged_newest(
+    repo: &Repository,
+    max: Option<Duration>,
+    now: Timestamp,
+    remarks: &mut Remarks,
+) -> Result<Option<Newest>> {
+    let newest = newest(repo, now, remarks)?;
+    match &newest {
+        None => remarks.add(Verdict::Critical, "no complete backup".into()),
+        Some(Newest { name, age }) => {
+            judge(format!("newest backup {name} is {} old", short(*age)), *age, max, remarks);
+        }
+    }
+    Ok(newest)
+}
+
+fn judged_proof(
+    repo: &Repository,
+    max: Option<Duration>,
+    now: Timestamp,
+    remarks: &mut Remarks,
+) -> Result<Option<Newest>> {
+    let proven = newest_proven(repo, now)?;
+    match &proven {
+        None if max.is_some() => remarks.add(Verdict::Critical, "no backup is proven".into()),
+        None => {}
+        Some(Newest { name, age }) => {
             let text = format!("newest proven backup {name} was proven {} ago", short(*age));
             judge(text, *age, max, remarks);
         }
     }
+    Ok(proven)
 }
 
-fn judge_lag(age: Option<Duration>, max: Option<Duration>, remarks: &mut Remarks) {
-    match (age, max) {
-        (None, None) => {}
-        (None, Some(_)) => remarks.add(Verdict::Critical, "no moment can be restored".into()),
-        (Some(age), max) => {
-            judge(
-                format!("any moment until {} ago can be restored", short(age)),
-                age,
-                max,
-                remarks,
-            );
+fn judged_lag(
+    repo: &Repository,
+    max: Option<Duration>,
+    now: Timestamp,
+    remarks: &mut Remarks,
+) -> Result<Option<Micros>> {
+    let until = History::recoverable_until(repo)?;
+    // Without journals it tells what the age of the newest backup does.
+    let asked = max.is_some() || repo.journals()?.is_some();
+    match until.filter(|_| asked).map(|until| until.seconds().age(now)) {
+        None if max.is_some() => remarks.add(Verdict::Critical, "no moment can be restored".into()),
+        None => {}
+        Some(age) => {
+            let text = format!("any moment until {} ago can be restored", short(age));
+            judge(text, age, max, remarks);
         }
     }
-}
-
-fn judge_age(newest: Option<&Newest>, max_age: Option<Duration>, remarks: &mut Remarks) {
-    match newest {
-        None => remarks.add(Verdict::Critical, "no complete backup".into()),
-        Some(Newest { name, age }) => {
-            judge(format!("newest backup {name} is {} old", short(*age)), *age, max_age, remarks);
-        }
-    }
+    Ok(until)
 }
 
 /// Says something of this age, which is too old from `max` on.

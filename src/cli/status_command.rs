@@ -10,7 +10,8 @@ use crate::cli::options::{self, Options, Request};
 use crate::cli::output::{self, columns};
 use crate::cli::pass_options::stall_timeout;
 use crate::cli::print::print;
-use crate::cli::status::{self, Status, Verdict};
+use crate::cli::status::{self, Status};
+use crate::cli::verdict::Verdict;
 use crate::error::{Error, Result};
 use crate::report::checkpoint::Facts;
 use crate::text::{harmless, harmless_lines, short, system_text};
@@ -85,7 +86,7 @@ impl Asked {
             max_lag: self.max_lag,
             stall: self.stall,
         };
-        let found = Error::contain(|| status::look(&question));
+        let found = Error::contain(|| Ok(status::look(&question)));
         found.unwrap_or_else(|e| Status::unknown(e.to_string()))
     }
 
@@ -139,7 +140,7 @@ impl All {
         let found = self.look(&files);
         print(&if json { array(&files, &found) } else { table(&files, &found) });
         let worst =
-            found.iter().map(|status| status.verdict).max_by_key(|verdict| gravity(*verdict));
+            found.iter().map(|status| status.verdict).max_by_key(|verdict| verdict.gravity());
         worst.unwrap_or(Verdict::Unknown).exit_status()
     }
 
@@ -215,16 +216,6 @@ impl All {
             return Err(Error::config("its [rollforward] names no repo and no scratch"));
         }
         Asked::of(&options).map(Some)
-    }
-}
-
-/// A critical one is the worst, so that a file that cannot be read does not hide it.
-fn gravity(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Ok => 0,
-        Verdict::Warning => 1,
-        Verdict::Unknown => 2,
-        Verdict::Critical => 3,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::os::clock::Timestamp;
 use crate::text::words;
 
 /// What a checkpoint says: its keys and values.
@@ -86,5 +87,43 @@ words! {
         Updated = "updated",
         /// When something last moved.
         Progressed = "progressed",
+    }
+}
+
+/// The keys whose values are numbers.
+pub const NUMBERS: [Key; 6] =
+    [Key::Failures, Key::ExitStatus, Key::Pid, Key::MysqldPid, Key::BytesDone, Key::BytesTotal];
+/// Those whose values are times.
+const TIMES: [Key; 3] = [Key::Started, Key::Updated, Key::Progressed];
+
+/// Checks that this is what a pass has written, as far as a pass can be judged by it.
+///
+/// # Errors
+/// What is missing or wrong.
+pub fn check(facts: &Facts) -> Result<(), String> {
+    // So it is when a proof comes before all passes.
+    if facts.is_empty() {
+        return Ok(());
+    }
+    let get = |key: Key| facts.get(key.name());
+    let state = get(Key::State).ok_or("it has no state")?;
+    let state = State::from_name(state).ok_or_else(|| format!("its state '{state}' is none"))?;
+    let needed = match state {
+        State::Running | State::Waiting => &[Key::Pid, Key::Updated, Key::Progressed][..],
+        State::Done | State::Failed | State::Stopped => &[Key::ExitStatus, Key::Updated],
+    };
+    if let Some(key) = needed.iter().find(|key| get(**key).is_none()) {
+        return Err(format!("its state is {state}, and it has no {key}"));
+    }
+    // As a program reads it: without sign and leading zeros.
+    let is_number = |text: &String| text.parse::<u64>().is_ok_and(|n| n.to_string() == *text);
+    let is_time = |text: &String| Timestamp::parse(text).is_some();
+    let wrong = |keys: &[Key], fits: &dyn Fn(&String) -> bool| {
+        keys.iter().find_map(|key| Some((*key, get(*key).filter(|text| !fits(text))?)))
+    };
+    match (wrong(&NUMBERS, &is_number), wrong(&TIMES, &is_time)) {
+        (Some((key, text)), _) => Err(format!("its {key} '{text}' is no number")),
+        (_, Some((key, text))) => Err(format!("its {key} '{text}' is no time")),
+        _ => Ok(()),
     }
 }
