@@ -1,6 +1,6 @@
 //! The output of `list`, `verify` and `status`, for people and programs.
 
-use crate::cli::status::Status;
+use crate::cli::status::{Newest, Status};
 use crate::error::{Error, Result};
 use crate::os::clock::Timestamp;
 use crate::report::keys::NUMBERS;
@@ -255,11 +255,14 @@ pub fn status_json_of(texts: &[(&str, &str)], status: &Status) -> String {
     members.push(("answers", truth(status.answers)));
     let newest = status.newest.as_ref();
     members.push(("newest", newest.map_or("null".into(), |n| quote(&n.name))));
-    let age = newest.map_or("null".into(), |n| n.age.as_secs().to_string());
+    let seconds = |newest: Option<&Newest>| {
+        newest.and_then(|n| n.age).map_or("null".into(), |age| age.as_secs().to_string())
+    };
+    let age = seconds(newest);
     members.push(("newest_age_seconds", age));
     let proven = status.proven.as_ref();
     members.push(("newest_proven", proven.map_or("null".into(), |n| quote(&n.name))));
-    let age = proven.map_or("null".into(), |n| n.age.as_secs().to_string());
+    let age = seconds(proven);
     members.push(("newest_proven_age_seconds", age));
     let until = status.recoverable_until.map(|time| quote(&time.rfc3339()));
     members.push(("recoverable_until", until.unwrap_or("null".into())));

@@ -21,8 +21,21 @@ use crate::text::short;
 pub struct Newest {
     /// Its name.
     pub name: String,
-    /// Time since its data was current, or since it was proven.
-    pub age: Duration,
+    /// When its data was current, or when it was proven.
+    at: Timestamp,
+    /// Time since then; `None` if that is in the future.
+    pub age: Option<Duration>,
+}
+
+impl Newest {
+    fn new(name: String, at: Timestamp, now: Timestamp) -> Newest {
+        Newest { name, at, age: age(at, now) }
+    }
+}
+
+/// Time since then; `None` if a clock was or is wrong, since nothing is known by it.
+fn age(at: Timestamp, now: Timestamp) -> Option<Duration> {
+    (!at.is_future(now)).then(|| at.age(now))
 }
 
 /// The result.
@@ -123,8 +136,7 @@ fn newest(repo: &Repository, now: Timestamp, remarks: &mut Remarks) -> Result<Op
             None => repo.summary(&name).map(|summary| {
                 let what = repo.state(&summary.packs);
                 if what.is_none() {
-                    let age = summary.header.data_as_of.age(now);
-                    found = Some(Newest { name: name.clone(), age });
+                    found = Some(Newest::new(name.clone(), summary.header.data_as_of, now));
                 }
                 what
             }),
@@ -159,7 +171,7 @@ fn newest_proven(repo: &Repository, now: Timestamp) -> Result<Option<Newest>> {
     for name in repo.names()?.into_iter().rev() {
         let Some(time) = proven(&repo.records(&name)).and_then(Record::time) else { continue };
         match repo.glance(&name) {
-            Ok(None) => return Ok(Some(Newest { name, age: time.age(now) })),
+            Ok(None) => return Ok(Some(Newest::new(name, time, now))),
             Ok(Some(_)) | Err(Error::NoBackup { .. }) => {}
             Err(e) => return Err(e),
         }
@@ -176,7 +188,10 @@ fn judged_newest(
     let newest = newest(repo, now, remarks)?;
     match &newest {
         None => remarks.add(Verdict::Critical, "no complete backup".into()),
-        Some(Newest { name, age }) => {
+        Some(Newest { name, at, age: None }) => {
+            doubt(&format!("newest backup {name} is"), *at, remarks);
+        }
+        Some(Newest { name, age: Some(age), .. }) => {
             judge(format!("newest backup {name} is {} old", short(*age)), *age, max, remarks);
         }
     }
@@ -193,7 +208,10 @@ fn judged_proof(
     match &proven {
         None if max.is_some() => remarks.add(Verdict::Critical, "no backup is proven".into()),
         None => {}
-        Some(Newest { name, age }) => {
+        Some(Newest { name, at, age: None }) => {
+            doubt(&format!("the proof of newest proven backup {name} is"), *at, remarks);
+        }
+        Some(Newest { name, age: Some(age), .. }) => {
             let text = format!("newest proven backup {name} was proven {} ago", short(*age));
             judge(text, *age, max, remarks);
         }
@@ -210,10 +228,11 @@ fn judged_lag(
     let until = History::recoverable_until(repo)?;
     // Without journals it tells what the age of the newest backup does.
     let asked = max.is_some() || repo.journals()?.is_some();
-    match until.filter(|_| asked).map(|until| until.seconds().age(now)) {
+    match until.filter(|_| asked).map(|until| (until.seconds(), age(until.seconds(), now))) {
         None if max.is_some() => remarks.add(Verdict::Critical, "no moment can be restored".into()),
         None => {}
-        Some(age) => {
+        Some((at, None)) => doubt("the newest moment that can be restored is", at, remarks),
+        Some((_, Some(age))) => {
             let text = format!("any moment until {} ago can be restored", short(age));
             judge(text, age, max, remarks);
         }
@@ -226,4 +245,10 @@ fn judge(mut text: String, age: Duration, max: Option<Duration>, remarks: &mut R
     let too_old = max.filter(|max| age >= *max);
     text += &too_old.map_or(String::new(), |max| format!(", more than {}", short(max)));
     remarks.add(if too_old.is_some() { Verdict::Critical } else { Verdict::Ok }, text);
+}
+
+/// Says that something is dated in the future, so that no limit can be judged by it.
+fn doubt(what: &str, at: Timestamp, remarks: &mut Remarks) {
+    let text = format!("{what} dated in the future, {}: a clock was or is wrong", at.rfc3339());
+    remarks.add(Verdict::Warning, text);
 }

@@ -227,7 +227,7 @@ fn name(file: &Path) -> String {
 /// For people: name, verdict, age of the newest backup, what else there is to say.
 fn table(files: &[PathBuf], found: &[Status]) -> String {
     let row = |(file, status): (&PathBuf, &Status)| {
-        let age = status.newest.as_ref().map_or("-".into(), |newest| short(newest.age));
+        let age = status.newest.as_ref().and_then(|newest| newest.age).map_or("-".into(), short);
         [name(file), status.verdict.name().into(), age, status.text.clone()]
             .map(|cell| harmless(&cell))
     };

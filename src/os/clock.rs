@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The difference of clocks, seconds, that is tolerated without a warning.
+const CLOCKS_DIFFER: i64 = 300;
+
 /// Seconds since 1970 in UTC, which is precise enough for a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub i64);
@@ -63,6 +66,11 @@ impl Timestamp {
     /// The age at `now`; zero for a time in the future.
     pub fn age(self, now: Timestamp) -> Duration {
         Duration::from_secs(now.0.saturating_sub(self.0).max(0) as u64)
+    }
+
+    /// True if it is so far in the future that a clock was or is wrong.
+    pub fn is_future(self, now: Timestamp) -> bool {
+        self.0 > now.0.saturating_add(CLOCKS_DIFFER)
     }
 
     /// The number of its month in UTC, counted from January of the year 0.

@@ -19,9 +19,6 @@ use crate::repository::manifest::Summary;
 use crate::scratch::working_directory::Scratch;
 use crate::text::{bytes, short};
 
-/// The difference of clocks, seconds, that is tolerated without a warning.
-const CLOCKS_DIFFER: i64 = 300;
-
 /// A backup to start from.
 #[derive(Clone)]
 pub(crate) struct Base {
@@ -142,7 +139,7 @@ impl<'a> Bases<'a> {
     pub fn not_due(&self, min_interval: Duration) -> bool {
         let Some(base) = &self.newest else { return false };
         let now = Timestamp::now();
-        if base.manifest.header.data_as_of.0 > now.0 + CLOCKS_DIFFER {
+        if base.manifest.header.data_as_of.is_future(now) {
             log::warn!("backup {} is dated in the future: a clock was or is wrong", base.name);
             return false;
         }

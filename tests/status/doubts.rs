@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{json, keys, says, status};
 use crate::support::TempDir;
-use crate::support::repository::{Json, copy};
+use crate::support::repository::{Json, copy, edit_manifest, rfc3339};
 
 /// The backup of the repository of an earlier version.
 const BACKUP: &str = "20261122T153000Z-8f3a";
@@ -66,4 +66,52 @@ fn an_unreadable_checkpoint_or_repository_does_not_hide_the_other() {
         assert!(!keys(&found).contains("failures") && !keys(&found).contains("state"));
         assert_eq!(found.get("newest").str(), BACKUP);
     }
+}
+
+/// This time from now on, by the system's clock.
+fn in_seconds(seconds: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    rfc3339(now.as_secs() + seconds)
+}
+
+#[test]
+fn a_backup_dated_in_the_future_is_never_young_enough() {
+    let (dir, repo) = sample();
+    let dated = |time: &str| {
+        edit_manifest(&repo, BACKUP, |lines| {
+            let line = lines.iter_mut().find(|l| l.starts_with("data_as_of ")).unwrap();
+            *line = format!("data_as_of {time}");
+        });
+    };
+    let plain = status(["--repo"]).arg(&repo);
+    let limited = plain.clone().arg("--max-age=1d");
+    // Clocks differ by some minutes.
+    dated(&in_seconds(200));
+    says("a minute or two ahead", &limited, 0, &["is 0s old"]);
+    assert_eq!(json(&limited, 0).get("newest_age_seconds"), &Json::Number("0".into()));
+    for time in [in_seconds(400), "2099-01-01T00:00:00Z".into()] {
+        dated(&time);
+        let text = format!("newest backup {BACKUP} is dated in the future, {time}: a clock was");
+        says("ahead", &limited, 1, &[&text]);
+        says("ahead, without a limit", &plain, 1, &[&text]);
+    }
+    let found = json(&limited, 1);
+    assert_eq!(found.get("newest").str(), BACKUP);
+    assert_eq!(found.get("newest_age_seconds"), &Json::Null);
+    let texts = ["the newest moment that can be restored is dated in the future, 2099-01-01T"];
+    says("a moment ahead", &plain.clone().arg("--max-lag=1m"), 1, &texts);
+    let file = format!("[rollforward]\nrepo = {}\nmax-age = 1d\n", repo.display());
+    fs::write(dir.path().join("db.cnf"), file).unwrap();
+    let all = status(["--all"]).arg(dir.path()).run_to_end(super::SOON).expect(1);
+    let line: Vec<&str> = all.stdout.split_whitespace().take(4).collect();
+    assert_eq!(line, ["db", "warning", "-", "newest"], "{all}");
+
+    // The same for a proof.
+    dated(&in_seconds(0));
+    let proofs = repo.join("proofs");
+    fs::create_dir(&proofs).unwrap();
+    fs::write(proofs.join(BACKUP), "proof time=2099-01-01T00:00:00Z result=ok\n").unwrap();
+    let text = format!("the proof of newest proven backup {BACKUP} is dated in the future, 2099-");
+    says("a proof ahead", &plain.clone().arg("--max-proof-age=1w"), 1, &[&text]);
+    assert_eq!(json(&plain, 1).get("newest_proven_age_seconds"), &Json::Null);
 }
