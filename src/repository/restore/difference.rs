@@ -1,4 +1,7 @@
 //! What a restore would do to a directory. Changes nothing.
+//!
+//! It reads no pack but those that were set aside as damaged: whether a restore would end well with
+//! their blocks shows only when they are read.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -16,8 +19,8 @@ use crate::os::sys;
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::{Repository, damaged};
 use crate::repository::held::Held;
-use crate::repository::manifest::{Block, FileEntry, Hash};
-use crate::repository::packs;
+use crate::repository::manifest::{Block, FileEntry, Hash, Link, PackRef};
+use crate::repository::packs::{self, Fault, Fetcher};
 
 /// It, in numbers.
 #[derive(Debug)]
@@ -31,7 +34,8 @@ pub struct Difference {
 /// Compares the backup `held` with what is in the directory `path`, which need not exist.
 ///
 /// # Errors
-/// [`crate::error::Error::BackupDamaged`] where packs are missing; a disk without room; those of the
+/// [`crate::error::Error::BackupDamaged`] as a restore would end with it, as far as packs are missing, too
+/// short or set aside; a disk without room; those of the
 /// system; the watch's own.
 pub fn of(repo: &Repository, held: &Held, path: &Path, crew: &mut Crew<'_>) -> Result<Difference> {
     let manifest = &held.manifest;
@@ -53,16 +57,19 @@ pub fn of(repo: &Repository, held: &Held, path: &Path, crew: &mut Crew<'_>) -> R
     gauge.set_total(manifest.size);
     let (next, written) = (AtomicUsize::new(0), AtomicU64::new(0));
     let is_marked = root.as_ref().is_some_and(|root| gate.is_marked(root));
+    let is_aside = |pack: &PackRef| packs::look(repo.root(), pack).is_err();
+    let aside: Vec<bool> = manifest.packs.iter().map(is_aside).collect();
     crew.work(|| {
-        let mut buffer = Vec::new();
+        let (held, aside, gauge) = (held, aside.as_slice(), &gauge);
+        let (buffer, fetcher) = (Vec::new(), Fetcher::new(repo.root())?);
+        let mut worker = Worker { held, aside, gauge, buffer, fetcher };
         while let Some(entry) = manifest.files.get(next.fetch_add(1, Ordering::Relaxed)) {
             if gauge.stopped() {
                 break;
             }
             let place = if is_marked { gate.place(&entry.path) } else { &entry.path };
             let file = root.as_ref().and_then(|root| open(root, place));
-            let bytes = missing(held, entry, file.as_ref(), &mut buffer, &gauge);
-            written.fetch_add(bytes, Ordering::Relaxed);
+            written.fetch_add(worker.missing(entry, file.as_ref())?, Ordering::Relaxed);
         }
         Ok(())
     })?;
@@ -76,28 +83,51 @@ fn open(root: &File, path: &Path) -> Option<File> {
     (m.is_file() && m.nlink() == 1).then_some(file)
 }
 
-/// Bytes of the file `entry` that are not in `file`.
-fn missing(
-    held: &Held,
-    entry: &FileEntry,
-    file: Option<&File>,
-    buffer: &mut Vec<u8>,
-    gauge: &Gauge,
-) -> u64 {
-    let manifest = &held.manifest;
-    let mut bytes = 0;
-    for piece in entry.pieces(manifest.block_size) {
-        if gauge.stopped() {
-            break;
+struct Worker<'a> {
+    held: &'a Held,
+    /// Of each pack of the backup: it was set aside.
+    aside: &'a [bool],
+    gauge: &'a Gauge,
+    buffer: Vec<u8>,
+    fetcher: Fetcher<'a>,
+}
+
+impl Worker<'_> {
+    /// Bytes of the file `entry` that are not in `file`.
+    fn missing(&mut self, entry: &FileEntry, file: Option<&File>) -> Result<u64> {
+        let manifest = &self.held.manifest;
+        let mut bytes = 0;
+        for piece in entry.pieces(manifest.block_size) {
+            if self.gauge.stopped() {
+                break;
+            }
+            let Block::Stored(chain) = piece.block else { continue };
+            let (links, size) = (chain.of(&manifest.links), piece.length as usize);
+            let buffer = &mut self.buffer;
+            buffer.resize(size, 0);
+            let has = file.is_some_and(|file| {
+                file.read_exact_at(buffer, piece.offset).is_ok()
+                    && Hash::from(Sha256::digest(&buffer[..])) == links[0].hash
+            });
+            if !has {
+                if links.iter().any(|link| self.aside[link.frame.pack as usize]) {
+                    self.try_block(entry, links, size)?;
+                }
+                bytes += piece.length;
+            }
+            self.gauge.add(piece.length);
         }
-        let Block::Stored(chain) = piece.block else { continue };
-        buffer.resize(piece.length as usize, 0);
-        let has = file.is_some_and(|file| {
-            file.read_exact_at(buffer, piece.offset).is_ok()
-                && Hash::from(Sha256::digest(&buffer[..])) == chain.of(&manifest.links)[0].hash
-        });
-        bytes += if has { 0 } else { piece.length };
-        gauge.add(piece.length);
+        Ok(bytes)
     }
-    bytes
+
+    fn try_block(&mut self, entry: &FileEntry, links: &[Link], size: usize) -> Result<()> {
+        match self.fetcher.fetch(&self.held.manifest.packs, links, size) {
+            Ok(_) => Ok(()),
+            Err((_, Fault::Failed(e))) => Err(e),
+            Err((_, Fault::Damaged(what))) => {
+                let what = format!("{what}, and {} needs it", entry.path.display());
+                Err(damaged(&self.held.name, what))
+            }
+        }
+    }
 }
