@@ -23,11 +23,14 @@ use crate::text::{bytes, harmless};
 /// cannot be believed.
 pub fn prune(repo: &Path, policy: Policy, dry_run: bool, quiet: bool) -> Result<u8> {
     let repo = Repository::open(repo)?;
-    let lock = repo.lock("prune")?;
-    if !dry_run {
+    let crew = &mut Crew::unwatched(1);
+    let pruned = if dry_run {
+        prune::foretell(&repo, policy, crew)?
+    } else {
+        let lock = repo.lock("prune")?;
         repo.sweep_tmp(&lock, &|| false)?;
-    }
-    let pruned = prune::prune(&repo, &lock, policy, dry_run, &mut Crew::unwatched(1))?;
+        prune::prune(&repo, &lock, policy, crew)?
+    };
     let status = if dry_run && !quiet { print(&table(&pruned)) } else { 0 };
     if let Some(doubt) = pruned.doubt {
         return Err(Error::config(doubt));

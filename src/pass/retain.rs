@@ -16,7 +16,7 @@ impl Attempts<'_> {
         self.supervisor.checkpoint.phase(Phase::Prune);
         self.supervisor.check_stop()?;
         let mut crew = self.supervisor.crew("prune", 1);
-        match prune::prune(repo, lock, self.plan.storage.policy, false, &mut crew) {
+        match prune::prune(repo, lock, self.plan.storage.policy, &mut crew) {
             Ok(pruned) => {
                 prune::report(&pruned, false);
                 Ok(pruned.doubt.map(|doubt| Look::At(Cause::Configuration, doubt)))

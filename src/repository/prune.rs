@@ -5,17 +5,21 @@
 //! pack, so it stops the sweep. A backup that is being read stays. [`super::retention`] decides
 //! which backups expire, and whether the clock may be believed; if not, nothing goes.
 
-use std::collections::{HashMap, HashSet};
+mod plan;
+
+use std::collections::HashMap;
 use std::fs::{self, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
+
+use plan::{Unreferenced, plan};
 
 use crate::error::{Cause, Error, IoExt, Result};
 use crate::os::clock::Timestamp;
 use crate::os::stamp::{boot_id, uptime};
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::manifest::{Hash, Summary, from_hex};
+use crate::repository::manifest::{Hash, Summary};
 use crate::repository::packs::write::sync_dir;
 use crate::repository::proofs::PASS;
 use crate::repository::retention::{Candidate, Evidence, Fate, Policy, judge};
@@ -32,6 +36,9 @@ pub struct Pruned {
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// In a dry run, how many of these packs no backup names already. A pass that is at work may be about
+    /// to.
+    pub strays: usize,
     /// Backups with an unreadable manifest. While they exist, no pack is removed.
     pub unreadable: Vec<String>,
     /// Why the clock cannot be believed, so that nothing was removed.
@@ -76,8 +83,8 @@ pub enum Removal {
     Pinned,
 }
 
-/// Applies the policy; with `dry_run`, changes nothing. If the watch gives up, it stops between two
-/// steps, and the next prune does the rest.
+/// Applies the policy. If the watch gives up, it stops between two steps, and the next prune does the
+/// rest.
 ///
 /// # Errors
 /// Those of reading or removing; the watch's own.
@@ -85,12 +92,20 @@ pub fn prune(
     repo: &Repository,
     _lock: &RepoLock,
     policy: Policy,
-    dry_run: bool,
     crew: &mut Crew<'_>,
 ) -> Result<Pruned> {
     let gauge = crew.gauge();
     // Removing thousands of packs may take minutes.
-    crew.alone(|| apply(repo, policy, dry_run, &gauge))
+    crew.alone(|| apply(repo, policy, false, &gauge))
+}
+
+/// What [`prune`] would do. Only reads, and needs no lock: a pass may be at work.
+///
+/// # Errors
+/// Those of reading; the watch's own.
+pub fn foretell(repo: &Repository, policy: Policy, crew: &mut Crew<'_>) -> Result<Pruned> {
+    let gauge = crew.gauge();
+    crew.alone(|| apply(repo, policy, true, &gauge))
 }
 
 fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Result<Pruned> {
@@ -112,6 +127,8 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
                 candidates.push(candidate);
             }
             Err(Error::BackupDamaged { .. }) => shares.unknown = true,
+            // A dry run has no lock, so a pass may have removed it.
+            Err(Error::NoBackup { .. }) if dry_run => {}
             Err(e) => return Err(e),
         }
     }
@@ -136,7 +153,8 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
         let name = backup.name.clone();
         // One that is too old goes, pinned or not.
         let mind_pins = (!backup.fate.too_old).then_some(now);
-        match remove_unless(repo, &name, mind_pins, dry_run)? {
+        let removal = if dry_run { foretold } else { remove_unless };
+        match removal(repo, &name, mind_pins)? {
             Removal::Removed => out.removed.push(name),
             Removal::InUse => out.in_use.push(name),
             Removal::Pinned => {}
@@ -148,10 +166,14 @@ fn apply(repo: &Repository, policy: Policy, dry_run: bool, gauge: &Gauge) -> Res
         repo.sweep_pins(&names, now)?;
         forget_received(repo)?;
     }
-    let plan = plan(repo, &out.removed, gauge)?;
+    let plan = plan(repo, &out.removed, dry_run, gauge)?;
+    if dry_run {
+        let is_stray = |pack: &&Unreferenced| !shares.named.contains_key(&pack.hash);
+        out.strays = plan.packs.iter().filter(is_stray).count();
+    }
     out.unreadable = plan.unreadable;
-    gauge.set_total(plan.packs.iter().map(|(_, size)| size).sum());
-    for (path, size) in plan.packs {
+    gauge.set_total(plan.packs.iter().map(|pack| pack.size).sum());
+    for Unreferenced { path, size, .. } in plan.packs {
         if gauge.stopped() {
             return Ok(out);
         }
@@ -228,7 +250,7 @@ impl Repository {
     /// # Errors
     /// Those of removing.
     pub fn remove(&self, _lock: &RepoLock, name: &str) -> Result<Removal> {
-        remove_unless(self, name, Some(Timestamp::now()), false)
+        remove_unless(self, name, Some(Timestamp::now()))
     }
 
     /// Removes the packs that no backup names.
@@ -236,9 +258,9 @@ impl Repository {
     /// # Errors
     /// Those of reading and removing.
     pub fn sweep_packs(&self, _lock: &RepoLock) -> Result<Sweep> {
-        let plan = plan(self, &[], &Gauge::new(None))?;
+        let plan = plan(self, &[], false, &Gauge::new(None))?;
         let mut out = Sweep { stopped_by: plan.unreadable, ..Sweep::default() };
-        for (path, size) in plan.packs {
+        for Unreferenced { path, size, .. } in plan.packs {
             unlink(&path)?;
             out.removed += 1;
             out.bytes += size;
@@ -259,12 +281,7 @@ fn forget_received(repo: &Repository) -> Result<()> {
 }
 
 /// Removes a backup that nobody reads. `mind_pins`: nor pins it at that time.
-fn remove_unless(
-    repo: &Repository,
-    name: &str,
-    mind_pins: Option<Timestamp>,
-    dry_run: bool,
-) -> Result<Removal> {
+fn remove_unless(repo: &Repository, name: &str, mind_pins: Option<Timestamp>) -> Result<Removal> {
     let path = repo.backups().join(name);
     // Opened for writing, as an exclusive lock requires where flock is emulated over a network.
     let file = repo.open_manifest(name, true)?;
@@ -274,71 +291,34 @@ fn remove_unless(
         Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
     }
     // Whoever pins holds it, so nobody does from here on.
-    if mind_pins.is_some_and(|now| repo.pin_of(name).is_some_and(|pin| pin.end() > now)) {
+    if is_pinned(repo, name, mind_pins) {
         return Ok(Removal::Pinned);
     }
-    if !dry_run {
-        fs::remove_file(&path).doing("remove", &path)?;
-        sync_dir(&repo.backups())?;
-    }
+    fs::remove_file(&path).doing("remove", &path)?;
+    sync_dir(&repo.backups())?;
     Ok(Removal::Removed)
 }
 
-struct Plan {
-    packs: Vec<(PathBuf, u64)>,
-    unreadable: Vec<String>,
+/// What [`remove_unless`] would do. Where the manifest cannot be locked without writing to it, as over a
+/// network, nobody is known to read it.
+fn foretold(repo: &Repository, name: &str, mind_pins: Option<Timestamp>) -> Result<Removal> {
+    let file = match repo.open_manifest(name, false) {
+        // A pass was faster.
+        Err(Error::NoBackup { .. }) => return Ok(Removal::Removed),
+        file => file?,
+    };
+    Ok(match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Removal::InUse,
+        _ if is_pinned(repo, name, mind_pins) => Removal::Pinned,
+        _ => Removal::Removed,
+    })
 }
 
-/// The packs that no manifest names once the backups `without` are gone.
-fn plan(repo: &Repository, without: &[String], gauge: &Gauge) -> Result<Plan> {
-    let mut named: HashSet<Hash> = HashSet::new();
-    let mut unreadable = Vec::new();
-    for name in repo.names()? {
-        if gauge.stopped() {
-            // Stopped before reading all manifests: remove no pack.
-            return Ok(Plan { packs: Vec::new(), unreadable });
-        }
-        if without.contains(&name) {
-            continue;
-        }
-        match repo.summary(&name) {
-            Ok(summary) => named.extend(summary.packs.iter().map(|p| p.hash)),
-            Err(Error::BackupDamaged { .. }) => unreadable.push(name),
-            Err(e) => return Err(e),
-        }
-    }
-    let packs = if unreadable.is_empty() { unreferenced(repo, &named)? } else { Vec::new() };
-    Ok(Plan { packs, unreadable })
+fn is_pinned(repo: &Repository, name: &str, at: Option<Timestamp>) -> bool {
+    at.is_some_and(|at| repo.pin_of(name).is_some_and(|pin| pin.end() > at))
 }
 
-fn unreferenced(repo: &Repository, named: &HashSet<Hash>) -> Result<Vec<(PathBuf, u64)>> {
-    let root = repo.root().join("packs");
-    let fail = |e| Error::io("list", &root, e);
-    let mut out = Vec::new();
-    for dir in fs::read_dir(&root).map_err(fail)? {
-        let dir = dir.map_err(fail)?;
-        if !dir.file_type().map_err(fail)?.is_dir() {
-            continue;
-        }
-        for entry in fs::read_dir(dir.path()).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let name = entry.file_name();
-            let name = name.to_str().unwrap_or_default();
-            // Not named like a pack, so not ours to remove.
-            let hash = from_hex(name.strip_suffix(".damaged").unwrap_or(name));
-            if hash.is_none_or(|h| named.contains(&h)) {
-                continue;
-            }
-            let m = entry.metadata().map_err(fail)?;
-            if !m.is_dir() {
-                out.push((entry.path(), m.len()));
-            }
-        }
-    }
-    Ok(out)
-}
-
-fn unlink(path: &PathBuf) -> Result<()> {
+fn unlink(path: &Path) -> Result<()> {
     fs::remove_file(path).ignoring(io::ErrorKind::NotFound).doing("remove", path)
 }
 
@@ -358,6 +338,12 @@ pub fn report(pruned: &Pruned, dry_run: bool) {
         );
     } else if dry_run {
         log::info!("nothing to remove");
+    }
+    if pruned.strays > 0 {
+        log::info!(
+            "no backup names {} of these packs: what a pass at work has stored would stay",
+            pruned.strays
+        );
     }
     for name in &pruned.in_use {
         log::info!("keeping {name} until the next prune: it is in use");

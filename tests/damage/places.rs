@@ -107,6 +107,28 @@ fn a_dry_restore_ends_as_the_restore_does() {
 }
 
 #[test]
+fn a_dry_prune_needs_no_lock_and_makes_none() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/repository-1");
+    let dir = TempDir::new("dry-prune");
+    let repo = dir.path().join("repo");
+    copy(&sample, &repo);
+    let stray = pack_path(&repo, &"0".repeat(64));
+    fs::create_dir_all(stray.parent().unwrap()).unwrap();
+    fs::write(&stray, "what a pass is storing").unwrap();
+    // Nor one that cannot be taken, as on a file system that is read-only.
+    for lock in [false, true] {
+        if lock {
+            fs::create_dir(repo.join("lock")).unwrap();
+        }
+        let before = tree(&repo);
+        let prune = Rollforward::new(["prune", "--keep-count=1", "--dry-run", "--repo"]).arg(&repo);
+        let ended = prune.run_to_end(SOON).expect(0).says("1 pack, 22 B");
+        ended.says("no backup names 1 of these packs: what a pass at work has stored would stay");
+        assert_eq!(tree(&repo), before, "{lock}");
+    }
+}
+
+#[test]
 fn writers_refuse_a_repository_directory_behind_a_link() {
     need_server!();
     let all = sample();

@@ -78,9 +78,7 @@ fn the_policy_never_removes_the_newest_and_its_base() {
         let before = tree(&repo);
         let dry = on(&chain.scene, &repo, "prune").arg("--dry-run").args(policy);
         let dry = dry.run_to_end(PATIENCE).expect(0).says("remove");
-        let mut after = tree(&repo);
-        after.insert(repo.join("lock"), before[&repo.join("lock")].clone());
-        assert_eq!(before, after, "a dry run changed something: {policy:?}");
+        assert_eq!(before, tree(&repo), "a dry run changed something: {policy:?}");
         for (name, digit) in chain.names.iter().zip("1234".chars()) {
             assert_eq!(dry.stderr.contains(name), !left.contains(digit), "{policy:?}: {dry}");
         }

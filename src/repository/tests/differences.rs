@@ -79,7 +79,7 @@ fn thirty_nights_of_small_changes_stay_small_and_restorable() {
     }
     // What is not needed goes, and what is left is complete.
     let keep = Policy { keep_count: Some(1), ..Policy::ALL };
-    let pruned = prune(&s.repo, &s.lock(), keep, false, &mut Crew::unwatched(1)).unwrap();
+    let pruned = prune(&s.repo, &s.lock(), keep, &mut Crew::unwatched(1)).unwrap();
     assert!(pruned.removed.len() >= 28 && pruned.packs > 0, "{pruned:?}");
     assert!(s.verify().backups.iter().all(|backup| backup.ok));
     s.check(&s.repo.names().unwrap().pop().unwrap());

@@ -91,7 +91,7 @@ fn a_journal_has_packs_that_go_with_it() {
     assert_eq!(s.packs().len(), with_logs);
     let policy = Policy { keep_count: Some(1), ..Policy::ALL };
     let lock = s.lock();
-    let pruned = prune(&s.repo, &lock, policy, false, &mut Crew::unwatched(1)).unwrap();
+    let pruned = prune(&s.repo, &lock, policy, &mut Crew::unwatched(1)).unwrap();
     assert_eq!(pruned.removed, [first.name]);
     assert!(pruned.packs > 0 && pruned.bytes > LOGS[1].1 as u64, "{pruned:?}");
     drop(lock);

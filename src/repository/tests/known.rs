@@ -225,10 +225,10 @@ fn packs_empty_out_below_files_that_are_not_read() {
         known = grow(&s, known.as_ref()).0.known;
     }
     let keep = Policy { keep_count: Some(1), ..Policy::ALL };
-    prune(&s.repo, &s.lock(), keep, false, &mut Crew::unwatched(1)).unwrap();
+    prune(&s.repo, &s.lock(), keep, &mut Crew::unwatched(1)).unwrap();
     known = grow(&s, known.as_ref()).0.known;
     assert!(known.is_some());
-    prune(&s.repo, &s.lock(), keep, false, &mut Crew::unwatched(1)).unwrap();
+    prune(&s.repo, &s.lock(), keep, &mut Crew::unwatched(1)).unwrap();
     assert!(!s.packs().contains(&first[0]));
     s.check(&s.repo.names().unwrap().pop().unwrap());
 }

@@ -7,7 +7,7 @@ use super::support::{Space, header};
 use crate::error::Error;
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::Repository;
-use crate::repository::prune::{Removal, prune};
+use crate::repository::prune::{Removal, foretell, prune};
 use crate::repository::reread::{LastRead, reread};
 use crate::repository::retention::Policy;
 use crate::repository::store::{Data, store};
@@ -142,7 +142,7 @@ fn packs_less_than_half_used_empty_out() {
     // The newest uses four of ten: they are stored again, and the old pack can go.
     let fourth = s.try_store(1).unwrap();
     assert!((400_000..450_000).contains(&fourth.stored), "{}", fourth.stored);
-    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &mut Crew::unwatched(1)).unwrap();
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((pruned.removed.len(), pruned.packs), (3, 1), "{pruned:?}");
     assert!(!s.packs().contains(&first[0]));
     s.check(&fourth.name);
@@ -158,10 +158,10 @@ fn prune_announces_spares_readers_and_then_removes() {
     }
     let lock = s.lock();
     let held = s.repo.hold(&names[0]).unwrap();
-    let dry = prune(&s.repo, &lock, KEEP_ONE, true, &mut Crew::unwatched(1)).unwrap();
+    let dry = foretell(&s.repo, KEEP_ONE, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((dry.removed.as_slice(), dry.in_use.as_slice()), (&names[1..2], &names[..1]));
     assert_eq!((dry.packs, s.packs().len(), s.repo.names().unwrap().len()), (1, 3, 3));
-    let wet = prune(&s.repo, &lock, KEEP_ONE, false, &mut Crew::unwatched(1)).unwrap();
+    let wet = prune(&s.repo, &lock, KEEP_ONE, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((wet.packs, wet.bytes, wet.in_use.len()), (dry.packs, dry.bytes, 1));
     assert_eq!(s.repo.remove(&lock, &names[0]).unwrap(), Removal::InUse);
     drop(held);
@@ -180,7 +180,7 @@ fn one_unreadable_manifest_stops_the_sweep_and_is_named() {
     s.file("a", 2, 1000);
     s.store();
     s.store();
-    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, false, &mut Crew::unwatched(1)).unwrap();
+    let pruned = prune(&s.repo, &s.lock(), KEEP_ONE, &mut Crew::unwatched(1)).unwrap();
     assert_eq!((pruned.unreadable, pruned.packs), (vec![bad.clone()], 0));
     assert_eq!(s.packs().len(), 2);
     assert!(s.repo.names().unwrap().contains(&bad));
