@@ -1,5 +1,7 @@
 //! Proofs: out of the packs alone, beside what a pass left, and what is wrong is named.
 
+mod unrecorded;
+
 use std::fs;
 
 use crate::support::repository::{Json, flip_bit, pack_path, packs_of, rot_journal};

@@ -94,9 +94,7 @@ fn too_long(most: u64) -> io::Error {
 /// Replaces `path` atomically by a file with `text` and these permissions. The text is first
 /// written to `path` with `.new` appended.
 pub fn replace(path: &Path, text: &str, mode: u32, durably: bool) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
+    let new = new_of(path);
     // Never write into an existing link or pipe: the directory may belong to mysqld's user.
     let _ = fs::remove_file(&new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
@@ -119,6 +117,20 @@ pub fn replace(path: &Path, text: &str, mode: u32, durably: bool) -> io::Result<
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Fails as [`replace`] would for lack of permission. Leaves nothing, and `path` as it is.
+pub fn try_replace(path: &Path) -> io::Result<()> {
+    let new = new_of(path);
+    let _ = fs::remove_file(&new);
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    fs::remove_file(&new)
+}
+
+fn new_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 /// Opens a directory itself, not the target of a symbolic link in its place.

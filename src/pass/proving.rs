@@ -137,6 +137,8 @@ impl Prover<'_> {
         let checkpoint = &mut self.supervisor.checkpoint;
         checkpoint.set(Key::BaseBackup, name);
         checkpoint.phase(Phase::Restore);
+        // A proof may take hours, and is worth nothing if nobody learns of it.
+        self.supervisor.unlocked(HELD, || self.repo.check_record(name))?;
         // Held until it is on record.
         let (_held, found) = match self.repo.hold(name) {
             Ok(held) => {

@@ -156,6 +156,16 @@ impl Repository {
         self.change_records(name, |lines| lines.extend(records.iter().map(Record::line)))
     }
 
+    /// Checks that something can be put on record of the backup `name`, before the work for it is done.
+    ///
+    /// # Errors
+    /// As [`Repository::put_on_record`].
+    pub fn check_record(&self, name: &str) -> Result<()> {
+        let _lock = self.lock_records()?;
+        let path = self.proofs().join(name);
+        files::try_replace(&path).doing("write", &path)
+    }
+
     /// Puts a pass on record. `same` tells an earlier record of the same pass, which it replaces, and
     /// what is older than `since` goes.
     ///

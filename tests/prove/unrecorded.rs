@@ -1,0 +1,26 @@
+//! A proof that nobody would learn of.
+
+use std::fs;
+
+use super::prove;
+use crate::support::Scene;
+
+#[test]
+fn a_proof_that_cannot_be_recorded_is_not_begun() {
+    need_server!();
+    let scene = Scene::seeded("no-record");
+    let backup = scene.backups().pop().unwrap();
+    let proofs = scene.repo.join("proofs");
+    // In the way of what is written there, also by root.
+    for place in [proofs.join(format!("{backup}.new")), proofs.join("lock")] {
+        let _ = fs::remove_file(&place);
+        fs::create_dir_all(place.join("in/the/way")).unwrap();
+        let ended = prove(&scene);
+        assert!([1, 2].contains(&ended.status), "{ended}");
+        let ended = ended.says(&format!("{}/", proofs.display()));
+        assert!(!ended.stderr.contains("proved "), "{ended}");
+        assert!(!scene.scratch.join("proof").exists(), "{ended}");
+        fs::remove_dir_all(&place).unwrap();
+    }
+    prove(&scene).expect(0).says("proved ");
+}
