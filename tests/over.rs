@@ -260,7 +260,7 @@ fn what_is_no_data_directory_is_left_alone() {
     fs::remove_file(&link).unwrap();
     symlink(&data, &link).unwrap();
     let command = scene.command("restore").arg("--over").arg("--to").arg(&link);
-    command.run_to_end(LONG).expect(2).says("is not a directory");
+    command.run_to_end(LONG).expect(2).says("is a symbolic link to");
     let root = scene.command("restore").args(["--over", "--dry-run", "--to", "/"]);
     root.run_to_end(LONG).expect(2);
     for dry in [None, Some("--dry-run")] {

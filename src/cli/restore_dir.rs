@@ -195,7 +195,8 @@ pub fn look(path: &Path, repo: &Path, over: bool) -> Result<Was> {
         };
     };
     if !meta.is_dir() {
-        return Err(wrong("is not a directory"));
+        let hint = if path.is_dir() { ": name the directory itself" } else { "" };
+        return Err(wrong(&(files::no_directory(path) + hint)));
     }
     let unreadable = |e: io::Error| wrong(&format!("cannot be read: {}", system_text(&e)));
     let dir = files::open_dir(path).map_err(unreadable)?;

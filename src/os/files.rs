@@ -139,6 +139,14 @@ pub fn open_dir(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
+/// What `path` is instead of a directory, to be said after its name.
+pub fn no_directory(path: &Path) -> String {
+    match fs::read_link(path) {
+        Ok(to) => format!("is a symbolic link to {}", to.display()),
+        Err(_) => "is not a directory".into(),
+    }
+}
+
 /// A path to an open directory that stays valid when its name changes.
 pub fn path_of(dir: &File) -> PathBuf {
     Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string())

@@ -79,7 +79,8 @@ impl Repository {
         }
         if path.symlink_metadata().is_ok() {
             if !path.is_dir() {
-                let text = format!("cannot create repository {}: not a directory", path.display());
+                let what = files::no_directory(path);
+                let text = format!("cannot create repository {}: it {what}", path.display());
                 return Err(Error::config(text));
             }
             refuse_foreign(path)?;
@@ -128,8 +129,8 @@ impl Repository {
         for dir in DIRS.into_iter().chain([PINS]).map(|d| self.root.join(d)) {
             // Directories that we remove from and write to must not be symbolic links.
             if dir.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
-                let dir = dir.display();
-                let text = format!("{dir} is not a directory: put the original directory back");
+                let what = files::no_directory(&dir);
+                let text = format!("{} {what}: put the original directory back", dir.display());
                 return Err(Error::config(text));
             }
         }

@@ -108,9 +108,9 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
 fn refuse_link(data: &Path) -> Result<()> {
     match data.symlink_metadata() {
         Ok(m) if !m.is_dir() => Err(Error::config(format!(
-            "{} is not a directory: remove it, and use another --scratch if the data should be \
-             elsewhere",
-            data.display()
+            "{} {}: remove it, and use another --scratch if the data should be elsewhere",
+            data.display(),
+            files::no_directory(data)
         ))),
         _ => Ok(()),
     }

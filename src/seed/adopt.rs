@@ -88,7 +88,7 @@ impl Source {
     pub fn check_as(path: &Path, name: String, given: Option<&str>) -> Result<Source> {
         let wrong = |what: &str| Error::config(format!("--from {name} {what}"));
         if !path.is_dir() {
-            return Err(wrong("is not a directory"));
+            return Err(wrong(&files::no_directory(path)));
         }
         if layout::first_file(path).is_none() {
             return Err(wrong("is not a data directory: it has no ibdata1 that can be read"));

@@ -185,7 +185,12 @@ fn restore_wants_an_empty_directory_outside_of_the_repository() {
     place.refuses(&restore("db.cnf"), &["--to", "db.cnf", "not a directory"]);
     place.refuses(&restore("repo/to"), &["--to", "inside the repository"]);
     place.refuses(&restore("repo/tmp"), &["--to", "inside the repository"]);
-    place.refuses(&restore("link"), &["--to", "not a directory"]);
+    let led = format!("link is a symbolic link to {}: name the dir", place.at("full").display());
+    place.refuses(&restore("link"), &["--to", &led]);
+    symlink("/nowhere", place.at("dangling")).unwrap();
+    place.refuses(&restore("dangling"), &["dangling is a symbolic link to /nowhere"]);
+    let first = place.run().arg("--first-backup=dump").arg(place.arg("repo", "dangling"));
+    place.refuses(&first, &["dangling: it is a symbolic link to /nowhere"]);
 }
 
 #[test]

@@ -207,5 +207,5 @@ fn a_link_in_the_way_leads_nowhere() {
     symlink(&outside, &data).unwrap();
     let outcome = scene.run();
     assert_eq!(tree(&outside), before, "{outcome}");
-    outcome.expect(2).says("scratch/data is not a directory");
+    outcome.expect(2).says("scratch/data is a symbolic link to");
 }

@@ -21,6 +21,7 @@ use super::difference::Chooser;
 use super::xor::is_zero;
 use super::{Fault, Fetcher, hashes, make_room, pack_path};
 use crate::error::{Error, IoExt, Result};
+use crate::os::files;
 use crate::os::sys;
 use crate::os::workers::locked;
 use crate::repository::manifest::{Chain, Frame, Hash, Link, PackRef};
@@ -180,7 +181,8 @@ impl<'a> Packer<'a> {
         let made = DirBuilder::new().mode(0o700).create(&dir);
         made.ignoring(io::ErrorKind::AlreadyExists).doing("create", &dir)?;
         if !dir.symlink_metadata().is_ok_and(|m| m.is_dir()) {
-            return Err(Error::config(format!("{} is not a directory: remove it", dir.display())));
+            let what = files::no_directory(&dir);
+            return Err(Error::config(format!("{} {what}: remove it", dir.display())));
         }
         // An existing pack with this name has the same content unless it is damaged, and then this
         // repairs it. It may belong to another backup, so a failure must not remove it.
