@@ -122,7 +122,10 @@ fn expand_leading(args: Vec<String>) -> Vec<String> {
     };
     let expanded = prefixes::expand(&args, None).ok();
     let named = || COMMANDS.iter().filter(|c| args.iter().any(|arg| arg == c.0));
-    expanded.or_else(|| named().find_map(|command| with(&command))).unwrap_or(args)
+    expanded
+        .or_else(|| named().find_map(|command| with(&command)))
+        .or_else(|| prefixes::expand_alone(&args))
+        .unwrap_or(args)
 }
 
 /// True if this process runs `status`, which has the exit statuses of a monitoring plugin.
@@ -148,17 +151,16 @@ fn getopts(command: Option<&str>, style: ParsingStyle, args: &[String]) -> Resul
             parser.optmulti(spec.short, spec.long, spec.help, spec.value);
         }
     }
+    let dashed = |name: &str| prefixes::dashed(name, args);
     parser.parse(args).map_err(|fail| {
         use getopts::Fail::*;
         Error::config(match fail {
-            ArgumentMissing(name) => format!("option {} needs a value", prefixes::dashed(&name)),
+            ArgumentMissing(name) => format!("option {} needs a value", dashed(&name)),
             UnrecognizedOption(name) => match (options().find(|s| s.long == name), command) {
                 (Some(_), Some(c)) => format!("option --{name} is not for {c}"),
-                _ => format!("unknown option {}", prefixes::dashed(&name)),
+                _ => format!("unknown option {}", dashed(&name)),
             },
-            UnexpectedArgument(name) => {
-                format!("option {} takes no value", prefixes::dashed(&name))
-            }
+            UnexpectedArgument(name) => format!("option {} takes no value", dashed(&name)),
             other => other.to_string(),
         })
     })

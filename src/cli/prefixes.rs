@@ -61,9 +61,23 @@ fn awaits_value(arg: &str) -> bool {
     options().any(|spec| !spec.value.is_empty() && named(spec))
 }
 
-/// An option as it is written.
-pub fn dashed(name: &str) -> String {
-    if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") }
+/// What stands alone and begins several options: all but one of those need a command.
+pub fn expand_alone(args: &[String]) -> Option<Vec<String>> {
+    let [one] = args else { return None };
+    let begun = |option: &&str| one.len() > 2 && option.starts_with(one.as_str());
+    ["--help", "--version"].into_iter().find(begun).map(|option| vec![option.into()])
+}
+
+/// The option `name` as it is written in `args`.
+pub fn dashed(name: &str, args: &[String]) -> String {
+    let is_long = |arg: &String| {
+        let word = arg.strip_prefix("--").map(|word| word.split('=').next());
+        word.flatten() == Some(name)
+    };
+    match name.chars().count() == 1 && !args.iter().any(is_long) {
+        true => format!("-{name}"),
+        false => format!("--{name}"),
+    }
 }
 
 /// Takes away what follows `--`, a program and its arguments, where `operands` of the command have one.

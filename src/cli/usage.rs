@@ -166,6 +166,7 @@ pub fn help_of(word: Option<&String>) -> Result<String> {
     let unknown =
         |word| Error::config(format!("unknown command '{word}'; see 'rollforward --help'"));
     match word {
+        Some(word) if word == "help" => Ok(help(None)),
         Some(word) if COMMANDS.iter().all(|c| c.0 != word) => Err(unknown(word)),
         word => Ok(help(word.map(String::as_str))),
     }

@@ -53,6 +53,10 @@ fn unknown_options_are_named() {
     }
     refused(&program(["--bogus", "list"]), &["unknown option --bogus"]);
     refused(&program(["list", "--rex=x"]), &["unknown option --rex"]);
+    for one in ["--\u{e9}", "--\u{e9}=x", "-\u{e9}", "--x"] {
+        let named = one.split('=').next().unwrap();
+        refused(&program(["list", "-r", "r", one]), &[&format!("unknown option {named}")]);
+    }
 }
 
 #[test]
@@ -297,8 +301,14 @@ fn mysqld_options_add_up_and_reserved_ones_are_refused() {
 
 #[test]
 fn help_is_a_command_and_names_may_be_cut_short() {
-    for (words, same) in [(&["help"][..], &["--help"][..]), (&["help", "run"], &["run", "--help"])]
-    {
+    let run = &["run", "--help"];
+    for (words, same) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "run"], run),
+        (&["help", "help"], &["--help"]),
+        (&["--he"], &["--help"]),
+        (&["--ver"], &["--version"]),
+    ] {
         let text = program(words).run_to_end(SOON).expect(0).stdout;
         assert_eq!(text, program(same).run_to_end(SOON).expect(0).stdout);
     }
