@@ -134,15 +134,18 @@ impl OptionFile {
         password_file: Option<&Path>,
     ) -> Result<(Vec<Address>, Account)> {
         let port = match self.client.get("port") {
-            Some(text) => parse_port(text)
-                .ok_or_else(|| Error::config(format!("malformed port '{text}' in [client]")))?,
+            Some(text) => parse_port(text).ok_or_else(|| {
+                Error::config(format!("malformed port '{text}' in [client]: 1 to 65535"))
+            })?,
             None => 3306,
         };
         let host = self.client.get("host").map(String::as_str);
         let named = if given.is_some() { "--primary" } else { "host in [client]" };
         let parts = given.or(host).into_iter().flat_map(|l| l.split(','));
         let wrong = |part: &str| {
-            Error::config(format!("malformed {named} '{part}': HOST, HOST:PORT or [IPV6]:PORT"))
+            Error::config(format!(
+                "malformed {named} '{part}': HOST, HOST:PORT or [IPV6]:PORT, with a port from 1 to 65535"
+            ))
         };
         let candidates = parts
             .map(|a| address(a.trim(), port).ok_or_else(|| wrong(a)))

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use getopts::{Matches, ParsingStyle};
@@ -16,7 +15,7 @@ use crate::cli::prefixes;
 use crate::cli::shell_words;
 use crate::cli::usage::{COMMANDS, UNPACK, belongs, help, help_of, options, version};
 use crate::error::{Error, Result};
-use crate::os::clock::parse_duration;
+use crate::os::clock::{LONGEST_TEXT, is_too_long, parse_duration};
 use crate::replication::primary::Primary;
 use crate::seed::dump::First;
 
@@ -183,6 +182,11 @@ fn collect(matches: &Matches) -> BTreeMap<&'static str, Vec<String>> {
     values
 }
 
+/// The error for a duration that is well formed.
+pub fn too_long(long: &str, text: &str) -> Error {
+    Error::config(format!("--{long} {text} is too long: {LONGEST_TEXT} at most"))
+}
+
 impl Options {
     /// Adds the option file's `[rollforward]` where the command line is silent.
     fn merge_file(&mut self) -> Result<()> {
@@ -336,19 +340,14 @@ impl Options {
     /// Names the option and the malformed value.
     pub fn duration(&self, long: &str, default: Duration) -> Result<Duration> {
         let Some(text) = self.text(long) else { return Ok(default) };
+        if is_too_long(text) {
+            return Err(too_long(long, text));
+        }
         parse_duration(text).ok_or_else(|| {
             Error::config(format!(
                 "malformed duration '{text}' for --{long}: a number with ms, s, m, h, d or w"
             ))
         })
-    }
-
-    pub(super) fn number<N: FromStr>(&self, long: &str, wants: &str) -> Result<Option<N>> {
-        let Some(text) = self.text(long) else { return Ok(None) };
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.then(|| text.parse().ok()).flatten();
-        let wrong = || Error::config(format!("malformed value '{text}' for --{long}: {wants}"));
-        number.map(Some).ok_or_else(wrong)
     }
 
     /// `--first-backup`; `None` means refuse.

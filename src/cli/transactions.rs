@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::cli::options::too_long;
 use crate::cli::output::{object, quote};
 use crate::cli::windows::{Gap, gaps};
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use crate::journal::scan::{End, scan_with};
 use crate::journal::when;
 use crate::mysql::position::Position;
 use crate::mysql::settings;
-use crate::os::clock::{Micros, Timestamp, parse_duration};
+use crate::os::clock::{Micros, Timestamp, is_too_long, parse_duration};
 use crate::os::signals;
 use crate::pass::moment::check_flavor;
 use crate::repository::contents::Contents;
@@ -55,6 +56,7 @@ impl Question {
     pub fn new(since: Option<&str>, until: Option<&str>, table: Option<&str>) -> Result<Question> {
         let since = match since {
             None => None,
+            Some(text) if is_too_long(text) => return Err(too_long("since", text)),
             Some(text) => Some(match parse_duration(text) {
                 Some(back) => back_from_now(back),
                 None => match when::parse(text) {

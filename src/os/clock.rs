@@ -146,11 +146,25 @@ impl Micros {
     }
 }
 
+/// The longest duration, a hundred years, in seconds.
+const LONGEST: f64 = 36_600.0 * 86_400.0;
+/// The same as it is written.
+pub const LONGEST_TEXT: &str = "36600d";
+
 /// Parses a duration of the command line: a number with `ms`, `s`, `m`, `h` or `d`. `0` alone is
 /// zero, and fractions are allowed (`1.5h`). `None` for anything else or more than 100 years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
+    seconds(text).filter(|seconds| *seconds <= LONGEST).map(Duration::from_secs_f64)
+}
+
+/// True for a well-formed duration that is longer than [`LONGEST_TEXT`].
+pub fn is_too_long(text: &str) -> bool {
+    seconds(text).is_some_and(|seconds| seconds > LONGEST)
+}
+
+fn seconds(text: &str) -> Option<f64> {
     if text == "0" {
-        return Some(Duration::ZERO);
+        return Some(0.0);
     }
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(at);
@@ -166,11 +180,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     if !number.starts_with(|c: char| c.is_ascii_digit()) || number.ends_with('.') {
         return None;
     }
-    let seconds = number.parse::<f64>().ok()? * unit;
-    if seconds > 100.0 * 366.0 * 86_400.0 {
-        return None;
-    }
-    Some(Duration::from_secs_f64(seconds))
+    Some(number.parse::<f64>().ok()? * unit)
 }
 
 #[cfg(test)]
@@ -213,11 +223,13 @@ mod tests {
         assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse_duration("1.5h"), Some(Duration::from_secs(5400)));
         assert_eq!(parse_duration("0"), Some(Duration::ZERO));
+        assert!(parse_duration(LONGEST_TEXT).is_some() && is_too_long("36600.1d"));
         assert_eq!(parse_duration("2d"), Some(Duration::from_secs(172_800)));
         for bad in
             ["", "5", "s", "-1s", "1 s", "1y", "1..5s", ".5s", "5.s", "1e3s", "inf", "99999999999d"]
         {
             assert_eq!(parse_duration(bad), None, "{bad}");
+            assert_eq!(is_too_long(bad), bad.starts_with('9'), "{bad}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The options with a value of their own kind: numbers, and what they say together.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::cli::options::Options;
@@ -18,30 +19,21 @@ impl Options {
     /// # Errors
     /// Names a malformed value; so do the next ones.
     pub fn max_failures(&self) -> Result<u32> {
-        Ok(self.number("max-failures", "a whole number from 0")?.unwrap_or(10))
+        let number = self.number("max-failures", 0..=u32::MAX.into())?;
+        Ok(number.and_then(|n| n.try_into().ok()).unwrap_or(10))
     }
 
     /// `--jobs`: 1 to 256.
     #[allow(missing_docs)]
     pub fn jobs(&self) -> Result<usize> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = self.number("jobs", "a whole number from 1 to 256")?.unwrap_or(cores);
-        if !(1..=256).contains(&jobs) {
-            return Err(Error::config(format!("--jobs {jobs} is out of range: 1 to 256")));
-        }
-        Ok(jobs)
+        Ok(self.number("jobs", 1..=256)?.map_or(cores.min(256), |n| n as usize))
     }
 
     /// `--compression-level`: 1 to 19.
     #[allow(missing_docs)]
     pub fn compression_level(&self) -> Result<i32> {
-        let level = self.number("compression-level", "a whole number from 1 to 19")?.unwrap_or(1);
-        if !(1..=19).contains(&level) {
-            return Err(Error::config(format!(
-                "--compression-level {level} is out of range: 1 to 19"
-            )));
-        }
-        Ok(level)
+        Ok(self.number("compression-level", 1..=19)?.map_or(1, |n| n as i32))
     }
 
     /// What to keep: `--keep-count` and the others, `--drop-after`.
@@ -68,12 +60,23 @@ impl Options {
     }
 
     fn keep_number(&self, name: &str) -> Result<Option<usize>> {
-        let number = self.number(name, "a whole number from 1")?;
-        if number == Some(0) {
+        if self.text(name).is_some_and(|text| text.parse() == Ok(0)) {
             let text = format!("--{name} 0 would keep nothing; the minimum is 1");
             return Err(Error::config(text));
         }
-        Ok(number)
+        Ok(self.number(name, 1..=usize::MAX as u64)?.map(|n| n as usize))
+    }
+
+    fn number(&self, long: &str, range: RangeInclusive<u64>) -> Result<Option<u64>> {
+        let Some(text) = self.text(long) else { return Ok(None) };
+        let all = format!("{} to {}", range.start(), range.end());
+        Err(Error::config(match text.bytes().all(|b| b.is_ascii_digit()) {
+            false => format!("malformed value '{text}' for --{long}: a whole number from {all}"),
+            true => match text.parse().ok().filter(|n| range.contains(n)) {
+                None => format!("--{long} {text} is out of range: {all}"),
+                number => return Ok(number),
+            },
+        }))
     }
 
     /// `--slots` and `--slot-wait`.
