@@ -78,6 +78,10 @@ impl OptionFile {
                 self.groups.insert(group.clone());
             } else if group.is_empty() {
                 return Err(wrong("key before the first [group]"));
+            } else if is_read(&group) && without_comment(line).contains('\0') {
+                // No value can have one, least of all a path, which would end there. It may be a password.
+                let (key, _) = line.split_once('=').unwrap_or((line, ""));
+                return Err(wrong(&format!("the value of {} contains a NUL byte", key.trim())));
             } else {
                 self.entry(&group, line);
             }
@@ -257,6 +261,11 @@ impl OptionFile {
         let value = self.client.get(key).map(|v| v.to_ascii_lowercase());
         value.is_some_and(|v| !matches!(v.as_str(), "0" | "off" | "false"))
     }
+}
+
+/// True for the groups that mean us.
+fn is_read(group: &str) -> bool {
+    matches!(group, "client" | "rollforward")
 }
 
 fn load(path: &Path) -> Result<String> {

@@ -30,6 +30,8 @@ fn a_malformed_line_is_named_by_its_number() {
         ("# c\n\n[client\n", ["line 3", "']'"]),
         ("[client]\n!inclde x\n", ["line 2", "!inclde"]),
         ("[client]\n!includedir none\n", ["line 2", "none"]),
+        ("[client]\npassword=s\0t\n", ["line 2", "the value of password contains a NUL byte"]),
+        ("[rollforward]\nrepo = /r\0x\n", ["line 2", "the value of repo contains a NUL byte"]),
         ("[client]\n!include db.cnf\n!include bad.cnf\n", ["bad.cnf", "too deep"]),
     ] {
         place.write("bad.cnf", text);
