@@ -32,7 +32,9 @@ pub(super) fn check(data: &Path, flavor: Flavor) -> Result<(), String> {
             let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
             if !SAFE_ENDINGS.contains(&ending) {
                 let shown = path.strip_prefix(data).unwrap_or(&path).display();
-                return Err(format!("{shown} is not an InnoDB table and its mysqld was killed"));
+                return Err(format!(
+                    "{shown} is not an InnoDB table and its mysqld did not shut down"
+                ));
             }
         }
     }

@@ -111,8 +111,8 @@ impl Doubt {
         let doubtful = gap || self.statements.iter().any(missing);
         doubtful.then(|| {
             format!(
-                "definitions in {} were changed just before its mysqld was killed, and may not be \
-                 those of {at}",
+                "definitions in {} were changed just before the end of its mysqld, which did not shut \
+                 down, and may not be those of {at}",
                 self.what.display()
             )
         })

@@ -255,7 +255,7 @@ impl Scratch {
             return Err("it came from another backup".into());
         }
         if self.state.contains_key("doubtful") {
-            return Err("its mysqld was killed before the data was verified".into());
+            return Err("its mysqld did not shut down, and the data was not verified since".into());
         }
         if self.state.get("boot") != Some(&boot_id()) {
             return Err("the machine was restarted since".into());

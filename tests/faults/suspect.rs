@@ -58,7 +58,7 @@ fn a_counter_outside_innodb_is_right_after_a_kill() {
     let twice: u32 = naive.value("SELECT n FROM shop.counter").parse().unwrap();
     println!("a replica that goes on after the kill counts {twice} of 6000");
     assert!(twice > 6000, "{twice}: the kill hit between two transactions, of thousands");
-    let ended = scene.run().expect(0).says("shop/counter").says("its mysqld was killed");
+    let ended = scene.run().expect(0).says("shop/counter").says("its mysqld did not shut down");
     assert_eq!(count(&ended, "info: restored "), 1, "{ended}");
     let restored = Server::start_on(&scene.restore(None));
     assert_eq!(restored.value("SELECT n FROM shop.counter"), "6000");

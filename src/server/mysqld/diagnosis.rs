@@ -48,6 +48,9 @@ impl Mysqld {
                 Some(lack) => Error::MysqldStart { how: format!("{how}: {lack}"), log },
                 None => Error::MysqldStart { how, log },
             },
+            Exit::Status(0) if !self.ready && self.asked_to_end.is_none() => {
+                Error::MysqldDied { how: format!("{how} before it was ready"), log }
+            }
             Exit::Status(0) => {
                 Error::MysqldDied { how: "another process shut it down".into(), log }
             }
