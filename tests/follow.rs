@@ -211,8 +211,9 @@ fn a_primary_that_fails_over_is_followed() {
     wait_for_end(&scene, &position);
     scene.primary.kill9();
     run.wait_for_log(&format!("following {}", replica.address()), LONG);
-    run.kill(libc::SIGTERM);
-    let ended = run.finish(LONG).expect(128 + libc::SIGTERM);
+    // As when its terminal is closed.
+    run.kill(libc::SIGHUP);
+    let ended = run.finish(LONG).expect(128 + libc::SIGHUP);
     assert!(ended.stderr.contains("primary-unreachable: "), "{ended}");
 }
 

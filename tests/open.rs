@@ -240,6 +240,17 @@ fn what_was_killed_or_stopped_is_swept() {
     let ended = run.finish(PATIENCE).expect(143);
     assert!(!ended.stderr.contains("error") && !ended.stderr.contains("warning"), "{ended}");
     assert_gone(&scene);
+    // Its terminal is closed.
+    for (under, status) in [(&["env"][..], 129), (&["nohup"], 143)] {
+        let mut run = scene.command("open").under(under).spawn();
+        run.wait_for_log("log in with --defaults-file=/proc/", LONG);
+        run.kill(libc::SIGHUP);
+        if status == 143 {
+            run.kill(libc::SIGTERM);
+        }
+        run.finish(PATIENCE).expect(status);
+        assert_gone(&scene);
+    }
     // A stop while it restores or starts.
     let mut run = open(&scene, &[], &["true"]).spawn();
     wait_for("its directory", LONG, || scene.scratch.join("open").exists().then_some(()));

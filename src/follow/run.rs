@@ -42,6 +42,7 @@ const AGAIN: Duration = Duration::from_secs(3600);
 pub fn follow(plan: &Plan, every: Duration, supervisor: &mut Supervisor) -> Result<u8> {
     let places = &plan.places;
     let user = plan.server.user.as_deref();
+    supervisor.end_on_hangup()?;
     plan.check_places()?;
     let repo = Repository::open(&places.repo)?;
     let journals = repo.make_journals()?;

@@ -292,12 +292,7 @@ pub enum Heeds {
 /// What the process `pid` does with `signal`.
 pub fn heeds(pid: u32, signal: i32) -> Heeds {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    // Masks of 64 bits; see proc(5).
-    let mask = |name| {
-        let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(digits.trim(), 16).ok()
-    };
-    let has = |mask: u64, signal: i32| mask >> (signal - 1) & 1 == 1;
+    let mask = |name| signals(&status, name);
     match (mask("SigBlk:"), mask("SigIgn:"), mask("SigCgt:")) {
         // The C library blocks all for a moment, to make a process or a thread.
         (Some(blocked), Some(ignored), Some(caught)) => {
@@ -312,6 +307,22 @@ pub fn heeds(pid: u32, signal: i32) -> Heeds {
         }
         _ => Heeds::Caught,
     }
+}
+
+/// True if this process ignores the signal.
+pub fn ignores(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    signals(&status, "SigIgn:").is_some_and(|mask| has(mask, signal))
+}
+
+/// A mask of 64 bits; see proc(5).
+fn signals(status: &str, name: &str) -> Option<u64> {
+    let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(digits.trim(), 16).ok()
+}
+
+fn has(mask: u64, signal: i32) -> bool {
+    mask >> (signal - 1) & 1 == 1
 }
 
 /// True if the process that started at `start` and all its threads have ended. A zombie has ended.

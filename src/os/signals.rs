@@ -1,7 +1,7 @@
 //! Signals as bytes on one pipe, and a record of the one that asked us to stop.
 //!
 //! TERM and INT request a stop, CHLD only wakes us, and HUP is ignored so that logging out does not
-//! stop a nightly run. Only this file uses signal-hook. [`Signals::wait`] is the program's one
+//! stop a nightly run, but by what has no end of its own. Only this file uses signal-hook. [`Signals::wait`] is the program's one
 //! blocking call.
 
 use std::io::{self, Read};
@@ -13,11 +13,15 @@ use std::time::Duration;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level::pipe};
 
+use crate::os::process;
+
 /// The receiving end.
 pub struct Signals {
     wake: UnixStream,
     waker: UnixStream,
     pending: Arc<AtomicUsize>,
+    /// HUP was ignored when we were started, as by nohup.
+    was_hup_ignored: bool,
     /// INT is for somebody else.
     spares_int: bool,
     /// The first signal that requested a stop, and how many did.
@@ -43,6 +47,7 @@ impl Signals {
     /// # Errors
     /// When the system refuses a socket pair or a handler.
     pub fn install() -> io::Result<Signals> {
+        let was_hup_ignored = process::ignores(SIGHUP);
         let (wake, waker) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         let pending = Arc::new(AtomicUsize::new(0));
@@ -53,7 +58,20 @@ impl Signals {
         }
         pipe::register(SIGCHLD, waker.try_clone()?)?;
         flag::register_usize(SIGHUP, Arc::new(AtomicUsize::new(0)), 1)?;
-        Ok(Signals { wake, waker, pending, spares_int: false, stop: None })
+        Ok(Signals { wake, waker, pending, was_hup_ignored, spares_int: false, stop: None })
+    }
+
+    /// From now on HUP requests a stop, too, unless whoever started us wants it ignored: for what would
+    /// stay for good when its terminal is closed.
+    ///
+    /// # Errors
+    /// As [`Signals::install`].
+    pub fn heed_hup(&self) -> io::Result<()> {
+        if !self.was_hup_ignored {
+            flag::register_usize(SIGHUP, Arc::clone(&self.pending), SIGHUP as usize)?;
+            pipe::register(SIGHUP, self.waker.try_clone()?)?;
+        }
+        Ok(())
     }
 
     /// A writer whose bytes end a [`Signals::wait`], for worker threads.

@@ -88,6 +88,9 @@ impl Opening {
     /// # Errors
     /// Usage, locks, a backup or moment that cannot be had; what became of the server; a stop.
     pub fn open(&self, supervisor: &mut Supervisor) -> Result<u8> {
+        if self.program.is_none() {
+            supervisor.end_on_hangup()?;
+        }
         let user = self.means.server.user.as_deref();
         check_apart(
             ("repository", self.repo.as_path()),

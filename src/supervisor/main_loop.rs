@@ -103,6 +103,12 @@ impl Supervisor {
         }
     }
 
+    /// From now on HUP asks for a stop as TERM does, unless we were started with it ignored.
+    pub fn end_on_hangup(&self) -> Result<()> {
+        let doing = || "install a signal handler".into();
+        self.signals.heed_hup().map_err(|source| Error::Io { doing: doing(), source })
+    }
+
     /// From now on INT is for the user's program on our terminal, or for us again.
     pub fn spare_int(&mut self, spare: bool) {
         self.signals.spare_int(spare);
