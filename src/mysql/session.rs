@@ -37,6 +37,11 @@ pub const LARGEST_PACKET: usize = 1 << 30;
 /// Nothing that can be reached takes longer to accept a connection: the kernel has asked four times.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Each session with a primary: text as we send it, whatever its init_connect says, and no limit of its own
+/// for statements, which would end a long one of ours. Each server takes the rest for a comment.
+const AT_PRIMARY: &str = "SET NAMES utf8mb4 /*M!100101 , SESSION max_statement_time = 0 */ \
+    /*!50708 , SESSION max_execution_time = 0 */";
+
 /// The values of a row as the server sent them; `None` for NULL.
 pub type Row = Vec<Option<Vec<u8>>>;
 
@@ -164,13 +169,19 @@ impl Session {
             total: Some(timeout),
             most: MOST,
         };
-        opened.map(session).map_err(|t| match (t, &account.tls.mode) {
+        let opened = opened.map(session).map_err(|t| match (t, &account.tls.mode) {
             (Trouble::Refused(why), TlsMode::VerifyIdentity) => {
                 let what = "the certificate must come from ssl-ca in [client] and name";
                 Trouble::Refused(format!("{why}; {what} {host}"))
             }
             (trouble, _) => trouble,
-        })
+        });
+        let mut session = opened?;
+        match session.run(AT_PRIMARY) {
+            // What comes next says it better: an expired password, say.
+            Ok(()) | Err(Trouble::Server { .. }) => Ok(session),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// True if what passes is encrypted by TLS.

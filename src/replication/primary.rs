@@ -47,13 +47,13 @@ pub struct Primary {
     pub listing: Duration,
 }
 
-/// Has MySQL show the keys that it makes by itself.
-pub const SHOW_KEYS: &str = "SET SESSION show_gipk_in_create_table_and_information_schema = ON";
+/// A setting by which MySQL shows the keys that it makes by itself.
+pub const SHOW_KEYS: &str = "show_gipk_in_create_table_and_information_schema = ON";
 
 /// Shows them; an older server has none to show.
 pub fn show_all(session: &mut Session, facts: &Facts) {
     if facts.flavor == Flavor::MySql {
-        let _ = session.run(SHOW_KEYS);
+        let _ = session.run(&format!("SET SESSION {SHOW_KEYS}"));
     }
 }
 

@@ -14,13 +14,13 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::settings::{STOPWORDS, value};
 use crate::os::workers::Aside;
-use crate::replication::primary::{Facts, Primary, SHOW_KEYS};
+use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::replication::time_zone;
 use crate::seed::carry::{self, Carrier};
 use crate::seed::definers;
-use crate::seed::dump_client::{everything, triggers};
+use crate::seed::dump_client::{begins_with, everything, triggers};
 use crate::seed::json;
 use crate::seed::moment::{Begun, Moment, Watch};
 use crate::seed::pipe::{Dump, Output, Pipe};
@@ -149,7 +149,8 @@ fn load(
         let tables: Vec<_> = tables.iter().filter(|t| t.triggers).collect();
         let Some(first) = tables.first() else { continue };
         let names = tables.iter().map(|table| table.name.clone());
-        let what = triggers(facts.flavor, &first.schema, names);
+        let mut what: Vec<_> = before.begins_with.iter().cloned().collect();
+        what.extend(triggers(facts.flavor, &first.schema, names));
         let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
         let (output, into) = (dump.take_output(), Some(first.schema.as_str()));
         let pipe = Pipe::start(&seeding.setup, mysqld, dump, output, into, room)?;
@@ -174,7 +175,7 @@ fn begin(
 ) -> Result<(Dump, Option<Output>, Moment)> {
     let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
     let mut what = everything(facts.flavor, before.versioned, &ignored);
-    what.extend(before.hides_keys.then(|| format!("--init-command={SHOW_KEYS}")));
+    what.extend(before.begins_with.clone());
     let reads = !before.carried.is_empty();
     if facts.flavor == Flavor::MariaDb && !reads {
         let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
@@ -231,8 +232,8 @@ struct Contents {
     carried: Vec<carry::Table>,
     /// Some have system versions.
     versioned: bool,
-    /// The client would not see keys that MySQL makes by itself.
-    hides_keys: bool,
+    /// What the client is told to set first.
+    begins_with: Option<String>,
     /// For whom routines and views act.
     definers: BTreeSet<(String, String)>,
 }
@@ -248,10 +249,10 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
         let tables = tables::list_primary(primary, &facts)?;
         let versioned = tables::check_versions(primary, &facts)?;
-        let hides_keys = tables::hides_keys(primary, &facts)?;
+        let begins_with = begins_with(primary, &facts)?;
         let definers = definers::list(primary, &facts)?;
         let carried = carry::list(primary, &facts)?;
-        Ok(Contents { tables, carried, versioned, hides_keys, definers })
+        Ok(Contents { tables, carried, versioned, begins_with, definers })
     })
 }
 

@@ -231,6 +231,27 @@ fn seeds_neither_lock_the_primary_nor_depend_on_patience() {
     let _ = slept.join();
 }
 
+/// A limit of the primary for statements is for its applications.
+#[test]
+fn a_limit_for_statements_does_not_end_a_dump() {
+    need_server!();
+    let limit = flavor::either("--max-statement-time=0.02", "--max-execution-time=20");
+    let scene = Scene::with("limited", &[limit]);
+    let unlimited = flavor::either("max_statement_time = 0", "max_execution_time = 0");
+    scene.primary.sql(&format!("SET SESSION {unlimited}"));
+    scene.primary.fill("shop", 1, 60_000);
+    scene.primary.sql(
+        "CREATE TABLE shop.f (id INT PRIMARY KEY, x FLOAT, text VARCHAR(200)); \
+         INSERT INTO shop.f SELECT id, n / 7, text FROM shop.t0",
+    );
+    scene.seed();
+    let restored = Server::start_on(&scene.restore(None));
+    for table in ["t0", "f"] {
+        let sum = format!("CHECKSUM TABLE shop.{table}");
+        assert_eq!(restored.sql(&sum), scene.primary.sql(&sum));
+    }
+}
+
 fn all_processes() -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect()

@@ -44,6 +44,9 @@ fn session_with(answer: Vec<u8>) -> (Session, JoinHandle<()>) {
         let mut buffer = [0; 1024];
         assert!(peer.read(&mut buffer).unwrap() > 0);
         peer.write_all(&packet(2, &[0, 0, 0, 2, 0, 0, 0])).unwrap();
+        // The settings of each session.
+        assert!(peer.read(&mut buffer).unwrap() > 0);
+        peer.write_all(&packet(1, &[0, 0, 0, 2, 0, 0, 0])).unwrap();
         // Until the client disconnects.
         while peer.read(&mut buffer).is_ok_and(|n| n > 0) && peer.write_all(&answer).is_ok() {}
     });
