@@ -5,6 +5,7 @@ mod binary_log;
 mod carried;
 mod dump;
 mod layout;
+mod prepared;
 mod settings;
 
 use std::fs;

@@ -22,12 +22,14 @@ use crate::seed::carry::{self, Carrier};
 use crate::seed::definers;
 use crate::seed::dump_client::{begins_with, everything, triggers};
 use crate::seed::json;
-use crate::seed::moment::{Begun, Moment, Watch};
+use crate::seed::moment::{self, Client, Moment, Watch};
 use crate::seed::pipe::{Dump, Output, Pipe};
+use crate::seed::prepared::Absence;
 use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::tables::{self, Tables};
 use crate::server::mysqld::Mysqld;
-use crate::supervisor::main_loop::Supervisor;
+use crate::server::setup::Setup;
+use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 use crate::supervisor::watched::Nothing;
 
 /// How the first backup is taken from the primary.
@@ -164,53 +166,49 @@ fn load(
     Ok(())
 }
 
-/// Starts a dump that waits to be read, and finds out of which moment it is where that is needed: MariaDB's
-/// tells it by itself.
+/// A dump that waits to be read, and its moment.
+type Begun = (Dump, Option<Output>, Moment);
+
+/// Starts a dump of a moment without prepared transactions, and finds out of which moment it is where that
+/// is needed: MariaDB's tells it by itself.
 fn begin(
     seeding: &mut Seeding,
     mysqld: &mut Mysqld,
     primary: &Primary,
     facts: &Facts,
     before: &Contents,
-) -> Result<(Dump, Option<Output>, Moment)> {
+) -> Result<Begun> {
     let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
     let mut what = everything(facts.flavor, before.versioned, &ignored);
     what.extend(before.begins_with.clone());
     let reads = !before.carried.is_empty();
-    if facts.flavor == Flavor::MariaDb && !reads {
-        let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
-        let output = dump.take_output();
-        return Ok((dump, output, Moment { position: String::new(), reader: None }));
-    }
+    let tells = facts.flavor == Flavor::MariaDb && !reads;
+    let from = Beginning { primary, facts, what, reads, tells };
     let asked = facts.clone();
     let may_lock = primary.question(seeding.supervisor, mysqld, move |primary| {
         Ok(primary.check_privileges(&asked, &["RELOAD"]).is_ok())
     })?;
+    let mut absence = Absence::new(primary, facts);
     let mut why = "it commits all the time".to_string();
     for tries in 1..=MOMENTS {
-        let (asked, lock) = (facts.clone(), may_lock && tries > UNLOCKED && tries % 2 == 0);
-        let watch = primary.question(seeding.supervisor, mysqld, move |primary| {
-            Watch::begin(primary, asked, reads, lock)
-        })?;
-        match watch {
-            Begun::Busy(text) => why = text,
-            Begun::Ready(watch) => {
-                let mut dump = Dump::start(&seeding.setup, primary, facts, &what)?;
-                let (pid, report) = (dump.pid(), dump.report().to_path_buf());
-                let Some(mut output) = dump.take_output() else { continue };
-                let find = move |_: &Primary| Ok((watch.find(pid, &report, &mut output)?, output));
-                let found = primary.question(seeding.supervisor, mysqld, find)?;
-                match (found, dump.failure()) {
-                    (_, Some(error)) => return Err(error),
-                    ((Some(moment), output), None) => return Ok((dump, Some(output), moment)),
-                    ((None, _), None) => {}
-                }
+        let ends = absence.wait(seeding.supervisor, mysqld)?;
+        let lock = may_lock && !tells && tries > UNLOCKED && tries % 2 == 0;
+        match from.once(seeding, mysqld, lock)? {
+            // MySQL's look at its moment includes them.
+            Ok(begun)
+                if facts.flavor == Flavor::MySql
+                    || absence.lasted(&ends, seeding.supervisor, mysqld)? =>
+            {
+                return Ok(begun);
             }
+            Ok(_) => why = "transactions are prepared (XA) all the time".into(),
+            Err(Some(busy)) => why = busy,
+            Err(None) => {}
         }
         seeding.supervisor.pause(mysqld, PAUSE.saturating_mul(tries.min(25)))?;
     }
     let address = &facts.address;
-    if may_lock {
+    if may_lock || from.tells {
         let text = format!(
             "there is no moment of {address} to dump: {why}; seed again later, or copy the data \
              directory (--from dir:PATH, or clone on MySQL)"
@@ -221,8 +219,64 @@ fn begin(
         "a dump may change FLOAT, DOUBLE or ENUM columns, text that is not Unicode, or ARCHIVE tables, \
          such as {}, and copying them takes a moment without commits, which {address} does not have: grant RELOAD there, for a lock of less than a second, \
          or use --from dir:PATH",
-        ignored[0]
+        before.carried[0].full()
     )))
+}
+
+/// How a dump begins.
+struct Beginning<'a> {
+    primary: &'a Primary,
+    facts: &'a Facts,
+    /// What the client is told to dump.
+    what: Vec<String>,
+    /// A session of ours reads as of the same moment.
+    reads: bool,
+    /// The client tells its moment.
+    tells: bool,
+}
+
+impl Beginning<'_> {
+    /// Tries it once, while the primary is locked with `lock`. Without a moment that is known, why there
+    /// was none.
+    fn once(
+        &self,
+        seeding: &mut Seeding,
+        mysqld: &mut Mysqld,
+        lock: bool,
+    ) -> Result<Result<Begun, Option<String>>> {
+        let (primary, facts, reads) = (self.primary, self.facts, self.reads);
+        let start = |setup: &Setup| Dump::start(setup, primary, facts, &self.what);
+        if self.tells {
+            let mut dump = start(&seeding.setup)?;
+            let Some(mut output) = dump.take_output() else { return Ok(Err(None)) };
+            let client = Client::of(&dump);
+            let wait = Wait { every: PAUSE, patience: seeding.patience.stall };
+            seeding.supervisor.wait_for(mysqld, wait, |_, _| {
+                let begun = client.has_begun_or_ended(&mut output);
+                Ok(if begun { Look::Done(()) } else { Look::Still })
+            })?;
+            let moment = Moment { position: String::new(), reader: None };
+            return Ok(Ok((dump, Some(output), moment)));
+        }
+        let asked = facts.clone();
+        let watch = primary.question(seeding.supervisor, mysqld, move |primary| {
+            Watch::begin(primary, asked, reads, lock)
+        })?;
+        let watch = match watch {
+            moment::Begun::Busy(why) => return Ok(Err(Some(why))),
+            moment::Begun::Ready(watch) => watch,
+        };
+        let mut dump = start(&seeding.setup)?;
+        let (pid, report) = (dump.pid(), dump.report().to_path_buf());
+        let Some(mut output) = dump.take_output() else { return Ok(Err(None)) };
+        let find = move |_: &Primary| Ok((watch.find(pid, &report, &mut output)?, output));
+        let found = primary.question(seeding.supervisor, mysqld, find)?;
+        match (found, dump.failure()) {
+            (_, Some(error)) => Err(error),
+            ((Some(moment), output), None) => Ok(Ok((dump, Some(output), moment))),
+            ((None, _), None) => Ok(Err(None)),
+        }
+    }
 }
 
 /// What the primary has.

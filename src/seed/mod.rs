@@ -13,6 +13,7 @@ mod literals;
 pub mod mend;
 pub mod moment;
 pub mod pipe;
+mod prepared;
 pub mod relay;
 pub mod seeding;
 pub mod stream;

@@ -9,7 +9,8 @@
 //! MariaDB's client tells its position, but not ours. There several sessions begin snapshots one after the
 //! other, each of which knows its position, and one of them has that of the client.
 //!
-//! MySQL shows a GTID after the engine's commit; transactions between the two are looked for.
+//! MySQL shows a GTID after the engine's commit; transactions between the two are looked for. So are those
+//! that are prepared then.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -25,7 +26,8 @@ use crate::replication::primary::{Facts, Primary, refused};
 use crate::seed::carry::reader;
 use crate::seed::dump_progress::BEGINS;
 use crate::seed::literals::text;
-use crate::seed::pipe::Output;
+use crate::seed::pipe::{Dump, Output};
+use crate::seed::prepared;
 use crate::text::plain;
 
 /// How long a client may take to begin.
@@ -169,9 +171,13 @@ impl Watch {
             reader.run(SNAPSHOT)?;
         }
         let committing = self.eye.query(COMMITTING)?.first() != "0";
+        // Each of them also has a GTID, before and after, so that none comes and goes between our looks.
+        let prepared = prepared::list(&mut self.eye, Flavor::MySql)?.len();
         let position = executed(&mut self.eye)?;
-        if committing || position != before {
-            log::debug!("no moment: {before} and {position}, committing: {committing}");
+        if committing || prepared > 0 || position != before {
+            log::debug!(
+                "no moment: {before} and {position}, committing: {committing}, prepared: {prepared}"
+            );
             return Ok(None);
         }
         Ok(Some(Moment { position, reader }))
@@ -237,7 +243,7 @@ fn locked(primary: &Primary, facts: &Facts) -> Result<std::result::Result<Sessio
 }
 
 /// A dumping client that begins.
-struct Client<'a> {
+pub struct Client<'a> {
     began: Instant,
     pid: u32,
     start: Option<u64>,
@@ -245,6 +251,22 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
+    /// The client of `dump`.
+    pub fn of(dump: &Dump) -> Client<'_> {
+        let (began, pid) = (Instant::now(), dump.pid());
+        Client { began, pid, start: start_time(pid), report: dump.report() }
+    }
+
+    /// It has its snapshot, or has ended. It may write so much of a database without tables that it waits
+    /// to be read before it reports any.
+    pub fn has_begun_or_ended(&self, output: &mut Output) -> bool {
+        let first = b"CREATE DATABASE";
+        let written = |head: &[u8]| head.windows(first.len()).any(|w| w == first).then_some(());
+        self.has_begun()
+            || self.is_gone()
+            || output.find(Duration::from_millis(1), written).is_some()
+    }
+
     /// It reports what it does with its snapshot.
     fn has_begun(&self) -> bool {
         let file = files::open_no_link(self.report);
