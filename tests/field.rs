@@ -4,6 +4,7 @@ mod applied;
 mod binary_log;
 mod carried;
 mod dump;
+mod events;
 mod layout;
 mod prepared;
 mod settings;

@@ -227,6 +227,19 @@ impl Child {
         counter(self.pid(), "wchar:")
     }
 
+    /// Bytes it has read from files and pipes; 0 if unknown.
+    pub fn read(&self) -> u64 {
+        counter(self.pid(), "rchar:")
+    }
+
+    /// Grows whenever it reads or writes, and whenever it waits, as for a network: not while it only
+    /// computes. 0 if unknown.
+    pub fn steps(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let waits = number(&status, "voluntary_ctxt_switches:");
+        self.read() + self.written() + waits
+    }
+
     /// Its activity counters; zeros if they cannot be read.
     pub fn activity(&self) -> Activity {
         activity(self.pid())
@@ -256,8 +269,11 @@ fn activity(pid: u32) -> Activity {
 }
 
 fn counter(pid: u32, key: &str) -> u64 {
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    io.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
+    number(&fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default(), key)
+}
+
+fn number(text: &str, key: &str) -> u64 {
+    text.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// True if the process holds a flock; `None` if the system does not tell.

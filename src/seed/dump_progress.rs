@@ -37,11 +37,10 @@ pub struct DumpProgress {
 impl DumpProgress {
     /// For a dump of `tables` whose client reports to the file `report`.
     pub fn new(tables: &Tables, report: PathBuf) -> DumpProgress {
-        let name = |full: &str| full.split_once('.').map_or(full, |(_, n)| n).to_string();
         DumpProgress {
             report,
             read: 0,
-            waiting: tables.iter().rev().map(|(t, table)| (name(t), table.bytes)).collect(),
+            waiting: tables.iter().rev().map(|(t, table)| (t.name.clone(), table.bytes)).collect(),
             total: tables.values().map(|t| t.bytes).sum(),
             finished: 0,
             current: 0,
@@ -96,14 +95,16 @@ impl DumpProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::names::TableName;
     use crate::seed::tables::Table;
 
     #[test]
     fn finished_tables_count_whole_and_the_current_by_its_dump() {
         const MIB: u64 = 1 << 20;
         let table = |mib| Table { bytes: mib * MIB, ..Table::default() };
-        let tables = [("a.t", 400), ("b.t", 1600), ("c.empty", 0)];
-        let tables = tables.into_iter().map(|(name, mib)| (name.to_string(), table(mib))).collect();
+        let tables = [("a", "t", 400), ("b", "t", 1600), ("c", "empty", 0)];
+        let tables =
+            tables.map(|(schema, name, mib)| (TableName::new(schema, name), table(mib))).into();
         let report = std::env::temp_dir().join(format!("rf-unit-dp-{}", std::process::id()));
         let mut text = "-- Connecting to db1...\n".to_string();
         let mut progress = DumpProgress::new(&tables, report.clone());

@@ -1,5 +1,6 @@
 //! The dumping client and the loading client behind it, watched until both have ended well.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -40,6 +41,8 @@ pub struct Dump {
     report: PathBuf,
     address: String,
     flavor: Flavor,
+    /// Its steps at the last look, and what it had used when they last grew.
+    seen: Cell<(u64, Activity)>,
 }
 
 /// What a dumping client writes, with what was read of it already.
@@ -112,7 +115,8 @@ impl Dump {
         let options = client_options(&primary.account_at(facts), &facts.address, facts.flavor);
         // They fit into a pipe's buffer; a client that died reports that itself.
         let _ = writer.write_all(options.as_bytes());
-        Ok(Dump { child, report, address: facts.address.to_string(), flavor })
+        let (address, seen) = (facts.address.to_string(), Cell::default());
+        Ok(Dump { child, report, address, flavor, seen })
     }
 
     /// Its process id.
@@ -129,6 +133,18 @@ impl Dump {
     pub fn failure(&mut self) -> Option<Error> {
         let exit = self.child.try_wait()?;
         self.complaint(exit)
+    }
+
+    /// What it had used when it last read, wrote or waited for anything: what only computes may do so
+    /// for ever.
+    fn activity(&self) -> Activity {
+        let (steps, (seen, used)) = (self.child.steps(), self.seen.get());
+        if steps <= seen {
+            return used;
+        }
+        let now = self.child.activity();
+        self.seen.set((steps, now));
+        now
     }
 
     fn complaint(&self, exit: Exit) -> Option<Error> {
@@ -255,10 +271,11 @@ impl Watched for Pipe<'_> {
         self.mysqld.ping()
     }
     fn activity(&self) -> Option<Activity> {
-        let (a, b) = (self.mysqld.activity()?, self.dump.child.activity());
+        let (a, b) = (self.mysqld.activity()?, self.dump.activity());
         Some(Activity {
             cpu_ms: a.cpu_ms + b.cpu_ms,
-            io_bytes: a.io_bytes + b.io_bytes,
+            // What the loader takes from the relay counts as well.
+            io_bytes: a.io_bytes + b.io_bytes + self.load.read(),
             log_bytes: a.log_bytes,
         })
     }

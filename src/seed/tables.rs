@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::compare::names::TableName;
 use crate::compare::sessions::ask_private;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
@@ -23,15 +24,15 @@ pub struct Table {
     pub bytes: u64,
 }
 
-/// Tables by `schema.table`.
-pub type Tables = BTreeMap<String, Table>;
+/// Tables by name. A text `schema.table` may stand for two of them: both names may have a dot.
+pub type Tables = BTreeMap<TableName, Table>;
 
 /// Tables of every schema but the server's own views of itself. On MariaDB those of `mysql` are
 /// Aria tables, and running events write them; an account statement that changed them meanwhile
 /// shows when it is replicated. Left out is what a server writes by itself: logs, statistics, its
 /// position. A CSV table has no time, and reading it changes its number of rows: see [`CSV`].
 const LIST: &str = "\
-    SELECT CONCAT(table_schema, '.', table_name), \
+    SELECT table_schema, table_name, \
            IF(table_schema <> 'mysql' AND engine IN ('MyISAM', 'Aria', 'CSV', 'ARCHIVE'), \
               CONCAT_WS(' ', engine, IF(engine = 'CSV', NULL, \
               CONCAT_WS(' ', update_time, table_rows, data_length))), ''), \
@@ -47,23 +48,20 @@ const LIST: &str = "\
 /// By default MySQL reports statistics that are up to a day old, when a table was written included.
 pub const NO_CACHE: &str = "SET SESSION information_schema_stats_expiry = 0";
 
-/// The CSV tables, as named in [`LIST`] and quoted for a statement.
+/// The CSV tables.
 const CSV: &str = "\
-    SELECT CONCAT(table_schema, '.', table_name), \
-           CONCAT('`', REPLACE(table_schema, '`', '``'), '`.`', \
-                  REPLACE(table_name, '`', '``'), '`') \
-    FROM information_schema.tables \
+    SELECT table_schema, table_name FROM information_schema.tables \
     WHERE engine = 'CSV' \
       AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
 
-/// All views, as named in [`LIST`] and quoted for a statement.
+/// All views.
 const VIEWS: &str = "\
-    SELECT CONCAT(table_schema, '.', table_name), \
-           CONCAT('`', REPLACE(table_schema, '`', '``'), '`.`', \
-                  REPLACE(table_name, '`', '``'), '`') \
-    FROM information_schema.tables \
+    SELECT table_schema, table_name FROM information_schema.tables \
     WHERE table_type = 'VIEW' \
       AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
+/// All events that a client dumps.
+const EVENTS: &str = "\
+    SELECT event_schema, event_name FROM information_schema.events WHERE event_schema <> 'sys'";
 /// Schemas with names that both clients escape once too often when they dump routines and events.
 const SCHEMAS: &str = "\
     SELECT schema_name FROM information_schema.schemata \
@@ -82,6 +80,8 @@ const VERSIONED: &str = "\
     WHERE t.table_type = 'SYSTEM VERSIONED' GROUP BY 1 ORDER BY 1";
 /// The first MariaDB whose client dumps history.
 const DUMPS_HISTORY: [u32; 2] = [10, 11];
+/// The first MariaDB whose client is known to dump events with any text.
+const DUMPS_EVENTS: [u32; 2] = [11, 8];
 /// So many are named.
 const NAMED: usize = 10;
 /// The number of an error about a table that is not there.
@@ -91,14 +91,15 @@ const NO_TABLE: u16 = 1146;
 /// the rights on it: they would end the dump after hours, one at a time. The client asks the same of each.
 fn check_views(session: &mut Session) -> std::result::Result<Option<String>, Trouble> {
     let mut broken = Vec::new();
-    for row in session.query(VIEWS)?.iter() {
+    for view in session.query(VIEWS)?.iter().map(name) {
         for question in ["SHOW CREATE TABLE", "SHOW FIELDS FROM"] {
-            match session.query(&format!("{question} {}", row[1])) {
+            match session.query(&format!("{question} {}", view.quoted())) {
                 Ok(_) => {}
                 // It was dropped meanwhile.
-                Err(Trouble::Server { errno: NO_TABLE, text }) if text.contains(row[0]) => {}
+                Err(Trouble::Server { errno: NO_TABLE, text })
+                    if text.contains(&format!("{}.{}", view.schema, view.name)) => {}
                 Err(Trouble::Server { .. }) => {
-                    broken.push(row[0].to_string());
+                    broken.push(view.to_string());
                     break;
                 }
                 Err(lost) => return Err(lost),
@@ -109,6 +110,38 @@ fn check_views(session: &mut Session) -> std::result::Result<Option<String>, Tro
         format!(
             "a dump would fail at {views}: what such a view refers to is missing, or its definer, or the \
              account lacks EXECUTE on a function in it; mend or drop each on the primary, or copy the \
+             data directory (--from dir:PATH, or clone on MySQL)"
+        )
+    }))
+}
+
+/// Fails if there are events with `;;` in their text: MySQL's client and older ones of MariaDB look for a
+/// longer delimiter for such an event, never make it longer, and look for ever.
+fn check_events(
+    session: &mut Session,
+    facts: &Facts,
+) -> std::result::Result<Option<String>, Trouble> {
+    let version = Version::parse(&facts.version);
+    if facts.flavor == Flavor::MariaDb
+        && version.is_some_and(|v| v.series() >= DUMPS_EVENTS.as_slice())
+    {
+        return Ok(None);
+    }
+    let mut endless = Vec::new();
+    for event in session.query(EVENTS)?.iter().map(name) {
+        match session.query(&format!("SHOW CREATE EVENT {}", event.quoted())) {
+            Ok(made) if made.require("Create Event").is_ok_and(|text| text.contains(";;")) => {
+                endless.push(event.to_string());
+            }
+            // Dropped meanwhile, or one that the client cannot read either, and says so.
+            Ok(_) | Err(Trouble::Server { .. }) => {}
+            Err(lost) => return Err(lost),
+        }
+    }
+    Ok(named(endless).map(|events| {
+        format!(
+            "a dump would never end at the event {events}: the client looks for ever for a delimiter \
+             where the text of an event has ;; in it; write it otherwise on the primary, or copy the \
              data directory (--from dir:PATH, or clone on MySQL)"
         )
     }))
@@ -134,7 +167,7 @@ fn check_spaces(found: &Rows) -> Result<()> {
 /// Fails if the client would fail, which is to be found out before it begins.
 ///
 /// # Errors
-/// [`Error::Configuration`] naming views or schemas; those of any query to the primary.
+/// [`Error::Configuration`] naming views, events or schemas; those of any query to the primary.
 pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
     let mut session = primary.open(facts)?;
     let refused = |t| refused(&facts.address, t);
@@ -142,7 +175,9 @@ pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
     // As the client has it: a view may depend on the collation of who looks at it.
     session.run("SET NAMES utf8mb4").map_err(refused)?;
     check_schemas(&session.query(SCHEMAS).map_err(refused)?)?;
-    check_views(&mut session).map_err(refused)?.map_or(Ok(()), |text| Err(Error::config(text)))
+    let events = check_events(&mut session, facts).map_err(refused)?;
+    let found = events.or(check_views(&mut session).map_err(refused)?);
+    found.map_or(Ok(()), |text| Err(Error::config(text)))
 }
 
 /// Whether other sessions than ours are not shown the keys that MySQL makes by itself.
@@ -208,9 +243,9 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     if facts.flavor == Flavor::MySql {
         check_spaces(&session.query(SPACES).map_err(refused)?)?;
     }
-    for row in session.query(CSV).map_err(refused)?.iter() {
-        let sum = session.query(&format!("CHECKSUM TABLE {}", row[1])).map_err(refused)?;
-        if let Some(table) = tables.get_mut(row[0]) {
+    for name in session.query(CSV).map_err(refused)?.iter().map(name) {
+        let sum = session.query(&format!("CHECKSUM TABLE {}", name.quoted())).map_err(refused)?;
+        if let Some(table) = tables.get_mut(&name) {
             table.changed = format!("CSV {}", sum.require("Checksum")?);
         }
     }
@@ -238,8 +273,12 @@ fn list(session: &mut Session, flavor: Flavor) -> std::result::Result<Tables, Tr
 }
 
 fn collect(rows: Rows) -> Tables {
-    let table = |r: &[&str]| Table { changed: r[1].to_string(), bytes: r[2].parse().unwrap_or(0) };
-    rows.iter().map(|r| (r[0].to_string(), table(&r))).collect()
+    let table = |r: &[&str]| Table { changed: r[2].to_string(), bytes: r[3].parse().unwrap_or(0) };
+    rows.iter().map(|r| (TableName::new(r[0], r[1]), table(&r))).collect()
+}
+
+fn name(row: Vec<&str>) -> TableName {
+    TableName::new(row[0], row[1])
 }
 
 /// Checks that `loaded` has every table that the primary had both `before` and `after` the dump,
@@ -273,7 +312,8 @@ mod tests {
 
     fn tables(list: &[(&str, &str)]) -> Tables {
         let table = |changed: &str| Table { changed: changed.to_string(), ..Table::default() };
-        list.iter().map(|(t, c)| (t.to_string(), table(c))).collect()
+        let name = |full: &str| TableName::new(&full[..1], &full[2..]);
+        list.iter().map(|(t, c)| (name(t), table(c))).collect()
     }
 
     #[test]
