@@ -6,6 +6,7 @@ mod carried;
 mod dump;
 mod events;
 mod layout;
+mod names;
 mod prepared;
 mod settings;
 

@@ -6,7 +6,7 @@
 //! Texts of the server's own making are compared without parentheses and spaces, of which a definition
 //! that is read back may have more.
 
-use crate::compare::names::identifier;
+use crate::compare::names::{identifier, part_of};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::quoted;
 
@@ -315,10 +315,14 @@ impl Aspect {
             let columns = if columns.is_empty() { vec!["''".into()] } else { columns };
             format!("CONCAT_WS('{between}', {}) COLLATE utf8mb4_bin", columns.join(", "))
         };
-        let between = if self.noun == "account" { "@" } else { "." };
+        let (mut object, mut between) = (self.object.clone(), "@");
+        if self.noun != "account" {
+            object[0] = part_of(&object[0]);
+            between = ".";
+        }
         format!(
             "SELECT {} AS o, {} AS p, SHA2({}, 224) AS d FROM {}",
-            name(&self.object, between, ""),
+            name(&object, between, ""),
             name(&self.part, " ", ""),
             name(&self.text, "|", "~"),
             self.from

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compare::aspects::{self, Aspect};
-use crate::compare::names::some_of;
+use crate::compare::names::{TableName, as_part, some_of};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{Session, quoted};
 use crate::mysql::trouble::Trouble;
@@ -91,7 +91,7 @@ impl Asked {
         if found.keys().any(|(kind, _)| self.aspects[*kind].of_views) {
             // Their columns are those of what they show.
             let views = session.query(VIEWS)?;
-            let views: BTreeSet<String> = views.iter().map(|row| row[0].to_string()).collect();
+            let views: BTreeSet<String> = views.iter().map(|row| object(&row)).collect();
             found.retain(|(kind, object), _| {
                 !self.aspects[*kind].of_views || !views.contains(object)
             });
@@ -115,14 +115,14 @@ impl Asked {
         }
         let sequences = session.query(SEQUENCES)?;
         for row in sequences.iter() {
-            let key = (kind, row[0].to_string());
+            let key = (kind, object(&row));
             if again.is_some_and(|keys| !keys.contains(&key)) {
                 continue;
             }
             let sql = format!(
                 "SELECT CONCAT_WS(' ', next_not_cached_value, minimum_value, maximum_value, \
                  start_value, increment, cache_size, cycle_option, cycle_count) FROM {}",
-                row[1]
+                TableName::new(row[0], row[1]).quoted()
             );
             match session.query(&sql) {
                 Ok(values) => drop(found.insert(key, values.first().to_string())),
@@ -140,7 +140,7 @@ impl Asked {
             return true;
         }
         let of = |schema: &String| {
-            let rest = object.strip_prefix(schema.as_str());
+            let rest = object.strip_prefix(as_part(schema).as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         aspect.noun != "account" && self.hidden.iter().any(of)
@@ -219,13 +219,14 @@ impl Asked {
 }
 
 const VIEWS: &str = "\
-    SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables \
-    WHERE table_type = 'VIEW'";
+    SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'VIEW'";
 const SEQUENCES: &str = "\
-    SELECT CONCAT(table_schema, '.', table_name), \
-           CONCAT('`', REPLACE(table_schema, '`', '``'), '`.`', \
-                  REPLACE(table_name, '`', '``'), '`') \
-    FROM information_schema.tables WHERE table_type = 'SEQUENCE'";
+    SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'SEQUENCE'";
+
+/// As the answers to [`Aspect::digests`] have it.
+fn object(row: &[&str]) -> String {
+    format!("{}.{}", as_part(row[0]), row[1])
+}
 
 /// The schema of `REVOKE SELECT ON `mysql`.* FROM ...`, as MySQL prints a partial revoke.
 fn revoked(line: &str) -> Option<String> {

@@ -36,6 +36,20 @@ pub fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
+/// A schema as the first part of `schema.name`, so that no two of them give the same text: quoted if it has
+/// a dot of its own.
+pub fn as_part(schema: &str) -> String {
+    if schema.contains(['.', '`']) { identifier(schema) } else { schema.to_string() }
+}
+
+/// The same of a `column` with schemas, as an expression.
+pub fn part_of(column: &str) -> String {
+    format!(
+        "IF(INSTR({column}, '.') + INSTR({column}, '`') > 0, \
+         CONCAT('`', REPLACE({column}, '`', '``'), '`'), {column})"
+    )
+}
+
 /// The first few of many things, and how many more there are.
 pub fn some_of<T: fmt::Display>(all: &[T]) -> String {
     const SHOWN: usize = 5;
@@ -54,6 +68,7 @@ mod tests {
         let table = TableName::new("a`b", "c\n.d");
         assert_eq!(table.quoted(), "`a``b`.`c\n.d`");
         assert_eq!(table.to_string(), "a`b.c?.d");
+        assert_eq!(["a", "a.b", "a`b"].map(as_part), ["a", "`a.b`", "`a``b`"]);
         assert_eq!(some_of(&[1, 2, 3, 4, 5, 6, 7]), "1, 2, 3, 4, 5 and 2 more");
     }
 }

@@ -8,14 +8,13 @@
 //! these tables are left out of the dump, and copied by sessions of ours, one of which reads at the moment
 //! of the dump.
 
-use std::collections::BTreeSet;
-
 use crate::compare::names::identifier;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{LARGEST_PACKET, Rows, Session};
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, denies_access, refused, show_all};
+use crate::seed::carried::Table;
 use crate::seed::literals::{Kind, text, write_row};
 use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
@@ -23,76 +22,6 @@ use crate::text::plain;
 
 /// A statement that inserts is not begun to be made longer than this, bytes.
 const STATEMENT: usize = 1 << 20;
-
-/// The tables with such a column that is not computed, in engines with rows of their own: schema and name.
-const CARRIED: &str = "\
-    SELECT DISTINCT c.table_schema, c.table_name, t.table_type \
-    FROM information_schema.columns c JOIN information_schema.tables t \
-      ON t.table_schema = c.table_schema AND t.table_name = c.table_name \
-    WHERE (c.data_type IN ('float', 'double') \
-           OR c.data_type = 'enum' AND c.column_type REGEXP '[(,]''''[,)]' \
-           OR c.character_set_name NOT IN ('utf8mb4', 'utf8mb3', 'utf8', 'ucs2', 'utf16', \
-              'utf16le', 'utf32', 'latin1', 'ascii') \
-           OR c.extra = 'auto_increment' AND t.engine = 'ARCHIVE') \
-      AND COALESCE(c.generation_expression, '') = '' \
-      AND t.table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') \
-      AND t.engine NOT IN ('MRG_MyISAM', 'FEDERATED', 'CONNECT', 'BLACKHOLE', 'SPIDER') \
-      AND c.table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') \
-    ORDER BY 1, 2";
-
-const TRIGGERS: &str = "\
-    SELECT DISTINCT event_object_schema, event_object_table FROM information_schema.triggers";
-
-/// A table to be carried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// It has triggers, which the dumping client leaves out, too.
-    pub triggers: bool,
-    /// It has system versions, which are rows of their own.
-    versioned: bool,
-}
-
-impl Table {
-    /// As the dumping clients have it in options.
-    pub fn full(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
-    }
-
-    fn quoted(&self) -> String {
-        format!("{}.{}", identifier(&self.schema), identifier(&self.name))
-    }
-}
-
-/// The tables of the primary that are to be carried.
-///
-/// # Errors
-/// Those of any query to the primary.
-pub fn list(primary: &Primary, facts: &Facts) -> Result<Vec<Table>> {
-    let mut session = primary.open(facts)?;
-    session.set_timeout(primary.listing);
-    let refused = |t| refused(&facts.address, t);
-    let rows = session.query(CARRIED).map_err(refused)?;
-    if rows.iter().next().is_none() {
-        return Ok(Vec::new());
-    }
-    let triggers = session.query(TRIGGERS).map_err(refused)?;
-    let triggers: BTreeSet<_> = triggers.iter().map(|r| (r[0], r[1])).map(owned).collect();
-    let table = |r: Vec<&str>| Table {
-        schema: r[0].to_string(),
-        name: r[1].to_string(),
-        triggers: triggers.contains(&owned((r[0], r[1]))),
-        versioned: r[2] == "SYSTEM VERSIONED",
-    };
-    Ok(rows.iter().map(table).collect())
-}
-
-fn owned((schema, name): (&str, &str)) -> (String, String) {
-    (schema.to_string(), name.to_string())
-}
 
 /// A session with the primary that reads rows of any size.
 ///

@@ -18,7 +18,8 @@ use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
 use crate::replication::replica;
 use crate::replication::time_zone;
-use crate::seed::carry::{self, Carrier};
+use crate::seed::carried;
+use crate::seed::carry::Carrier;
 use crate::seed::definers;
 use crate::seed::dump_client::{begins_with, everything, triggers};
 use crate::seed::json;
@@ -178,7 +179,7 @@ fn begin(
     facts: &Facts,
     before: &Contents,
 ) -> Result<Begun> {
-    let ignored: Vec<String> = before.carried.iter().map(carry::Table::full).collect();
+    let ignored: Vec<String> = before.carried.iter().map(carried::Table::full).collect();
     let mut what = everything(facts.flavor, before.versioned, &ignored);
     what.extend(before.begins_with.clone());
     let reads = !before.carried.is_empty();
@@ -283,7 +284,7 @@ impl Beginning<'_> {
 struct Contents {
     tables: Tables,
     /// Those that the client would change.
-    carried: Vec<carry::Table>,
+    carried: Vec<carried::Table>,
     /// Some have system versions.
     versioned: bool,
     /// What the client is told to set first.
@@ -305,7 +306,7 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
         let versioned = tables::check_versions(primary, &facts)?;
         let begins_with = begins_with(primary, &facts)?;
         let definers = definers::list(primary, &facts)?;
-        let carried = carry::list(primary, &facts)?;
+        let carried = carried::list(primary, &facts)?;
         Ok(Contents { tables, carried, versioned, begins_with, definers })
     })
 }
