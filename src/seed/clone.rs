@@ -18,6 +18,7 @@ use crate::mysql::session::Rows;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::replication::privileges;
 use crate::replication::replica;
+use crate::seed::memory;
 use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
@@ -77,7 +78,9 @@ pub fn clone(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<
     let requirement = check_connection(primary, facts)?;
     let asked = facts.clone();
     let space = primary.question(seeding.supervisor, &mut Nothing, move |primary| {
-        check_primary(primary, &asked)
+        let space = check_primary(primary, &asked)?;
+        memory::warn(primary, &asked)?;
+        Ok(space)
     })?;
     seeding.make_empty(space + RECIPIENT)?;
     seeding.setup.options.extend(OPTIONS.map(String::from));

@@ -23,6 +23,7 @@ use crate::seed::carry::Carrier;
 use crate::seed::definers;
 use crate::seed::dump_client::{begins_with, everything, triggers};
 use crate::seed::json;
+use crate::seed::memory;
 use crate::seed::moment::{self, Client, Moment, Watch};
 use crate::seed::pipe::{Dump, Output, Pipe};
 use crate::seed::prepared::Absence;
@@ -71,7 +72,8 @@ pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<S
         .question(seeding.supervisor, &mut Nothing, move |primary| json::check(primary, &asked))?;
     let asked = facts.clone();
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
-        tables::check_names(primary, &asked)
+        tables::check_names(primary, &asked)?;
+        memory::warn(primary, &asked)
     })?;
     for tries in 1.. {
         let before = list(seeding, primary, facts)?;

@@ -11,6 +11,7 @@ pub mod dump_progress;
 pub mod json;
 pub mod layout;
 mod literals;
+pub mod memory;
 pub mod mend;
 pub mod moment;
 pub mod pipe;

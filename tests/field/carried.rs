@@ -213,3 +213,19 @@ fn triggers_come_although_root_has_a_password() {
     scene.run().expect(0);
     scene.assert_newest_equals(&replica);
 }
+
+#[test]
+fn memory_tables_with_rows_are_named_in_a_warning() {
+    need_server!();
+    let scene = Scene::new("memory");
+    scene.primary.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.mem (id INT PRIMARY KEY) ENGINE=MEMORY; \
+         CREATE TABLE shop.none (id INT PRIMARY KEY) ENGINE=MEMORY; INSERT INTO shop.mem VALUES (1)",
+    );
+    let seed = scene.command("seed").args(["--from", "dump"]);
+    let ended = seed.run_to_end(COMMAND_PATIENCE).expect(0);
+    let line = ended.stderr.lines().find(|line| line.contains("MEMORY"));
+    let line = line.unwrap_or_else(|| panic!("no warning: {ended}"));
+    assert!(line.contains("warning: ") && line.contains("shop.mem: "), "{line}");
+    assert!(line.contains("1032") && !line.contains("none"), "{line}");
+}
