@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_equal_where_the_clients_do_not_tell_them_apart() {
+    fn names_that_clients_do_not_tell_apart_are_equal() {
         let same = |a: (&str, &str), b: (&str, &str)| {
             option(&TableName::new(a.0, a.1)) == option(&TableName::new(b.0, b.1))
         };

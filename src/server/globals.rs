@@ -8,7 +8,7 @@
 
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
-use crate::mysql::settings;
+use crate::mysql::settings::{self, Values};
 use crate::server::mysqld::Mysqld;
 
 /// Besides what decides results: none of them does the server itself change.
@@ -30,9 +30,6 @@ const MORE: &[&str] = &[
     "super_read_only",
 ];
 
-/// Names and values.
-pub type Globals = Vec<(String, String)>;
-
 /// Notes them, before the server applies anything.
 ///
 /// # Errors
@@ -44,7 +41,7 @@ pub fn note(mysqld: &mut Mysqld) -> Result<()> {
     Ok(())
 }
 
-fn read(mysqld: &mut Mysqld) -> Result<Globals> {
+fn read(mysqld: &mut Mysqld) -> Result<Values> {
     let answer = mysqld.control()?.query(&settings::query(MORE));
     let rows = answer.map_err(|t| mysqld.lost("answer to a query", t))?;
     let pair = |row: &[&str]| Some((row.first()?.to_string(), row.get(1)?.to_string()));

@@ -23,12 +23,12 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
+use crate::mysql::settings::Values;
 use crate::mysql::trouble::Trouble;
 use crate::os::cgroup;
 use crate::os::process::{Activity, Child, Exit, Heeds, heeds, start_time};
 use crate::server::access::Login;
 use crate::server::error_log::{self, LogTail};
-use crate::server::globals::Globals;
 use crate::server::setup::Setup;
 use crate::supervisor::watched::Watched;
 
@@ -59,7 +59,7 @@ pub struct Mysqld {
     worker: Option<Session>,
     kills_before: u64,
     /// Its settings when it was about to apply statements of the primary's.
-    pub(super) globals: Globals,
+    pub(super) globals: Values,
 }
 
 impl Mysqld {
@@ -108,7 +108,7 @@ impl Mysqld {
             spare: None,
             worker: None,
             kills_before,
-            globals: Globals::new(),
+            globals: Values::new(),
         })
     }
 
