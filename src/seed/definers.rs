@@ -13,9 +13,9 @@ use crate::mysql::session::quoted;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::server::mysqld::Mysqld;
 
-/// The definers of all routines and views.
+/// The definers of all routines and views. Without ALL, MariaDB takes App for app.
 const DEFINERS: &str = "SELECT definer FROM information_schema.routines \
-    UNION SELECT definer FROM information_schema.views";
+    UNION ALL SELECT definer FROM information_schema.views";
 
 /// The names and hosts of the accounts for which routines and views of the primary act.
 ///

@@ -61,3 +61,20 @@ fn views_left_out_by_a_tables_name_are_refused() {
     ended.says("a dump would leave out a.t, ").says("--from dir:PATH");
     assert!(!scene.scratch.join("data").exists());
 }
+
+/// Views are made while only the accounts of definers are known.
+#[test]
+fn definers_that_differ_in_case_are_both_known() {
+    need_server!();
+    let scene = Scene::new("definers");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.sql(
+        "CREATE USER app@localhost; CREATE USER App@localhost; GRANT ALL ON *.* TO app@localhost; \
+         GRANT ALL ON *.* TO App@localhost; CREATE DATABASE a; CREATE TABLE a.t (id INT PRIMARY KEY); \
+         CREATE DEFINER = app@localhost VIEW a.v AS SELECT id FROM a.t; \
+         CREATE DEFINER = App@localhost VIEW a.w AS SELECT id FROM a.v; \
+         CREATE DEFINER = app@localhost VIEW a.x AS SELECT id FROM a.w",
+    );
+    scene.seed();
+    scene.assert_newest_equals(&replica);
+}
