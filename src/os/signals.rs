@@ -1,8 +1,8 @@
 //! Signals as bytes on one pipe, and a record of the one that asked us to stop.
 //!
 //! TERM and INT request a stop, CHLD only wakes us, and HUP is ignored so that logging out does not
-//! stop a nightly run, but by what has no end of its own. Only this file uses signal-hook. [`Signals::wait`] is the program's one
-//! blocking call.
+//! stop a nightly run; what would go on for good heeds it ([`Signals::heed_hup`]). Only this file uses
+//! signal-hook. [`Signals::wait`] is the program's one blocking call.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
