@@ -10,8 +10,8 @@ use crate::support::repository::make_empty;
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::writer::STEADY;
 use crate::support::{
-    Account, DUMP, NIGHTLY, PASSWORD, Primary, Replica, Scene, Server, Writer, flavor, server,
-    snapshot,
+    Account, DUMP, NIGHTLY, PASSWORD, PATIENCE, Primary, Replica, Scene, Server, Writer, flavor,
+    kill, server, snapshot, wait_for,
 };
 
 /// One of everything that a primary may hold.
@@ -153,6 +153,41 @@ fn nothing_that_changed_last_night_changes_again() {
     scene.run().expect(0);
     let same = table(&scene.restore(None)) == changed;
     assert!(same, "the server of a pass with nothing new changed the table");
+}
+
+#[test]
+fn nothing_is_lost_by_a_kill_while_a_server_purges() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::seeded("purge-kill");
+    scene.primary.fill("wide", 1, 30_000);
+    let replica = Replica::start(&scene.primary);
+    let log = scene.scratch.join("mysqld.log");
+    let fake = scene
+        .fake_mysqld("logs", "exec MYSQLD \"$@\" --general-log=1 --general-log-file=/dev/stderr");
+    for (signal, status) in [(libc::SIGKILL, 0), (libc::SIGTERM, 128 + libc::SIGTERM)] {
+        scene.primary.sql("UPDATE wide.t0 SET n = n + 1000, text = REVERSE(text)");
+        let mut pass = scene.command("run").arg("--mysqld").arg(&fake).spawn();
+        let mysqld = pass.wait_for_mysqld(PATIENCE);
+        wait_for("the purge", PATIENCE, || {
+            assert!(!pass.has_ended(), "{}", pass.dump());
+            fs::read_to_string(&log).ok()?.contains("innodb_max_purge_lag_wait").then_some(())
+        });
+        match signal {
+            libc::SIGKILL => kill(mysqld, signal),
+            _ => pass.kill(signal),
+        }
+        let ended = pass.finish(COMMAND_PATIENCE).expect(status);
+        if signal == libc::SIGKILL {
+            ended.says("mysqld-died");
+            scene.assert_newest_equals(&replica);
+        }
+    }
+    scene.run().expect(0);
+    scene.assert_newest_equals(&replica);
+    scene.assert_nothing_left();
 }
 
 #[test]
