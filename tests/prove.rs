@@ -381,7 +381,7 @@ fn a_proof_of_a_moment_applies_journals_and_goes() {
     // No room for the data, and then none for what the replay adds to it.
     let disk = SmallDisk::new("proof", 400 << 20);
     let scratch = disk.path("scratch");
-    for free in [8 << 20, 128 << 20] {
+    for free in [8, 112, 128, 144].map(|mib| mib << 20) {
         disk.make_room();
         disk.leave(free);
         let proof = scene.command("prove").args(["--until", &when]).arg("--scratch").arg(&scratch);

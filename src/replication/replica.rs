@@ -11,7 +11,7 @@ use crate::mysql::position::Position;
 use crate::mysql::session::quoted;
 use crate::replication::kept_logs::KeepLogs;
 use crate::replication::primary::{Address, Facts, TLS_FAILED, denies_access};
-use crate::server::error_log::without_statement;
+use crate::server::error_log::{STOPPED_BY_ANOTHER, without_statement};
 use crate::server::mysqld::Mysqld;
 
 /// The minimum of `rpl_stop_replica_timeout`. MySQL blocks for this long when its applier is
@@ -21,6 +21,9 @@ const STOPPING: Duration = Duration::from_secs(2);
 /// Time until a silent primary is noticed, and at most that a connection of the receiver may take; the
 /// private server is started with it. Heartbeats arrive every two seconds.
 const NET_TIMEOUT: Duration = Duration::from_secs(10);
+/// MySQL's numbers for an applier whose worker has failed: its coordinator, woken by that, blames its
+/// relay log (13121), or quotes another worker that ended for the same reason.
+const WORKERS: [u16; 2] = [13121, STOPPED_BY_ANOTHER];
 
 /// The same for the primary of `facts`: one that took long to greet us, greets the receiver no faster.
 pub fn net_timeout(facts: &Facts) -> Duration {
@@ -267,9 +270,10 @@ impl ReplicaStatus {
             Ok((errno, without_statement(row.require(&format!("Last_{side}_Error"))?)))
         };
         let mut applier_error = error("SQL")?;
-        // The coordinator, woken when its worker ends, blames its relay log.
-        if applier_error.0 == 13121
+        if flavor == Flavor::MySql
+            && applier_error.0 != 0
             && let Some(error) = mysqld.worker_error()
+            && (error.0 == applier_error.0 || WORKERS.contains(&applier_error.0))
         {
             applier_error = error;
         }

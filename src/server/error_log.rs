@@ -17,6 +17,11 @@ const TAIL: u64 = 64 << 10;
 /// How many lines are quoted, and how many characters of each.
 const LINES: usize = 3;
 const LINE_CHARS: usize = 200;
+/// The same for an error of a worker: its transaction comes before the reason.
+const WORKER_CHARS: usize = 400;
+/// `ER_SLAVE_WORKER_STOPPED_PREVIOUS_THD_ERROR`: MySQL's number for a worker that ended because
+/// another one had failed.
+pub const STOPPED_BY_ANOTHER: u16 = 3030;
 
 /// A resource that the system refused to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,11 @@ impl LogTail {
         shortage(&self.tail(self.mark))
     }
 
+    /// The lack of space or of a file's length that it has reported, also during its start.
+    pub fn shortage_of_space(&self) -> Option<Shortage> {
+        last_shortage(&self.tail(self.from), |what| what != Shortage::Memory).map(|(what, _)| what)
+    }
+
     /// The number and text of the last error that a worker of MySQL's applier logged.
     pub fn worker_error(&self) -> Option<(u16, String)> {
         worker_error(&self.tail(self.from))
@@ -152,6 +162,10 @@ fn without_brackets(mut text: &str) -> &str {
 /// The resource that the last line about one reports as lacking, and that line. Servers print the
 /// system's error number in several ways; some lines have only words.
 pub fn shortage(log: &str) -> Option<(Shortage, String)> {
+    last_shortage(log, |_| true)
+}
+
+fn last_shortage(log: &str, wanted: impl Fn(Shortage) -> bool) -> Option<(Shortage, String)> {
     let words = [
         ("Out of memory", Shortage::Memory),
         ("Cannot allocate memory", Shortage::Memory),
@@ -187,18 +201,22 @@ pub fn shortage(log: &str) -> Option<(Shortage, String)> {
             })
         });
         let text = without_brackets(&text);
-        said.map(|what| (what, text.chars().take(LINE_CHARS).collect()))
+        said.filter(|what| wanted(*what))
+            .map(|what| (what, text.chars().take(LINE_CHARS).collect()))
     })
 }
 
 /// `[MY-010584] ... Worker 1 failed executing transaction '...' ...; ..., Error_code: 1062; ...`
 fn worker_error(log: &str) -> Option<(u16, String)> {
-    let is_one = |l: &&str| l.contains("[MY-010584]") && l.contains(": Worker ");
-    let line = log.lines().rfind(is_one)?;
-    let (_, rest) = line.split_once("Error_code: ")?;
-    let digits: String =
-        rest.trim_start_matches("MY-").chars().take_while(char::is_ascii_digit).collect();
-    Some((digits.parse().ok()?, error_line(line)?))
+    log.lines().rev().find_map(|line| {
+        let (_, text) = line.split_once("[MY-010584]")?;
+        let at = text.find("Worker ")?;
+        let (_, rest) = text.split_once("Error_code: ")?;
+        let digits: String =
+            rest.trim_start_matches("MY-").chars().take_while(char::is_ascii_digit).collect();
+        let number = digits.parse().ok().filter(|n| *n != STOPPED_BY_ANOTHER)?;
+        Some((number, without_statement(&text[at..]).chars().take(WORKER_CHARS).collect()))
+    })
 }
 
 /// A server's error text up to where it quotes the statement, which may contain a password.
@@ -252,6 +270,9 @@ mod tests {
         assert_eq!(of(crash), Some(Shortage::Memory));
         let both = "[ERROR] Out of memory\n[ERROR] InnoDB: error 28\n";
         assert_eq!(shortage(both), Some((Shortage::Space, "InnoDB: error 28".into())));
+        let memory_last = "[ERROR] InnoDB: error 28\n[ERROR] Out of memory\n";
+        let space = last_shortage(memory_last, |what| what != Shortage::Memory);
+        assert_eq!(space, Some((Shortage::Space, "InnoDB: error 28".into())));
     }
 
     #[test]
@@ -276,9 +297,11 @@ database: ''. Query: 'create user u identified by 'xYz-12345'', Internal MariaDB
         let line = "2026-11-22T21:58:10.6Z 12 [ERROR] [MY-010584] [Repl] Replica SQL for channel '': \
                     Worker 1 failed executing transaction 'x:10' at source log b.000001, end_log_pos \
                     9; Could not execute Write_rows, Error_code: 1062; handler error";
-        let (errno, text) = worker_error(&format!("{log}{line}\n{log}")).unwrap();
+        let other = line.replace("Worker 1", "Worker 2").replace("1062", "MY-003030");
+        let (errno, text) = worker_error(&format!("{log}{line}\n{log}{other}\n")).unwrap();
         assert_eq!(errno, 1062);
-        assert!(text.starts_with("Replica SQL for channel '': Worker 1 failed"), "{text}");
+        assert!(text.starts_with("Worker 1 failed"), "{text}");
+        assert_eq!(worker_error(&other), None);
         assert_eq!(worker_error(log), None);
         assert_eq!(
             quote("261122 18:11:00 [ERROR] mariadbd got signal 11 ;"),

@@ -10,7 +10,7 @@ use crate::error::{Error, Place};
 use crate::os::cgroup;
 use crate::os::process::Exit;
 use crate::os::sys;
-use crate::server::error_log::Shortage;
+use crate::server::error_log::{STOPPED_BY_ANOTHER, Shortage};
 
 use super::Mysqld;
 
@@ -25,8 +25,17 @@ const NO_MEMORY: [u16; 3] = [5, 1037, 1041];
 const NO_THREAD: [u16; 3] = [1135, 1202, 13117];
 /// A full disk, explicitly.
 const DISK_FULL: [u16; 2] = [20, 1021];
-/// Possible symptoms of a full disk: an error on a write, in the engine, a full table.
-const MAY_BE_DISK_FULL: [u16; 7] = [3, 1005, 1026, 1030, 1114, 1180, 1969];
+/// Possible symptoms of a full disk: an error on a write, in the engine, a full table, a log that
+/// cannot be written, a wait for space that took too long, and an applier that stopped for the sake
+/// of another thread's error.
+#[rustfmt::skip]
+const MAY_BE_DISK_FULL: [u16; 16] = [
+    1, 3, 1004, 1005, 1006, 1026, 1030, 1114, 1180, 1534, 1595, 1598, 1878, 1969, 13121,
+    STOPPED_BY_ANOTHER,
+];
+/// With less free space than this, a failed extension of a file is believed to have lacked space:
+/// an undo tablespace of MySQL grows by 16 MiB, others by less, and what was written is given back.
+const SPACE_TO_GROW: u64 = 16 << 20;
 
 impl Mysqld {
     /// Why it exited.
@@ -61,8 +70,7 @@ impl Mysqld {
     /// The error for a full disk, if it is full. Both servers then wait for space, still answer
     /// pings, and hang in everything else.
     pub fn disk_full(&self) -> Option<Error> {
-        let free = sys::free_bytes(&self.data).ok()?;
-        (free < SPACE_TO_LIVE).then(|| self.out_of_space(Some(free)))
+        self.less_than(SPACE_TO_LIVE)
     }
 
     /// The error for a lack of `needed` bytes of space; 0 if unknown.
@@ -86,11 +94,7 @@ impl Mysqld {
                         Some(self.out_of_memory(how(), String::new()))
                     }
                     e if DISK_FULL.contains(&e) => Some(self.out_of_space(self.free())),
-                    e if MAY_BE_DISK_FULL.contains(&e) => {
-                        let said =
-                            self.shortage("").filter(|e| !matches!(e, Error::OutOfMemory { .. }));
-                        said.or_else(|| self.disk_full())
-                    }
+                    e if MAY_BE_DISK_FULL.contains(&e) => self.shortage_of_space(),
                     _ if cgroup::limit_of_refusals(self.pid()).is_some() => {
                         // Anything may fail for lack of memory, a table or a thread.
                         self.shortage(&how()).filter(|e| matches!(e, Error::OutOfMemory { .. }))
@@ -112,6 +116,22 @@ impl Mysqld {
             Shortage::Space => self.out_of_space(self.free()),
             Shortage::FileSize => self.file_too_large(),
         })
+    }
+
+    /// The same for a statement that failed for want of space, if it did. A server goes on without
+    /// space for its redo log, names the reason only the first time, maybe before it was up, and
+    /// writes its log on the same file system.
+    fn shortage_of_space(&self) -> Option<Error> {
+        match self.log.shortage_of_space() {
+            Some(Shortage::FileSize) => Some(self.file_too_large()),
+            Some(_) => Some(self.out_of_space(self.free())),
+            None => self.less_than(SPACE_TO_GROW),
+        }
+    }
+
+    fn less_than(&self, space: u64) -> Option<Error> {
+        let free = sys::free_bytes(&self.data).ok()?;
+        (free < space).then(|| self.out_of_space(Some(free)))
     }
 
     fn out_of_memory(&self, how: String, log: String) -> Error {
