@@ -2,7 +2,7 @@
 //! the user that was named, and leave no core file.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use crate::support::scene::COMMAND_PATIENCE;
@@ -83,6 +83,50 @@ fn a_replicated_statement_changes_no_setting_unnoticed() {
         assert_eq!(scene.backups(), backups);
         scene.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_forged_statement_follows_no_other_server_unnoticed() {
+    need_server!();
+    let scene = Scene::seeded_with("source", &["--binlog-checksum=NONE"]);
+    let statements = flavor::either(
+        ["CHANGE MASTER 'x' TO master_host = '127.0.0.1', master_port = 1", "START SLAVE 'x'"],
+        [
+            "CHANGE REPLICATION SOURCE TO source_host = '127.0.0.1', source_port = 1 FOR CHANNEL 'x'",
+            "START REPLICA FOR CHANNEL 'x'",
+        ],
+    );
+    // As if a primary that was broken into had logged them.
+    for (at, statement) in statements.into_iter().enumerate() {
+        let logged =
+            format!("CREATE TABLE shop.forged{at} (id INT) COMMENT = '{}'", "-".repeat(80));
+        scene.primary.sql(&logged);
+        let mut logs = fs::read_dir(scene.primary.datadir()).unwrap().flatten().map(|e| e.path());
+        let log = logs
+            .find(|path| {
+                let name = path.file_name().unwrap().to_string_lossy();
+                name.starts_with("binlog.0") && find(&fs::read(path).unwrap(), &logged).is_some()
+            })
+            .expect("a binary log with the statement");
+        let from = find(&fs::read(&log).unwrap(), &logged).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+        let forged = format!("{statement:width$}", width = logged.len());
+        file.write_all_at(forged.as_bytes(), from as u64).unwrap();
+    }
+    let ended = scene.command("run").arg("--max-failures=0").run_to_end(COMMAND_PATIENCE);
+    if flavor::is_mysql() {
+        // It crashes.
+        assert_ne!(ended.status, 0, "{ended}");
+    } else {
+        ended.expect(1).says("replication-error").says("from another server too");
+    }
+    assert_eq!(scene.backups().len(), 1);
+    scene.assert_nothing_left();
+}
+
+/// Where `text` begins.
+fn find(bytes: &[u8], text: &str) -> Option<usize> {
+    bytes.windows(text.len()).position(|window| window == text.as_bytes())
 }
 
 #[test]
