@@ -42,6 +42,11 @@ fn next(error: &Error) -> Option<&'static str> {
             "have --mysqld load the plugin, as with --mysqld-option=--plugin-load-add=NAME; \
              rollforward seed does not help"
         }
+        Error::ReplicationError { errno: 1032, .. } => {
+            "if it is a table of the MEMORY engine, which is empty in every backup, give it another \
+             engine; if the data differs from the primary, start a new chain with rollforward seed \
+             --from dump"
+        }
         Error::ReplicationError { errno: 1146, .. } => {
             "if it is a temporary table of a session that was open when the first backup was made, or \
              if the data differs from the primary, start a new chain with rollforward seed --from dump"

@@ -228,4 +228,8 @@ fn memory_tables_with_rows_are_named_in_a_warning() {
     let line = line.unwrap_or_else(|| panic!("no warning: {ended}"));
     assert!(line.contains("warning: ") && line.contains("shop.mem: "), "{line}");
     assert!(line.contains("1032") && !line.contains("none"), "{line}");
+    scene.primary.sql("SET SESSION binlog_format = 'ROW'; DELETE FROM shop.mem");
+    let ended =
+        scene.run().expect(1).says("replication-error: replication failed with error 1032: ");
+    ended.says(" shop.mem").says("; if it is a table of the MEMORY engine, ");
 }
