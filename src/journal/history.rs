@@ -197,14 +197,22 @@ impl History {
     }
 
     fn to_time(&self, time: Micros) -> Result<Route, OutOfReach> {
+        // Of each, the latest time of a transaction on the way to it: what came after a later one is not
+        // before the moment, though a clock was then put back.
+        let mut peaks: Vec<Option<Micros>> = Vec::new();
+        for point in &self.points {
+            let earlier = point.leads_from.as_ref().map_or(None, |from| peaks[*from]);
+            peaks.push(earlier.max(point.latest));
+        }
         // With all its transactions before the moment.
         let is_before = |at: usize| {
             let point = &self.points[at];
-            match (&point.leads_from, point.latest) {
+            let alone = match (&point.leads_from, point.latest) {
                 (Ok(_), Some(latest)) => latest <= time,
                 (Ok(from), None) => self.points[*from].began() <= time,
                 (Err(_), _) => point.began() <= time,
-            }
+            };
+            alone && peaks[at].is_none_or(|peak| peak <= time)
         };
         let all = 0..self.points.len();
         // The newest first: the less is to be replayed.

@@ -88,6 +88,22 @@ fn a_time_leads_to_the_journal_that_passes_it() {
 }
 
 #[test]
+fn what_follows_a_later_time_is_after_it() {
+    // The clock was an hour ahead for a moment.
+    let history = history(&[
+        backup("0-1-10", 100, None, &[]),
+        backup("0-1-20", 200, Some(0), &[("0-1-10", "0-1-20", 110, 3700)]),
+        backup("0-1-30", 300, Some(1), &[("0-1-20", "0-1-30", 210, 290)]),
+        backup("0-1-30", 400, Some(2), &[]),
+    ]);
+    let to = |seconds| history.route(&Moment::Time(Timestamp(seconds).precise()));
+    for seconds in [100, 150, 200, 250, 300, 350, 400, 3699] {
+        assert_eq!(to(seconds), Ok(Route::Along(0, vec![1])), "{seconds}");
+    }
+    assert!(to(3701).is_err());
+}
+
+#[test]
 fn a_time_out_of_reach_has_neighbours_that_are_not() {
     let out = |seconds| to(seconds).unwrap_err();
     assert_eq!((out(99).before, out(99).after), (None, Some(0)));
