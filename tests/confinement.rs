@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{Scene, find_program, flavor, is_root};
@@ -83,6 +84,29 @@ fn a_replicated_statement_changes_no_setting_unnoticed() {
         assert_eq!(scene.backups(), backups);
         scene.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_setting_changed_before_a_stop_is_not_resumed() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::seeded_with("resumed", &["--log-bin-trust-function-creators=1"]);
+    // Within one transaction, so that no look at the position is between.
+    let statements = ["DO SLEEP(2)", "SET GLOBAL slave_exec_mode = IDEMPOTENT", "DO SLEEP(4)"];
+    attack(&scene, &statements.map(String::from));
+    let mut pass = scene.command("run").spawn();
+    pass.wait_for_checkpoint("the catch-up", COMMAND_PATIENCE, |c| {
+        (c.get("phase") == Some("catch-up")).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(COMMAND_PATIENCE).expect(128 + libc::SIGTERM);
+    ended.says("discarding the scratch data: a replicated statement has set slave_exec_mode");
+    let ended = scene.command("run").arg("--max-failures=0").run_to_end(COMMAND_PATIENCE);
+    ended.expect(1).says("has set slave_exec_mode of the private");
+    scene.assert_nothing_left();
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::repository::directory::Repository;
 use crate::repository::manifest::Header;
 use crate::scratch::working_directory::{Scratch, Stage};
 use crate::server::access::without_functions;
+use crate::server::globals;
 use crate::server::lifecycle::{CleanShutdown, explain, shut_down, wait_until_ready};
 use crate::server::mysqld::Mysqld;
 use crate::server::purge;
@@ -296,7 +297,8 @@ impl<'a> Attempts<'a> {
                     .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
             self.open_tables.set(open_tables);
             self.supervisor.checkpoint.reach(at);
-            purge::finish(self.supervisor, mysqld, flavor)
+            globals::check(mysqld, flavor)
+                .and_then(|()| purge::finish(self.supervisor, mysqld, flavor))
                 .map_err(|e| explain(self.supervisor, mysqld, e, patience))?;
         }
         let ended = shut_down(self.supervisor, mysqld, patience);
@@ -369,6 +371,12 @@ impl<'a> Attempts<'a> {
             if let Err(e) = self.shut_down() {
                 log::warn!("{}: {e}; the scratch data was not shut down cleanly", e.cause());
                 self.server_died();
+                // The next pass would start another server on it, and see nothing wrong.
+                if let Error::ReplicationError { text, .. } = e
+                    && let Err(e) = self.discard(&text)
+                {
+                    log::warn!("{}: {e}", e.cause());
+                }
             }
             if let Err(why) = self.tables_lost()
                 && let Err(e) = self.discard(&why)

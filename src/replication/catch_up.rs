@@ -222,6 +222,8 @@ impl CatchUp<'_> {
                     checkpoint.forget_failures();
                 }
                 checkpoint.progressed();
+                // Not only at the end: after a kill nobody could tell.
+                globals::check(keeping.mysqld, self.facts.flavor)?;
             }
             if self.goal.is_reached_at(&at) {
                 return Ok(Look::Done(()));

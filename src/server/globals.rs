@@ -55,8 +55,9 @@ fn read(mysqld: &mut Mysqld) -> Result<Values> {
 pub fn check(mysqld: &mut Mysqld, flavor: Flavor) -> Result<()> {
     let wrong = |text: String| Err(Error::ReplicationError { errno: 0, text });
     let now = read(mysqld)?;
-    let mut pairs = mysqld.globals.iter().zip(&now);
-    if let Some(((name, was), (_, is))) = pairs.find(|(was, is)| was != is) {
+    let of = |name: &str| now.iter().find(|(other, _)| other == name).map(|(_, is)| is.as_str());
+    let mut pairs = mysqld.globals.iter().map(|(name, was)| (name, was, of(name).unwrap_or("")));
+    if let Some((name, was, is)) = pairs.find(|(_, was, is)| was != is) {
         return wrong(format!(
             "a replicated statement has set {name} of the private server from '{was}' to '{is}', so \
              what follows is not to be trusted"
