@@ -7,6 +7,7 @@
 //! primary was after it. The password reaches the client through a pipe.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -49,8 +50,10 @@ pub const TRIES: u32 = 3;
 
 /// How often a moment for a dump is looked for, and the pause after the first time.
 const MOMENTS: u32 = 150;
-/// So many times without a lock of any kind.
-const UNLOCKED: u32 = 3;
+/// Of these tries the even ones lock the primary: not the first ones, nor for ever.
+const LOCKED: RangeInclusive<u32> = 4..=20;
+/// So many times no transaction may have been prepared in between either.
+const STRICT: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a server without any tables takes, with its redo log.
@@ -195,12 +198,14 @@ fn begin(
     let mut why = "it commits all the time".to_string();
     for tries in 1..=MOMENTS {
         let ends = absence.wait(seeding.supervisor, mysqld)?;
-        let lock = may_lock && !tells && tries > UNLOCKED && tries % 2 == 0;
+        let lock = may_lock && !tells && LOCKED.contains(&tries) && tries % 2 == 0;
+        // With so many of them, one that is missing shows when the binary log ends it.
+        let ends = (tries <= STRICT).then_some(&ends);
         match from.once(seeding, mysqld, lock)? {
             // MySQL's look at its moment includes them.
             Ok(begun)
                 if facts.flavor == Flavor::MySql
-                    || absence.lasted(&ends, seeding.supervisor, mysqld)? =>
+                    || absence.lasted(ends, seeding.supervisor, mysqld)? =>
             {
                 return Ok(begun);
             }
@@ -254,10 +259,17 @@ impl Beginning<'_> {
             let Some(mut output) = dump.take_output() else { return Ok(Err(None)) };
             let client = Client::of(&dump);
             let wait = Wait { every: PAUSE, patience: seeding.patience.stall };
-            seeding.supervisor.wait_for(mysqld, wait, |_, _| {
+            let begun = seeding.supervisor.wait_for(mysqld, wait, |_, _| {
                 let begun = client.has_begun_or_ended(&mut output);
                 Ok(if begun { Look::Done(()) } else { Look::Still })
             })?;
+            if let Some(error) = dump.failure() {
+                return Err(error);
+            }
+            if begun.is_none() {
+                let after = seeding.patience.stall.unwrap_or_default();
+                return Err(Error::Stalled { after, what: "the dump has not begun".into() });
+            }
             let moment = Moment { position: String::new(), reader: None };
             return Ok(Ok((dump, Some(output), moment)));
         }
