@@ -28,6 +28,7 @@ use crate::seed::memory;
 use crate::seed::moment::{self, Client, Moment, Watch};
 use crate::seed::pipe::{Dump, Output, Pipe};
 use crate::seed::prepared::Absence;
+use crate::seed::read_only;
 use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::tables::{self, Tables};
 use crate::server::mysqld::Mysqld;
@@ -164,6 +165,10 @@ fn load(
         let pipe = Pipe::start(&seeding.setup, mysqld, dump, output, into, room)?;
         pipe.run(seeding.supervisor, stall, &Tables::new(), None)?;
     }
+    let asked = facts.clone();
+    let schemas = primary
+        .question(seeding.supervisor, mysqld, move |primary| read_only::schemas(primary, &asked))?;
+    read_only::make(mysqld, &schemas)?;
     if !position.is_empty() {
         let position = Position::parse(facts.flavor, &position)
             .map_err(|text| Error::ReplicationError { errno: 0, text })?;

@@ -16,6 +16,7 @@ pub mod mend;
 pub mod moment;
 pub mod pipe;
 mod prepared;
+mod read_only;
 pub mod relay;
 pub mod seeding;
 pub mod stream;

@@ -233,3 +233,26 @@ fn memory_tables_with_rows_are_named_in_a_warning() {
         scene.run().expect(1).says("replication-error: replication failed with error 1032: ");
     ended.says(" shop.mem").says("; if it is a table of the MEMORY engine, ");
 }
+
+#[test]
+fn a_schema_that_is_read_only_stays_so() {
+    need_server!();
+    if !flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::new("readonly");
+    scene.primary.sql(
+        "CREATE DATABASE `sh%op`; CREATE TABLE `sh%op`.t (id INT PRIMARY KEY); CREATE DATABASE other; \
+         INSERT INTO `sh%op`.t VALUES (1); ALTER DATABASE `sh%op` READ ONLY = 1",
+    );
+    scene.command("seed").args(["--from", "dump"]).run_to_end(COMMAND_PATIENCE).expect(0);
+    let options = "SELECT GROUP_CONCAT(schema_name) FROM information_schema.schemata_extensions \
+        WHERE options LIKE '%READ ONLY=1%'";
+    let restored = scene.restore(None);
+    assert_eq!(Server::start_on(&restored).value(options), "sh%op");
+    scene.primary.sql(
+        "ALTER DATABASE `sh%op` READ ONLY = 0; INSERT INTO `sh%op`.t VALUES (2); \
+         ALTER DATABASE `sh%op` READ ONLY = 1",
+    );
+    scene.run().expect(0);
+}
