@@ -18,6 +18,7 @@ pub mod pipe;
 mod prepared;
 pub mod relay;
 pub mod seeding;
+mod sequences;
 pub mod stream;
 pub mod tables;
 pub mod unpack;
