@@ -6,10 +6,7 @@ use std::process::{Command, Stdio};
 use crate::error::{Error, Result};
 use crate::mysql::account::{Account, ServerKey, TlsMode};
 use crate::mysql::flavor::Flavor;
-use crate::replication::primary::{
-    Address, Facts, Primary, SHOW_KEYS, TLS_FAILED, denies_access, refused,
-};
-use crate::seed::tables;
+use crate::replication::primary::{Address, TLS_FAILED, denies_access};
 use crate::server::error_log::without_statement;
 use crate::server::setup::Setup;
 use crate::server::tools::client;
@@ -137,24 +134,6 @@ pub fn everything(flavor: Flavor, has: Has, ignored: &[String]) -> Vec<String> {
     what.extend(has.sequences.then_some("--skip-add-locks"));
     let what = what.into_iter().map(str::to_string);
     what.chain(ignored.iter().map(|table| format!("--ignore-table={table}"))).collect()
-}
-
-/// The option of MySQL's client for what it must set first: keys that the server makes by itself are shown,
-/// and no query is cut off (MariaDB's sees to that). Older clients lack the option, so only where it is needed.
-///
-/// # Errors
-/// Those of any query to the primary.
-pub fn begins_with(primary: &Primary, facts: &Facts) -> Result<Option<String>> {
-    if facts.flavor == Flavor::MariaDb {
-        return Ok(None);
-    }
-    let mut settings = Vec::new();
-    settings.extend(tables::hides_keys(primary, facts)?.then_some(SHOW_KEYS));
-    let limit = primary.open(facts)?.query("SELECT @@global.max_execution_time");
-    let limit = limit.map_err(|t| refused(&facts.address, t))?;
-    settings.extend((limit.first() != "0").then_some("max_execution_time = 0"));
-    let settings = settings.join(", ");
-    Ok((!settings.is_empty()).then(|| format!("--init-command=SET SESSION {settings}")))
 }
 
 /// The triggers of these tables and nothing else.

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod carried;
 pub mod carry;
+mod client_session;
 pub mod clone;
 pub mod definers;
 pub mod dump;
