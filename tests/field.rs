@@ -5,6 +5,7 @@ mod binary_log;
 mod carried;
 mod dump;
 mod events;
+mod init_connect;
 mod layout;
 mod names;
 mod prepared;

@@ -84,7 +84,6 @@ impl Carrier {
                 let make = format!("SHOW CREATE DATABASE IF NOT EXISTS {schema}");
                 let make = self.ask(&make)?.require("Create Database")?.to_string();
                 self.apply(&table.schema, &make)?;
-                self.sequences(&table.schema)?;
             }
             let make = self.ask(&format!("SHOW CREATE TABLE {}", table.quoted()))?;
             let make = without_counter(make.require("Create Table")?);
@@ -92,23 +91,6 @@ impl Carrier {
             self.apply(&table.full(), &make)?;
         }
         Ok(())
-    }
-
-    /// Defaults may refer to sequences. The dump makes them again.
-    fn sequences(&mut self, schema: &str) -> Result<()> {
-        if self.facts.flavor == Flavor::MySql {
-            return Ok(());
-        }
-        let sql = format!(
-            "SELECT table_name FROM information_schema.tables \
-             WHERE table_schema = {} AND table_type = 'SEQUENCE'",
-            text(schema)
-        );
-        let names: Vec<String> = self.ask(&sql)?.iter().map(|r| r[0].to_string()).collect();
-        names.iter().try_for_each(|name| {
-            let name = format!("{}.{}", identifier(schema), identifier(name));
-            self.apply(&name, &format!("CREATE SEQUENCE IF NOT EXISTS {name}"))
-        })
     }
 
     /// Copies the rows.

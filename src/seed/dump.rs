@@ -21,8 +21,9 @@ use crate::replication::replica;
 use crate::replication::time_zone;
 use crate::seed::carried;
 use crate::seed::carry::Carrier;
+use crate::seed::client_session::begins_with;
 use crate::seed::definers;
-use crate::seed::dump_client::{begins_with, everything, triggers};
+use crate::seed::dump_client::{Has, everything, triggers};
 use crate::seed::json;
 use crate::seed::memory;
 use crate::seed::moment::{self, Client, Moment, Watch};
@@ -30,6 +31,7 @@ use crate::seed::pipe::{Dump, Output, Pipe};
 use crate::seed::prepared::Absence;
 use crate::seed::read_only;
 use crate::seed::seeding::{Seeded, Seeding};
+use crate::seed::sequences;
 use crate::seed::tables::{self, Tables};
 use crate::server::mysqld::Mysqld;
 use crate::server::setup::Setup;
@@ -139,6 +141,10 @@ fn load(
     definers::make_known(mysqld, &before.definers)?;
     let (dump, output, Moment { position, reader }) =
         begin(seeding, mysqld, primary, facts, before)?;
+    let asked = facts.clone();
+    let list = move |primary: &Primary| sequences::statements(primary, &asked);
+    let sequences = primary.question(seeding.supervisor, mysqld, list)?;
+    sequences::make(mysqld, &sequences)?;
     let mut beside = None;
     if let Some(from) = reader {
         let mut to = mysqld.take_session()?;
@@ -190,7 +196,7 @@ fn begin(
     before: &Contents,
 ) -> Result<Begun> {
     let ignored: Vec<String> = before.carried.iter().map(carried::Table::full).collect();
-    let mut what = everything(facts.flavor, before.versioned, &ignored);
+    let mut what = everything(facts.flavor, before.has, &ignored);
     what.extend(before.begins_with.clone());
     let reads = !before.carried.is_empty();
     let tells = facts.flavor == Flavor::MariaDb && !reads;
@@ -304,8 +310,8 @@ struct Contents {
     tables: Tables,
     /// Those that the client would change.
     carried: Vec<carried::Table>,
-    /// Some have system versions.
-    versioned: bool,
+    /// System versions of some, or sequences.
+    has: Has,
     /// What the client is told to set first.
     begins_with: Option<String>,
     /// For whom routines and views act.
@@ -322,11 +328,12 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
     let facts = facts.clone();
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
         let tables = tables::list_primary(primary, &facts)?;
-        let versioned = tables::check_versions(primary, &facts)?;
+        let versions = tables::check_versions(primary, &facts)?;
+        let has = Has { versions, sequences: !sequences::names(primary, &facts)?.is_empty() };
         let begins_with = begins_with(primary, &facts)?;
         let definers = definers::list(primary, &facts)?;
         let carried = carried::list(primary, &facts)?;
-        Ok(Contents { tables, carried, versioned, begins_with, definers })
+        Ok(Contents { tables, carried, has, begins_with, definers })
     })
 }
 

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod carried;
 pub mod carry;
+mod client_session;
 pub mod clone;
 pub mod definers;
 pub mod dump;
@@ -19,6 +20,7 @@ mod prepared;
 mod read_only;
 pub mod relay;
 pub mod seeding;
+mod sequences;
 pub mod stream;
 pub mod tables;
 pub mod unpack;

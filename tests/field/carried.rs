@@ -52,6 +52,50 @@ fn what_a_client_would_lose_or_reject_is_carried() {
     scene.assert_newest_equals(&replica);
 }
 
+/// The client dumps one schema after the other.
+#[test]
+fn what_uses_another_schemas_things_is_carried() {
+    need_server!();
+    let scene = Scene::new("later");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.sql(
+        "CREATE DATABASE a; CREATE DATABASE m; CREATE DATABASE z CHARACTER SET latin1; \
+         CREATE TABLE z.parent (id INT PRIMARY KEY); INSERT INTO z.parent VALUES (1), (2); \
+         CREATE TABLE a.child (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES z.parent (id)); \
+         INSERT INTO a.child VALUES (1, 1), (2, 2); CREATE TABLE z.log (id INT, note TEXT); \
+         CREATE TABLE a.floats (x FLOAT, p INT, FOREIGN KEY (p) REFERENCES z.parent (id)); \
+         INSERT INTO a.floats VALUES (0.1, 1); CREATE VIEW z.seen AS SELECT id FROM z.parent; \
+         CREATE VIEW m.seen AS SELECT id, p FROM a.child WHERE id IN (SELECT id FROM z.seen); \
+         CREATE VIEW a.seen AS SELECT s.id, c.p FROM z.seen s JOIN m.seen c ON c.id = s.id; \
+         CREATE FUNCTION a.counted () RETURNS INT READS SQL DATA RETURN (SELECT COUNT(*) FROM z.seen); \
+         CREATE TRIGGER a.noted AFTER INSERT ON a.child FOR EACH ROW \
+         INSERT INTO z.log SELECT id, 'x' FROM z.seen; \
+         CREATE EVENT a.swept ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM z.log",
+    );
+    if !flavor::is_mysql() {
+        scene.primary.sql(
+            "CREATE SEQUENCE z.`s é` START WITH 5 INCREMENT BY 3 CACHE 4; SELECT NEXTVAL(z.`s é`); \
+             CREATE SEQUENCE m.s CYCLE MAXVALUE 9; SELECT SETVAL(m.s, 7); CREATE SEQUENCE a.own; \
+             CREATE TABLE a.numbered (id INT PRIMARY KEY DEFAULT (NEXTVAL(z.`s é`) * 2), n INT); \
+             INSERT INTO a.numbered (n) VALUES (1); \
+             CREATE TABLE a.owned (id INT DEFAULT NEXTVAL(a.own), m INT DEFAULT NEXTVAL(m.s)); \
+             CREATE TABLE a.both (id INT PRIMARY KEY DEFAULT NEXTVAL(z.`s é`), x FLOAT); \
+             INSERT INTO a.both (x) VALUES (0.3); CREATE VIEW a.next AS SELECT NEXTVAL(z.`s é`) AS n; \
+             CREATE TABLE a.past (id INT DEFAULT NEXTVAL(m.s)) WITH SYSTEM VERSIONING",
+        );
+    }
+    scene.seed();
+    scene.assert_newest_equals(&replica);
+    if !flavor::is_mysql() {
+        scene
+            .primary
+            .sql("INSERT INTO a.numbered (n) VALUES (2); INSERT INTO a.both (x) VALUES (0.7)");
+    }
+    scene.primary.sql("INSERT INTO a.child VALUES (3, 1)");
+    scene.run().expect(0);
+    scene.assert_newest_equals(&replica);
+}
+
 /// Clients pass text as Unicode, from which not all of it comes back.
 #[test]
 fn text_of_any_character_set_keeps_its_bytes() {
