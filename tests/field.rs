@@ -9,6 +9,7 @@ mod init_connect;
 mod layout;
 mod names;
 mod prepared;
+mod sessions;
 mod settings;
 
 use std::fs;

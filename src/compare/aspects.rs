@@ -23,6 +23,8 @@ pub struct Aspect {
     pub needs: &'static [&'static str],
     /// True for what also exists of views.
     pub of_views: bool,
+    /// True for what is only a difference if the tables are printed differently, too.
+    pub printed: bool,
     /// Where from, and which rows.
     from: String,
     /// Columns that name the object, and the part of it.
@@ -52,6 +54,7 @@ fn aspect(
         noun,
         needs,
         of_views: false,
+        printed: false,
         from: format!("information_schema.{from} {schema} NOT IN {OWN}"),
         object: list(object),
         part: list(part),
@@ -106,9 +109,9 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
                 "ordinal_position column_type is_nullable column_default extra collation_name \
                  generation_expression column_comment",
                 // It may say DEFAULT_GENERATED of a column that has no default.
-                "ordinal_position column_type is_nullable column_default \
+                "ordinal_position column_type is_nullable \
                  TRIM(IF(ISNULL(column_default),REPLACE(extra,'DEFAULT_GENERATED',''),extra)) \
-                 collation_name generation_expression column_comment srs_id",
+                 collation_name column_comment srs_id",
             ),
         ),
         aspect(
@@ -217,6 +220,14 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
              character_set_client collation_connection database_collation",
         ),
     ];
+    if !maria {
+        let from = ("columns", "WHERE table_schema");
+        let of = ("table_schema table_name", "column_name");
+        let values = aspect("column", select, from, of, "column_default generation_expression");
+        // Beside the rest of the columns: nothing is said twice.
+        let at = all.iter().position(|aspect| aspect.noun == "column").unwrap_or_default();
+        all.insert(at, Aspect { printed: true, ..values });
+    }
     for aspect in &mut all {
         aspect.of_views = aspect.noun == "column";
         let loose = match aspect.noun {
@@ -283,6 +294,7 @@ pub fn account(table: &Grants, columns: &[String]) -> Aspect {
         noun: "account",
         needs: &["SELECT"],
         of_views: false,
+        printed: false,
         from: format!("mysql.{name}"),
         object: list(object),
         part: list(part),

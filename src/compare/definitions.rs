@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compare::aspects::{self, Aspect};
 use crate::compare::names::{TableName, as_part, some_of};
+use crate::compare::printed;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{Session, quoted};
 use crate::mysql::trouble::Trouble;
@@ -66,7 +67,8 @@ impl Asked {
         self.aspects.is_empty()
     }
 
-    /// Reads the digests of a server. Only those of `again`, if that is given.
+    /// Reads the digests of a server. Only those of `again`, if that is given: then what is printed counts
+    /// where the rest may differ without being another.
     ///
     /// # Errors
     /// Those of the session.
@@ -96,10 +98,28 @@ impl Asked {
                 !self.aspects[*kind].of_views || !views.contains(object)
             });
         }
+        if again.is_some() {
+            self.read_printed(session, &mut found)?;
+        }
         if self.flavor == Flavor::MariaDb {
             self.read_sequences(session, again, &mut found)?;
         }
         Ok(found)
+    }
+
+    /// Puts what is printed of tables in the place of their digests.
+    fn read_printed(&self, session: &mut Session, found: &mut Digests) -> Result<(), Trouble> {
+        for (kind, _) in self.aspects.iter().enumerate().filter(|(_, aspect)| aspect.printed) {
+            let of_kind = found.keys().filter(|(k, _)| *k == kind);
+            let objects: Vec<String> = of_kind.map(|(_, object)| object.clone()).collect();
+            if objects.is_empty() {
+                continue;
+            }
+            for (object, values) in printed::read(session, objects.iter().map(String::as_str))? {
+                found.insert((kind, object), format!("{values:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// The counters of sequences.
@@ -158,7 +178,16 @@ impl Asked {
             if objects.is_empty() {
                 continue;
             }
-            for row in session.query(&aspect.parts_of(objects.into_iter()))?.iter() {
+            let mut rest = objects.clone();
+            if aspect.printed {
+                let values = printed::read(session, objects.iter().copied())?;
+                rest.retain(|object| !values.contains_key(*object));
+                found.extend(values.into_iter().map(|(o, v)| ((kind, o), v.into_iter().collect())));
+            }
+            if rest.is_empty() {
+                continue;
+            }
+            for row in session.query(&aspect.parts_of(rest.into_iter()))?.iter() {
                 let key = (kind, row[0].to_string());
                 found.entry(key).or_default().insert((row[1].to_string(), row[2].to_string()));
             }

@@ -5,6 +5,7 @@ pub mod check;
 pub mod columns;
 pub mod definitions;
 pub mod names;
+pub mod printed;
 pub mod records;
 pub mod rotation;
 pub mod rows;

@@ -19,6 +19,24 @@ impl TableName {
         TableName { schema: schema.into(), name: name.into() }
     }
 
+    /// Of `schema.name`, with the schema as in [`as_part`].
+    pub fn of_object(object: &str) -> Option<TableName> {
+        let Some(rest) = object.strip_prefix('`') else {
+            return object.split_once('.').map(|(schema, name)| TableName::new(schema, name));
+        };
+        // No quote of the schema itself is alone.
+        let mut end = 0;
+        loop {
+            end += rest[end..].find('`')?;
+            match rest[end..].strip_prefix("``") {
+                Some(_) => end += 2,
+                None => break,
+            }
+        }
+        let name = rest[end..].strip_prefix("`.")?;
+        Some(TableName::new(&rest[..end].replace("``", "`"), name))
+    }
+
     /// For a statement.
     pub fn quoted(&self) -> String {
         format!("{}.{}", identifier(&self.schema), identifier(&self.name))
@@ -62,6 +80,21 @@ pub fn some_of<T: fmt::Display>(all: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_is_its_schema_and_its_name() {
+        for (schema, name) in
+            [("a", "b"), ("a", "b.c`d"), ("a.b", "c"), ("a`.`b", "`.`"), ("`", ".")]
+        {
+            let object = format!("{}.{name}", as_part(schema));
+            assert_eq!(
+                TableName::of_object(&object),
+                Some(TableName::new(schema, name)),
+                "{object}"
+            );
+        }
+        assert_eq!(TableName::of_object("`a.b"), None);
+    }
 
     #[test]
     fn names_are_safe_in_statements_and_in_lines() {

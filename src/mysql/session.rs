@@ -214,14 +214,26 @@ impl Session {
     /// # Errors
     /// See [`Trouble`]; anything but the server's own answer makes the session unusable.
     pub fn query(&mut self, sql: &str) -> Result<Rows, Trouble> {
+        self.query_as(sql, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The same with a character for each byte of a value, whatever it is.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub fn query_bytes(&mut self, sql: &str) -> Result<Rows, Trouble> {
+        self.query_as(sql, |bytes| bytes.into_iter().map(char::from).collect())
+    }
+
+    fn query_as(&mut self, sql: &str, decode: fn(Vec<u8>) -> String) -> Result<Rows, Trouble> {
         let Some(conn) = self.conn.as_mut() else {
             return Err(Trouble::Lost("the session was already lost".into()));
         };
         let line = sys::second_handle(conn.as_raw_fd()).ok();
         let most = self.most;
         let answer = match self.total {
-            Some(total) => guard::cut_off_after(total, line, || collect(conn, sql, most)),
-            None => guard::contained(|| collect(conn, sql, most)),
+            Some(total) => guard::cut_off_after(total, line, || collect(conn, sql, most, decode)),
+            None => guard::contained(|| collect(conn, sql, most, decode)),
         };
         let answer = answer.map_err(|t| match t {
             // It was accepted before, so the connection broke.
@@ -291,6 +303,7 @@ fn collect(
     conn: &mut Conn,
     sql: &str,
     (most_rows, most_bytes): (usize, usize),
+    decode: fn(Vec<u8>) -> String,
 ) -> Result<Rows, Trouble> {
     // Dropped, it would read the rest of the answer first: not after an error, nor while a panic
     // unwinds, where another one would abort the program.
@@ -305,8 +318,8 @@ fn collect(
             // The answer has ended, and the session can be used.
             Err(e) => return Err(trouble(e)),
         };
-        let row: Vec<_> =
-            row.unwrap_raw().into_iter().map(|v| text(v.unwrap_or(Value::NULL))).collect();
+        let text = |v: Option<Value>| text(v.unwrap_or(Value::NULL), decode);
+        let row: Vec<_> = row.unwrap_raw().into_iter().map(text).collect();
         size += row.iter().flatten().map(String::len).sum::<usize>();
         if rows.len() >= most_rows || size > most_bytes {
             return Err(Trouble::Lost(format!(
@@ -320,10 +333,10 @@ fn collect(
     Ok(Rows { columns, rows })
 }
 
-fn text(value: Value) -> Option<String> {
+fn text(value: Value, decode: fn(Vec<u8>) -> String) -> Option<String> {
     match value {
         Value::NULL => None,
-        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::Bytes(bytes) => Some(decode(bytes)),
         // The text protocol sends nothing else.
         other => Some(other.as_sql(true).trim_matches('\'').to_string()),
     }
