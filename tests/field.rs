@@ -9,6 +9,7 @@ mod layout;
 mod names;
 mod prepared;
 mod settings;
+mod sys_schema;
 
 use std::fs;
 use std::time::Duration;

@@ -19,6 +19,7 @@ mod prepared;
 pub mod relay;
 pub mod seeding;
 pub mod stream;
+mod sys_schema;
 pub mod tables;
 pub mod unpack;
 pub mod unpacked;
