@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ use crate::seed::prepared::Absence;
 use crate::seed::read_only;
 use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::sequences;
+use crate::seed::sys_schema;
 use crate::seed::tables::{self, Tables};
 use crate::server::mysqld::Mysqld;
 use crate::server::setup::Setup;
@@ -119,7 +121,7 @@ fn dump_once(
     // What of the zone only may differ is said when the server is started again.
     let seeded = time_zone::check(&mut mysqld, &facts.address.to_string(), &facts.zone)
         .and_then(|_| load(seeding, &mut mysqld, primary, facts, before))
-        .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, &before.tables))
+        .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, before))
         .map_err(|e| seeding.explain(&mut mysqld, e))?;
     seeding.finish(mysqld)?;
     Ok(seeded)
@@ -134,6 +136,7 @@ fn load(
     before: &Contents,
 ) -> Result<()> {
     let stall = seeding.patience.stall;
+    sys_schema::carry(seeding.supervisor, mysqld, facts, &before.sys)?;
     if facts.flavor == Flavor::MariaDb {
         // Rows that were written before there was such a constraint, or without regard to it.
         mysqld.run("SET GLOBAL check_constraint_checks = 0")?;
@@ -316,6 +319,8 @@ struct Contents {
     begins_with: Option<String>,
     /// For whom routines and views act.
     definers: BTreeSet<(String, String)>,
+    /// In a schema that the client leaves out.
+    sys: Arc<sys_schema::Contents>,
 }
 
 impl Contents {
@@ -333,7 +338,8 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
         let begins_with = begins_with(primary, &facts)?;
         let definers = definers::list(primary, &facts)?;
         let carried = carried::list(primary, &facts)?;
-        Ok(Contents { tables, carried, has, begins_with, definers })
+        let sys = Arc::new(sys_schema::list(primary, &facts)?);
+        Ok(Contents { tables, carried, has, begins_with, definers, sys })
     })
 }
 
@@ -343,13 +349,15 @@ fn check(
     mysqld: &mut Mysqld,
     primary: &Primary,
     facts: &Facts,
-    before: &Tables,
+    before: &Contents,
 ) -> Result<Seeded> {
-    let asked = facts.clone();
-    let list = move |primary: &Primary| tables::list_primary(primary, &asked);
-    let after = primary.question(supervisor, mysqld, list)?;
+    let (asked, sys) = (facts.clone(), before.sys.clone());
+    let after = primary.question(supervisor, mysqld, move |primary| {
+        sys_schema::check_unchanged(primary, &asked, &sys)?;
+        tables::list_primary(primary, &asked)
+    })?;
     let loaded = tables::list_private(supervisor, mysqld, facts.flavor)?;
-    tables::compare(before, &after, &loaded)?;
+    tables::compare(&before.tables, &after, &loaded)?;
     if facts.flavor == Flavor::MariaDb {
         // The dump holds a CHANGE MASTER.
         mysqld.run("RESET SLAVE ALL")?;

@@ -22,6 +22,7 @@ pub mod relay;
 pub mod seeding;
 mod sequences;
 pub mod stream;
+mod sys_schema;
 pub mod tables;
 pub mod unpack;
 pub mod unpacked;
