@@ -17,7 +17,6 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, OptsBuilder, Value};
 
-use crate::error::Error;
 use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::trouble::Trouble;
 use crate::os::sys;
@@ -25,7 +24,10 @@ use crate::text::{bytes, plain};
 
 mod guard;
 mod protection;
+mod rows;
 mod stream;
+
+pub use rows::Rows;
 
 /// More rows than any answer has that we ask for, tables of the largest primary included; and the
 /// largest answer in bytes, into which their names fit.
@@ -50,47 +52,6 @@ const ABORTED: u16 = 1184;
 
 /// The values of a row as the server sent them; `None` for NULL.
 pub type Row = Vec<Option<Vec<u8>>>;
-
-/// The answer to a query: columns by name, values as text, `None` for NULL.
-pub struct Rows {
-    columns: Vec<String>,
-    rows: Vec<Vec<Option<String>>>,
-}
-
-impl Rows {
-    /// The value of `column` in the first row; empty if it is NULL or there is no row.
-    ///
-    /// # Errors
-    /// [`Error::ReplicationError`] if the answer has no such column, as when a server renamed it.
-    pub fn require(&self, column: &str) -> Result<&str, Error> {
-        match self.columns.iter().position(|c| c == column) {
-            Some(at) => {
-                Ok(self.rows.first().and_then(|r| r.get(at)?.as_deref()).unwrap_or_default())
-            }
-            None => {
-                let text = format!("the answer of the server has no column {column}");
-                Err(Error::ReplicationError { errno: 0, text })
-            }
-        }
-    }
-
-    /// The values of each row, with NULL as an empty text.
-    pub fn iter(&self) -> impl Iterator<Item = Vec<&str>> {
-        self.rows.iter().map(|r| r.iter().map(|v| v.as_deref().unwrap_or_default()).collect())
-    }
-
-    /// Such an answer, for tests of what reads one.
-    #[cfg(test)]
-    pub fn of<'a>(rows: impl Iterator<Item = Vec<&'a str>>) -> Rows {
-        let row = |row: Vec<&str>| row.into_iter().map(|v| Some(v.to_string())).collect();
-        Rows { columns: Vec::new(), rows: rows.map(row).collect() }
-    }
-
-    /// The first value of the first row; empty if there is none.
-    pub fn first(&self) -> &str {
-        self.rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default()
-    }
-}
 
 /// A session, usable until its first trouble.
 pub struct Session {
