@@ -10,7 +10,7 @@ use crate::compare::names::{identifier, part_of};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::quoted;
 
-/// Schemas of the server itself.
+/// Schemas of the server itself, and not those whose names differ in case or accents only.
 const OWN: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 /// Digits of a digest that are added up for all parts of an object: 60 bits.
 const DIGITS: usize = 15;
@@ -50,12 +50,13 @@ fn aspect(
     text: &str,
 ) -> Aspect {
     let list = |text: &str| text.split_whitespace().map(String::from).collect();
+    let (which, schema) = schema.rsplit_once(' ').unwrap_or_default();
     Aspect {
         noun,
         needs,
         of_views: false,
         printed: false,
-        from: format!("information_schema.{from} {schema} NOT IN {OWN}"),
+        from: format!("information_schema.{from} {which} CAST({schema} AS BINARY) NOT IN {OWN}"),
         object: list(object),
         part: list(part),
         text: list(text),

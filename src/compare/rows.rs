@@ -85,7 +85,7 @@ pub fn list(session: &mut Session) -> Result<Vec<TableName>, Trouble> {
     let rows = session.query(
         "SELECT table_schema, table_name FROM information_schema.tables \
          WHERE engine = 'InnoDB' AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') \
-           AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
+           AND CAST(table_schema AS BINARY) NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')",
     )?;
     let mut tables: Vec<_> = rows.iter().map(|row| TableName::new(row[0], row[1])).collect();
     tables.sort();

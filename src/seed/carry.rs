@@ -18,7 +18,7 @@ use crate::seed::carried::Table;
 use crate::seed::literals::{Kind, text, write_row};
 use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
-use crate::text::plain;
+use crate::text::{harmless, plain};
 
 /// A statement that inserts is not begun to be made longer than this, bytes.
 const STATEMENT: usize = 1 << 20;
@@ -197,7 +197,7 @@ fn failed(what: &str, trouble: Trouble) -> Error {
     match trouble {
         Trouble::Server { errno, text } => Error::ReplicationError {
             errno,
-            text: format!("loading {}: {}", plain(what), without_statement(&text)),
+            text: format!("loading {}: {}", harmless(what), without_statement(&text)),
         },
         _ => Error::MysqldHung { what: "answer to the load".into(), after: None },
     }

@@ -10,7 +10,7 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, SHOW_KEYS, refused};
-use crate::text::plain;
+use crate::text::{harmless, plain};
 
 /// What there is to ask of such a session: the most rows, and the character set of the names that a client
 /// asks for, which it writes as UTF-8.
@@ -110,7 +110,7 @@ fn misread(facts: &Facts, name: &str, charset: &str) -> Error {
     Error::config(format!(
         "a dump would fail at {}: {} takes the names that mariadb-dump asks for as {}, which is set by \
          init_connect or skip-character-set-client-handshake there: have it set utf8mb4, {REMEDY}",
-        plain(name),
+        harmless(name),
         facts.address,
         plain(charset)
     ))

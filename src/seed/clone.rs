@@ -56,7 +56,7 @@ const LEFT_EMPTY: &str = "\
     SELECT CONCAT(table_schema, '.', table_name), engine FROM information_schema.tables \
     WHERE table_type = 'BASE TABLE' \
       AND engine NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE', 'FEDERATED', 'MRG_MYISAM') \
-      AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') \
+      AND CAST(table_schema AS BINARY) NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') \
     ORDER BY 1 LIMIT 1";
 
 /// Files that CLONE put outside the data directory, at their path on the primary.

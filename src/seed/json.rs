@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, refused};
-use crate::text::plain;
+use crate::text::harmless;
 
 /// How long tables are searched for such values, in all.
 const SEARCH: Duration = Duration::from_secs(120);
@@ -55,7 +55,7 @@ pub fn check(primary: &Primary, facts: &Facts) -> Result<()> {
             Err(Trouble::Server { errno: TOO_LONG, .. }) => log::warn!(
                 "{}: not searched to its end for JSON values that a dump would change; --from clone \
                  brings any",
-                plain(&column)
+                harmless(&column)
             ),
             Err(t) => return Err(refused(t)),
         }

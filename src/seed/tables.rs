@@ -12,7 +12,7 @@ use crate::mysql::version::Version;
 use crate::replication::primary::{Facts, Primary, refused};
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::Supervisor;
-use crate::text::plain;
+use crate::text::harmless;
 
 /// What a server says of one of its tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,13 @@ const SCHEMAS: &str = "\
     SELECT schema_name FROM information_schema.schemata \
     WHERE INSTR(schema_name, CHAR(39)) + INSTR(schema_name, CHAR(34)) + INSTR(schema_name, CHAR(92)) \
           + INSTR(schema_name, CHAR(10)) + INSTR(schema_name, CHAR(13)) + INSTR(schema_name, CHAR(26)) > 0";
+/// Schemas whose names are those of the servers' own but for case or accents, which clients leave out like
+/// these, or we take for them; and one that MySQL's client leaves out by its name.
+const LIKE_OWN: &str = "\
+    SELECT schema_name FROM information_schema.schemata \
+    WHERE CONVERT(schema_name USING utf8mb4) COLLATE utf8mb4_general_ci \
+            IN ('mysql', 'performance_schema', 'sys', 'ndbinfo') \
+      AND CAST(schema_name AS BINARY) NOT IN ('mysql', 'performance_schema', 'sys')";
 /// MySQL's tablespaces of several tables, which a dump refers to and does not make.
 const SPACES: &str = "\
     SELECT name FROM information_schema.innodb_tablespaces \
@@ -152,7 +159,16 @@ fn check_schemas(found: &Rows) -> Result<()> {
     Err(Error::config(format!(
         "a dump would fail at the schema {}: the client cannot dump one with a quote, a backslash or a \
          line break in its name; use --from dir:PATH, or clone on MySQL",
-        plain(&schemas)
+        harmless(&schemas)
+    )))
+}
+
+fn check_like_own(found: &Rows) -> Result<()> {
+    let Some(schemas) = named(firsts(found)) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a dump would leave out the schema {}, whose name is like one of the server's own: use --from \
+         dir:PATH, or clone on MySQL",
+        harmless(&schemas)
     )))
 }
 
@@ -175,6 +191,7 @@ pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
     // As the client has it: a view may depend on the collation of who looks at it.
     session.run("SET NAMES utf8mb4").map_err(refused)?;
     check_schemas(&session.query(SCHEMAS).map_err(refused)?)?;
+    check_like_own(&session.query(LIKE_OWN).map_err(refused)?)?;
     let events = check_events(&mut session, facts).map_err(refused)?;
     let found = events.or(check_views(&mut session).map_err(refused)?);
     found.map_or(Ok(()), |text| Err(Error::config(text)))

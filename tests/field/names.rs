@@ -1,7 +1,7 @@
 //! Names that the dumping clients do not tell apart where they are told what to leave out.
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Replica, Scene, Server};
+use crate::support::{DUMP, Replica, Scene, Server};
 
 /// They know neither case nor where a schema ends, and take UTF-8 for latin1.
 #[test]
@@ -77,4 +77,33 @@ fn definers_that_differ_in_case_are_both_known() {
     );
     scene.seed();
     scene.assert_newest_equals(&replica);
+}
+
+#[test]
+fn schemas_named_like_the_servers_own_are_refused() {
+    need_server!();
+    let mut scene = Scene::new("own");
+    for name in ["SYS", "Performance_Schema", "sýs"] {
+        let made =
+            format!("CREATE DATABASE `{name}`; CREATE TABLE `{name}`.t (id INT PRIMARY KEY)");
+        if scene.primary.try_sql(&made).is_err() {
+            // MySQL keeps some to itself.
+            continue;
+        }
+        let seed = scene.command("seed").args(["--from", "dump"]);
+        let ended = seed.run_to_end(COMMAND_PATIENCE).expect(2).says("configuration: ");
+        ended.says(&format!("a dump would leave out the schema {name}, "));
+        assert_eq!(scene.backups().len(), 0);
+        scene.primary.sql(&format!("DROP DATABASE `{name}`"));
+    }
+    // In a directory they are like any other, and compared.
+    scene.primary.sql("CREATE DATABASE SYS; CREATE TABLE SYS.t (id INT PRIMARY KEY)");
+    let source = scene.primary.datadir().to_path_buf();
+    scene.primary.stop();
+    let seed = scene.command("seed").arg(format!("--from=dir:{}", source.display()));
+    seed.run_to_end(COMMAND_PATIENCE).expect(0);
+    scene.primary.restart();
+    scene.primary.write_option_file(&scene.nightly, DUMP);
+    scene.primary.sql("SET SESSION sql_log_bin = 0; ALTER TABLE SYS.t ADD COLUMN x INT");
+    scene.run().expect(3).says("unequal: not as on the primary: table SYS.t: column x");
 }
