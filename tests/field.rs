@@ -2,6 +2,7 @@
 
 mod applied;
 mod binary_log;
+mod bodies;
 mod carried;
 mod dump;
 mod events;

@@ -67,7 +67,7 @@ pub fn judge(seen: &Seen, stall: Option<Duration>, now: Timestamp, remarks: &mut
         (Some("running"), Some(lives)) => {
             running(facts, lives, seen.answers, stall, now, remarks);
         }
-        (Some(_), _) => ended(facts, remarks),
+        (Some(_), _) => ended(facts, now, remarks),
         (None, _) => return false,
     }
     true
@@ -77,8 +77,19 @@ fn fact<'a>(facts: &'a Facts, key: &str) -> &'a str {
     facts.get(key).map_or("", String::as_str)
 }
 
-fn since(facts: &Facts, key: &str, now: Timestamp) -> Option<Duration> {
-    Timestamp::parse(fact(facts, key)).map(|t| t.age(now))
+/// Time since then; the moment itself if that is in the future, since nothing is known by it: it would count
+/// as just now until the clock gets there.
+fn since(facts: &Facts, key: &str, now: Timestamp) -> Result<Duration, Timestamp> {
+    match Timestamp::parse(fact(facts, key)) {
+        Some(at) if at.is_future(now) => Err(at),
+        at => Ok(at.map(|at| at.age(now)).unwrap_or_default()),
+    }
+}
+
+/// What is said of the first of them that is in the future.
+fn doubt(of: [Result<Duration, Timestamp>; 2]) -> Option<String> {
+    let at = of.into_iter().find_map(Result::err)?.rfc3339();
+    Some(format!(", and its checkpoint is dated in the future, {at}: a clock was or is wrong"))
 }
 
 /// True if the process that wrote the checkpoint is alive: it has that pid and holds a lock, as every
@@ -109,15 +120,24 @@ fn is_under_way(facts: &Facts) -> bool {
 /// A pass that waits for a slot: nothing moves, and that is right.
 fn waiting(facts: &Facts, alive: bool, now: Timestamp, remarks: &mut Remarks) {
     let pid = fact(facts, "pid");
-    let silent = since(facts, "updated", now).unwrap_or_default();
-    let long = short(since(facts, "progressed", now).unwrap_or_default());
-    let (verdict, text) = match alive {
+    let (silence, waited) = (since(facts, "updated", now), since(facts, "progressed", now));
+    let silent = silence.unwrap_or_default();
+    let (mut verdict, mut text) = match alive {
         false => (Verdict::Critical, "died while it waited for a slot".into()),
         true if silent > SILENCE => {
             (Verdict::Critical, format!("waits for a slot, and is silent for {}", short(silent)))
         }
-        true => (Verdict::Ok, format!("has waited for a slot for {long}")),
+        true => match waited {
+            Ok(long) => (Verdict::Ok, format!("has waited for a slot for {}", short(long))),
+            Err(_) => (Verdict::Ok, "waits for a slot".into()),
+        },
     };
+    if verdict == Verdict::Ok
+        && let Some(doubt) = doubt([silence, waited])
+    {
+        text += &doubt;
+        verdict = Verdict::Warning;
+    }
     remarks.add(verdict, format!("the pass (pid {pid}) {text}"));
 }
 
@@ -132,7 +152,6 @@ fn running(
     // There is none before the first phase, for example while a hook runs.
     let phase = facts.get("phase").map_or("starting", String::as_str);
     let pid = fact(facts, "pid");
-    let for_long = |key: &str| since(facts, key, now).unwrap_or_default();
     if !alive {
         let text = format!("the pass (pid {pid}) died during {phase} without recording an outcome");
         return remarks.add(Verdict::Critical, text);
@@ -142,8 +161,11 @@ fn running(
     if let (Some(position), Some(goal)) = (facts.get("position"), facts.get("goal")) {
         text += &format!(", at {position} of {goal}");
     }
-    let (moved, silent) = (for_long("progressed"), for_long("updated"));
-    text += &format!(", last progress {} ago", short(moved));
+    let (silence, rest) = (since(facts, "updated", now), since(facts, "progressed", now));
+    if let Ok(moved) = rest {
+        text += &format!(", last progress {} ago", short(moved));
+    }
+    let silent = silence.unwrap_or_default();
     let verdict = if silent > SILENCE {
         text += &format!(", silent for {}", short(silent));
         Verdict::Critical
@@ -151,9 +173,12 @@ fn running(
         // A server that starts or shuts down does not listen; the pass has time-outs for that.
         text += ", and its mysqld does not answer";
         Verdict::Critical
-    } else if stall.is_some_and(|s| moved >= s) {
+    } else if stall.is_some_and(|s| rest.is_ok_and(|moved| moved >= s)) {
         text += ", and is stalled";
         Verdict::Critical
+    } else if let Some(doubt) = doubt([silence, rest]) {
+        text += &doubt;
+        Verdict::Warning
     } else {
         Verdict::Ok
     };
@@ -165,7 +190,7 @@ fn running(
     remarks.add(verdict, text);
 }
 
-fn ended(facts: &Facts, remarks: &mut Remarks) {
+fn ended(facts: &Facts, now: Timestamp, remarks: &mut Remarks) {
     let status = fact(facts, "exit_status");
     let when = fact(facts, "updated");
     let ended = format!("the last pass ended with status {status} at {when}");
@@ -177,5 +202,11 @@ fn ended(facts: &Facts, remarks: &mut Remarks) {
             .add(Verdict::Warning, format!("{ended}: backup stored, but it needs attention{why}")),
         Ok(75 | 128..) => remarks.add(Verdict::Warning, ended + &why),
         _ => remarks.add(Verdict::Critical, ended + &why),
+    }
+    if since(facts, "updated", now).is_err() {
+        let text = format!(
+            "the end of the last pass is dated in the future, {when}: a clock was or is wrong"
+        );
+        remarks.add(Verdict::Warning, text);
     }
 }

@@ -41,6 +41,12 @@ pub struct Mended<R> {
     statement: Option<(usize, &'static [u8])>,
 }
 
+/// True if the text of a trigger or an event would be taken for the end of it.
+pub fn mistakes(body: &str) -> bool {
+    let within = |end: &[u8]| body.as_bytes().windows(end.len()).any(|window| window == end);
+    within(ROUTINE_ENDS) || ENDS.iter().any(|(end, semicolon)| *semicolon && within(end))
+}
+
 impl<R: Read> Mended<R> {
     /// Mends what comes `from` a client.
     pub fn new(from: R) -> Mended<R> {

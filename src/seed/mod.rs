@@ -1,6 +1,7 @@
 //! First backups: by dump, by clone, by adoption of a data directory or of a stream.
 
 pub mod adopt;
+mod bodies;
 pub mod carried;
 pub mod carry;
 mod client_session;

@@ -10,6 +10,7 @@ use crate::mysql::session::{Rows, Session};
 use crate::mysql::trouble::Trouble;
 use crate::mysql::version::Version;
 use crate::replication::primary::{Facts, Primary, refused};
+use crate::seed::bodies;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::Supervisor;
 use crate::text::harmless;
@@ -192,6 +193,7 @@ pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
     session.run("SET NAMES utf8mb4").map_err(refused)?;
     check_schemas(&session.query(SCHEMAS).map_err(refused)?)?;
     check_like_own(&session.query(LIKE_OWN).map_err(refused)?)?;
+    bodies::check(&mut session, facts.flavor).map_err(refused)??;
     let events = check_events(&mut session, facts).map_err(refused)?;
     let found = events.or(check_views(&mut session).map_err(refused)?);
     found.map_or(Ok(()), |text| Err(Error::config(text)))

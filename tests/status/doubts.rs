@@ -115,3 +115,48 @@ fn a_backup_dated_in_the_future_is_never_young_enough() {
     says("a proof ahead", &plain.clone().arg("--max-proof-age=1w"), 1, &[&text]);
     assert_eq!(json(&plain, 1).get("newest_proven_age_seconds"), &Json::Null);
 }
+
+/// A pass that hangs would be alive and moving until the clock gets there.
+#[test]
+fn a_future_checkpoint_is_no_sign_of_life() {
+    let dir = TempDir::new("future");
+    let scratch = dir.path().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    // As every pass does; the name of the file does not matter.
+    let lock = fs::File::create(scratch.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let of = status(["--scratch"]).arg(&scratch);
+    let write = |state: &str, updated: &str, progressed: &str| {
+        let pid = std::process::id();
+        let lines = format!(
+            "format=1\nstate={state}\nphase=backup\npid={pid}\nstarted={progressed}\n\
+             updated={updated}\nprogressed={progressed}\nexit_status=0\n"
+        );
+        fs::write(scratch.join("checkpoint"), lines).unwrap();
+    };
+    let (now, later) = (in_seconds(100), in_seconds(4000));
+    let text =
+        format!("and its checkpoint is dated in the future, {later}: a clock was or is wrong");
+    for state in ["running", "waiting"] {
+        // Clocks differ by some minutes.
+        write(state, &in_seconds(200), &in_seconds(200));
+        says("a minute or two ahead", &of, 0, &[" 0s"]);
+        for (updated, progressed) in [(&now, &later), (&later, &now), (&later, &later)] {
+            write(state, updated, progressed);
+            let found = says("ahead", &of, 1, &[&text]);
+            let told = found.stdout.contains(" 0s");
+            assert_eq!(told, progressed == &now, "{found}");
+        }
+    }
+    // What is certain is said, too.
+    write("running", "2026-11-22T15:30:00Z", &later);
+    says("silent", &of, 2, &["silent for"]);
+    write("running", &later, "2026-11-22T15:30:00Z");
+    says("stalled", &of, 2, &["and is stalled"]);
+    lock.unlock().unwrap();
+    write("running", &later, &later);
+    says("dead", &of, 2, &["died during backup"]);
+    write("done", &later, &now);
+    let text = format!("the end of the last pass is dated in the future, {later}: a clock");
+    says("an end ahead", &of, 1, &["the last pass succeeded", &text]);
+}
