@@ -12,6 +12,7 @@ mod names;
 mod prepared;
 mod sessions;
 mod settings;
+mod spatial;
 mod sys_schema;
 
 use std::fs;

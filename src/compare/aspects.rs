@@ -63,6 +63,26 @@ fn aspect(
     }
 }
 
+/// MySQL's spatial reference systems of users. Those with numbers that the manual reserves for the server
+/// are not the same in every version.
+fn spatial() -> Aspect {
+    let list = |text: &str| text.split_whitespace().map(String::from).collect();
+    let from = "information_schema.st_spatial_reference_systems \
+        WHERE NOT (srs_id BETWEEN 0 AND 32767 OR srs_id BETWEEN 60000000 AND 69999999 \
+                   OR srs_id BETWEEN 2000000000 AND 2147483647)";
+    Aspect {
+        noun: "spatial reference system",
+        // Anyone sees them, but they alone are no comparison.
+        needs: &["SELECT"],
+        of_views: false,
+        printed: false,
+        from: from.into(),
+        object: list("srs_id"),
+        part: Vec::new(),
+        text: list("srs_name organization organization_coordsys_id definition description"),
+    }
+}
+
 /// A column without what differs only in how it is printed.
 fn loosely(column: &str) -> String {
     let mut text = format!("IFNULL({column}, '~')");
@@ -229,6 +249,7 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
         let at = all.iter().position(|aspect| aspect.noun == "column").unwrap_or_default();
         all.insert(at, Aspect { printed: true, ..values });
     }
+    all.extend((!maria).then(spatial));
     for aspect in &mut all {
         aspect.of_views = aspect.noun == "column";
         let loose = match aspect.noun {

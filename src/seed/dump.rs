@@ -33,6 +33,7 @@ use crate::seed::prepared::Absence;
 use crate::seed::read_only;
 use crate::seed::seeding::{Seeded, Seeding};
 use crate::seed::sequences;
+use crate::seed::spatial;
 use crate::seed::sys_schema;
 use crate::seed::tables::{self, Tables};
 use crate::server::mysqld::Mysqld;
@@ -137,6 +138,7 @@ fn load(
 ) -> Result<()> {
     let stall = seeding.patience.stall;
     sys_schema::carry(seeding.supervisor, mysqld, facts, &before.sys)?;
+    spatial::carry(seeding.supervisor, mysqld, facts, &before.spatial)?;
     if facts.flavor == Flavor::MariaDb {
         // Rows that were written before there was such a constraint, or without regard to it.
         mysqld.run("SET GLOBAL check_constraint_checks = 0")?;
@@ -321,6 +323,8 @@ struct Contents {
     definers: BTreeSet<(String, String)>,
     /// In a schema that the client leaves out.
     sys: Arc<sys_schema::Contents>,
+    /// What no client dumps.
+    spatial: Arc<spatial::Systems>,
 }
 
 impl Contents {
@@ -339,7 +343,8 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
         let definers = definers::list(primary, &facts)?;
         let carried = carried::list(primary, &facts)?;
         let sys = Arc::new(sys_schema::list(primary, &facts)?);
-        Ok(Contents { tables, carried, has, begins_with, definers, sys })
+        let spatial = Arc::new(spatial::list(primary, &facts)?);
+        Ok(Contents { tables, carried, has, begins_with, definers, sys, spatial })
     })
 }
 
@@ -351,9 +356,10 @@ fn check(
     facts: &Facts,
     before: &Contents,
 ) -> Result<Seeded> {
-    let (asked, sys) = (facts.clone(), before.sys.clone());
+    let (asked, sys, systems) = (facts.clone(), before.sys.clone(), before.spatial.clone());
     let after = primary.question(supervisor, mysqld, move |primary| {
         sys_schema::check_unchanged(primary, &asked, &sys)?;
+        spatial::check_unchanged(primary, &asked, &systems)?;
         tables::list_primary(primary, &asked)
     })?;
     let loaded = tables::list_private(supervisor, mysqld, facts.flavor)?;

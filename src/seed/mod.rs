@@ -22,6 +22,7 @@ mod read_only;
 pub mod relay;
 pub mod seeding;
 mod sequences;
+mod spatial;
 pub mod stream;
 mod sys_schema;
 pub mod tables;
