@@ -235,7 +235,7 @@ fn memory_tables_with_rows_are_named_in_a_warning() {
 }
 
 /// Settings of a session, and the table that it makes.
-const SESSIONS: [(&str, &str); 13] = [
+const SESSIONS: [(&str, &str); 14] = [
     (
         "SET NAMES utf8mb4",
         "g (id INT PRIMARY KEY, b CHAR(10), s VARCHAR(40) AS (CONCAT(b, '-', id)) STORED)",
@@ -243,6 +243,10 @@ const SESSIONS: [(&str, &str); 13] = [
     (
         "SET NAMES utf8mb4",
         "a (id INT PRIMARY KEY, b CHAR(10), s VARCHAR(40) AS (CONCAT(b, 'é', id)) STORED)",
+    ),
+    (
+        "SET NAMES utf8mb4",
+        "f (id INT PRIMARY KEY, b CHAR(10), x FLOAT, s VARCHAR(40) AS (CONCAT(b, 'é\\n''€')))",
     ),
     (
         "SET SESSION time_zone = '+09:00'",
@@ -325,6 +329,10 @@ fn text_from_another_session_is_no_difference() {
     {
         let restored = Server::start_on(&scene.restore(None));
         assert_eq!(printed(&restored), printed(&scene.primary));
+        let insert = "INSERT INTO l.f (id, b) VALUES (1, 'b')";
+        assert_eq!(restored.sql(insert), scene.primary.sql(insert));
+        let value = "SELECT HEX(s) FROM l.f";
+        assert_eq!(restored.value(value), scene.primary.value(value));
     }
 
     // Behind the back of its binary log, while the dump is on its way.
