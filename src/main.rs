@@ -14,7 +14,7 @@ use rollforward::os::sys;
 fn main() -> ExitCode {
     sys::return_freed_memory();
     sys::ignore_file_size_signal();
-    sys::leave_no_core_file();
+    sys::set_limits();
     // A panic is an error of ours, said once and by the log.
     std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
     let status = match options::parse_arguments() {

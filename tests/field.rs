@@ -5,10 +5,13 @@ mod binary_log;
 mod carried;
 mod dump;
 mod events;
+mod init_connect;
 mod layout;
 mod names;
 mod prepared;
+mod sessions;
 mod settings;
+mod sys_schema;
 
 use std::fs;
 use std::time::Duration;

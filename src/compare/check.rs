@@ -44,6 +44,8 @@ const HARMLESS: [&str; 5] = [
     "unknown storage engine",
     "is not loaded",
 ];
+/// Words of errors that say nothing of the table: the server was refused what it needs to read it.
+const LACKING: [&str; 3] = ["too many open files", "out of memory", "no space left on device"];
 /// The longest finding, characters.
 const LONGEST: usize = 300;
 
@@ -56,6 +58,8 @@ pub enum Verdict {
     Wrong(String),
     /// The server cannot tell, and why.
     Unknown(String),
+    /// The server lacked files, memory or space for it, and how it says so.
+    Lacking(String),
     /// The time was up.
     Cut,
 }
@@ -108,8 +112,17 @@ pub fn check(supervisor: &mut Supervisor, mysqld: &mut Mysqld, job: Job) -> Chec
     let ended = run(supervisor, mysqld, job, shared.clone());
     // Its thread may still be at it; what it finds now counts no more.
     shared.stop.store(true, Ordering::Release);
+    let mut verdicts = std::mem::take(&mut *locked(&shared.verdicts));
+    let wrong = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Wrong(_)));
+    if wrong && mysqld.lacks_files() {
+        for (_, verdict) in &mut verdicts {
+            if let Verdict::Wrong(what) = verdict {
+                *verdict = Verdict::Lacking(format!("{what} (its log: Too many open files)"));
+            }
+        }
+    }
     Checked {
-        verdicts: std::mem::take(&mut *locked(&shared.verdicts)),
+        verdicts,
         listed: std::mem::take(&mut *locked(&shared.listed)),
         too_long: std::mem::take(&mut *locked(&shared.too_long)),
         at: locked(&shared.at).take(),
@@ -222,7 +235,7 @@ fn work(session: &mut Session, shared: &Shared, job: Job) -> Result<(), Trouble>
             Ok(rows) => judge(&rows),
             // Not of a server that is being shut down.
             Err(Trouble::Server { errno, text }) if !matches!(errno, 1053 | 3169) => {
-                Verdict::Wrong(format!("error {errno}: {}", without_statement(&text)))
+                failed(errno, &without_statement(&text))
             }
             Err(lost) => return Err(lost),
         };
@@ -230,6 +243,15 @@ fn work(session: &mut Session, shared: &Shared, job: Job) -> Result<(), Trouble>
         locked(&shared.verdicts).push((table, verdict));
     }
     Ok(())
+}
+
+/// What it means that the statement itself failed. 23 and 24 are of opening files, the others of memory.
+fn failed(errno: u16, text: &str) -> Verdict {
+    let said = format!("error {errno}: {text}");
+    let lower = text.to_lowercase();
+    let lacks = matches!(errno, 5 | 23 | 24 | 1021 | 1037 | 1038 | 1041)
+        || LACKING.iter().any(|words| lower.contains(words));
+    if lacks { Verdict::Lacking(said) } else { Verdict::Wrong(said) }
 }
 
 /// What the answer of `CHECK TABLE` means: rows of table, operation, type and text of a message.
@@ -245,6 +267,9 @@ fn judge(rows: &Rows) -> Verdict {
                 is_well = true;
             }
             "note" if lower.contains("doesn't support") => unknown = Some(short(&text)),
+            "error" | "warning" | "status" if LACKING.iter().any(|words| lower.contains(words)) => {
+                return Verdict::Lacking(short(&text));
+            }
             "error" if HARMLESS.iter().any(|words| lower.contains(words)) => {
                 return Verdict::Unknown(short(&text));
             }
@@ -294,6 +319,15 @@ mod tests {
             (
                 vec![("Warning", "InnoDB: bad\nindex"), ("error", "Corrupt")],
                 wrong("InnoDB: bad?index; Corrupt"),
+            ),
+            (
+                vec![
+                    ("Error", "Got error 24 \"Too many open files\" from storage engine InnoDB"),
+                    ("error", "Corrupt"),
+                ],
+                Verdict::Lacking(
+                    "Got error 24 \"Too many open files\" from storage engine InnoDB".into(),
+                ),
             ),
             (vec![("status", "Operation failed")], wrong("Operation failed")),
             (

@@ -17,7 +17,6 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, DriverError, OptsBuilder, Value};
 
-use crate::error::Error;
 use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::trouble::Trouble;
 use crate::os::sys;
@@ -25,66 +24,34 @@ use crate::text::{bytes, plain};
 
 mod guard;
 mod protection;
+mod rows;
 mod stream;
+
+pub use rows::Rows;
 
 /// More rows than any answer has that we ask for, tables of the largest primary included; and the
 /// largest answer in bytes, into which their names fit.
 const MOST: (usize, usize) = (2_000_000, 512 << 20);
 /// The largest packet of such an answer.
-const MOST_PACKET: usize = 16 << 20;
+pub const MOST_PACKET: usize = 16 << 20;
 /// The largest packet that servers and clients allow, bytes.
 pub const LARGEST_PACKET: usize = 1 << 30;
 /// Nothing that can be reached takes longer to accept a connection: the kernel has asked four times.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Each session with a primary: text as we send it, whatever its init_connect says, and no limit of its own
-/// for statements, which would end a long one of ours. Each server takes the rest for a comment.
-const AT_PRIMARY: &str = "SET NAMES utf8mb4 /*M!100101 , SESSION max_statement_time = 0 */ \
-    /*!50708 , SESSION max_execution_time = 0 */";
+/// Each session with a primary, whatever its settings and its init_connect say: text as we send it, what our
+/// statements mean, all rows of an answer, and no limit of its own for statements, which would end a long
+/// one of ours. Each server takes the rest for a comment. A mode may take an empty text for NULL, and 0 is
+/// none, too.
+const AT_PRIMARY: &str = "SET NAMES utf8mb4, SESSION sql_mode = 0, SESSION autocommit = 1, \
+    SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1 \
+    /*M!100101 , SESSION max_statement_time = 0 */ /*!50708 , SESSION max_execution_time = 0 */";
+/// "Aborted connection" of the servers' error references: the first statement is told once that the
+/// primary's init_connect has failed.
+const ABORTED: u16 = 1184;
 
 /// The values of a row as the server sent them; `None` for NULL.
 pub type Row = Vec<Option<Vec<u8>>>;
-
-/// The answer to a query: columns by name, values as text, `None` for NULL.
-pub struct Rows {
-    columns: Vec<String>,
-    rows: Vec<Vec<Option<String>>>,
-}
-
-impl Rows {
-    /// The value of `column` in the first row; empty if it is NULL or there is no row.
-    ///
-    /// # Errors
-    /// [`Error::ReplicationError`] if the answer has no such column, as when a server renamed it.
-    pub fn require(&self, column: &str) -> Result<&str, Error> {
-        match self.columns.iter().position(|c| c == column) {
-            Some(at) => {
-                Ok(self.rows.first().and_then(|r| r.get(at)?.as_deref()).unwrap_or_default())
-            }
-            None => {
-                let text = format!("the answer of the server has no column {column}");
-                Err(Error::ReplicationError { errno: 0, text })
-            }
-        }
-    }
-
-    /// The values of each row, with NULL as an empty text.
-    pub fn iter(&self) -> impl Iterator<Item = Vec<&str>> {
-        self.rows.iter().map(|r| r.iter().map(|v| v.as_deref().unwrap_or_default()).collect())
-    }
-
-    /// Such an answer, for tests of what reads one.
-    #[cfg(test)]
-    pub fn of<'a>(rows: impl Iterator<Item = Vec<&'a str>>) -> Rows {
-        let row = |row: Vec<&str>| row.into_iter().map(|v| Some(v.to_string())).collect();
-        Rows { columns: Vec::new(), rows: rows.map(row).collect() }
-    }
-
-    /// The first value of the first row; empty if there is none.
-    pub fn first(&self) -> &str {
-        self.rows.first().and_then(|r| r.first()?.as_deref()).unwrap_or_default()
-    }
-}
 
 /// A session, usable until its first trouble.
 pub struct Session {
@@ -143,6 +110,26 @@ impl Session {
         timeout: Duration,
         packet: usize,
     ) -> Result<Session, Trouble> {
+        let mut session = Session::as_it_is(host, port, account, timeout, packet)?;
+        match session.run(AT_PRIMARY) {
+            Err(aborted @ Trouble::Server { errno: ABORTED, .. }) => Err(aborted),
+            // What comes next says it better: an expired password, say.
+            Ok(()) | Err(Trouble::Server { .. }) => Ok(session),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// The same as the primary leaves it: what it gives its sessions is to be seen.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn as_it_is(
+        host: &str,
+        port: u16,
+        account: &Account,
+        timeout: Duration,
+        packet: usize,
+    ) -> Result<Session, Trouble> {
         let opts = common(timeout)
             .max_allowed_packet(Some(packet))
             .ip_or_hostname(Some(host))
@@ -169,19 +156,13 @@ impl Session {
             total: Some(timeout),
             most: MOST,
         };
-        let opened = opened.map(session).map_err(|t| match (t, &account.tls.mode) {
+        opened.map(session).map_err(|t| match (t, &account.tls.mode) {
             (Trouble::Refused(why), TlsMode::VerifyIdentity) => {
                 let what = "the certificate must come from ssl-ca in [client] and name";
                 Trouble::Refused(format!("{why}; {what} {host}"))
             }
             (trouble, _) => trouble,
-        });
-        let mut session = opened?;
-        match session.run(AT_PRIMARY) {
-            // What comes next says it better: an expired password, say.
-            Ok(()) | Err(Trouble::Server { .. }) => Ok(session),
-            Err(trouble) => Err(trouble),
-        }
+        })
     }
 
     /// True if what passes is encrypted by TLS.

@@ -237,16 +237,20 @@ fn file_system_of(path: &Path) -> io::Result<libc::statvfs> {
     Ok(answer)
 }
 
-/// No core file of ours, which would hold passwords. Children may set it otherwise.
-pub fn leave_no_core_file() {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the structure is valid for both calls.
-    unsafe {
-        let mut now = none;
-        if libc::getrlimit(libc::RLIMIT_CORE, &mut now) == 0 {
-            libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, ..now });
+/// No core file of ours, which would hold passwords; and as many open files as we may have, since a
+/// server that lacks them calls tables damaged, up to a number for which none takes much memory.
+pub fn set_limits() {
+    let set = |what, soft: fn(libc::rlimit) -> u64| {
+        let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the structure is valid for both calls.
+        unsafe {
+            if libc::getrlimit(what, &mut now) == 0 {
+                libc::setrlimit(what, &libc::rlimit { rlim_cur: soft(now), ..now });
+            }
         }
-    }
+    };
+    set(libc::RLIMIT_CORE, |_| 0);
+    set(libc::RLIMIT_NOFILE, |now| now.rlim_cur.max(now.rlim_max.min(16_384)));
 }
 
 /// Starts writing back what was written to `file` so far without waiting, so that the final fsync

@@ -45,10 +45,16 @@ impl Attempts<'_> {
             turns.insert(table, Turn { last: now, ended: Ended::Wrong(what) });
         }
         let mut done = 0u64;
+        let mut lacking = Vec::new();
         for (n, (table, verdict)) in checked.verdicts.into_iter().enumerate() {
             let ended = match verdict {
                 Verdict::Right | Verdict::Unknown(_) => Ended::Right,
                 Verdict::Wrong(what) => Ended::Wrong(what),
+                // Its turn comes again.
+                Verdict::Lacking(why) => {
+                    lacking.push((table, why));
+                    continue;
+                }
                 Verdict::Cut => {
                     cut_off(turns, &table, n == 0, now, time);
                     continue;
@@ -62,6 +68,10 @@ impl Attempts<'_> {
                 Some(table) => self.died_at(table, error)?,
                 None => error,
             });
+        }
+        if let Some((table, why)) = lacking.first() {
+            let count = count(lacking.len(), "table");
+            log::warn!("{count} could not be checked, such as {table}: {why}");
         }
         let all = checked.listed.len();
         let took = short(began.elapsed());

@@ -306,7 +306,9 @@ impl Prover<'_> {
         for (table, verdict) in checked.verdicts {
             match verdict {
                 Verdict::Right => checks.good += 1,
-                Verdict::Unknown(why) => checks.unchecked.push((table, why)),
+                Verdict::Unknown(why) | Verdict::Lacking(why) => {
+                    checks.unchecked.push((table, why))
+                }
                 Verdict::Wrong(what) => checks.bad.push((table, what)),
                 Verdict::Cut => {}
             }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::{BinlogState, Position};
-use crate::mysql::session::Session;
+use crate::mysql::session::{MOST_PACKET, Session};
 use crate::mysql::settings;
 use crate::os::clock::Timestamp;
 use crate::replication::time_zone::{self, Offsets};
@@ -66,6 +66,17 @@ impl Primary {
         let mut session = open(&facts.address, &self.account_at(facts), self.patience)?;
         show_all(&mut session, facts);
         Ok(session)
+    }
+
+    /// The same as its settings and its init_connect leave it, as a client of the primary's finds it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_as_it_is(&self, facts: &Facts) -> Result<Session> {
+        let (host, port) = (&facts.address.host, facts.address.port);
+        let account = self.account_at(facts);
+        Session::as_it_is(host, port, &account, self.patience, MOST_PACKET)
+            .map_err(|t| refused(&facts.address, t))
     }
 
     /// Runs `question` beside the loop, which watches `watched` meanwhile: a primary may take its time,

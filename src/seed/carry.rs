@@ -84,7 +84,6 @@ impl Carrier {
                 let make = format!("SHOW CREATE DATABASE IF NOT EXISTS {schema}");
                 let make = self.ask(&make)?.require("Create Database")?.to_string();
                 self.apply(&table.schema, &make)?;
-                self.sequences(&table.schema)?;
             }
             let make = without_counter(&self.printed(&table)?);
             self.apply(&table.full(), &format!("USE {schema}"))?;
@@ -108,23 +107,6 @@ impl Carrier {
                 "a dump would lose text in the definition of {}: use --from clone",
                 plain(&table.full())
             ))
-        })
-    }
-
-    /// Defaults may refer to sequences. The dump makes them again.
-    fn sequences(&mut self, schema: &str) -> Result<()> {
-        if self.facts.flavor == Flavor::MySql {
-            return Ok(());
-        }
-        let sql = format!(
-            "SELECT table_name FROM information_schema.tables \
-             WHERE table_schema = {} AND table_type = 'SEQUENCE'",
-            text(schema)
-        );
-        let names: Vec<String> = self.ask(&sql)?.iter().map(|r| r[0].to_string()).collect();
-        names.iter().try_for_each(|name| {
-            let name = format!("{}.{}", identifier(schema), identifier(name));
-            self.apply(&name, &format!("CREATE SEQUENCE IF NOT EXISTS {name}"))
         })
     }
 

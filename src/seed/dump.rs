@@ -7,6 +7,8 @@
 //! primary was after it. The password reaches the client through a pipe.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -20,14 +22,18 @@ use crate::replication::replica;
 use crate::replication::time_zone;
 use crate::seed::carried;
 use crate::seed::carry::Carrier;
+use crate::seed::client_session::begins_with;
 use crate::seed::definers;
-use crate::seed::dump_client::{begins_with, everything, triggers};
+use crate::seed::dump_client::{Has, everything, triggers};
 use crate::seed::json;
 use crate::seed::memory;
 use crate::seed::moment::{self, Client, Moment, Watch};
 use crate::seed::pipe::{Dump, Output, Pipe};
 use crate::seed::prepared::Absence;
+use crate::seed::read_only;
 use crate::seed::seeding::{Seeded, Seeding};
+use crate::seed::sequences;
+use crate::seed::sys_schema;
 use crate::seed::tables::{self, Tables};
 use crate::server::mysqld::Mysqld;
 use crate::server::setup::Setup;
@@ -49,8 +55,10 @@ pub const TRIES: u32 = 3;
 
 /// How often a moment for a dump is looked for, and the pause after the first time.
 const MOMENTS: u32 = 150;
-/// So many times without a lock of any kind.
-const UNLOCKED: u32 = 3;
+/// Of these tries the even ones lock the primary: not the first ones, nor for ever.
+const LOCKED: RangeInclusive<u32> = 4..=20;
+/// So many times no transaction may have been prepared in between either.
+const STRICT: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a server without any tables takes, with its redo log.
@@ -113,7 +121,7 @@ fn dump_once(
     // What of the zone only may differ is said when the server is started again.
     let seeded = time_zone::check(&mut mysqld, &facts.address.to_string(), &facts.zone)
         .and_then(|_| load(seeding, &mut mysqld, primary, facts, before))
-        .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, &before.tables))
+        .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, before))
         .map_err(|e| seeding.explain(&mut mysqld, e))?;
     seeding.finish(mysqld)?;
     Ok(seeded)
@@ -128,6 +136,7 @@ fn load(
     before: &Contents,
 ) -> Result<()> {
     let stall = seeding.patience.stall;
+    sys_schema::carry(seeding.supervisor, mysqld, facts, &before.sys)?;
     if facts.flavor == Flavor::MariaDb {
         // Rows that were written before there was such a constraint, or without regard to it.
         mysqld.run("SET GLOBAL check_constraint_checks = 0")?;
@@ -135,6 +144,10 @@ fn load(
     definers::make_known(mysqld, &before.definers)?;
     let (dump, output, Moment { position, reader }) =
         begin(seeding, mysqld, primary, facts, before)?;
+    let asked = facts.clone();
+    let list = move |primary: &Primary| sequences::statements(primary, &asked);
+    let sequences = primary.question(seeding.supervisor, mysqld, list)?;
+    sequences::make(mysqld, &sequences)?;
     let mut beside = None;
     if let Some(from) = reader {
         let mut to = mysqld.take_session()?;
@@ -161,6 +174,10 @@ fn load(
         let pipe = Pipe::start(&seeding.setup, mysqld, dump, output, into, room)?;
         pipe.run(seeding.supervisor, stall, &Tables::new(), None)?;
     }
+    let asked = facts.clone();
+    let schemas = primary
+        .question(seeding.supervisor, mysqld, move |primary| read_only::schemas(primary, &asked))?;
+    read_only::make(mysqld, &schemas)?;
     if !position.is_empty() {
         let position = Position::parse(facts.flavor, &position)
             .map_err(|text| Error::ReplicationError { errno: 0, text })?;
@@ -182,7 +199,7 @@ fn begin(
     before: &Contents,
 ) -> Result<Begun> {
     let ignored: Vec<String> = before.carried.iter().map(carried::Table::full).collect();
-    let mut what = everything(facts.flavor, before.versioned, &ignored);
+    let mut what = everything(facts.flavor, before.has, &ignored);
     what.extend(before.begins_with.clone());
     let reads = !before.carried.is_empty();
     let tells = facts.flavor == Flavor::MariaDb && !reads;
@@ -195,12 +212,14 @@ fn begin(
     let mut why = "it commits all the time".to_string();
     for tries in 1..=MOMENTS {
         let ends = absence.wait(seeding.supervisor, mysqld)?;
-        let lock = may_lock && !tells && tries > UNLOCKED && tries % 2 == 0;
+        let lock = may_lock && !tells && LOCKED.contains(&tries) && tries % 2 == 0;
+        // With so many of them, one that is missing shows when the binary log ends it.
+        let ends = (tries <= STRICT).then_some(&ends);
         match from.once(seeding, mysqld, lock)? {
             // MySQL's look at its moment includes them.
             Ok(begun)
                 if facts.flavor == Flavor::MySql
-                    || absence.lasted(&ends, seeding.supervisor, mysqld)? =>
+                    || absence.lasted(ends, seeding.supervisor, mysqld)? =>
             {
                 return Ok(begun);
             }
@@ -254,10 +273,17 @@ impl Beginning<'_> {
             let Some(mut output) = dump.take_output() else { return Ok(Err(None)) };
             let client = Client::of(&dump);
             let wait = Wait { every: PAUSE, patience: seeding.patience.stall };
-            seeding.supervisor.wait_for(mysqld, wait, |_, _| {
+            let begun = seeding.supervisor.wait_for(mysqld, wait, |_, _| {
                 let begun = client.has_begun_or_ended(&mut output);
                 Ok(if begun { Look::Done(()) } else { Look::Still })
             })?;
+            if let Some(error) = dump.failure() {
+                return Err(error);
+            }
+            if begun.is_none() {
+                let after = seeding.patience.stall.unwrap_or_default();
+                return Err(Error::Stalled { after, what: "the dump has not begun".into() });
+            }
             let moment = Moment { position: String::new(), reader: None };
             return Ok(Ok((dump, Some(output), moment)));
         }
@@ -287,12 +313,14 @@ struct Contents {
     tables: Tables,
     /// Those that the client would change.
     carried: Vec<carried::Table>,
-    /// Some have system versions.
-    versioned: bool,
+    /// System versions of some, or sequences.
+    has: Has,
     /// What the client is told to set first.
     begins_with: Option<String>,
     /// For whom routines and views act.
     definers: BTreeSet<(String, String)>,
+    /// In a schema that the client leaves out.
+    sys: Arc<sys_schema::Contents>,
 }
 
 impl Contents {
@@ -305,11 +333,13 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
     let facts = facts.clone();
     primary.question(seeding.supervisor, &mut Nothing, move |primary| {
         let tables = tables::list_primary(primary, &facts)?;
-        let versioned = tables::check_versions(primary, &facts)?;
+        let versions = tables::check_versions(primary, &facts)?;
+        let has = Has { versions, sequences: !sequences::names(primary, &facts)?.is_empty() };
         let begins_with = begins_with(primary, &facts)?;
         let definers = definers::list(primary, &facts)?;
         let carried = carried::list(primary, &facts)?;
-        Ok(Contents { tables, carried, versioned, begins_with, definers })
+        let sys = Arc::new(sys_schema::list(primary, &facts)?);
+        Ok(Contents { tables, carried, has, begins_with, definers, sys })
     })
 }
 
@@ -319,13 +349,15 @@ fn check(
     mysqld: &mut Mysqld,
     primary: &Primary,
     facts: &Facts,
-    before: &Tables,
+    before: &Contents,
 ) -> Result<Seeded> {
-    let asked = facts.clone();
-    let list = move |primary: &Primary| tables::list_primary(primary, &asked);
-    let after = primary.question(supervisor, mysqld, list)?;
+    let (asked, sys) = (facts.clone(), before.sys.clone());
+    let after = primary.question(supervisor, mysqld, move |primary| {
+        sys_schema::check_unchanged(primary, &asked, &sys)?;
+        tables::list_primary(primary, &asked)
+    })?;
     let loaded = tables::list_private(supervisor, mysqld, facts.flavor)?;
-    tables::compare(before, &after, &loaded)?;
+    tables::compare(&before.tables, &after, &loaded)?;
     if facts.flavor == Flavor::MariaDb {
         // The dump holds a CHANGE MASTER.
         mysqld.run("RESET SLAVE ALL")?;

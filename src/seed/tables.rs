@@ -180,23 +180,6 @@ pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
     found.map_or(Ok(()), |text| Err(Error::config(text)))
 }
 
-/// Whether other sessions than ours are not shown the keys that MySQL makes by itself.
-///
-/// # Errors
-/// Those of any login to the primary.
-pub fn hides_keys(primary: &Primary, facts: &Facts) -> Result<bool> {
-    if facts.flavor == Flavor::MariaDb {
-        return Ok(false);
-    }
-    let shown = "SELECT @@global.show_gipk_in_create_table_and_information_schema";
-    match primary.open(facts)?.query(shown) {
-        Ok(rows) => Ok(rows.first() == "0"),
-        // An older one does not know of them.
-        Err(Trouble::Server { .. }) => Ok(false),
-        Err(lost) => Err(refused(&facts.address, lost)),
-    }
-}
-
 /// Whether a dump must bring history.
 ///
 /// # Errors

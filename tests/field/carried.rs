@@ -52,6 +52,50 @@ fn what_a_client_would_lose_or_reject_is_carried() {
     scene.assert_newest_equals(&replica);
 }
 
+/// The client dumps one schema after the other.
+#[test]
+fn what_uses_another_schemas_things_is_carried() {
+    need_server!();
+    let scene = Scene::new("later");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.sql(
+        "CREATE DATABASE a; CREATE DATABASE m; CREATE DATABASE z CHARACTER SET latin1; \
+         CREATE TABLE z.parent (id INT PRIMARY KEY); INSERT INTO z.parent VALUES (1), (2); \
+         CREATE TABLE a.child (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES z.parent (id)); \
+         INSERT INTO a.child VALUES (1, 1), (2, 2); CREATE TABLE z.log (id INT, note TEXT); \
+         CREATE TABLE a.floats (x FLOAT, p INT, FOREIGN KEY (p) REFERENCES z.parent (id)); \
+         INSERT INTO a.floats VALUES (0.1, 1); CREATE VIEW z.seen AS SELECT id FROM z.parent; \
+         CREATE VIEW m.seen AS SELECT id, p FROM a.child WHERE id IN (SELECT id FROM z.seen); \
+         CREATE VIEW a.seen AS SELECT s.id, c.p FROM z.seen s JOIN m.seen c ON c.id = s.id; \
+         CREATE FUNCTION a.counted () RETURNS INT READS SQL DATA RETURN (SELECT COUNT(*) FROM z.seen); \
+         CREATE TRIGGER a.noted AFTER INSERT ON a.child FOR EACH ROW \
+         INSERT INTO z.log SELECT id, 'x' FROM z.seen; \
+         CREATE EVENT a.swept ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM z.log",
+    );
+    if !flavor::is_mysql() {
+        scene.primary.sql(
+            "CREATE SEQUENCE z.`s é` START WITH 5 INCREMENT BY 3 CACHE 4; SELECT NEXTVAL(z.`s é`); \
+             CREATE SEQUENCE m.s CYCLE MAXVALUE 9; SELECT SETVAL(m.s, 7); CREATE SEQUENCE a.own; \
+             CREATE TABLE a.numbered (id INT PRIMARY KEY DEFAULT (NEXTVAL(z.`s é`) * 2), n INT); \
+             INSERT INTO a.numbered (n) VALUES (1); \
+             CREATE TABLE a.owned (id INT DEFAULT NEXTVAL(a.own), m INT DEFAULT NEXTVAL(m.s)); \
+             CREATE TABLE a.both (id INT PRIMARY KEY DEFAULT NEXTVAL(z.`s é`), x FLOAT); \
+             INSERT INTO a.both (x) VALUES (0.3); CREATE VIEW a.next AS SELECT NEXTVAL(z.`s é`) AS n; \
+             CREATE TABLE a.past (id INT DEFAULT NEXTVAL(m.s)) WITH SYSTEM VERSIONING",
+        );
+    }
+    scene.seed();
+    scene.assert_newest_equals(&replica);
+    if !flavor::is_mysql() {
+        scene
+            .primary
+            .sql("INSERT INTO a.numbered (n) VALUES (2); INSERT INTO a.both (x) VALUES (0.7)");
+    }
+    scene.primary.sql("INSERT INTO a.child VALUES (3, 1)");
+    scene.run().expect(0);
+    scene.assert_newest_equals(&replica);
+}
+
 /// Clients pass text as Unicode, from which not all of it comes back.
 #[test]
 fn text_of_any_character_set_keeps_its_bytes() {
@@ -234,138 +278,25 @@ fn memory_tables_with_rows_are_named_in_a_warning() {
     ended.says(" shop.mem").says("; if it is a table of the MEMORY engine, ");
 }
 
-/// Settings of a session, and the table that it makes.
-const SESSIONS: [(&str, &str); 14] = [
-    (
-        "SET NAMES utf8mb4",
-        "g (id INT PRIMARY KEY, b CHAR(10), s VARCHAR(40) AS (CONCAT(b, '-', id)) STORED)",
-    ),
-    (
-        "SET NAMES utf8mb4",
-        "a (id INT PRIMARY KEY, b CHAR(10), s VARCHAR(40) AS (CONCAT(b, 'é', id)) STORED)",
-    ),
-    (
-        "SET NAMES utf8mb4",
-        "f (id INT PRIMARY KEY, b CHAR(10), x FLOAT, s VARCHAR(40) AS (CONCAT(b, 'é\\n''€')))",
-    ),
-    (
-        "SET SESSION time_zone = '+09:00'",
-        "z (id INT PRIMARY KEY, t TIMESTAMP NOT NULL DEFAULT '2026-01-01 00:00:00', \
-         u TIMESTAMP NOT NULL DEFAULT ('2026-01-01 00:00:00'))",
-    ),
-    (
-        "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'",
-        "q (id INT PRIMARY KEY, y CHAR(10) DEFAULT 'a\\', z CHAR(10) DEFAULT ('a\\'), \
-         g CHAR(20) AS (CONCAT(id, 'b\\n')), e ENUM('a\\b') COMMENT 'x\\y')",
-    ),
-    (
-        "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'",
-        "r (y CHAR(9) PRIMARY KEY, CHECK (y <> 'c\\d'))",
-    ),
-    (
-        "SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT'",
-        "n (id INT PRIMARY KEY, \"y\"\"q\" CHAR(10) DEFAULT ('a\"b'), g CHAR(20) AS (\"y\"\"q\" || '\"'), \
-         CHECK (\"y\"\"q\" <> 'c\"d'))",
-    ),
-    (
-        "SET NAMES latin1",
-        "w (id INT PRIMARY KEY, d CHAR(9) DEFAULT ('é'), g CHAR(20) AS (CONCAT(d, 'é')), CHECK (d <> 'e'), \
-         m CHAR(9) CHARACTER SET utf8mb4 DEFAULT 'é')",
-    ),
-    (
-        "SET NAMES utf8mb3",
-        "o (id INT PRIMARY KEY, d CHAR(9) DEFAULT ('é'), g CHAR(20) AS (CONCAT(d, 'é')), CHECK (d <> 'é'))",
-    ),
-    (
-        "SET NAMES utf8mb4 COLLATE utf8mb4_bin",
-        "c (id INT PRIMARY KEY, g INT AS ('É' = 'é'), h INT AS (_latin1'a' = x'41'), i INT AS (n'a' = 'A'))",
-    ),
-    (
-        "SET NAMES cp932",
-        "j (id INT PRIMARY KEY, d CHAR(9) DEFAULT ('a'), g CHAR(20) AS (CONCAT(d, '-')))",
-    ),
-    (
-        "SET NAMES utf8mb4, SESSION collation_connection = ucs2_bin",
-        "k (id INT PRIMARY KEY, d CHAR(9) DEFAULT ('a'), g CHAR(20) AS (CONCAT(d, '-')))",
-    ),
-    (
-        "SET NAMES utf8mb4",
-        "p (x VARCHAR(9), id INT, g CHAR(9) AS (CONCAT(id, '-'))) \
-         PARTITION BY LIST COLUMNS (x) (PARTITION p VALUES IN ('a', 'é'))",
-    ),
-    (
-        "SET SESSION sql_mode = 'HIGH_NOT_PRECEDENCE,REAL_AS_FLOAT'",
-        "h (id INT PRIMARY KEY, `a\nb` INT, r REAL, g INT AS (NOT id BETWEEN 1 AND 3))",
-    ),
-];
-
-/// MySQL shows the text of a literal as the session had it that made the table.
 #[test]
-fn text_from_another_session_is_no_difference() {
+fn a_schema_that_is_read_only_stays_so() {
     need_server!();
-    let scene = Scene::new("sessions");
-    let replica = Replica::start(&scene.primary);
-    scene.primary.sql("CREATE DATABASE l CHARACTER SET latin1");
-    let virtually =
-        |text: &str| if flavor::is_mysql() { text.into() } else { text.replace("STORED", "") };
-    for (settings, table) in SESSIONS {
-        let table = virtually(table);
-        scene.primary.sql(&format!("USE l; {settings}; CREATE TABLE {table}"));
-        scene
-            .primary
-            .sql("SET NAMES utf8mb4, SESSION sql_mode = DEFAULT, SESSION time_zone = DEFAULT");
+    if !flavor::is_mysql() {
+        return;
     }
-    if flavor::is_mysql() {
-        scene.primary.sql(
-            "CREATE TABLE l.v (id INT PRIMARY KEY, c VARCHAR(9), d VARCHAR(9) DEFAULT (CONCAT('é', id)), \
-             KEY k ((CONCAT(c, 'é')), id)) CHARACTER SET latin1",
-        );
-        scene.primary.sql("ALTER TABLE l.v CONVERT TO CHARACTER SET utf8mb4");
-    }
-    let printed = |server: &Server| {
-        server.sql("SET NAMES utf8mb4, SESSION time_zone = '+00:00'");
-        SESSIONS.map(|(_, table)| {
-            let name = table.split(' ').next().unwrap();
-            server.sql(&format!("SHOW CREATE TABLE l.{name}")).concat()
-        })
-    };
-    let seed = scene.command("seed").args(["--from", "dump"]);
-    let ended = seed.run_to_end(COMMAND_PATIENCE).expect(0);
-    assert!(!ended.stderr.contains("warning: "), "{ended}");
-    scene.assert_newest_equals(&replica);
-    {
-        let restored = Server::start_on(&scene.restore(None));
-        assert_eq!(printed(&restored), printed(&scene.primary));
-        let insert = "INSERT INTO l.f (id, b) VALUES (1, 'b')";
-        assert_eq!(restored.sql(insert), scene.primary.sql(insert));
-        let value = "SELECT HEX(s) FROM l.f";
-        assert_eq!(restored.value(value), scene.primary.value(value));
-    }
-
-    // Behind the back of its binary log, while the dump is on its way.
-    let mut running = seed.spawn();
-    running.wait_for_log("dumped and loaded", COMMAND_PATIENCE);
-    let index = "v DROP KEY k, ADD KEY k ((CONCAT(c, 'ö')), id)";
-    for change in [
-        flavor::either("g COMMENT ''", index),
-        "g MODIFY s VARCHAR(40) AS (CONCAT(b, '+', id)) STORED",
-        "a MODIFY s VARCHAR(40) AS (CONCAT(b, 'ö', id)) STORED",
-        "z ALTER t SET DEFAULT '2026-01-01 00:00:00'",
-        "q ALTER y SET DEFAULT 'a'",
-    ] {
-        let change = virtually(&format!("ALTER TABLE l.{change}"));
-        scene.primary.sql(&format!(
-            "SET SESSION sql_log_bin = 0; SET SESSION time_zone = '+00:00'; {change}; \
-             SET SESSION sql_log_bin = 1"
-        ));
-    }
-    let ended = running.finish(COMMAND_PATIENCE).expect(3);
-    let mut names = vec!["l.g: column s", "l.a: column s", "l.z: column t", "l.q: column y"];
-    names.extend(flavor::is_mysql().then_some("l.v: index k"));
-    let found = ended.stderr.matches("warning: unequal: not as on the primary").count();
-    assert_eq!(found, names.len(), "{ended}");
-    for name in names {
-        let line = format!("unequal: not as on the primary: table {name} differs\n");
-        assert!(ended.stderr.contains(&line), "{name}: {ended}");
-    }
+    let scene = Scene::new("readonly");
+    scene.primary.sql(
+        "CREATE DATABASE `sh%op`; CREATE TABLE `sh%op`.t (id INT PRIMARY KEY); CREATE DATABASE other; \
+         INSERT INTO `sh%op`.t VALUES (1); ALTER DATABASE `sh%op` READ ONLY = 1",
+    );
+    scene.command("seed").args(["--from", "dump"]).run_to_end(COMMAND_PATIENCE).expect(0);
+    let options = "SELECT GROUP_CONCAT(schema_name) FROM information_schema.schemata_extensions \
+        WHERE options LIKE '%READ ONLY=1%'";
+    let restored = scene.restore(None);
+    assert_eq!(Server::start_on(&restored).value(options), "sh%op");
+    scene.primary.sql(
+        "ALTER DATABASE `sh%op` READ ONLY = 0; INSERT INTO `sh%op`.t VALUES (2); \
+         ALTER DATABASE `sh%op` READ ONLY = 1",
+    );
+    scene.run().expect(0);
 }

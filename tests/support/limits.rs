@@ -18,6 +18,11 @@ pub fn file_size(bytes: u64) -> [OsString; 3] {
     ["prlimit".into(), format!("--fsize={bytes}").into(), "--".into()]
 }
 
+/// A wrapper for [`super::Rollforward::under`]: so many open files, `SOFT:HARD`.
+pub fn open_files(limits: &str) -> [OsString; 3] {
+    ["prlimit".into(), format!("--nofile={limits}").into(), "--".into()]
+}
+
 /// A cgroup of version 1 (of one controller) or 2, removed on drop when nobody is in it.
 pub struct Cgroup(PathBuf);
 

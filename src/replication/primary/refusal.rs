@@ -25,12 +25,12 @@ pub fn refused(address: &dyn Display, trouble: Trouble) -> Error {
 pub const TLS_FAILED: u16 = 2026;
 
 /// Error numbers that waiting does not cure: the account, its password, its privileges or the way
-/// it must connect. From the error references of both servers; 1597 and 13120 are a replica's
-/// rejected registration.
+/// it must connect. From the error references of both servers; 1184 is an init_connect that failed, 1597
+/// and 13120 are a replica's rejected registration.
 pub fn denies_access(errno: u16) -> bool {
-    const NUMBERS: [u16; 20] = [
-        1044, 1045, 1130, 1142, 1143, 1227, 1251, 1275, 1370, 1597, 1698, 1820, 1862, 2059, 2061,
-        3118, 3159, 3955, 4151, 13120,
+    const NUMBERS: [u16; 21] = [
+        1044, 1045, 1130, 1142, 1143, 1184, 1227, 1251, 1275, 1370, 1597, 1698, 1820, 1862, 2059,
+        2061, 3118, 3159, 3955, 4151, 13120,
     ];
     NUMBERS.contains(&errno)
 }

@@ -80,6 +80,11 @@ impl Mysqld {
         Error::DiskFull { path, free, needed, inodes: false, place: Place::Scratch }
     }
 
+    /// True if it was refused files: it then calls a table missing or damaged that it cannot open.
+    pub fn lacks_files(&self) -> bool {
+        self.log.text().contains("Too many open files")
+    }
+
     /// The real reason for `error`, which it reported or which is a hang: memory or space that it
     /// was refused, else `error` itself.
     pub fn root_cause(&self, error: Error) -> Error {
