@@ -143,8 +143,7 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
             pick(
                 maria,
                 "non_unique column_name collation sub_part index_type index_comment ignored",
-                "non_unique column_name collation sub_part index_type index_comment is_visible \
-                 expression",
+                "non_unique column_name collation sub_part index_type index_comment is_visible",
             ),
         ),
         aspect(
@@ -242,12 +241,16 @@ pub fn definitions(flavor: Flavor) -> Vec<Aspect> {
         ),
     ];
     if !maria {
-        let from = ("columns", "WHERE table_schema");
-        let of = ("table_schema table_name", "column_name");
-        let values = aspect("column", select, from, of, "column_default generation_expression");
-        // Beside the rest of the columns: nothing is said twice.
-        let at = all.iter().position(|aspect| aspect.noun == "column").unwrap_or_default();
-        all.insert(at, Aspect { printed: true, ..values });
+        for (noun, from, where_, part, text) in [
+            ("column", "columns", "", "column_name", "column_default generation_expression"),
+            ("index", "statistics", "expression IS NOT NULL AND ", "index_name", "expression"),
+        ] {
+            let from = (from, &*format!("WHERE {where_}table_schema"));
+            let values = aspect(noun, select, from, ("table_schema table_name", part), text);
+            // Beside the rest of them: nothing is said twice.
+            let at = all.iter().position(|aspect| aspect.noun == noun).unwrap_or_default();
+            all.insert(at, Aspect { printed: true, ..values });
+        }
     }
     all.extend((!maria).then(spatial));
     for aspect in &mut all {

@@ -109,13 +109,15 @@ impl Asked {
 
     /// Puts what is printed of tables in the place of their digests.
     fn read_printed(&self, session: &mut Session, found: &mut Digests) -> Result<(), Trouble> {
-        for (kind, _) in self.aspects.iter().enumerate().filter(|(_, aspect)| aspect.printed) {
+        for (kind, aspect) in self.aspects.iter().enumerate().filter(|(_, a)| a.printed) {
             let of_kind = found.keys().filter(|(k, _)| *k == kind);
             let objects: Vec<String> = of_kind.map(|(_, object)| object.clone()).collect();
             if objects.is_empty() {
                 continue;
             }
-            for (object, values) in printed::read(session, objects.iter().map(String::as_str))? {
+            for (object, values) in
+                printed::read(session, aspect.noun, objects.iter().map(String::as_str))?
+            {
                 found.insert((kind, object), format!("{values:?}"));
             }
         }
@@ -180,7 +182,7 @@ impl Asked {
             }
             let mut rest = objects.clone();
             if aspect.printed {
-                let values = printed::read(session, objects.iter().copied())?;
+                let values = printed::read(session, aspect.noun, objects.iter().copied())?;
                 rest.retain(|object| !values.contains_key(*object));
                 found.extend(values.into_iter().map(|(o, v)| ((kind, o), v.into_iter().collect())));
             }
@@ -222,7 +224,7 @@ impl Asked {
             let parts = |all: &'_ Parts| all.get(key).unwrap_or(&nothing).clone();
             let changed = &parts(their_parts) ^ &parts(our_parts);
             let names: BTreeSet<String> =
-                changed.iter().map(|(name, _)| harmless(name.trim())).collect();
+                changed.iter().map(|(name, _)| harmless(self.part(key.0, name))).collect();
             let names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
             let (place, what) = match noun {
                 "column" | "index" | "partition" | "foreign key" => {
@@ -240,6 +242,13 @@ impl Asked {
             format!("{noun} {}: {}", harmless(object), what.join(", "))
         };
         lines.into_iter().map(line).collect()
+    }
+
+    /// The name of a part for people: an index is one, whichever of its columns it is.
+    fn part<'n>(&self, kind: usize, name: &'n str) -> &'n str {
+        let of_index = self.noun(kind) == "index" && !self.aspects[kind].printed;
+        let index = name.rsplit_once(' ').filter(|_| of_index).map(|(index, _)| index);
+        index.unwrap_or(name).trim()
     }
 
     fn noun(&self, kind: usize) -> &'static str {

@@ -1,4 +1,4 @@
-//! What `SHOW CREATE TABLE` says of the values that MySQL computes for columns.
+//! What `SHOW CREATE TABLE` says of the values that MySQL computes for columns and indexes.
 //!
 //! `information_schema` shows the text that was stored as a statement was read: with the character set of the
 //! session that literals came from, and times in its time zone. A dump is read in another session, so that
@@ -15,16 +15,17 @@ use crate::mysql::trouble::Trouble;
 /// Where the computed value begins in the line of a column, behind its type.
 const BEGINNINGS: [&str; 2] = [" DEFAULT ", " GENERATED ALWAYS AS ("];
 
-/// The values of columns, by name.
+/// The values of columns, or indexes of values, by name.
 pub type Values = BTreeMap<String, String>;
 
-/// Asks for the values of each of these objects, `schema.table`. Those that are not printed, or not in the
+/// Asks for the values of each of these objects, `schema.table`: those of its columns, or of what `noun` is. Those that are not printed, or not in the
 /// way that we know, are left out.
 ///
 /// # Errors
 /// Those of the session; not that there is no such table.
 pub fn read<'o>(
     session: &mut Session,
+    noun: &str,
     objects: impl Iterator<Item = &'o str>,
 ) -> Result<BTreeMap<String, Values>, Trouble> {
     let mut found = BTreeMap::new();
@@ -34,7 +35,7 @@ pub fn read<'o>(
         let Some(table) = TableName::of_object(object) else { continue };
         match session.query_bytes(&format!("SHOW CREATE TABLE {}", table.quoted())) {
             Ok(rows) => {
-                let values = rows.iter().next().and_then(|row| values(row.get(1)?));
+                let values = rows.iter().next().and_then(|row| values(row.get(1)?, noun));
                 found.extend(values.map(|values| (object.to_string(), values)));
             }
             Err(Trouble::Server { .. }) => {}
@@ -47,7 +48,7 @@ pub fn read<'o>(
 
 /// The values in a printed table, of which each character is a byte. `None` if a line of it is nothing that we
 /// know, as those of a name with a line break are.
-fn values(printed: &str) -> Option<Values> {
+fn values(printed: &str, noun: &str) -> Option<Values> {
     const KEYS: [&str; 6] = ["PRIMARY ", "UNIQUE ", "KEY ", "FULLTEXT ", "SPATIAL ", "CONSTRAINT "];
     let mut lines = printed.split('\n');
     lines.next().filter(|first| first.starts_with("CREATE ") && first.ends_with(" ("))?;
@@ -57,11 +58,22 @@ fn values(printed: &str) -> Option<Values> {
             return Some(found);
         }
         let line = line.strip_prefix("  ")?;
+        let line = line.strip_suffix(',').unwrap_or(line);
         if KEYS.iter().any(|key| line.starts_with(key)) {
+            // A part of an index that is a value has parentheses of its own.
+            let index = line.split_once("KEY `").filter(|_| !line.starts_with("CONSTRAINT "));
+            if let Some((_, index)) = index.filter(|_| noun == "index") {
+                let (name, parts) = name(index)?;
+                if parts.contains("((") || parts.contains(",(") {
+                    found.insert(name, parts.to_string());
+                }
+            }
             continue;
         }
         let (name, rest) = name(line.strip_prefix('`')?)?;
-        found.insert(name, value(rest.strip_suffix(',').unwrap_or(rest)).to_string());
+        if noun != "index" {
+            found.insert(name, value(rest).to_string());
+        }
     }
     None
 }
@@ -118,7 +130,7 @@ mod tests {
 
     #[test]
     fn values_are_found_behind_types() {
-        let found = values(PRINTED).unwrap();
+        let found = values(PRINTED, "column").unwrap();
         let found: Vec<_> = found.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(
             found,
@@ -130,13 +142,17 @@ mod tests {
                 ("t", " DEFAULT '2025-12-31 15:00:00'"),
             ]
         );
+        let found = values(PRINTED, "index").unwrap();
+        assert_eq!(found, Values::from([("f".into(), " ((concat(`e`,_latin1'-')))".into())]));
     }
 
     #[test]
     fn another_type_is_no_other_value_but_text_is() {
         let again = |from: &str, to: &str| {
             assert!(PRINTED.contains(from));
-            values(&PRINTED.replace(from, to)).unwrap() == values(PRINTED).unwrap()
+            let values =
+                |text: &str| (values(text, "column").unwrap(), values(text, "index").unwrap());
+            values(&PRINTED.replace(from, to)) == values(PRINTED)
         };
         assert!(again("char(10) CHARACTER SET latin1 COLLATE latin1_bin", "char(10)"));
         assert!(again("=latin1", "=utf8mb4"));
@@ -145,17 +161,18 @@ mod tests {
         assert!(!again("_latin1'-',`id`", "_utf8mb4'-',`id`"));
         assert!(!again("'2025-12-31 15", "'2025-12-31 16"));
         assert!(!again("'a,\\\\'", "'a,'"));
+        assert!(!again("(`e`,_latin1'-'", "(`e`,_latin1'+'"));
         assert!(!again("  `t` timestamp NULL DEFAULT '2025-12-31 15:00:00',\n", ""));
     }
 
     #[test]
     fn tables_with_line_breaks_in_names_are_passed_over() {
-        assert_eq!(values(&PRINTED.replace("`t`", "`t\nu`")), None);
-        assert_eq!(values(&PRINTED.replace("`b``x`", "`b\n  ``x`")), None);
-        assert_eq!(values(&PRINTED.replace("a (b", "a\n(b")), None);
-        assert_eq!(values(&PRINTED[..300]), None);
+        assert_eq!(values(&PRINTED.replace("`t`", "`t\nu`"), "column"), None);
+        assert_eq!(values(&PRINTED.replace("`b``x`", "`b\n  ``x`"), "column"), None);
+        assert_eq!(values(&PRINTED.replace("a (b", "a\n(b"), "column"), None);
+        assert_eq!(values(&PRINTED[..300], "column"), None);
         // Each byte of a name is a character here.
-        let found = values(&PRINTED.replace("`t`", "`\u{c3}\u{a9}`")).unwrap();
+        let found = values(&PRINTED.replace("`t`", "`\u{c3}\u{a9}`"), "column").unwrap();
         assert!(found.contains_key("é"), "{found:?}");
     }
 }

@@ -15,7 +15,7 @@ use crate::mysql::session::{LARGEST_PACKET, Rows, Session};
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, denies_access, refused, show_all};
 use crate::seed::carried::Table;
-use crate::seed::literals::{Kind, text, write_row};
+use crate::seed::literals::{Kind, as_unicode, text, write_row};
 use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
 use crate::text::{harmless, plain};
@@ -85,12 +85,29 @@ impl Carrier {
                 let make = self.ask(&make)?.require("Create Database")?.to_string();
                 self.apply(&table.schema, &make)?;
             }
-            let make = self.ask(&format!("SHOW CREATE TABLE {}", table.quoted()))?;
-            let make = without_counter(make.require("Create Table")?);
+            let make = without_counter(&self.printed(&table)?);
             self.apply(&table.full(), &format!("USE {schema}"))?;
             self.apply(&table.full(), &make)?;
         }
         Ok(())
+    }
+
+    /// The statement that makes a table.
+    fn printed(&mut self, table: &Table) -> Result<String> {
+        let sql = format!("SHOW CREATE TABLE {}", table.quoted());
+        if self.facts.flavor == Flavor::MariaDb {
+            return Ok(self.ask(&sql)?.require("Create Table")?.to_string());
+        }
+        // MySQL prints a literal in the bytes of its own character set, and then takes them for Unicode.
+        self.run_there("SET SESSION character_set_results = NULL")?;
+        let answer = self.from.query_bytes(&sql).map_err(|t| self.refused(t))?;
+        self.run_there("SET SESSION character_set_results = utf8mb4")?;
+        as_unicode(answer.require("Create Table")?).ok_or_else(|| {
+            Error::config(format!(
+                "a dump would lose text in the definition of {}: use --from clone",
+                plain(&table.full())
+            ))
+        })
     }
 
     /// Copies the rows.

@@ -90,6 +90,58 @@ pub fn text(value: &str) -> String {
     format!("_utf8mb4 x'{digits}'")
 }
 
+/// A statement, of which each character is a byte, for a session that sends Unicode: literals of bytes that
+/// are none are written in hexadecimal. `None` if there are such bytes elsewhere.
+pub fn as_unicode(statement: &str) -> Option<String> {
+    let bytes: Vec<u8> = statement.chars().map(u8::try_from).collect::<Result<_, _>>().ok()?;
+    let (mut made, mut rest) = (String::new(), bytes.as_slice());
+    while let Some(from) = rest.iter().position(|b| b"'`".contains(b)) {
+        made.push_str(std::str::from_utf8(&rest[..from]).ok()?);
+        let (value, after) = literal(&rest[from..])?;
+        let written = &rest[from..rest.len() - after.len()];
+        match std::str::from_utf8(written) {
+            Ok(text) => made.push_str(text),
+            Err(_) if written[0] == b'\'' => {
+                // Behind a character set.
+                made.push_str(" X'");
+                value.iter().for_each(|byte| made.push_str(&format!("{byte:02x}")));
+                made.push('\'');
+            }
+            Err(_) => return None,
+        }
+        rest = after;
+    }
+    made.push_str(std::str::from_utf8(rest).ok()?);
+    Some(made)
+}
+
+/// The value of a literal or name that `text` begins with, and what follows it.
+fn literal(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let quote = text[0];
+    let (mut value, mut at) = (Vec::new(), 1);
+    loop {
+        let (byte, next) = (*text.get(at)?, text.get(at + 1).copied());
+        at += 1;
+        if byte == quote && next != Some(quote) {
+            return Some((value, &text[at..]));
+        }
+        let escapes = byte == b'\\' && quote == b'\'';
+        at += usize::from(byte == quote || escapes);
+        value.push(match next {
+            Some(next) if escapes => match next {
+                b'0' => 0,
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'b' => 8,
+                b'Z' => 26,
+                other => other,
+            },
+            _ => byte,
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +171,18 @@ mod tests {
             "('-0',0,_latin1 x'6127c3bc',x'0027','2026-01-01 OR ',NULL,_utf8mb4 x'7b7d')"
         );
         assert_eq!(text("a'\\"), "_utf8mb4 x'61275c'");
+    }
+
+    #[test]
+    fn bytes_of_other_character_sets_are_written_in_hexadecimal() {
+        let bytes = |text: &[u8]| text.iter().copied().map(char::from).collect::<String>();
+        let plain = "CREATE TABLE `é'` (`a``'b` ENUM('é','it''s\\'') COMMENT 'ü\\\\')";
+        assert_eq!(as_unicode(&bytes(plain.as_bytes())).as_deref(), Some(plain));
+        let mixed = b"(`a` AS (concat(_latin1'\xe9\\n''\\'x',_utf8mb4'\xc3\xa9'))";
+        let made = as_unicode(&bytes(mixed));
+        assert_eq!(made.as_deref(), Some("(`a` AS (concat(_latin1 X'e90a272778',_utf8mb4'é'))"));
+        for odd in [b"(`\xe9`)".as_slice(), b"('\xe9", b"\xe9"] {
+            assert_eq!(as_unicode(&bytes(odd)), None, "{odd:?}");
+        }
     }
 }
