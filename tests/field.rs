@@ -9,6 +9,7 @@ mod events;
 mod init_connect;
 mod layout;
 mod names;
+mod partial_revokes;
 mod prepared;
 mod sessions;
 mod settings;

@@ -12,6 +12,7 @@ use crate::compare::printed;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::{Session, quoted};
 use crate::mysql::trouble::Trouble;
+use crate::replication::privileges::partial_revoke;
 use crate::text::harmless;
 
 /// What both sides are set to, so that they print the same. Texts of many parts are not cut.
@@ -49,7 +50,11 @@ impl Asked {
             aspects.extend(accounts.get(table.0).map(|columns| aspects::account(table, columns)));
         }
         // MySQL's partial revokes.
-        let schemas: Vec<String> = grants.iter().filter_map(|line| revoked(line)).collect();
+        let schemas: Vec<String> = grants
+            .iter()
+            .filter_map(|line| partial_revoke(line))
+            .map(|(_, schema)| schema)
+            .collect();
         let mut unseen: Vec<&'static str> = Vec::new();
         aspects.retain(|aspect| {
             let revoked = aspect.noun == "account" && schemas.iter().any(|s| s == "mysql");
@@ -264,13 +269,6 @@ const SEQUENCES: &str = "\
 /// As the answers to [`Aspect::digests`] have it.
 fn object(row: &[&str]) -> String {
     format!("{}.{}", as_part(row[0]), row[1])
-}
-
-/// The schema of `REVOKE SELECT ON `mysql`.* FROM ...`, as MySQL prints a partial revoke.
-fn revoked(line: &str) -> Option<String> {
-    let (_, rest) = line.strip_prefix("REVOKE ")?.split_once(" ON `")?;
-    let (schema, _) = rest.split_once("`.* FROM ")?;
-    Some(schema.replace("``", "`"))
 }
 
 /// The objects that differ.

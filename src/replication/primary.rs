@@ -17,6 +17,7 @@ use crate::replication::time_zone::{self, Offsets};
 use crate::replication::{privileges, values};
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Watched;
+use crate::text::plain;
 
 mod address;
 mod binary_log;
@@ -171,18 +172,22 @@ impl Primary {
         let mut session = self.open(facts)?;
         let rows = session.query("SHOW GRANTS").map_err(|t| refused(address, t))?;
         let grants: Vec<String> = rows.iter().map(|r| r.concat()).collect();
+        let user = &self.account.user;
         let missing = privileges::missing(&grants, wanted).join(", ");
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(Error::AccessDenied {
-            primary: address.to_string(),
-            text: format!(
+        let text = if !missing.is_empty() {
+            format!(
                 "the account {user} lacks {missing}; run there: GRANT {missing} ON *.* TO \
-                 `{user}`@`...`",
-                user = self.account.user
-            ),
-        })
+                 `{user}`@`...`"
+            )
+        } else if let Some(revoked) = revoked(&privileges::revoked(&grants, wanted)) {
+            format!(
+                "partial revokes take from the account {user}, or from a role of it, {revoked}; run there \
+                 for each: GRANT ... ON that schema TO `{user}`@`...`, or to the role"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::AccessDenied { primary: address.to_string(), text })
     }
 
     fn ask(&self, address: &Address) -> Result<Facts> {
@@ -274,6 +279,15 @@ impl Primary {
             history,
         })
     }
+}
+
+/// Partial revokes, for people; `None` without any.
+fn revoked(found: &[(String, Vec<&str>)]) -> Option<String> {
+    let named = |(schema, taken): &(String, Vec<&str>)| {
+        format!("{} on {}", taken.join(", "), plain(schema))
+    };
+    let named: Vec<String> = found.iter().map(named).collect();
+    (!named.is_empty()).then(|| named.join("; "))
 }
 
 fn open(address: &Address, account: &Account, patience: Duration) -> Result<Session> {

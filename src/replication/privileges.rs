@@ -43,6 +43,29 @@ pub fn missing<'a>(grants: &[String], wanted: &[&'a str]) -> Vec<&'a str> {
     wanted.iter().copied().filter(|p| !has(p)).collect()
 }
 
+/// The privileges in `wanted` that MySQL's partial revokes take back in a schema, in the lines of `SHOW
+/// GRANTS`: those of an account and of its roles arrive merged. No dump has what is in this one.
+pub fn revoked<'a>(grants: &[String], wanted: &[&'a str]) -> Vec<(String, Vec<&'a str>)> {
+    let found = grants.iter().filter_map(|line| {
+        let (list, schema) = partial_revoke(line)?;
+        let taken = |privilege: &str| {
+            list.split(',').map(str::trim).any(|p| p == privilege || p == "ALL PRIVILEGES")
+        };
+        let taken: Vec<&str> = wanted.iter().copied().filter(|p| taken(p)).collect();
+        (schema != "performance_schema" && !taken.is_empty()).then_some((schema, taken))
+    });
+    found.collect()
+}
+
+/// `SELECT, EVENT` and `mysql` of "REVOKE SELECT, EVENT ON `mysql`.* FROM ...", as MySQL prints a partial
+/// revoke; without the quotes where sql_quote_show_create is off.
+pub fn partial_revoke(line: &str) -> Option<(&str, String)> {
+    let (list, rest) = line.strip_prefix("REVOKE ")?.split_once(" ON ")?;
+    let (schema, _) = rest.split_once(".* FROM ")?;
+    let quoted = schema.strip_prefix('`').and_then(|name| name.strip_suffix('`'));
+    Some((list, quoted.map_or_else(|| schema.to_string(), |name| name.replace("``", "`"))))
+}
+
 /// True if the account may read any tables at all.
 pub fn may_read(grants: &[String]) -> bool {
     grants.iter().any(|line| {
@@ -87,5 +110,20 @@ mod tests {
         assert_eq!(missing(&mysql, dump(Flavor::MySql)), ["RELOAD"]);
         mysql.push("GRANT BACKUP_ADMIN,FLUSH_TABLES ON *.* TO `u`@`%`".into());
         assert!(missing(&mysql, dump(Flavor::MySql)).is_empty());
+    }
+    #[test]
+    fn partial_revokes_of_what_is_wanted_are_found() {
+        let grants = [
+            "GRANT SELECT, INSERT, TRIGGER, EVENT ON *.* TO `u`@`%`",
+            "REVOKE SELECT, INSERT, TRIGGER ON `my``s ON x`.* FROM `u`@`%`",
+            "REVOKE INSERT ON `harmless`.* FROM `u`@`%`",
+            "REVOKE SELECT ON `performance_schema`.* FROM `u`@`%`",
+            "REVOKE EVENT ON bare.* FROM u@`%`",
+        ];
+        let grants = grants.map(String::from);
+        let found = revoked(&grants, dump(Flavor::MySql));
+        let expected = [("my`s ON x", vec!["SELECT", "TRIGGER"]), ("bare", vec!["EVENT"])];
+        assert_eq!(found, expected.map(|(schema, taken)| (schema.to_string(), taken)));
+        assert!(revoked(&grants, NIGHTLY).is_empty() && revoked(&grants, CLONE).is_empty());
     }
 }

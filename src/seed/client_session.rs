@@ -16,6 +16,8 @@ use crate::text::{harmless, plain};
 /// asks for, which it writes as UTF-8.
 const ASKED: &str =
     "SELECT @@session.sql_select_limit AS most, @@session.character_set_client AS charset";
+/// Whether a query that may look at many rows is refused, as it is with a max_join_size.
+const SELECTS: &str = "SELECT @@session.sql_big_selects";
 /// The most rows of those who have no limit.
 const UNLIMITED: &str = "18446744073709551615";
 /// In these every name is what the client takes it for: names have no characters beyond utf8mb3.
@@ -48,6 +50,9 @@ pub fn begins_with(primary: &Primary, facts: &Facts) -> Result<Option<String>> {
             return Err(cut_short(facts, most));
         }
         session.set_timeout(primary.listing);
+        if let Some(name) = too_large(&mut session).map_err(refused)? {
+            return Err(cut_off(facts, &name));
+        }
         let name = if unicode { None } else { foreign_name(&mut session).map_err(refused)? };
         return name.map_or(Ok(None), |name| Err(misread(facts, &name, charset)));
     }
@@ -59,6 +64,8 @@ pub fn begins_with(primary: &Primary, facts: &Facts) -> Result<Option<String>> {
     }
     let limit = session.query("SELECT @@session.max_execution_time").map_err(refused)?;
     settings.extend((limit.first() != "0").then(|| "SESSION max_execution_time = 0".into()));
+    let selects = session.query(SELECTS).map_err(refused)?;
+    settings.extend((selects.first() == "0").then(|| "SESSION sql_big_selects = 1".into()));
     let settings = settings.join(", ");
     Ok((!settings.is_empty()).then(|| format!("--init-command=SET {settings}")))
 }
@@ -72,6 +79,21 @@ fn hides_keys(session: &mut Session) -> std::result::Result<bool, Trouble> {
         Err(Trouble::Server { .. }) => Ok(false),
         Err(lost) => Err(lost),
     }
+}
+
+/// The name of a table that the session may not read as a whole.
+fn too_large(session: &mut Session) -> std::result::Result<Option<String>, Trouble> {
+    if session.query(SELECTS)?.first() != "0" {
+        return Ok(None);
+    }
+    // The list may be too long for it as well.
+    session.run("SET SESSION sql_big_selects = 1")?;
+    let found = session.query(
+        "SELECT table_schema, table_name FROM information_schema.tables \
+         WHERE table_rows > @@session.max_join_size AND table_type <> 'SYSTEM VIEW' \
+         AND table_schema NOT IN ('information_schema', 'performance_schema') LIMIT 1",
+    )?;
+    Ok(found.iter().next().map(|row| TableName::new(row[0], row[1]).to_string()))
 }
 
 /// The name of something that is not in ASCII.
@@ -102,6 +124,16 @@ fn cut_short(facts: &Facts, most: &str) -> Error {
          sessions by a global setting or by init_connect, and mariadb-dump cannot lift it: set it to \
          DEFAULT there, {REMEDY}",
         plain(most),
+        facts.address
+    ))
+}
+
+fn cut_off(facts: &Facts, name: &str) -> Error {
+    Error::config(format!(
+        "a dump would fail at {}, which has more rows than the max_join_size that {} gives its sessions by \
+         a global setting or by init_connect, and mariadb-dump cannot lift it: set it to DEFAULT there, \
+         {REMEDY}",
+        plain(name),
         facts.address
     ))
 }

@@ -153,3 +153,23 @@ fn an_init_connect_that_fails_is_said_at_once() {
         assert!(!ended.stderr.contains("retrying"), "{ended}");
     }
 }
+
+/// Servers refuse a query that may look at more rows than this, and a dump is full of such.
+#[test]
+fn a_largest_join_ends_neither_dumps_nor_passes() {
+    need_server!();
+    let scene = Scene::new("join");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.fill("shop", 1, 5000);
+    scene.primary.sql(&format!("GRANT SELECT ON *.* TO {}", NIGHTLY.user));
+    scene.primary.sql("SET GLOBAL max_join_size = 100");
+    scene.seeds_or_names(&["more rows than the max_join_size", "a dump would fail at "]);
+    if !flavor::is_mysql() {
+        scene.primary.sql("SET GLOBAL max_join_size = DEFAULT");
+        scene.seed();
+        scene.primary.sql("SET GLOBAL max_join_size = 100");
+    }
+    let run = scene.command("run").arg("--compare-time=20s").run_to_end(COMMAND_PATIENCE).expect(0);
+    assert!(!run.stderr.contains("warning: "), "{run}");
+    scene.assert_newest_equals(&replica);
+}
