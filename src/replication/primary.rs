@@ -17,7 +17,7 @@ use crate::replication::time_zone::{self, Offsets};
 use crate::replication::{privileges, values};
 use crate::supervisor::main_loop::Supervisor;
 use crate::supervisor::watched::Watched;
-use crate::text::plain;
+use crate::text::harmless;
 
 mod address;
 mod binary_log;
@@ -284,7 +284,7 @@ impl Primary {
 /// Partial revokes, for people; `None` without any.
 fn revoked(found: &[(String, Vec<&str>)]) -> Option<String> {
     let named = |(schema, taken): &(String, Vec<&str>)| {
-        format!("{} on {}", taken.join(", "), plain(schema))
+        format!("{} on {}", taken.join(", "), harmless(schema))
     };
     let named: Vec<String> = found.iter().map(named).collect();
     (!named.is_empty()).then(|| named.join("; "))

@@ -67,7 +67,8 @@ fn unchanged_data_adds_nothing_and_a_change_adds_itself() {
     let file = File::options().write(true).open(s.data.join("shop/a.ibd")).unwrap();
     file.write_all_at(b"changed", 2 * BLOCK_SIZE + 5).unwrap();
     let third = s.store();
-    assert!(third.stored > BLOCK_SIZE / 2 && third.stored < 2 * BLOCK_SIZE, "{}", third.stored);
+    // With what else is in a pack of which half is needed no more, if the copy was stored twice.
+    assert!(third.stored > BLOCK_SIZE / 2 && third.stored < 3 * BLOCK_SIZE, "{}", third.stored);
     s.check(&third.name);
     let names = s.repo.names().unwrap();
     assert_eq!((names.len(), names.last()), (3, Some(&third.name)));
