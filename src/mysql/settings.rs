@@ -112,6 +112,9 @@ const BUILT_IN: &str = "(built-in)";
 /// InnoDB's own stopwords, in a table: an index is made with those that are in it at that moment.
 pub const STOPWORDS: &str = "innodb_ft_server_stopword_table";
 
+/// MariaDB's switch for CHECK constraints, which is in no log event: no option, only a variable.
+pub const CONSTRAINTS: &str = "check_constraint_checks";
+
 /// The table.
 pub const SETTINGS: &[Setting] = {
     use Decides::*;
@@ -172,6 +175,7 @@ pub const SETTINGS: &[Setting] = {
         of(Results, "regexp_stack_limit", Number, &["8000000"]),
         of(Results, "regexp_time_limit", Number, &["32"]),
         of(Results, "windowing_use_high_precision", Switch, ON),
+        of(Results, CONSTRAINTS, Switch, ON),
         of(Results, ZONE, Zone, &[]),
         of(Sizes, "max_allowed_packet", Number, &[]),
         of(Sizes, "max_heap_table_size", Number, &["16777216"]),
@@ -303,6 +307,7 @@ impl Setting {
         let name = self.name.replace('_', "-");
         match (self.form, self.decides) {
             (Form::Zone, _) => None,
+            _ if self.name == CONSTRAINTS => None,
             // As it is, without being told.
             (Form::Stopwords, _) if value == BUILT_IN => None,
             _ if self.is_elsewhere(value) => None,

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
-use crate::mysql::settings::Values;
+use crate::mysql::settings::{CONSTRAINTS, Values, value};
 use crate::mysql::trouble::Trouble;
 use crate::os::cgroup;
 use crate::os::process::{Activity, Child, Exit, Heeds, heeds, start_time};
@@ -45,6 +45,8 @@ pub struct Mysqld {
     scratch: File,
     program: PathBuf,
     data: PathBuf,
+    /// As the primary's sessions do.
+    ignores_constraints: bool,
     call_timeout: Duration,
     login: Option<Login>,
     log: LogTail,
@@ -96,6 +98,7 @@ impl Mysqld {
             scratch,
             program: setup.program.clone(),
             data: setup.data(),
+            ignores_constraints: value(&setup.settings, CONSTRAINTS) == Some("0"),
             call_timeout: setup.call_timeout,
             login,
             log: tail,
@@ -335,6 +338,9 @@ impl Mysqld {
                 // arrives.
                 Err(Error::ReplicationError { errno: 1290, .. }) => {}
                 done => done?,
+            }
+            if self.ignores_constraints {
+                self.run(&format!("SET GLOBAL {CONSTRAINTS} = 0"))?;
             }
         }
         Ok(())

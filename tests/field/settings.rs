@@ -62,6 +62,9 @@ fn statements(primary: &Primary) {
     primary.sql(flavor::either(
         "CREATE TABLE utf (a VARCHAR(10) CHARACTER SET utf8) ENGINE=InnoDB; \
          ALTER TABLE shop.versions ADD b INT; \
+         SET check_constraint_checks = 0, GLOBAL check_constraint_checks = 0; \
+         CREATE TABLE checked (a INT PRIMARY KEY, CHECK (a > 0)) ENGINE=InnoDB; \
+         INSERT INTO checked VALUES (-1); \
          CREATE TABLE words (t VARCHAR(50), FULLTEXT KEY (t)) ENGINE=MyISAM; \
          INSERT INTO words VALUES ('by at on'), ('xy'); \
          INSERT INTO results WITH RECURSIVE r AS (SELECT 10 AS n UNION ALL SELECT n + 1 FROM r \
