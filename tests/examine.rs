@@ -354,5 +354,12 @@ fn a_table_that_lacks_files_is_not_called_damaged() {
     if !flavor::is_mysql() {
         // MySQL's needs fewer than it can start with.
         run("64:64").says(" could not be checked, such as ").says("oo many open files");
+        // Nor is it proven.
+        let prove = scene.command("prove").under(limits::open_files("64:64"));
+        let ended =
+            prove.run_to_end(COMMAND_PATIENCE).expect(1).says("let mysqld open the files of ");
+        ended.says("raise the limit of open files");
+        let list = scene.command("list").arg("--json").run_to_end(COMMAND_PATIENCE).expect(0);
+        assert_eq!(list.stdout.matches("\"proven\": null").count(), 3, "{list}");
     }
 }

@@ -44,8 +44,8 @@ const HARMLESS: [&str; 5] = [
     "unknown storage engine",
     "is not loaded",
 ];
-/// Words of errors that say nothing of the table: the server was refused what it needs to read it.
-const LACKING: [&str; 3] = ["too many open files", "out of memory", "no space left on device"];
+/// Words of an error that says nothing of the table. Not those of memory: a damaged one may ask for any.
+const LACKING: &str = "too many open files";
 /// The longest finding, characters.
 const LONGEST: usize = 300;
 
@@ -58,7 +58,7 @@ pub enum Verdict {
     Wrong(String),
     /// The server cannot tell, and why.
     Unknown(String),
-    /// The server lacked files, memory or space for it, and how it says so.
+    /// The server was refused files for it, and how it says so.
     Lacking(String),
     /// The time was up.
     Cut,
@@ -245,12 +245,10 @@ fn work(session: &mut Session, shared: &Shared, job: Job) -> Result<(), Trouble>
     Ok(())
 }
 
-/// What it means that the statement itself failed. 23 and 24 are of opening files, the others of memory.
+/// What it means that the statement itself failed. 23 and 24 are of opening files.
 fn failed(errno: u16, text: &str) -> Verdict {
     let said = format!("error {errno}: {text}");
-    let lower = text.to_lowercase();
-    let lacks = matches!(errno, 5 | 23 | 24 | 1021 | 1037 | 1038 | 1041)
-        || LACKING.iter().any(|words| lower.contains(words));
+    let lacks = matches!(errno, 23 | 24) || text.to_lowercase().contains(LACKING);
     if lacks { Verdict::Lacking(said) } else { Verdict::Wrong(said) }
 }
 
@@ -267,7 +265,7 @@ fn judge(rows: &Rows) -> Verdict {
                 is_well = true;
             }
             "note" if lower.contains("doesn't support") => unknown = Some(short(&text)),
-            "error" | "warning" | "status" if LACKING.iter().any(|words| lower.contains(words)) => {
+            "error" | "warning" | "status" if lower.contains(LACKING) => {
                 return Verdict::Lacking(short(&text));
             }
             "error" if HARMLESS.iter().any(|words| lower.contains(words)) => {
@@ -328,6 +326,10 @@ mod tests {
                 Verdict::Lacking(
                     "Got error 24 \"Too many open files\" from storage engine InnoDB".into(),
                 ),
+            ),
+            (
+                vec![("Error", "Out of memory (Needed 4294967295 bytes)"), ("error", "Corrupt")],
+                wrong("Out of memory (Needed 4294967295 bytes); Corrupt"),
             ),
             (vec![("status", "Operation failed")], wrong("Operation failed")),
             (

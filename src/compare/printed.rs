@@ -18,8 +18,8 @@ const BEGINNINGS: [&str; 2] = [" DEFAULT ", " GENERATED ALWAYS AS ("];
 /// The values of columns, or indexes of values, by name.
 pub type Values = BTreeMap<String, String>;
 
-/// Asks for the values of each of these objects, `schema.table`: those of its columns, or of what `noun` is. Those that are not printed, or not in the
-/// way that we know, are left out.
+/// Asks for the values of each of these objects, `schema.table`: those of its columns, or of what `noun` is.
+/// Those that are not printed, or not in the way that we know, are left out.
 ///
 /// # Errors
 /// Those of the session; not that there is no such table.

@@ -306,6 +306,7 @@ impl Setting {
     pub fn option(&self, value: &str) -> Option<String> {
         let name = self.name.replace('_', "-");
         match (self.form, self.decides) {
+            // Told otherwise: by the environment, and by a statement.
             (Form::Zone, _) => None,
             _ if self.name == CONSTRAINTS => None,
             // As it is, without being told.

@@ -5,6 +5,7 @@
 //! nothing replicates. A server that dies is a failure to be tried again; if it dies twice in the
 //! check of the same table, that is what is wrong with the table.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use crate::compare::check::{self, Job, UNLIMITED, Verdict};
@@ -303,18 +304,25 @@ impl Prover<'_> {
         let (now, patience) = (Timestamp::now(), self.plan.patience.stall);
         let job = Job { turns: Turns::new(), without: Vec::new(), now, time: UNLIMITED, patience };
         let checked = check::check(self.supervisor, mysqld, job);
+        let mut lacking = None;
         for (table, verdict) in checked.verdicts {
             match verdict {
                 Verdict::Right => checks.good += 1,
-                Verdict::Unknown(why) | Verdict::Lacking(why) => {
-                    checks.unchecked.push((table, why))
+                Verdict::Unknown(why) => checks.unchecked.push((table, why)),
+                // What could not be looked at is not proven.
+                Verdict::Lacking(why) => {
+                    let doing = format!("let mysqld open the files of {table} ({why})");
+                    let source = io::Error::from_raw_os_error(libc::EMFILE);
+                    lacking.get_or_insert(Error::Io { doing, source });
                 }
                 Verdict::Wrong(what) => checks.bad.push((table, what)),
                 Verdict::Cut => {}
             }
         }
         checks.at = checked.at;
-        checked.ended
+        checked.ended?;
+        // What is found is found.
+        lacking.filter(|_| checks.bad.is_empty()).map_or(Ok(()), Err)
     }
 
     fn setup(&self, proof: &Scratch, filled: &Filled) -> Result<Setup> {

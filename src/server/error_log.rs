@@ -101,6 +101,11 @@ impl LogTail {
         worker_error(&self.tail(self.from))
     }
 
+    /// True if it reports that it was refused files.
+    pub fn lacks_files(&self) -> bool {
+        lacks_files(&self.tail(self.from))
+    }
+
     /// What it wrote since it was started, at most the last 64 KiB.
     pub fn text(&self) -> String {
         self.tail(self.from)
@@ -206,6 +211,15 @@ fn last_shortage(log: &str, wanted: impl Fn(Shortage) -> bool) -> Option<(Shorta
     })
 }
 
+/// Only the server's own words count: statements, which are quoted as well, may hold any.
+fn lacks_files(log: &str) -> bool {
+    let text = |line: &str| {
+        let marks = ["[ERROR]", "[Warning]"];
+        marks.iter().find_map(|mark| Some(without_statement(line.split_once(mark)?.1)))
+    };
+    log.lines().filter_map(text).any(|text| text.contains("Too many open files"))
+}
+
 /// `[MY-010584] ... Worker 1 failed executing transaction '...' ...; ..., Error_code: 1062; ...`
 fn worker_error(log: &str) -> Option<(u16, String)> {
     log.lines().rev().find_map(|line| {
@@ -273,6 +287,17 @@ mod tests {
         let memory_last = "[ERROR] InnoDB: error 28\n[ERROR] Out of memory\n";
         let space = last_shortage(memory_last, |what| what != Shortage::Memory);
         assert_eq!(space, Some((Shortage::Space, "InnoDB: error 28".into())));
+    }
+
+    #[test]
+    fn a_lack_of_files_is_in_the_servers_words() {
+        assert!(lacks_files("1 [ERROR] InnoDB: Error number 24 means 'Too many open files'\n"));
+        for line in [
+            "1 [ERROR] Slave SQL: Error 'x' on query. Query: 'insert \"Too many open files\"'",
+            "1 [Note] Too many open files",
+        ] {
+            assert!(!lacks_files(line), "{line}");
+        }
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Mysqld {
 
     /// True if it was refused files: it then calls a table missing or damaged that it cannot open.
     pub fn lacks_files(&self) -> bool {
-        self.log.text().contains("Too many open files")
+        self.log.lacks_files()
     }
 
     /// The real reason for `error`, which it reported or which is a hang: memory or space that it
