@@ -133,7 +133,7 @@ fn cut_off(facts: &Facts, name: &str) -> Error {
         "a dump would fail at {}, which has more rows than the max_join_size that {} gives its sessions by \
          a global setting or by init_connect, and mariadb-dump cannot lift it: set it to DEFAULT there, \
          {REMEDY}",
-        plain(name),
+        harmless(name),
         facts.address
     ))
 }
