@@ -63,6 +63,7 @@ mod random;
 mod relentless;
 mod replication;
 mod repository;
+mod reset;
 mod retention;
 mod room;
 mod scratch;

@@ -17,7 +17,7 @@ use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::replication::primary::Facts;
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::journals::redundant::Part;
+use crate::repository::journals::redundant::{Part, Stored};
 use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::repository::store::{self, Data, Header, Journal, Span};
 use crate::supervisor::main_loop::Supervisor;
@@ -61,6 +61,15 @@ impl<'a> Parts<'a> {
     /// The position to which they lead.
     pub(super) fn end(&self) -> Option<&Position> {
         self.all.last().map(|part| &part.to)
+    }
+
+    /// True if they lead where no chain of the backups `stored` comes from: they were received before the
+    /// last one began, and go beyond its beginning all the same. It began with another history.
+    pub(super) fn are_of_another_history(&self, stored: &[Stored]) -> bool {
+        let chain = stored.iter().rev().find(|backup| backup.begins_chain.is_some());
+        let (Some(chain), Some(last)) = (chain, self.all.last()) else { return false };
+        let received = last.name.get(..16).and_then(Timestamp::parse_compact);
+        received < chain.begins_chain && !chain.position.contains(&last.to)
     }
 
     /// Removes those that were put together and not removed.
@@ -109,6 +118,7 @@ impl<'a> Parts<'a> {
             started: Timestamp::now(),
             base: None,
             open_tables: 0,
+            primary_log: None,
             settings: Vec::new(),
         };
         self.store(supervisor, header, logs)

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Place, Result, remedy};
+use crate::follow::logs::Logs;
 use crate::follow::parts::Parts;
 use crate::mysql::position::Position;
 use crate::os::clock::Timestamp;
@@ -31,6 +32,9 @@ use crate::text::{count, short};
 const LOOK: Duration = Duration::from_millis(500);
 /// So much is not kept waiting for the end of the interval. Bytes.
 const MUCH: u64 = 64 << 20;
+/// MySQL's number for a primary that refuses to send. To one that was reset meanwhile, the next connection
+/// tells why.
+const REFUSED: u16 = 13114;
 /// A failure that lasts is told again after this time.
 const AGAIN: Duration = Duration::from_secs(3600);
 
@@ -58,7 +62,7 @@ pub fn follow(plan: &Plan, every: Duration, supervisor: &mut Supervisor) -> Resu
         scratch.discard(supervisor)?;
         let parts = Parts::open(&journals, &lock, dir, plan.storage.level)?;
         let scratch = &mut scratch;
-        let (pending, moved, told) = (None, Instant::now(), None);
+        let (pending, moved, told, logs) = (None, Instant::now(), None, Logs::default());
         let (backups, received) = (Vec::new(), 0);
         let retries = &plan.retries;
         let (base, cap) = retries.backoff;
@@ -77,6 +81,8 @@ pub fn follow(plan: &Plan, every: Duration, supervisor: &mut Supervisor) -> Resu
             pending,
             moved,
             told,
+            logs,
+            refused: false,
             backups,
             received,
         };
@@ -121,6 +127,9 @@ struct Follower<'a> {
     moved: Instant,
     /// The failure that was told last, and when.
     told: Option<(String, Instant)>,
+    /// The primary's logs, and whether it refused to send the last time.
+    logs: Logs,
+    refused: bool,
     /// The backups at the last look.
     backups: Vec<String>,
     /// Transactions.
@@ -135,7 +144,9 @@ impl Follower<'_> {
             let Err(error) = self.attempt() else { continue };
             self.supervisor.checkpoint.forget_mysqld();
             self.scratch.check_gone()?;
-            if !error.is_temporary() {
+            let refused = matches!(error, Error::ReplicationError { errno: REFUSED, .. });
+            let was_refused = std::mem::replace(&mut self.refused, refused);
+            if !error.is_temporary() && (!refused || was_refused) {
                 return Err(error);
             }
             let Some(wait) = self.breaker.failed(Instant::now(), 0.0) else { return Err(error) };
@@ -177,7 +188,9 @@ impl Follower<'_> {
             );
             return Err(Error::NoBackup { what });
         };
-        let end = self.parts.end().filter(|end| end.contains(&newest.position));
+        self.logs.begin(newest);
+        let goes_on = !self.parts.are_of_another_history(&stored);
+        let end = self.parts.end().filter(|end| goes_on && end.contains(&newest.position));
         Ok(end.unwrap_or(&newest.position).clone())
     }
 
@@ -220,12 +233,13 @@ impl Follower<'_> {
         let ended = self.receive(&mut receiver, &facts);
         let shutdown = plan.patience.shutdown;
         let ended = ended.map_err(|e| receiver.explain(self.supervisor, e, shutdown));
-        // What has arrived is worth keeping, whatever it was that failed.
+        // What has arrived is worth keeping, whatever it was that failed, unless it follows nothing.
         if matches!(ended, Err(Error::Interrupted { .. })) {
             self.supervisor.begin_ending();
             let _ = receiver.look(|_| {});
         }
-        if !matches!(ended, Err(Error::DiskFull { .. })) {
+        let follows = self.logs.are_checked(&receiver);
+        if follows && !matches!(ended, Err(Error::DiskFull { .. })) {
             self.keep(&mut receiver, &facts)?;
         }
         receiver.end(self.scratch)?;
@@ -250,6 +264,7 @@ impl Follower<'_> {
             });
             self.moved = moved;
             waited?;
+            self.logs.check(self.plan, self.supervisor, receiver)?;
             self.keep(receiver, facts)?;
             // What a backup holds need not be put together.
             self.look_at_backups()?;
@@ -299,6 +314,7 @@ impl Follower<'_> {
     /// Something has arrived: what failed before is over.
     fn overcome(&mut self) {
         let failures = self.breaker.progress();
+        self.refused = false;
         if failures > 0 {
             log::info!("receiving again after {}", count(failures, "failure"));
             self.told = None;
@@ -320,8 +336,15 @@ impl Follower<'_> {
                 None => Ok(()),
             };
         }
-        let facts = facts.clone();
-        let now = move |primary: &Primary| primary.now(&facts);
+        let (facts, at) = (facts.clone(), receiver.tail.at().clone());
+        let now = move |primary: &Primary| {
+            let now = primary.now(&facts)?;
+            if !now.0.contains(&at) {
+                // What was received is gone there: it was reset.
+                primary.choose(Some(&at))?;
+            }
+            Ok(now)
+        };
         match self.plan.primary.question(self.supervisor, receiver, now) {
             Ok(now) => self.pending = Some(now),
             Err(e) if e.blames_primary() => log::debug!("{e}"),

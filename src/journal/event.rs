@@ -55,6 +55,8 @@ const QUERY: u8 = 2;
 const LOAD: u8 = 18;
 /// The description of the format, with which each log begins.
 pub const FORMAT: u8 = 15;
+/// The way to another log.
+pub const ROTATE: u8 = 4;
 const XID: u8 = 16;
 const INCIDENT: u8 = 26;
 const GTID: u8 = 33;

@@ -9,6 +9,7 @@ pub mod cut;
 pub mod details;
 pub mod event;
 pub mod group;
+pub mod head;
 pub mod history;
 pub mod join;
 pub mod names;

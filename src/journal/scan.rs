@@ -229,7 +229,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An event with its checksum.
-    fn event(kind: u8, server: u32, body: &[u8]) -> Vec<u8> {
+    pub fn event(kind: u8, server: u32, body: &[u8]) -> Vec<u8> {
         let length = (HEADER + body.len() + CHECKSUM) as u32;
         let mut bytes = 1_795_361_400_u32.to_le_bytes().to_vec();
         bytes.push(kind);

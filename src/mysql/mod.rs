@@ -5,6 +5,7 @@ pub mod file_names;
 pub mod flavor;
 pub mod gtid;
 pub mod position;
+pub mod primary_log;
 pub mod session;
 pub mod settings;
 pub mod target;

@@ -6,7 +6,7 @@
 //! documentation of `gtid_slave_pos` and of "GTID sets".
 
 use crate::mysql::flavor::Flavor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The length of a uuid in text.
@@ -111,6 +111,27 @@ impl Position {
                 Position::MySql(rest.collect())
             }
             _ => self.clone(),
+        }
+    }
+
+    /// The part of this position in domains that `other` has, too. MySQL's have none.
+    pub fn of_domains(self, other: &Position) -> Position {
+        match (self, other) {
+            (Position::MariaDb(mut domains), Position::MariaDb(other)) => {
+                domains.retain(|domain, _| other.contains_key(domain));
+                Position::MariaDb(domains)
+            }
+            (position, _) => position,
+        }
+    }
+
+    /// The domains of this position of which `start` has nothing. MySQL's have none.
+    pub fn domains_beyond(&self, start: &Position) -> BTreeSet<u32> {
+        match (self, start) {
+            (Position::MariaDb(domains), Position::MariaDb(start)) => {
+                domains.keys().filter(|domain| !start.contains_key(domain)).copied().collect()
+            }
+            _ => BTreeSet::new(),
         }
     }
 

@@ -78,6 +78,7 @@ impl Attempts<'_> {
             started: self.started,
             base: None,
             open_tables: 0,
+            primary_log: None,
             settings: kept(adopted.settings),
         };
         self.supervisor.checkpoint.start_at(adopted.position);

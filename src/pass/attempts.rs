@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::mysql::position::Position;
+use crate::mysql::primary_log::PrimaryLog;
 use crate::mysql::target::Target;
 use crate::mysql::version::Version;
 use crate::os::clock::Timestamp;
-use crate::pass::base::Bases;
+use crate::pass::base::{Base, Bases};
 use crate::pass::examined::Examined;
 use crate::pass::finished::{Finished, Reached};
 use crate::pass::in_hand::InHand;
@@ -70,6 +71,8 @@ pub struct Attempts<'a> {
     pub(crate) tried_again: Option<Position>,
     /// Temporary tables that sessions of the primary have open, at the last look.
     pub(crate) open_tables: Cell<u64>,
+    /// From which log of the primary the last catch-up began.
+    pub(crate) primary_log: Option<PrimaryLog>,
     /// The data has functions or plugins that the private server loads with its grant tables only.
     pub(crate) grant_tables: bool,
     /// What was found when the data was looked at.
@@ -107,6 +110,7 @@ impl<'a> Attempts<'a> {
             dumps: 0,
             tried_again: None,
             open_tables: Cell::new(0),
+            primary_log: None,
             grant_tables: false,
             examined: Examined::default(),
             no_room: false,
@@ -249,6 +253,7 @@ impl<'a> Attempts<'a> {
         let (Some(mysqld), Some(goal)) = (self.hand.mysqld(), &self.goal) else { return Ok(()) };
         self.supervisor.checkpoint.phase(Phase::CatchUp);
         self.scratch.set_replicating()?;
+        let from = self.supervisor.checkpoint.progress().at().unwrap_or(&facts.position).clone();
         let patience = self.plan.patience;
         let catch_up = CatchUp {
             facts,
@@ -264,6 +269,10 @@ impl<'a> Attempts<'a> {
             .map_err(|e| if loads { e } else { without_functions(e) })
             .map_err(|e| explain(self.supervisor, mysqld, e, patience.shutdown));
         let reached = goal.target.position().to_string();
+        let told = self.check_primary_log(facts, &from);
+        if caught_up.is_ok() || told.as_ref().is_err_and(|e| !e.is_temporary()) {
+            told?;
+        }
         caught_up.map_err(|e| self.judge_again(e))?;
         let transactions = self.supervisor.checkpoint.progress().transactions();
         log::info!(
@@ -351,6 +360,7 @@ impl<'a> Attempts<'a> {
             started: self.started,
             base: base.map(|base| base.name.clone()),
             open_tables: self.open_tables.get(),
+            primary_log: self.primary_log.clone().or(base.and_then(Base::primary_log)),
             settings: self.kept_settings(facts)?,
         };
         let journal = self.journal(reached)?;

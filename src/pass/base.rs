@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Place, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::Timestamp;
 use crate::os::space::check_room;
 use crate::os::sys;
@@ -31,6 +32,11 @@ impl Base {
     /// True if sessions of the primary had temporary tables open.
     pub(crate) fn has_open_tables(&self) -> bool {
         self.manifest.header.open_tables > 0
+    }
+
+    /// The log of its primary on record.
+    pub(crate) fn primary_log(&self) -> Option<PrimaryLog> {
+        self.manifest.header.primary_log.clone()
     }
 }
 

@@ -24,6 +24,7 @@ mod on_record;
 mod open;
 pub mod plan;
 pub mod primary;
+mod primary_log;
 pub mod program;
 pub mod prove;
 mod proving;

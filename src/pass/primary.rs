@@ -45,7 +45,7 @@ impl Attempts<'_> {
         Ok(facts)
     }
 
-    fn ask_aside<T: Send + 'static>(
+    pub(super) fn ask_aside<T: Send + 'static>(
         &mut self,
         question: impl FnOnce(&Primary) -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -3,13 +3,16 @@
 //! Its relay logs are all that is wanted of it. So it holds no data, needs little memory, and is begun
 //! anew wherever it has failed: from the position up to which its relay logs are needed no more.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::journal::group::Transaction;
+use crate::journal::head::Head;
 use crate::journal::tail::Tail;
 use crate::mysql::account::Account;
+use crate::mysql::gtid::Gtid;
 use crate::mysql::position::Position;
 use crate::os::process::Activity;
 use crate::os::random::random_server_id;
@@ -17,6 +20,7 @@ use crate::replication::catch_up;
 use crate::replication::connection::Connection;
 use crate::replication::kept_logs::NoLogs;
 use crate::replication::primary::Facts;
+use crate::replication::received;
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::report::keys::Key;
 use crate::scratch::working_directory::{Scratch, Stage};
@@ -59,6 +63,12 @@ pub struct Receiver {
     facts: Facts,
     connection: Connection,
     from: Position,
+    data: PathBuf,
+    /// How many of the received logs have been looked at, and with what the last one of them begins.
+    looked_at: usize,
+    head: Option<Head>,
+    /// The first transaction of each of MariaDB's domains.
+    first: BTreeMap<u32, Gtid>,
     /// What it has received.
     pub tail: Tail,
 }
@@ -89,9 +99,20 @@ impl Receiver {
             scratch.set_stage(Stage::Partial, None)?;
         }
         let mysqld = mysqld?;
-        let tail = Tail::new(setup.data(), from.clone());
+        let data = setup.data();
+        let tail = Tail::new(data.clone(), from.clone());
         let (facts, from, connection) = (facts.clone(), from.clone(), Connection::default());
-        Ok(Receiver { mysqld, facts, connection, from, tail })
+        Ok(Receiver {
+            mysqld,
+            facts,
+            connection,
+            from,
+            data,
+            looked_at: 0,
+            head: None,
+            first: BTreeMap::new(),
+            tail,
+        })
     }
 
     /// Reads on in what it has received. Each transaction that is whole now goes to `take`. True if there
@@ -99,15 +120,36 @@ impl Receiver {
     ///
     /// # Errors
     /// Those of reading; that of replication, and a connection that is gone for too long.
-    pub fn look(&mut self, take: impl FnMut(&Transaction)) -> Result<bool> {
+    pub fn look(&mut self, mut take: impl FnMut(&Transaction)) -> Result<bool> {
         // Before the logs: what came before it failed counts.
         let status = ReplicaStatus::read(&mut self.mysqld, self.facts.flavor)?;
-        let moved = self.tail.read(take)?;
+        let first = &mut self.first;
+        let moved = self.tail.read(|transaction| {
+            if let Gtid::MariaDb(gtid) = &transaction.gtid {
+                first.entry(gtid.domain).or_insert_with(|| transaction.gtid.clone());
+            }
+            take(transaction);
+        })?;
+        self.look_at_heads();
         if let Some(failure) = status.receiver_failure(&self.facts, &self.from) {
             return Err(failure);
         }
         self.connection.check(&status, status.has_connected(), &self.facts)?;
         Ok(moved)
+    }
+
+    /// Each connection begins another relay log, and the server connects by itself.
+    fn look_at_heads(&mut self) {
+        let logs = received::logs(&self.data);
+        while let Some(log) = logs.get(self.looked_at) {
+            let head = received::head_of(log);
+            // It may not be there yet.
+            if head.is_none() && self.looked_at + 1 == logs.len() {
+                break;
+            }
+            self.looked_at += 1;
+            self.head = head.or(self.head.take());
+        }
     }
 
     /// What `error` really means.
@@ -118,6 +160,16 @@ impl Receiver {
         patience: Duration,
     ) -> Error {
         explain(supervisor, &mut self.mysqld, error, patience)
+    }
+
+    /// The log of the primary with which the last connection or the last log begins, once that can be told.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// The position at which it began, and the first transaction that it got in each of MariaDB's domains.
+    pub fn firsts(&self) -> (&Position, &BTreeMap<u32, Gtid>) {
+        (&self.from, &self.first)
     }
 
     /// The primary that it receives from.

@@ -6,6 +6,7 @@ pub mod keeping;
 pub mod kept_logs;
 pub mod primary;
 pub mod privileges;
+pub mod received;
 pub mod replay;
 pub mod replica;
 pub mod replica_file;

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::mysql::account::{Account, TlsMode};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::{BinlogState, Position};
+use crate::mysql::primary_log::mark;
 use crate::mysql::session::{MOST_PACKET, Session};
 use crate::mysql::settings;
 use crate::os::clock::Timestamp;
@@ -22,6 +23,7 @@ use crate::text::harmless;
 mod address;
 mod binary_log;
 mod facts;
+mod log_start;
 mod protection;
 mod refusal;
 
@@ -47,6 +49,9 @@ pub struct Primary {
     /// or zero if that is off.
     pub listing: Duration,
 }
+
+/// The variable of MariaDB that is on in a member of a Galera cluster.
+const CLUSTERED: &str = "wsrep_on";
 
 /// A setting by which MySQL shows the keys that it makes by itself.
 pub const SHOW_KEYS: &str = "show_gipk_in_create_table_and_information_schema = ON";
@@ -213,11 +218,11 @@ impl Primary {
             Flavor::MariaDb => {
                 "@@global.gtid_binlog_pos AS position, @@global.gtid_binlog_state AS state, \
                  @@global.gtid_slave_pos AS applied, @@global.log_slave_updates AS logs_all, \
-                 @@global.log_bin AS logs"
+                 @@global.log_bin AS logs, CONCAT(@@global.hostname, ':', @@global.port) AS server"
             }
             Flavor::MySql => {
                 "@@global.gtid_executed AS position, @@global.gtid_purged AS purged, \
-                 @@global.gtid_mode AS gtids, @@global.log_bin AS logs"
+                 @@global.gtid_mode AS gtids, @@global.log_bin AS logs, @@global.server_uuid AS server"
             }
         };
         let asked = Timestamp::now();
@@ -240,7 +245,7 @@ impl Primary {
             Flavor::MySql => History::MySql { purged: position("purged")? },
         };
         let position = position("position")?;
-        let names = ["binlog_expire_logs_seconds", "expire_logs_days"];
+        let names = ["binlog_expire_logs_seconds", "expire_logs_days", CLUSTERED];
         let variables = query(&settings::query(&[&names[..], &binary_log::FILTERS].concat()))?;
         let variables: Vec<Vec<&str>> = variables.iter().collect();
         if let History::MariaDb { state, applied } = &history
@@ -254,7 +259,9 @@ impl Primary {
         let mut query = |sql: &str| session.query(sql).map_err(|t| refused(address, t));
         query(time_zone::AS_SYSTEM)?;
         let zone = Offsets::parse(&address.to_string(), query(&time_zone::query())?.first())?;
+        let clustered = variables.iter().any(|row| row[..] == [CLUSTERED, "ON"]);
         Ok(Facts {
+            server: (!clustered).then(|| mark(rows.require("server").unwrap_or_default())),
             zone,
             address: address.clone(),
             flavor,

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use self::journal::{Journal, Span};
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::{Micros, Timestamp};
 
 pub use self::blocks::{Block, Chain, FileEntry, Frame, Hash, Link, MOST_FRAMES, Piece, hex};
@@ -46,6 +47,9 @@ pub struct Header {
     /// Temporary tables that sessions of the primary had open, and that are not in the data: later
     /// statements may use them.
     pub open_tables: u64,
+    /// The log at which the last replication that led here began, by which a primary that was reset is
+    /// told.
+    pub primary_log: Option<PrimaryLog>,
     /// Server settings that the data needs, in the given order.
     pub settings: Vec<(String, String)>,
 }
@@ -221,6 +225,9 @@ impl Manifest {
         }
         if self.header.open_tables > 0 {
             line(out, format_args!("open_temporary_tables {}", self.header.open_tables));
+        }
+        if let Some(log) = &self.header.primary_log {
+            line(out, format_args!("primary_log {log}"));
         }
         if let Some(as_of) = self.journal.as_of {
             line(out, format_args!("primary_as_of {}", as_of.rfc3339()));

@@ -66,6 +66,7 @@ fn repository(dir: &Path, log: &[u8], last: u64) -> PathBuf {
         started: Timestamp(i64::from(TIME)),
         base,
         open_tables: 0,
+        primary_log: None,
         settings: Vec::new(),
     };
     let add = |header, journal: &Journal| {

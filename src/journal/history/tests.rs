@@ -27,6 +27,7 @@ fn backup(
             started: Timestamp(as_of),
             base: base.map(|n| format!("b{n}")),
             open_tables: 0,
+            primary_log: None,
             settings: Vec::new(),
         },
         finished: Timestamp(as_of),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::address::Address;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
+use crate::mysql::gtid::Gtid;
 use crate::mysql::position::{BinlogState, Position};
 use crate::mysql::settings::Values;
 use crate::mysql::target::Target;
@@ -30,6 +31,9 @@ pub struct Facts {
     pub clock: Timestamp,
     /// Its server id, which no other server may use.
     pub server_id: u32,
+    /// What tells it from other servers, as a mark; `None` for a member of a cluster, whose members have
+    /// logs of their own with the same transactions.
+    pub server: Option<String>,
     /// Settings that the private server must share.
     pub settings: Values,
     /// How long it keeps its binary logs; `None` for forever or unknown.
@@ -103,7 +107,44 @@ impl Facts {
                 let at = shown(&self.position);
                 Err(self.purged(position, &format!("it is at {at} and has purged {purged}")))
             }
+            History::MariaDb { state, applied } => {
+                // Nothing of a domain that it once replicated is in its log.
+                let ahead = applied.minus(position).of_domains(position);
+                let unlogged = state.unknown(&ahead, &Position::MariaDb(Default::default()));
+                match unlogged.is_empty() {
+                    true => Ok(()),
+                    false => {
+                        Err(self.purged(position, &format!("it has {unlogged} and no log of it")))
+                    }
+                }
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// The error for a replica at `from` to which this primary first sends the transaction `first` of a
+    /// domain of which its log has nothing before: what is between is nowhere. `None` if nothing is.
+    pub fn gap(&self, from: &Position, file: &str, first: &Gtid) -> Option<Error> {
+        let (Gtid::MariaDb(first), Position::MariaDb(from_domains)) = (first, from) else {
+            return None;
+        };
+        let (_, last) = from_domains.get(&first.domain)?;
+        let all_applied = match &self.history {
+            History::MariaDb { applied: Position::MariaDb(applied), .. } => {
+                applied.get(&first.domain).is_some_and(|(_, sequence)| sequence == last)
+            }
+            _ => false,
+        };
+        let gap = first.sequence > last + 1 && !all_applied;
+        gap.then(|| self.purged(from, &format!("its {file} begins with {}", Gtid::MariaDb(*first))))
+    }
+
+    /// True if it may have got all of `position` from elsewhere: with a copy of the data, or as a replica.
+    /// Its binary log need not have all of it then.
+    pub fn may_have_received(&self, position: &Position) -> bool {
+        match &self.history {
+            History::MariaDb { applied, .. } => applied.contains(position),
+            History::MySql { purged } => purged.contains(position),
         }
     }
 

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
-use crate::os::clock::Micros;
+use crate::mysql::primary_log::PrimaryLog;
+use crate::os::clock::{Micros, Timestamp};
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::manifest::{Summary, glance};
 use crate::repository::prune::Removal;
@@ -42,6 +43,12 @@ pub struct Stored {
     pub position: Position,
     /// Its own journal leads to it.
     pub has_journal: bool,
+    /// When the pass began that made it from nothing older: a chain begins with it.
+    pub begins_chain: Option<Timestamp>,
+    /// See [`Header::primary_log`].
+    ///
+    /// [`Header::primary_log`]: crate::repository::manifest::Header::primary_log
+    pub primary_log: Option<PrimaryLog>,
 }
 
 impl Repository {
@@ -80,7 +87,15 @@ impl Repository {
             let flavor = value("flavor").and_then(Flavor::from_name);
             let position = flavor.and_then(|f| Position::parse(f, value("position")?).ok());
             let has_journal = value("base").is_some() && value("no_journal").is_none();
-            all.extend(position.map(|position| Stored { position, has_journal }));
+            let started = value("started").and_then(Timestamp::parse);
+            let begins_chain = started.filter(|_| value("base").is_none());
+            let primary_log = value("primary_log").and_then(PrimaryLog::parse);
+            all.extend(position.map(|position| Stored {
+                position,
+                has_journal,
+                begins_chain,
+                primary_log,
+            }));
         }
         Ok(all)
     }
@@ -155,7 +170,12 @@ mod tests {
             let (name, latest) = (String::new(), Micros(0));
             Part { name, from: at(from), to: at(to), size: 0, latest }
         };
-        let stored = |text, has_journal| Stored { position: at(text), has_journal };
+        let stored = |text, has_journal| Stored {
+            position: at(text),
+            has_journal,
+            begins_chain: None,
+            primary_log: None,
+        };
         let all = [stored("0-1-10", false), stored("0-1-20", true), stored("0-1-30", false)];
         for (from, to, needed) in [
             ("0-1-5", "0-1-9", false),

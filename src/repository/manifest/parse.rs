@@ -18,6 +18,7 @@ use super::{
     Block, Chain, DirEntry, FileEntry, Frame, Hash, Header, Link, Manifest, PackRef, from_hex,
     is_backup_name,
 };
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::{Micros, Timestamp};
 use crate::repository::data_dir::misleads_server;
 
@@ -340,6 +341,9 @@ impl Parser {
         let as_of = self.header.get("primary_as_of").map(|text| {
             Micros::parse(text).ok_or_else(|| format!("primary_as_of: {text:?} is not a time"))
         });
+        let primary_log = self.header.get("primary_log").map(|text| {
+            PrimaryLog::parse(text).ok_or_else(|| format!("primary_log: {text:?} is malformed"))
+        });
         let logs = std::mem::take(&mut self.logs);
         let journal = Journal { logs, gap: gap.transpose()?, as_of: as_of.transpose()? };
         journal.check(&position)?;
@@ -360,6 +364,7 @@ impl Parser {
                 started: self.time_of("started")?,
                 base,
                 open_tables: self.optional_number("open_temporary_tables")?,
+                primary_log: primary_log.transpose()?,
                 settings: self.settings,
             },
             packs: self.packs,

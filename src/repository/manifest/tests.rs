@@ -4,6 +4,8 @@ use super::journal::{self, Journal, LogEntry, Span};
 use super::parse::parse;
 use super::*;
 
+const PRIMARY_LOG: &str = "ca978112ca1bbdca binlog.000007 2026-11-22T15:00:00Z";
+
 fn sample() -> Manifest {
     let mut links = Vec::new();
     let mut stored = |n: u8, offset| {
@@ -35,6 +37,7 @@ fn sample() -> Manifest {
             started: Timestamp(1_795_361_000),
             base: Some("20261121T153000Z-00ff".into()),
             open_tables: 2,
+            primary_log: PrimaryLog::parse(PRIMARY_LOG),
             settings: vec![
                 ("lower_case_table_names".into(), "0".into()),
                 ("sql_mode".into(), "".into()),
@@ -169,6 +172,7 @@ fn a_lying_manifest_is_refused_by_name() {
         ("\nblock_size", "\nno_journal why\nblock_size", "a reason why there is none"),
         ("\nblock_size", "\nno_journal \\x\nblock_size", "badly escaped"),
         ("primary_as_of 2026", "primary_as_of 2O26", "not a time"),
+        ("binlog.000007 2026", "binlog.000007", "primary_log"),
     ] {
         let error = parse(changed(from, to).as_bytes()).unwrap_err();
         assert!(error.contains(says), "{from} -> {to}: {error}");

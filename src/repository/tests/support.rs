@@ -126,6 +126,7 @@ pub fn header() -> Header {
         started: Timestamp::now(),
         base: None,
         open_tables: 0,
+        primary_log: None,
         settings: vec![("lower_case_table_names".into(), "0".into())],
     }
 }

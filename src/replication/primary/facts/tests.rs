@@ -14,6 +14,7 @@ fn facts(state: &str, applied: &str) -> Facts {
         position: position("0-2-80"),
         asked: Timestamp(0),
         clock: Timestamp(0),
+        server: None,
         server_id: 2,
         settings: Vec::new(),
         keeps: None,
@@ -75,4 +76,36 @@ fn a_domain_unknown_to_the_primary_is_no_divergence() {
     assert_eq!(primary.without_deleted_domains(&base("0-1-50")), None);
     // A replica may get there yet.
     assert_eq!(facts("0-1-50,0-2-80", "0-1-50").without_deleted_domains(&with), None);
+}
+
+/// A replica that was promoted without having logged what it applied, or was reset.
+#[test]
+fn what_is_in_no_log_of_the_primary_is_purged() {
+    let base = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+    let primary = facts("7-2-80", "0-1-50,3-1-9");
+    assert!(primary.check_base(&base("0-1-50,7-2-3")).is_ok());
+    // Of a domain that the base does not have, it may have all with the data.
+    assert!(primary.check_base(&base("7-2-3")).is_ok());
+    let behind = primary.check_base(&base("0-1-49,7-2-3")).unwrap_err();
+    assert_eq!(behind.cause(), Cause::Purged);
+    assert!(behind.to_string().contains("it has 0-1-50 and no log of it"), "{behind}");
+}
+
+#[test]
+fn a_log_that_begins_behind_the_replica_leaves_a_gap() {
+    let from = Position::parse(Flavor::MariaDb, "0-1-49,7-2-3").unwrap();
+    let gap = |primary: &Facts, first: &str| {
+        let gap = primary.gap(&from, "binlog.000001", &Gtid::parse(first).unwrap());
+        gap.map(|error| (error.cause(), error.to_string()))
+    };
+    let primary = facts("0-2-80,7-2-80", "");
+    for first in ["0-1-49", "0-1-50", "0-2-50", "3-2-80"] {
+        assert_eq!(gap(&primary, first), None, "{first}");
+    }
+    let (cause, text) = gap(&primary, "0-2-51").unwrap();
+    assert_eq!(cause, Cause::Purged);
+    assert!(text.contains("its binlog.000001 begins with 0-2-51"), "{text}");
+    // It numbers its own as it likes, and had applied no more than the base has.
+    assert_eq!(gap(&facts("0-2-80", "0-1-49"), "0-2-60"), None);
+    assert!(gap(&facts("0-2-80", "0-1-50"), "0-2-60").is_some());
 }

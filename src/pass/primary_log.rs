@@ -1,0 +1,58 @@
+//! From which log of the primary a pass has its transactions, and whether they go on from the base.
+
+use crate::error::Result;
+use crate::mysql::flavor::Flavor;
+use crate::mysql::position::Position;
+use crate::pass::attempts::Attempts;
+use crate::replication::primary::Facts;
+use crate::replication::received::{Received, check_reset, logs};
+
+impl Attempts<'_> {
+    /// Judges the relay logs that a catch-up from the position `from` has left, and keeps on record with
+    /// which log of the primary of `facts` they begin.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if the primary was reset, [`Error::Purged`] if it did not send all.
+    ///
+    /// [`Error::Diverged`]: crate::error::Error::Diverged
+    /// [`Error::Purged`]: crate::error::Error::Purged
+    pub(crate) fn check_primary_log(&mut self, facts: &Facts, from: &Position) -> Result<()> {
+        // MySQL tells of itself what it lacks.
+        if facts.flavor == Flavor::MariaDb {
+            // Also what an earlier receiver got, before a kill.
+            for segment in self.log_keeper().segments(facts.flavor).unwrap_or_default() {
+                self.check_gap(facts, &segment.from, Received::in_logs(&segment.logs))?;
+            }
+        }
+        let here = || Received::in_logs(&logs(&self.scratch.data()));
+        let Some(received) = here() else { return Ok(()) };
+        if facts.flavor == Flavor::MariaDb {
+            self.check_gap(facts, from, here())?;
+        }
+        let Some(now) = received.primary_log(facts) else { return Ok(()) };
+        if let Some(base) = self.bases.current()
+            && let Some(log) = received.begins_anew(facts, base.primary_log())
+            && !facts.may_have_received(&base.position)
+        {
+            let base = base.position.clone();
+            // If it does not say now, it is asked again next time.
+            let Some(start) = self.log_start(facts, &log.file)? else { return Ok(()) };
+            check_reset(facts, &log, &start, &base)?;
+        }
+        self.primary_log = Some(now);
+        Ok(())
+    }
+
+    fn check_gap(&mut self, facts: &Facts, from: &Position, got: Option<Received>) -> Result<()> {
+        let Some(received) = got else { return Ok(()) };
+        match self.log_start(facts, received.file())? {
+            Some(start) => received.check_gap(facts, from, &start),
+            None => Ok(()),
+        }
+    }
+
+    fn log_start(&mut self, facts: &Facts, file: &str) -> Result<Option<Position>> {
+        let (facts, file) = (facts.clone(), file.to_string());
+        self.ask_aside(move |primary| primary.log_start(&facts, &file))
+    }
+}

@@ -1,0 +1,137 @@
+//! What a replica of a primary would not notice: that what it has is not what the primary has by the same
+//! names, and that the primary sends what comes later than it asked for.
+//!
+//! The first is so after a reset once the primary has got further than before: its logs begin anew, and
+//! not with what the base has. The second is so on MariaDB, unless it is strict, after a reset of a
+//! primary that is a replica itself, or on a copy of one without its logs: its first log begins behind
+//! the replica. The heads of the relay logs name the primary's, and it says with what one begins.
+
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::journal::group::Group;
+use crate::journal::head::{Head, head};
+use crate::journal::relay_logs::logs_in;
+use crate::journal::scan::scan;
+use crate::mysql::gtid::Gtid;
+use crate::mysql::position::Position;
+use crate::mysql::primary_log::PrimaryLog;
+use crate::os::files;
+use crate::replication::primary::Facts;
+use crate::text::system_text;
+
+/// The relay logs of a receiver, from the first one that names a log of the primary.
+pub struct Received {
+    /// With what they begin; not every one has a head.
+    heads: Vec<Head>,
+    logs: Vec<PathBuf>,
+}
+
+impl Received {
+    /// Those of `logs`; `None` if they name none, or cannot be read.
+    pub fn in_logs(logs: &[PathBuf]) -> Option<Received> {
+        // The first one may have been begun only.
+        let first = logs.iter().position(|log| head_of(log).is_some())?;
+        let logs = logs[first..].to_vec();
+        let heads = logs.iter().filter_map(|log| head_of(log)).collect();
+        Some(Received { heads, logs })
+    }
+
+    /// The name of the first log of the primary.
+    pub fn file(&self) -> &str {
+        &self.heads[0].file
+    }
+
+    /// The first log of the primary of `facts`, if it is one to be kept on record.
+    pub fn primary_log(&self, facts: &Facts) -> Option<PrimaryLog> {
+        log_of(facts, &self.heads[0])
+    }
+
+    /// The log of the primary of `facts` that begins anew after `earlier`, or after another one here.
+    pub fn begins_anew(&self, facts: &Facts, earlier: Option<PrimaryLog>) -> Option<PrimaryLog> {
+        let mut before = earlier;
+        for head in &self.heads {
+            let now = log_of(facts, head)?;
+            if before.is_some_and(|before| now.begins_anew(&before)) {
+                return Some(now);
+            }
+            before = Some(now);
+        }
+        None
+    }
+
+    /// Fails if the primary of `facts`, whose first log begins at `start`, did not send all that follows the
+    /// position `from`.
+    ///
+    /// # Errors
+    /// [`Error::Purged`].
+    pub fn check_gap(&self, facts: &Facts, from: &Position, start: &Position) -> Result<()> {
+        let firsts = self.firsts(from, start).unwrap_or_else(|e| {
+            log::debug!("relay logs cannot be read: {}", system_text(&e));
+            Vec::new()
+        });
+        let gap = firsts.iter().find_map(|first| facts.gap(from, self.file(), first));
+        gap.map_or(Ok(()), Err)
+    }
+
+    /// The first transaction of each domain of `from` of which `start` has nothing.
+    fn firsts(&self, from: &Position, start: &Position) -> io::Result<Vec<Gtid>> {
+        let mut wanted = from.domains_beyond(start);
+        let (mut firsts, mut group) = (Vec::new(), Group::default());
+        for (number, log) in self.logs.iter().enumerate() {
+            if wanted.is_empty() {
+                break;
+            }
+            let log = files::open_no_link(log).map(BufReader::new)?;
+            scan(number, log, &mut group, &mut |transaction| {
+                if let Gtid::MariaDb(gtid) = transaction.gtid
+                    && wanted.remove(&gtid.domain)
+                {
+                    firsts.push(transaction.gtid);
+                }
+                !wanted.is_empty()
+            })?;
+        }
+        Ok(firsts)
+    }
+}
+
+/// The relay logs in the directory `dir`.
+pub fn logs(dir: &Path) -> Vec<PathBuf> {
+    let logs = files::open_dir(dir).and_then(|open| logs_in(&open)).unwrap_or_default();
+    logs.into_iter().map(|(_, name)| dir.join(name)).collect()
+}
+
+/// The head of one, if it has any by now.
+pub fn head_of(log: &Path) -> Option<Head> {
+    files::open_no_link(log).and_then(|log| head(BufReader::new(log))).ok()?
+}
+
+/// The log of the primary of `facts` with that head, if it is one to be kept on record.
+pub fn log_of(facts: &Facts, head: &Head) -> Option<PrimaryLog> {
+    PrimaryLog::new(facts.server.as_deref()?, &head.file, head.made)
+}
+
+/// Fails if `now`, a log of the primary of `facts` that begins anew at `start`, does not begin with what the
+/// base at `base` has.
+///
+/// # Errors
+/// [`Error::Diverged`].
+pub fn check_reset(
+    facts: &Facts,
+    now: &PrimaryLog,
+    start: &Position,
+    base: &Position,
+) -> Result<()> {
+    if start.contains(base) {
+        return Ok(());
+    }
+    let begins = if start.is_empty() { "nothing".into() } else { start.to_string() };
+    let (address, at, file, made) =
+        (&facts.address, &facts.position, &now.file, now.made.rfc3339());
+    Err(Error::Diverged {
+        errant: base.to_string(),
+        primary: format!("{address} at {at}, whose {file} of {made} begins after {begins}"),
+    })
+}

@@ -1,0 +1,170 @@
+//! A primary whose binary logs begin anew: reset, and further than before by the names of its
+//! transactions; a replica; or for a good reason.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::follow;
+use crate::support::{Replica, Scene, flavor, template, wait_until};
+
+/// A pass that has seen the primary's logs; those of the seed were another server's.
+fn seen(name: &str) -> Scene {
+    let scene = Scene::seeded(name);
+    scene.primary.backlog("shop", 5);
+    scene.run().expect(0);
+    scene
+}
+
+fn newest_log(scene: &Scene) -> String {
+    scene.manifest_value(scene.backups().last().unwrap(), "primary_log")
+}
+
+#[test]
+fn a_reset_primary_that_got_further_is_diverged() {
+    need_server!();
+    let scene = seen("reset");
+    scene.primary.sql("FLUSH BINARY LOGS");
+    scene.primary.backlog("shop", 5);
+    scene.run().expect(0);
+    let (backups, base) = (scene.backups(), scene.newest_position());
+    let log = newest_log(&scene);
+    // A row is lost to every replica that takes the new transactions for the ones it knows.
+    scene.primary.sql("RESET MASTER");
+    scene.primary.backlog("shop", 2000);
+    let pass = scene.run().expect(1);
+    assert_eq!(scene.checkpoint().get("cause"), Some("diverged"), "{pass}");
+    let pass = pass.says(&format!("the base has {base}, which the primary lacks"));
+    pass.says(", whose binlog.000001 of ")
+        .says(" begins after nothing")
+        .says("rollforward seed --from dump");
+    assert_eq!(scene.backups(), backups);
+    // What it says helps.
+    scene.seed();
+    assert_ne!(newest_log(&scene), log);
+    scene.primary.backlog("shop", 5);
+    scene.run().expect(0);
+    // Reset again, which leaves a log of the same name.
+    scene.primary.sql("RESET MASTER");
+    scene.primary.backlog("shop", 3000);
+    scene.run().expect(1).says(" diverged: ");
+}
+
+#[test]
+fn a_primary_whose_logs_go_on_is_followed() {
+    need_server!();
+    let mut scene = seen("goes-on");
+    let write = |scene: &Scene| scene.primary.backlog("shop", 5);
+    for change in [
+        &|scene: &mut Scene| scene.primary.restart(),
+        &|scene: &mut Scene| drop(scene.primary.sql("FLUSH BINARY LOGS")),
+        &|scene: &mut Scene| scene.primary.flush_and_purge_logs(),
+        // Nothing new.
+        &|_: &mut Scene| {},
+    ] as [&dyn Fn(&mut Scene); 4]
+    {
+        change(&mut scene);
+        scene.run().expect(0);
+        write(&scene);
+        scene.run().expect(0);
+        assert_eq!(scene.newest_position(), scene.primary.gtid_pos());
+    }
+}
+
+#[test]
+fn a_primary_rebuilt_from_the_newest_backup_is_followed() {
+    need_server!();
+    let mut scene = seen("rebuilt");
+    let restored = scene.restore(None);
+    scene.primary.stop();
+    let data = scene.primary.datadir().to_path_buf();
+    let before = scene.path("before");
+    fs::rename(&data, &before).unwrap();
+    template::copy(&restored, &data);
+    // By its name, it is the same server.
+    let _ = fs::copy(before.join("auto.cnf"), data.join("auto.cnf"));
+    scene.primary.restart();
+    scene.primary.backlog("shop", 5);
+    scene.run().expect(0);
+    let log = newest_log(&scene);
+    assert!(log.contains(" binlog.000001 "), "{log}");
+}
+
+/// MariaDB, unless it is strict, sends what comes later where it no longer has what follows.
+#[test]
+fn a_reset_replica_that_is_our_primary_hides_nothing() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::seeded("relay");
+    let replica = Replica::with_log(&scene.primary);
+    let run = || {
+        let program = scene.command("run").args(["--primary", &replica.address()]);
+        program.run_to_end(Duration::from_secs(60))
+    };
+    let write = || {
+        scene.primary.backlog("shop", 5);
+        replica.advance(&scene.primary.gtid_pos());
+    };
+    write();
+    run().expect(0);
+    let (backups, base) = (scene.backups(), scene.newest_position());
+    write();
+    replica.sql("RESET MASTER");
+    // It has applied what it has no log of any more.
+    run()
+        .expect(1)
+        .says(&format!("purged: the primary no longer has the binary logs after {base}"));
+    // Nothing shows it any more but where the log begins.
+    write();
+    let pass = run().expect(1).says(" purged: ").says(&base).says("its binlog.000001 begins with ");
+    assert_eq!(scene.checkpoint().get("cause"), Some("purged"), "{pass}");
+    assert_eq!(scene.backups(), backups);
+    // With all of it in the base, there is nothing to miss.
+    let program = scene.command("seed").args(["--from=dump", "--primary", &replica.address()]);
+    program.run_to_end(Duration::from_secs(60)).expect(0);
+    replica.sql("RESET MASTER");
+    write();
+    run().expect(0);
+    assert_eq!(scene.newest_position(), replica.value("SELECT @@global.gtid_binlog_pos"));
+}
+
+#[test]
+fn a_follower_of_a_reset_primary_keeps_none_of_it() {
+    need_server!();
+    let scene = seen("followed");
+    let wait = Duration::from_secs(60);
+    // What the follower is connected to stays silent, so it has to ask.
+    for (runs, further) in [(false, true), (true, false), (true, true)] {
+        let follower = follow::follower(&scene).arg("--stall-timeout=3s");
+        let mut running = follower.spawn();
+        running.wait_for_log("following ", wait);
+        scene.primary.backlog("shop", 5);
+        let all = scene.primary.gtid_pos();
+        wait_until("what was committed", wait, || {
+            running.checkpoint().get("position") == Some(&all)
+        });
+        let parts = follow::parts(&scene);
+        let reset = || {
+            scene.primary.sql("RESET MASTER");
+            scene.primary.backlog("shop", if further { 2000 } else { 1 });
+        };
+        let pass = if runs {
+            reset();
+            running.finish(wait)
+        } else {
+            running.kill(libc::SIGTERM);
+            running.finish(wait).expect(143);
+            reset();
+            follower.run_to_end(wait)
+        };
+        let pass = pass.expect(1).says("diverged: the base has ");
+        if further {
+            pass.says(" begins after nothing");
+        }
+        assert_eq!(follow::parts(&scene), parts);
+        scene.seed();
+        scene.primary.backlog("shop", 5);
+        scene.run().expect(0);
+    }
+}
