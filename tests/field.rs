@@ -8,6 +8,7 @@ mod dump;
 mod events;
 mod init_connect;
 mod layout;
+mod mandatory_roles;
 mod names;
 mod partial_revokes;
 mod prepared;

@@ -115,6 +115,9 @@ pub const STOPWORDS: &str = "innodb_ft_server_stopword_table";
 /// MariaDB's switch for CHECK constraints, which is in no log event: no option, only a variable.
 pub const CONSTRAINTS: &str = "check_constraint_checks";
 
+/// MySQL's roles that everybody has: given to a private server by a statement, once they are needed.
+pub const MANDATORY_ROLES: &str = "mandatory_roles";
+
 /// The table.
 pub const SETTINGS: &[Setting] = {
     use Decides::*;
@@ -135,7 +138,7 @@ pub const SETTINGS: &[Setting] = {
         of(Search, "ft_stopword_file", Stopwords, &[BUILT_IN]),
         // REVOKE on a schema, SET DEFAULT ROLE, what CREATE PROCEDURE grants, old passwords.
         of(Accounts, "partial_revokes", Switch, OFF),
-        of(Accounts, "mandatory_roles", Roles, &[""]),
+        of(Accounts, MANDATORY_ROLES, Roles, &[""]),
         of(Accounts, "automatic_sp_privileges", Switch, ON),
         of(Accounts, "password_history", Number, OFF),
         of(Accounts, "password_reuse_interval", Number, OFF),
@@ -308,7 +311,7 @@ impl Setting {
         match (self.form, self.decides) {
             // Told otherwise: by the environment, and by a statement.
             (Form::Zone, _) => None,
-            _ if self.name == CONSTRAINTS => None,
+            _ if matches!(self.name, CONSTRAINTS | MANDATORY_ROLES) => None,
             // As it is, without being told.
             (Form::Stopwords, _) if value == BUILT_IN => None,
             _ if self.is_elsewhere(value) => None,

@@ -6,6 +6,7 @@
 //! backup is restored. With no attempt left, what was reached is stored if the primary is at fault.
 
 use crate::error::Error;
+use crate::server::mandatory_roles;
 
 /// What is in hand after a failure, and what else the decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +98,8 @@ pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
         return Next::LoadGrantTables;
     }
     // Data without a base is dumped again instead.
-    if at_statement && hand.base && !hand.suspect && !hand.tried_again {
+    let again = !hand.tried_again && !mandatory_roles::is_counted(error);
+    if at_statement && hand.base && !hand.suspect && again {
         return Next::TryAgain;
     }
     let with = if applying && hand.another_dump && hand.left == Left::Server {

@@ -5,6 +5,7 @@ use crate::error::{Cause, Error, Result, remedy};
 use crate::pass::attempts::Attempts;
 use crate::pass::run::Look;
 use crate::replication::replica::{self, ReplicaStatus};
+use crate::server::mandatory_roles;
 use crate::text::count;
 
 /// What keeps the next passes from needing what they cannot have.
@@ -35,7 +36,9 @@ impl Attempts<'_> {
         self.tried_again = self.supervisor.checkpoint.progress().at().cloned();
         log::warn!("{}: {error}; reading the privileges again and trying again", error.cause());
         if let Some(mysqld) = self.hand.mysqld()
-            && let Err(e) = mysqld.load_grant_tables(flavor)
+            && let Err(e) = mysqld
+                .load_grant_tables(flavor)
+                .and_then(|()| mandatory_roles::provide(mysqld, error))
         {
             log::debug!("cannot read the privileges again: {e}");
         }

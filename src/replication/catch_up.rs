@@ -21,6 +21,7 @@ use crate::replication::replica::{self, ReplicaStatus};
 use crate::replication::temporary_tables;
 use crate::report::meter::Unit;
 use crate::server::globals;
+use crate::server::mandatory_roles;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait, is_active};
@@ -226,7 +227,10 @@ impl CatchUp<'_> {
                 globals::check(keeping.mysqld, self.facts.flavor)?;
             }
             if self.goal.is_reached_at(&at) {
-                return Ok(Look::Done(()));
+                // Looked at again: what counts as executed may be what it has just stopped at.
+                let failure = keeping.status(self.facts.flavor)?.applier_failure();
+                let failure = failure.filter(mandatory_roles::is_counted);
+                return failure.map_or(Ok(Look::Done(())), Err);
             }
             self.check(&status, Some(&at), &mut connection)?;
             Ok(if moved || new { Look::Moving } else { Look::Still })

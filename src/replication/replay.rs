@@ -8,6 +8,7 @@ use crate::mysql::position::Position;
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::report::meter::Unit;
 use crate::server::globals;
+use crate::server::mandatory_roles;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 
@@ -53,11 +54,18 @@ pub fn replay(
         let status = ReplicaStatus::read(mysqld, flavor)?;
         let at = replica::position(mysqld, flavor)?;
         if at == *goal {
-            return Ok(Look::Done(()));
+            // Looked at again: what counts as executed may be what it has just stopped at.
+            let failure = ReplicaStatus::read(mysqld, flavor)?.applier_failure();
+            let failure = failure.filter(mandatory_roles::is_counted);
+            return failure.map_or(Ok(Look::Done(())), Err);
         }
         let done = all.saturating_sub(at.distance_to(goal));
         checkpoint.measure("replay", Unit::Transactions, done, Some(all));
         if let Some(failure) = status.applier_failure() {
+            if mandatory_roles::provide(mysqld, &failure)? {
+                mysqld.run("START REPLICA SQL_THREAD")?;
+                return Ok(Look::Moving);
+            }
             return Err(failure);
         }
         let moved = at != last;

@@ -32,20 +32,40 @@ use crate::server::setup::Setup;
 /// The name of the file of statements, in the directory for temporary files.
 const FILE: &str = "login.sql";
 
-/// The columns of MySQL's table of accounts without which ours could not do all it does.
-const PRIVILEGES: [&str; 12] = [
+/// The columns of MySQL's table of accounts: with one missing, ours could neither do all that a pass
+/// does, nor grant it to the account of a program on the server.
+const PRIVILEGES: [&str; 31] = [
     "Select",
     "Insert",
     "Update",
     "Delete",
     "Create",
     "Drop",
-    "Alter",
     "Reload",
     "Shutdown",
     "Process",
+    "File",
+    "Grant",
+    "References",
+    "Index",
+    "Alter",
+    "Show_db",
     "Super",
+    "Create_tmp_table",
+    "Lock_tables",
+    "Execute",
+    "Repl_slave",
     "Repl_client",
+    "Create_view",
+    "Show_view",
+    "Create_routine",
+    "Alter_routine",
+    "Create_user",
+    "Event",
+    "Trigger",
+    "Create_tablespace",
+    "Create_role",
+    "Drop_role",
 ];
 
 /// What `error` of the applier means if the server was started without its grant tables. Once they were

@@ -8,6 +8,7 @@ pub mod globals;
 pub mod guest;
 pub mod initialize;
 pub mod lifecycle;
+pub mod mandatory_roles;
 pub mod mysqld;
 pub mod purge;
 pub mod reserved_options;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, IoExt, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
-use crate::mysql::settings::{CONSTRAINTS, Values, value};
+use crate::mysql::settings::{CONSTRAINTS, MANDATORY_ROLES, Values, value};
 use crate::mysql::trouble::Trouble;
 use crate::os::cgroup;
 use crate::os::process::{Activity, Child, Exit, Heeds, heeds, start_time};
@@ -47,6 +47,8 @@ pub struct Mysqld {
     data: PathBuf,
     /// As the primary's sessions do.
     ignores_constraints: bool,
+    /// The primary's, where it has any, until they are in force here.
+    pub(super) mandatory_roles: Option<String>,
     call_timeout: Duration,
     login: Option<Login>,
     log: LogTail,
@@ -99,6 +101,9 @@ impl Mysqld {
             program: setup.program.clone(),
             data: setup.data(),
             ignores_constraints: value(&setup.settings, CONSTRAINTS) == Some("0"),
+            mandatory_roles: value(&setup.settings, MANDATORY_ROLES)
+                .filter(|roles| !roles.is_empty())
+                .map(String::from),
             call_timeout: setup.call_timeout,
             login,
             log: tail,

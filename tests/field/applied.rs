@@ -80,6 +80,42 @@ fn an_account_changed_in_its_table_gets_its_grant() {
     scene.assert_newest_equals(&replica);
 }
 
+/// A server without a binary log changes it, and returns the error of the plugin that has none.
+#[test]
+fn the_password_beside_a_plugin_without_one_is_set() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::seeded("beside");
+    scene.primary.sql(
+        "CREATE USER a@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING \
+         PASSWORD('one'); SET PASSWORD FOR a@localhost = PASSWORD('two'); CREATE USER b",
+    );
+    let ended = scene.run().expect(0);
+    assert!(!ended.stderr.contains("trying again"), "{ended}");
+    let all =
+        "SELECT CONCAT(user, priv) FROM mysql.global_priv WHERE user IN ('a', 'b') ORDER BY 1";
+    assert_eq!(Server::start_on(&scene.restore(None)).sql(all), scene.primary.sql(all));
+}
+
+/// No log event says that a session did without it.
+#[test]
+fn a_table_made_without_strict_mode_is_made() {
+    need_server!();
+    let scene = Scene::seeded("lenient");
+    let columns: Vec<String> = (0..40).map(|n| format!("c{n} CHAR(250)")).collect();
+    scene.primary.sql(&format!(
+        "SET SESSION innodb_strict_mode = OFF; CREATE TABLE shop.wide ({}) ENGINE=InnoDB \
+         CHARACTER SET latin1; CREATE TABLE shop.late (a INT) ENGINE=InnoDB",
+        columns.join(", ")
+    ));
+    let ended = scene.run().expect(0);
+    assert!(!ended.stderr.contains("trying again"), "{ended}");
+    let made = "SHOW CREATE TABLE shop.wide";
+    assert_eq!(Server::start_on(&scene.restore(None)).sql(made), scene.primary.sql(made));
+}
+
 /// The newest backup lacks a row that a later statement changes; the one before has it.
 #[test]
 fn a_backup_that_does_not_lead_on_is_passed_over() {
@@ -127,7 +163,7 @@ fn a_backup_that_does_not_lead_on_is_passed_over() {
 }
 
 /// A library with functions that servers load, in a directory of its own.
-fn library() -> TempDir {
+pub(super) fn library() -> TempDir {
     let dir = TempDir::new("plugins");
     let function = |name: &str| {
         format!(
