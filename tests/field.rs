@@ -8,6 +8,7 @@ mod dump;
 mod events;
 mod init_connect;
 mod layout;
+mod modes;
 mod names;
 mod partial_revokes;
 mod prepared;

@@ -27,6 +27,7 @@ use crate::seed::definers;
 use crate::seed::dump_client::{Has, everything, triggers};
 use crate::seed::json;
 use crate::seed::memory;
+use crate::seed::modes;
 use crate::seed::moment::{self, Client, Moment, Watch};
 use crate::seed::pipe::{Dump, Output, Pipe};
 use crate::seed::prepared::Absence;
@@ -139,10 +140,7 @@ fn load(
     let stall = seeding.patience.stall;
     sys_schema::carry(seeding.supervisor, mysqld, facts, &before.sys)?;
     spatial::carry(seeding.supervisor, mysqld, facts, &before.spatial)?;
-    if facts.flavor == Flavor::MariaDb {
-        // Rows that were written before there was such a constraint, or without regard to it.
-        mysqld.run("SET GLOBAL check_constraint_checks = 0")?;
-    }
+    modes::accept(mysqld, facts.flavor)?;
     definers::make_known(mysqld, &before.definers)?;
     let (dump, output, Moment { position, reader }) =
         begin(seeding, mysqld, primary, facts, before)?;

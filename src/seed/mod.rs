@@ -15,6 +15,7 @@ pub mod layout;
 mod literals;
 pub mod memory;
 pub mod mend;
+mod modes;
 pub mod moment;
 pub mod pipe;
 mod prepared;
