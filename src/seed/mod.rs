@@ -10,6 +10,7 @@ pub mod definers;
 pub mod dump;
 pub mod dump_client;
 pub mod dump_progress;
+mod engines;
 pub mod json;
 pub mod layout;
 mod literals;

@@ -1,5 +1,6 @@
 //! What a session of the primary could make, and the usual modes and settings forbid.
 
+use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{Scene, Server, flavor};
 
 /// What both servers must say alike.
@@ -78,4 +79,24 @@ fn computed_values_and_lenient_definitions_arrive() {
     }
     scene.seed();
     assert_alike(&scene, &queries);
+}
+
+/// Which makes a table of another engine in its place, and does not mind.
+#[test]
+fn an_engine_that_the_private_server_lacks_is_named() {
+    need_server!();
+    if !flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::with("engines", &["--federated"]);
+    scene.primary.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.far (id INT PRIMARY KEY) \
+         ENGINE=FEDERATED CONNECTION='mysql://nobody@127.0.0.1:1/shop/t'; \
+         CREATE TABLE shop.none (id INT) ENGINE=BLACKHOLE",
+    );
+    let seed = scene.command("seed").args(["--from", "dump"]);
+    let ended = seed.run_to_end(COMMAND_PATIENCE).expect(2);
+    ended.says("would give shop.far another engine").says("FEDERATED");
+    assert!(scene.backups().is_empty());
+    seed.arg("--mysqld-option=--federated").run_to_end(COMMAND_PATIENCE).expect(0);
 }
