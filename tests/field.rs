@@ -9,6 +9,7 @@ mod events;
 mod init_connect;
 mod layout;
 mod mandatory_roles;
+mod modes;
 mod names;
 mod partial_revokes;
 mod prepared;

@@ -15,8 +15,10 @@ use crate::mysql::trouble::Trouble;
 use crate::replication::privileges::partial_revoke;
 use crate::text::harmless;
 
-/// What both sides are set to, so that they print the same. Texts of many parts are not cut.
-pub const SAME: &str = "SET NAMES utf8mb4, SESSION sql_mode = '', SESSION time_zone = '+00:00'";
+/// What both sides are set to, so that they print the same.
+/// What a character set means without a collation is each server's.
+pub const SAME: &str = "SET /*M!110201 SESSION character_set_collations = '', */ NAMES utf8mb4, \
+    SESSION sql_mode = '', SESSION time_zone = '+00:00'";
 
 /// Which object, of which kind: the kind counts through [`Asked::aspects`].
 pub type Key = (usize, String);

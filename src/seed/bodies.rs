@@ -1,7 +1,8 @@
 //! Bodies of routines, triggers and events that would not arrive as they are.
 //!
 //! The clients write the delimiter behind a body, on its last line. One that ends with a comment to the end of
-//! the line takes it in: what follows in the dump becomes part of the body, which may even load.
+//! the line takes it in: what follows in the dump becomes part of the body, which may even load. One in
+//! another language than SQL has quotes of its own around it.
 
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
@@ -10,15 +11,20 @@ use crate::mysql::trouble::Trouble;
 use crate::seed::mend;
 use crate::text::harmless;
 
-/// All bodies, with what they are and the mode that they were made in.
-const BODIES: [&str; 3] = [
-    "SELECT LOWER(routine_type), routine_schema, routine_name, routine_definition, sql_mode \
+/// All bodies, with what they are, the mode that they were made in, and their language.
+const BODIES: [&str; 4] = [
+    "SELECT LOWER(routine_type), routine_schema, routine_name, routine_definition, sql_mode, \
+            COALESCE(external_language, 'SQL') \
      FROM information_schema.routines WHERE routine_schema <> 'sys'",
-    "SELECT 'trigger', trigger_schema, trigger_name, action_statement, sql_mode \
+    "SELECT 'trigger', trigger_schema, trigger_name, action_statement, sql_mode, 'SQL' \
      FROM information_schema.triggers WHERE trigger_schema <> 'sys'",
-    "SELECT 'event', event_schema, event_name, event_definition, sql_mode \
+    "SELECT 'event', event_schema, event_name, event_definition, sql_mode, 'SQL' \
      FROM information_schema.events WHERE event_schema <> 'sys'",
+    "SELECT 'library', library_schema, library_name, library_definition, sql_mode, language \
+     FROM information_schema.libraries WHERE library_schema <> 'sys'",
 ];
+/// "Unknown table": only MySQL has libraries, since 9.2.
+const UNKNOWN_TABLE: u16 = 1109;
 
 /// Looks for one.
 ///
@@ -26,10 +32,14 @@ const BODIES: [&str; 3] = [
 /// Those of the session; the inner one names the body.
 pub fn check(session: &mut Session, flavor: Flavor) -> Result<Result<()>, Trouble> {
     for bodies in BODIES {
-        for row in session.query(bodies)?.iter() {
-            let (kind, body) = (row[0], row[3]);
+        let found = match session.query(bodies) {
+            Err(Trouble::Server { errno: UNKNOWN_TABLE, .. }) => continue,
+            found => found?,
+        };
+        for row in found.iter() {
+            let (kind, body, sql) = (row[0], row[3], row[5].eq_ignore_ascii_case("SQL"));
             let escapes = !row[4].contains("NO_BACKSLASH_ESCAPES");
-            let why = if ends_in_comment(body, escapes) {
+            let why = if sql && ends_in_comment(body, escapes) {
                 "it ends with a comment, and the client writes on in that line: end it by a line \
                  break and a semicolon, or by /* */"
             } else if flavor == Flavor::MySql && mend::mistakes(body) {

@@ -16,6 +16,7 @@ use crate::mysql::trouble::Trouble;
 use crate::replication::primary::{Facts, Primary, denies_access, refused, show_all};
 use crate::seed::carried::Table;
 use crate::seed::literals::{Kind, as_unicode, text, write_row};
+use crate::seed::modes::{UNKNOWN_VARIABLE, accepted, modes};
 use crate::seed::tables::NO_CACHE;
 use crate::server::error_log::without_statement;
 use crate::text::{harmless, plain};
@@ -64,15 +65,17 @@ impl Carrier {
     /// Those of the primary, and of a table that the private server cannot make.
     pub fn define(&mut self) -> Result<()> {
         for setting in [
-            "SESSION foreign_key_checks = 0, SESSION unique_checks = 0",
-            "SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', SESSION time_zone = '+00:00'",
-            "SESSION innodb_strict_mode = OFF",
+            "SESSION foreign_key_checks = 0, SESSION unique_checks = 0, SESSION time_zone = '+00:00'",
+            &format!("SESSION sql_mode = '{}'", modes(self.facts.flavor, &self.facts.settings)),
         ] {
             self.apply("a setting", &format!("SET {setting}"))?;
         }
-        if self.facts.flavor == Flavor::MariaDb {
-            // The global setting came after this session.
-            self.apply("a setting", "SET SESSION check_constraint_checks = 0")?;
+        // The global settings came after this session.
+        for setting in accepted(self.facts.flavor) {
+            match self.to.run(&format!("SET SESSION {setting} = 0")) {
+                Err(Trouble::Server { errno: UNKNOWN_VARIABLE, .. }) => {}
+                done => done.map_err(|t| failed("a setting", t))?,
+            }
         }
         if self.tables.iter().any(|table| table.versioned) {
             self.apply("a setting", "SET SESSION system_versioning_insert_history = 1")?;

@@ -25,8 +25,10 @@ use crate::seed::carry::Carrier;
 use crate::seed::client_session::begins_with;
 use crate::seed::definers;
 use crate::seed::dump_client::{Has, everything, triggers};
+use crate::seed::engines;
 use crate::seed::json;
 use crate::seed::memory;
+use crate::seed::modes;
 use crate::seed::moment::{self, Client, Moment, Watch};
 use crate::seed::pipe::{Dump, Output, Pipe};
 use crate::seed::prepared::Absence;
@@ -121,7 +123,8 @@ fn dump_once(
     let mut mysqld = seeding.start(true)?;
     // What of the zone only may differ is said when the server is started again.
     let seeded = time_zone::check(&mut mysqld, &facts.address.to_string(), &facts.zone)
-        .and_then(|_| load(seeding, &mut mysqld, primary, facts, before))
+        .and_then(|_| engines::check(seeding.supervisor, &mut mysqld, &before.engines))
+        .and_then(|()| load(seeding, &mut mysqld, primary, facts, before))
         .and_then(|()| check(seeding.supervisor, &mut mysqld, primary, facts, before))
         .map_err(|e| seeding.explain(&mut mysqld, e))?;
     seeding.finish(mysqld)?;
@@ -139,10 +142,7 @@ fn load(
     let stall = seeding.patience.stall;
     sys_schema::carry(seeding.supervisor, mysqld, facts, &before.sys)?;
     spatial::carry(seeding.supervisor, mysqld, facts, &before.spatial)?;
-    if facts.flavor == Flavor::MariaDb {
-        // Rows that were written before there was such a constraint, or without regard to it.
-        mysqld.run("SET GLOBAL check_constraint_checks = 0")?;
-    }
+    modes::accept(mysqld, facts.flavor)?;
     definers::make_known(mysqld, &before.definers)?;
     let (dump, output, Moment { position, reader }) =
         begin(seeding, mysqld, primary, facts, before)?;
@@ -319,6 +319,8 @@ struct Contents {
     has: Has,
     /// What the client is told to set first.
     begins_with: Option<String>,
+    /// Engines that the private server may lack.
+    engines: engines::Engines,
     /// For whom routines and views act.
     definers: BTreeSet<(String, String)>,
     /// In a schema that the client leaves out.
@@ -342,9 +344,10 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
         let begins_with = begins_with(primary, &facts)?;
         let definers = definers::list(primary, &facts)?;
         let carried = carried::list(primary, &facts)?;
+        let engines = engines::list(primary, &facts)?;
         let sys = Arc::new(sys_schema::list(primary, &facts)?);
         let spatial = Arc::new(spatial::list(primary, &facts)?);
-        Ok(Contents { tables, carried, has, begins_with, definers, sys, spatial })
+        Ok(Contents { tables, carried, has, begins_with, engines, definers, sys, spatial })
     })
 }
 

@@ -1,7 +1,8 @@
 //! MySQL's JSON values of types that their text does not tell: a dump would change them.
 //!
 //! `JSON_OBJECT('since', a_datetime)` stores a DATETIME, which comes out of a dump as a string; a DECIMAL
-//! comes out as a DOUBLE, bytes as a base64 text, a small unsigned number as a signed one.
+//! comes out as a DOUBLE, bytes as a base64 text. Of integers, text from 0 on is signed up to 32 bits and
+//! unsigned above, while functions store what they are given.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use crate::text::harmless;
 const SEARCH: Duration = Duration::from_secs(120);
 /// The number of a statement that took longer than it was allowed to.
 const TOO_LONG: u16 = 3024;
+/// The largest integer that text gives as a signed one.
+const LARGEST_SIGNED: u32 = u32::MAX;
 
 const COLUMNS: &str = "\
     SELECT c.table_schema, c.table_name, c.column_name \
@@ -48,8 +51,8 @@ pub fn check(primary: &Primary, facts: &Facts) -> Result<()> {
             Ok(_) => {
                 return Err(Error::config(format!(
                     "a dump would change JSON values of {column}, which holds types that their text \
-                     does not tell (DECIMAL, DATETIME, bytes, unsigned numbers): use --from clone, or \
-                     --from dir:PATH"
+                     does not tell (DECIMAL, DATETIME, bytes, signed or unsigned integers): use --from clone, \
+                     or --from dir:PATH"
                 )));
             }
             Err(Trouble::Server { errno: TOO_LONG, .. }) => log::warn!(
@@ -69,7 +72,8 @@ fn search(schema: &str, table: &str, column: &str, milliseconds: u128) -> String
         format!(
             "(JSON_TYPE({value}) NOT IN ('OBJECT', 'ARRAY', 'STRING', 'INTEGER', 'UNSIGNED INTEGER', \
              'DOUBLE', 'BOOLEAN', 'NULL') OR JSON_TYPE({value}) = 'UNSIGNED INTEGER' \
-             AND {value} <= CAST(9223372036854775807 AS JSON))"
+             AND {value} <= CAST({LARGEST_SIGNED} AS JSON) OR JSON_TYPE({value}) = 'INTEGER' \
+             AND {value} > CAST({LARGEST_SIGNED} AS JSON))"
         )
     };
     let inside = |path: &str| {

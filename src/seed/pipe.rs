@@ -19,6 +19,7 @@ use crate::report::meter::Unit;
 use crate::seed::dump_client::{client_options, dump_command, dump_error, errno_of, load_command};
 use crate::seed::dump_progress::DumpProgress;
 use crate::seed::mend::Mended;
+use crate::seed::modes::{Accepting, modes};
 use crate::seed::relay;
 use crate::seed::tables::Tables;
 use crate::server::error_log::without_statement;
@@ -187,6 +188,7 @@ impl<'a> Pipe<'a> {
         command.stderr(tools::output(&scratch.join(LOAD_REPORT))?);
         let mut load = spawn(&mut command)?;
         if let (Some(from), Some(to)) = (output, load.pipes().stdin.take()) {
+            let from = Accepting::new(from, modes(setup.flavor, &setup.settings));
             let started = match setup.flavor {
                 Flavor::MariaDb => relay::start(from, to, &scratch, room),
                 Flavor::MySql => relay::start(Mended::new(from), to, &scratch, room),

@@ -1,7 +1,7 @@
 //! Bodies and texts with what the dumping clients write around them.
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Replica, Scene, flavor};
+use crate::support::{Replica, Scene, Server, flavor};
 
 /// Literals with the ends of comments, delimiters, and lines of a dump.
 const TEXTS: [&str; 14] = [
@@ -76,6 +76,7 @@ fn bodies_that_end_with_a_comment_are_named() {
     if flavor::is_mysql() {
         let trigger = "TRIGGER g BEFORE INSERT ON t FOR EACH ROW";
         bodies.push(("TRIGGER g", trigger, "SET NEW.s = '; */;;\n'"));
+        bodies.push(("LIBRARY l", "LIBRARY l LANGUAGE JAVASCRIPT AS", "$$ let a = `; ;;\n`; $$"));
     }
     for (what, begin, body) in bodies {
         scene.primary.sql(&format!("USE shop; CREATE {begin} {body}"));
@@ -86,5 +87,17 @@ fn bodies_that_end_with_a_comment_are_named() {
         ended.says(&named).says("--from dir:PATH");
         assert!(!scene.scratch.join("data").exists());
         scene.primary.sql(&format!("DROP {kind} shop.{name}"));
+    }
+    if flavor::is_mysql() {
+        // Comments of SQL are none in other languages.
+        scene.primary.sql(
+            "USE shop; CREATE FUNCTION j (n INT) RETURNS INT DETERMINISTIC NO SQL LANGUAGE JAVASCRIPT AS \
+             $$ for (;;) { if (n-- < 3) return n; } $$",
+        );
+        scene.seed();
+        let restored = Server::start_on(&scene.restore(None));
+        let body =
+            "SELECT routine_definition FROM information_schema.routines WHERE routine_name = 'j'";
+        assert_eq!(restored.value(body), scene.primary.value(body));
     }
 }

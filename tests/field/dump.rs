@@ -52,7 +52,8 @@ fn float_tables(scene: &Scene) {
             "USE shop; CREATE TABLE own (d DOUBLE, v VECTOR(3), g POINT SRID 4326 NOT NULL, j JSON); \
              INSERT INTO own VALUES ('-0', STRING_TO_VECTOR('[0.1,2,-0]'), \
                ST_GeomFromText('POINT(1 2)', 4326), \
-               '{\"a\": [1.0, 1e3, 18446744073709551615, -0.0, null, true]}')",
+               '{\"a\": [1.0, 1e3, 18446744073709551615, -0.0, null, true, 4294967295, 4294967296, \
+                1764522000000, -1764522000000]}')",
         );
         return;
     }
@@ -131,6 +132,8 @@ fn floats_history_and_large_rows_survive_dumps() {
             "CAST(1.5 AS JSON)",
             "JSON_OBJECT('a', JSON_ARRAY(CAST('2026-01-01 00:00:00' AS DATETIME)))",
             "JSON_ARRAY(JSON_OBJECT('n', CAST(1 AS UNSIGNED)))",
+            "JSON_OBJECT('n', CAST(4294967295 AS UNSIGNED))",
+            "JSON_OBJECT('at', 1764522000000)",
         ] {
             scene.primary.sql(&format!(
                 "DROP TABLE IF EXISTS shop.typed; \

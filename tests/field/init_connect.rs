@@ -91,8 +91,15 @@ fn a_limit_of_rows_leaves_none_out_of_a_dump() {
         scene.assert_newest_equals(&replica);
     }
     scene.primary.sql("SET GLOBAL sql_select_limit = DEFAULT");
+    scene.primary.sql(
+        "CREATE FUNCTION shop.same (s VARCHAR(9) CHARACTER SET latin1) RETURNS INT DETERMINISTIC RETURN 1",
+    );
     scene.seed();
-    scene.primary.sql("SET GLOBAL sql_select_limit = 4");
+    // The end of a transaction is that of its session; a character set means another collation.
+    scene.primary.sql(
+        "SET GLOBAL sql_select_limit = 4, GLOBAL completion_type = 2 \
+         /*M!110201 , GLOBAL character_set_collations = 'latin1=latin1_bin' */",
+    );
     let run = scene.command("run").arg("--compare-time=20s").run_to_end(COMMAND_PATIENCE).expect(0);
     assert!(!run.stderr.contains("warning: "), "{run}");
     scene.assert_newest_equals(&replica);
