@@ -147,6 +147,35 @@ fn writers_refuse_a_repository_directory_behind_a_link() {
     }
 }
 
+/// Its backups would be taken for what a follower has received, and removed as redundant.
+#[test]
+fn journals_of_another_repository_are_left_alone() {
+    need_server!();
+    let case = Copy::new("journals behind a link");
+    let other = case.dir.path().join("other");
+    copy(&sample().repo, &other);
+    symlink(&other, case.repo.join("journals")).unwrap();
+    let before = tree(&other);
+    for args in [&["prune", "--keep-count=9"][..], &["verify"]] {
+        let refused = case.run(args).expect(2);
+        refused.says(&format!("repo/journals is a symbolic link to {}", other.display()));
+    }
+    assert_eq!(tree(&other), before);
+}
+
+#[test]
+fn a_damaged_pack_behind_a_link_stays_where_it_is() {
+    need_server!();
+    let case = Copy::new("a damaged pack behind a link");
+    flip_bit(&case.pack(&sample().own), 100);
+    let elsewhere = case.dir.path().join("elsewhere");
+    fs::rename(case.repo.join("packs"), &elsewhere).unwrap();
+    symlink(&elsewhere, case.repo.join("packs")).unwrap();
+    let before = tree(&elsewhere);
+    case.run(&["verify"]).expect(1).says("it could not be set aside");
+    assert_eq!(tree(&elsewhere), before);
+}
+
 #[test]
 fn a_directory_named_like_a_pack_stops_no_sweep() {
     need_server!();
