@@ -159,7 +159,7 @@ impl Parser {
 
     fn dir(&mut self, rest: &str) -> Result<(), String> {
         let [path, mode] = words(rest)?;
-        let path = self.new_path(path)?;
+        let path = self.new_path(path, true)?;
         self.dirs.push(DirEntry { path: path.clone(), mode: octal(mode)? });
         self.dir_paths.insert(path);
         Ok(())
@@ -172,7 +172,7 @@ impl Parser {
         let [path, mode, size] = words(rest)?;
         let size = self.begin_file(size)?;
         self.size = self.size.checked_add(size).ok_or(TOO_LARGE)?;
-        let path = self.new_path(path)?;
+        let path = self.new_path(path, false)?;
         self.file_paths.insert(self.hasher.hash_one(&path));
         self.files.push(FileEntry { path, mode: octal(mode)?, size, blocks: Vec::new() });
         Ok(())
@@ -289,7 +289,7 @@ impl Parser {
     }
 
     /// A path that is safe to write: relative, normal, new, and below a listed directory.
-    fn new_path(&self, word: &str) -> Result<PathBuf, String> {
+    fn new_path(&self, word: &str, is_dir: bool) -> Result<PathBuf, String> {
         let bytes = unescape(word).ok_or("the path is badly escaped")?;
         let normal =
             |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b"..";
@@ -303,7 +303,7 @@ impl Parser {
         if self.dir_paths.contains(&path) || known {
             return Err(format!("duplicate path {word}"));
         }
-        if misleads_server(&path) {
+        if misleads_server(&path, is_dir) {
             return Err(format!("the path {word} would lead a server elsewhere"));
         }
         match path.parent() {

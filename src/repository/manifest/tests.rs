@@ -3,6 +3,7 @@
 use super::journal::{self, Journal, LogEntry, Span};
 use super::parse::parse;
 use super::*;
+use crate::repository::data_dir::misleads_server;
 
 fn sample() -> Manifest {
     let mut links = Vec::new();
@@ -185,7 +186,23 @@ fn names_of_backups_are_strict() {
 
 #[test]
 fn files_that_mislead_a_server_are_refused() {
-    for path in ["shop/t.isl", "db.sym", "my.cnf", "shop/t.sym", "any.cnf"] {
+    for path in [
+        "shop/t.isl",
+        "db.sym",
+        "my.cnf",
+        "shop/t.sym",
+        "any.cnf",
+        "master.info",
+        "master-ch1.info",
+        "relay-log.info",
+        "multi-master.info",
+        "ddl_recovery.log",
+        "ddl_recovery-backup.log",
+        "binlog.index",
+        "rollforward-replica.sql",
+        "rollforward.first",
+        "rollforward.mark",
+    ] {
         let mut manifest = sample();
         manifest.dirs.push(DirEntry { path: "shop".into(), mode: 0o700 });
         manifest.dirs.dedup_by(|a, b| a.path == b.path);
@@ -195,4 +212,16 @@ fn files_that_mislead_a_server_are_refused() {
         let said = parse(manifest.to_text().as_bytes()).unwrap_err();
         assert!(said.contains("would lead a server elsewhere"), "{path}: {said}");
     }
+    // Nothing that servers have.
+    for (path, is_dir) in [
+        ("mysqld-auto.cnf", false),
+        ("ddl_recovery", true),
+        ("ddl_recovery.ibd", false),
+        ("master.info.ibd", false),
+        ("shop/master.info", false),
+        ("shop/my.cnf", false),
+    ] {
+        assert!(!misleads_server(Path::new(path), is_dir), "{path}");
+    }
+    assert!(misleads_server(Path::new("rollforward.tmp"), true));
 }
