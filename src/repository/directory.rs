@@ -169,9 +169,12 @@ impl Repository {
     pub(crate) fn new_name(&self) -> Result<String> {
         let newest = self.names()?.pop();
         let newest = newest.and_then(|n| Timestamp::parse_compact(n.get(..16)?));
-        let time = newest.map_or(Timestamp::now(), |t| Timestamp(t.0 + 1).max(Timestamp::now()));
+        let now = Timestamp::now();
+        let time = newest.map_or(now, |t| Timestamp(t.0 + 1).max(now));
         let random = RandomState::new().hash_one(std::process::id()) as u16;
-        Ok(format!("{}-{random:04x}", time.compact()))
+        let name = |time: Timestamp| format!("{}-{random:04x}", time.compact());
+        // After a forged one of the last second that has a name, none could ever be stored again.
+        Ok(Some(name(time)).filter(|name| is_backup_name(name)).unwrap_or_else(|| name(now)))
     }
 
     /// Reads the manifest of the backup `name`.
