@@ -17,8 +17,11 @@ use crate::os::sys::open_below;
 use crate::os::workers::Gauge;
 use crate::repository::manifest::DirEntry;
 
-/// The longest path a manifest allows.
-const LONGEST_PATH: usize = 4095;
+/// The longest path a manifest allows, in bytes, and the most parts of one: removing a tree takes open
+/// files for each level.
+pub const LONGEST_PATH: usize = 4095;
+/// See [`LONGEST_PATH`].
+pub const MOST_PARTS: usize = 100;
 
 /// A file found in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +92,7 @@ pub fn walk(root: &File, data: &Path, gauge: &Gauge) -> Result<Tree> {
             if is_left_out(&path, m.is_dir()) {
                 continue;
             }
-            if path.as_os_str().len() > LONGEST_PATH {
+            if path.as_os_str().len() > LONGEST_PATH || path.components().count() > MOST_PARTS {
                 return Err(Error::config(format!("the path {} is too long", full.display())));
             }
             if m.is_dir() {

@@ -19,14 +19,14 @@ use super::{
     is_backup_name,
 };
 use crate::os::clock::{Micros, Timestamp};
-use crate::repository::data_dir::misleads_server;
+use crate::repository::data_dir::{LONGEST_PATH, MOST_PARTS, misleads_server};
 
 /// Limits header lines and settings, since each costs more memory than its text.
 const MOST_WORDS: usize = 1000;
 
 /// The longest path with every byte escaped, plus the rest of its line. A position is exempt: it
 /// may have any number of gaps.
-const LONGEST_LINE: usize = 4 * 4095 + 100;
+const LONGEST_LINE: usize = 4 * LONGEST_PATH + 100;
 
 const TOO_LARGE: &str = "the sizes add up to more than a disk can hold";
 
@@ -293,8 +293,12 @@ impl Parser {
         let bytes = unescape(word).ok_or("the path is badly escaped")?;
         let normal =
             |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b"..";
-        if bytes.contains(&0) || bytes.len() > 4095 || !bytes.split(|&b| b == b'/').all(normal) {
+        let mut parts = bytes.split(|&b| b == b'/');
+        if bytes.contains(&0) || bytes.len() > LONGEST_PATH || !parts.clone().all(normal) {
             return Err(format!("the path {word} is not relative and normal"));
+        }
+        if parts.nth(MOST_PARTS).is_some() {
+            return Err(format!("a path of more than {MOST_PARTS} parts"));
         }
         let path = PathBuf::from(OsString::from_vec(bytes));
         // Two paths with one hash are next to impossible, since nobody knows the key.

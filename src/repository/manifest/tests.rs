@@ -106,6 +106,8 @@ fn a_lying_manifest_is_refused_by_name() {
     let max = u64::MAX.to_string();
     let hash = "ab".repeat(32);
     let two = "02".repeat(32);
+    let deep = (0..102)
+        .fold(String::new(), |all, n| format!("{all}dir {} 700\n", vec!["a"; n + 1].join("/")));
     let five = format!("xor {} 0 5 100\n", "05".repeat(32));
     for (from, to, says) in [
         ("format 1", "format 2", "later format 2"),
@@ -132,6 +134,7 @@ fn a_lying_manifest_is_refused_by_name() {
         ("dir shop", "dir shop\\x00", "relative and normal"),
         ("dir shop", "dir \\x2e\\x2e", "relative and normal"),
         ("dir shop", "dir shop\\x2f", "relative and normal"),
+        ("dir shop", &format!("{deep}dir shop"), "more than 100 parts"),
         ("dir shop", "dir shop\\x+1", "escaped"),
         ("dir shop", "dir shop\\", "escaped"),
         ("dir shop 700", "dir shop 4755", "mode"),
