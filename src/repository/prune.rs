@@ -278,7 +278,7 @@ fn forget_received(repo: &Repository) -> Result<()> {
         lock => lock?,
     };
     let mut parts = journals.parts()?;
-    journals.remove_redundant(&lock, &mut parts, &repo.stored()?)
+    journals.remove_redundant(&lock, &mut parts, repo)
 }
 
 /// Removes a backup that nobody reads. `mind_pins`: nor pins it at that time.
