@@ -79,7 +79,7 @@ impl History {
     fn add_earlier(&mut self, parts: &mut VecDeque<Part>, summary: &Summary) {
         let header = &summary.header;
         let is_base = |point: &Point| Some(&point.name) == header.base.as_ref();
-        if summary.as_of.is_none() || self.points.iter().any(is_base) {
+        if self.points.iter().any(is_base) {
             return;
         }
         while parts.front().is_some_and(|part| part.was_stored_before(header.started)) {

@@ -74,7 +74,8 @@ impl Repository {
 
     /// When the pass began that stored the first backup that is left of the chain of `name`. A primary had
     /// all by then that was received before, or it was reset: what is stored of that leads on from no
-    /// backup of the chain, though its positions may look so. `None` if no primary was asked.
+    /// backup of the chain, though its positions may look so. What an adopted copy lacks, since it is older
+    /// than that, is received again.
     ///
     /// # Errors
     /// When a manifest cannot be opened or read.
@@ -88,8 +89,7 @@ impl Repository {
             };
             let Ok(header) = glance::header(&file) else { return Ok(begun) };
             let value = |key: &str| header.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-            let started = value("started").and_then(Timestamp::parse);
-            begun = started.filter(|_| value("primary_as_of").is_some());
+            begun = value("started").and_then(Timestamp::parse);
             match value("base") {
                 // Never in a circle, whatever manifests say.
                 Some(base) if *base < *name => name = base.to_string(),
