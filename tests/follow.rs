@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::repository::Json;
 use crate::support::{
     Outcome, PATIENCE, Primary, Replica, Rollforward, Running, Scene, Server, Writer, assert_same,
-    kill, snapshot, wait_for, wait_until,
+    flavor, kill, snapshot, wait_for, wait_until,
 };
 use crate::until::{gtids, until};
 
@@ -238,4 +238,42 @@ fn many_parts_become_few() {
     assert_eq!(count, "60", "{ended}");
     run.kill(libc::SIGTERM);
     run.finish(LONG).expect(128 + libc::SIGTERM);
+}
+
+/// Its positions come again, with other transactions.
+#[test]
+fn a_primary_that_was_reset_is_followed_from_its_seed() {
+    need_server!();
+    let scene = Scene::seeded("reset");
+    let primary = &scene.primary;
+    let insert = |n: u32| drop(primary.sql(&format!("INSERT INTO shop.history VALUES ({n})")));
+    let all = "SELECT GROUP_CONCAT(n ORDER BY n) FROM shop.history";
+    primary.sql("CREATE TABLE shop.history (n INT PRIMARY KEY)");
+    let run = start(&scene);
+    (1..9).for_each(insert);
+    let before = primary.gtid_pos();
+    wait_for_end(&scene, &before);
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+    let old = parts(&scene);
+    primary.sql(flavor::either("RESET MASTER", "RESET BINARY LOGS AND GTIDS"));
+    primary.sql("DELETE FROM shop.history WHERE n > 3");
+    // Names of parts have whole seconds.
+    std::thread::sleep(EVERY + Duration::from_secs(1));
+    scene.command("seed").arg("--from=dump").run_to_end(LONG).expect(0);
+    // Beyond what was received before.
+    (21..60).for_each(insert);
+    let run = start(&scene);
+    let last = gtids(primary).pop().unwrap();
+    wait_for_end(&scene, &primary.gtid_pos());
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143).says("which its primary did not have");
+    let (kept, ended) = value(&scene, &last, all);
+    assert_eq!(kept, primary.value(all), "{ended}");
+    // Nothing else has what followed the older chain.
+    scene.run().expect(0);
+    assert_eq!(parts(&scene), old);
+    let list = scene.command("list").args(["--windows", "--json"]).run_to_end(LONG).expect(0);
+    let windows = Json::parse(&list.stdout);
+    assert_eq!(windows.list()[0].get("to").str(), before, "{list}");
 }

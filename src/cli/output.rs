@@ -110,12 +110,18 @@ pub fn table(entries: &[Entry]) -> String {
 
 /// Rows in columns, the last of which is as wide as it is.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+    let length = |cell: &String| cell.chars().count();
+    let width = |column: usize| rows.iter().map(|r| length(&r[column])).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        let (mut line, mut pad) = (String::new(), 0);
+        for (cell, width) in row.iter().zip(widths) {
+            // Not by a format, whose widths end at 65,535: a position may be longer.
+            line.extend(std::iter::repeat_n(' ', pad));
+            line += cell;
+            pad = width - length(cell) + 2;
+        }
         text += line.trim_end();
         text.push('\n');
     }
@@ -306,5 +312,16 @@ mod tests {
         assert_eq!(quote("a\"b\\c\nd"), "\"a\\\"b\\\\c\\u000ad\"");
         assert_eq!(object(&[("k", "1".into())]), "{\"k\": 1}");
         assert_eq!(json(&[]), "[]\n");
+    }
+
+    #[test]
+    fn a_column_may_be_of_any_width() {
+        let row = |first: &str, last: &str| [first.to_string(), last.into()];
+        let long = "x".repeat(70_000);
+        let text = columns(&[row("A", "B"), row("\u{e4}bc", &long), row(&long, "")]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], format!("A{}  B", " ".repeat(69_999)));
+        assert_eq!(lines[1], format!("\u{e4}bc{}  {long}", " ".repeat(69_997)));
+        assert_eq!(lines[2], long);
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::compare::names::TableName;
 use crate::compare::rotation::{Ended, Turn, Turns};
-use crate::os::clock::parse_duration;
+use crate::os::clock::{Timestamp, parse_duration};
 use crate::repository::proofs::Record;
 
 /// The word for the line of a table.
@@ -26,8 +26,10 @@ impl Kind {
     }
 }
 
-/// The turns among `records`. Of several of one table the last one counts.
+/// The turns among `records`. Of several of one table the last one counts. One that is dated in the future,
+/// since a clock was wrong, was long ago: the table would not have its turn until then.
 pub fn read(kind: Kind, records: &[Record]) -> Turns {
+    let now = Timestamp::now();
     let turn = |record: &Record| {
         let table = TableName::new(record.get("schema")?, record.get("table")?);
         let ended = match record.get("result")? {
@@ -38,7 +40,8 @@ pub fn read(kind: Kind, records: &[Record]) -> Turns {
             "long" => Ended::TooLong(parse_duration(record.get("than")?)?),
             _ => return None,
         };
-        Some((table, Turn { last: record.time()?, ended }))
+        let last = Some(record.time()?).filter(|last| !last.is_future(now));
+        Some((table, Turn { last: last.unwrap_or(Timestamp(0)), ended }))
     };
     records.iter().filter(|r| r.kind() == kind.word()).filter_map(turn).collect()
 }
@@ -75,7 +78,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::os::clock::Timestamp;
 
     #[test]
     fn turns_survive_being_put_on_record() {
@@ -98,6 +100,10 @@ mod tests {
         assert_eq!(read(Kind::Check, &records), turns);
         assert!(read(Kind::Compare, &records).is_empty());
         assert!(records.windows(2).all(|pair| pair[0].time() <= pair[1].time()));
+        let tomorrow = Timestamp(Timestamp::now().0 + 90_000);
+        let later = Record::new("check-turn", tomorrow).with("schema", "a").with("table", "b");
+        let read_back = read(Kind::Check, &[later.with("result", "right")]);
+        assert!(read_back.values().all(|turn| turn.last == Timestamp(0)) && read_back.len() == 1);
         let odd = Record::new("check-turn", Timestamp(1)).with("schema", "a").with("table", "b");
         assert!(read(Kind::Check, &[odd.with("result", "odd")]).is_empty());
     }

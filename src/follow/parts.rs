@@ -17,7 +17,7 @@ use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::replication::primary::Facts;
 use crate::repository::directory::{RepoLock, Repository};
-use crate::repository::journals::redundant::{Part, Stored};
+use crate::repository::journals::redundant::Part;
 use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::repository::store::{self, Data, Header, Journal, Span};
 use crate::supervisor::main_loop::Supervisor;
@@ -58,25 +58,23 @@ impl<'a> Parts<'a> {
         Ok(parts)
     }
 
-    /// The position to which they lead.
-    pub(super) fn end(&self) -> Option<&Position> {
-        self.all.last().map(|part| &part.to)
-    }
-
-    /// True if they lead where no chain of the backups `stored` comes from: they were received before the
-    /// last one began, and go beyond its beginning all the same. It began with another history.
-    pub(super) fn are_of_another_history(&self, stored: &[Stored]) -> bool {
-        let chain = stored.iter().rev().find(|backup| backup.begins_chain.is_some());
-        let (Some(chain), Some(last)) = (chain, self.all.last()) else { return false };
-        let received = last.name.get(..16).and_then(Timestamp::parse_compact);
-        received < chain.begins_chain && !chain.position.contains(&last.to)
+    /// The position to which they lead; `None` if the last one was stored before `begun`.
+    pub(super) fn end(&self, begun: Option<Timestamp>) -> Option<&Position> {
+        let last = self.all.last();
+        let is_later = |part: &&Part| begun.is_none_or(|begun| !part.was_stored_before(begun));
+        last.filter(is_later).map(|part| &part.to)
     }
 
     /// Removes those that were put together and not removed.
     fn remove_doubles(&mut self) -> Result<()> {
         let is_within = |(at, part): &(usize, &Part)| {
             let mut later = self.all[at + 1..].iter();
-            later.any(|other| other.to.contains(&part.to) && part.from.contains(&other.from))
+            // The time tells one from before a reset of the primary, whose positions were the same.
+            later.any(|other| {
+                other.to.contains(&part.to)
+                    && part.from.contains(&other.from)
+                    && other.times.0 <= part.times.1
+            })
         };
         let names = self.all.iter().enumerate().filter(is_within);
         let names: Vec<String> = names.map(|(_, part)| part.name.clone()).collect();
@@ -86,7 +84,7 @@ impl<'a> Parts<'a> {
     /// Removes what backups hold as well.
     pub(super) fn remove_redundant(&mut self, backups: &Repository) -> Result<()> {
         let before = self.all.len();
-        self.repo.remove_redundant(self.lock, &mut self.all, &backups.stored()?)?;
+        self.repo.remove_redundant(self.lock, &mut self.all, backups)?;
         let removed = before - self.all.len();
         if removed > 0 {
             log::info!("removed {} that a backup makes redundant", count(removed, "part"));

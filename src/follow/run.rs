@@ -189,8 +189,17 @@ impl Follower<'_> {
             return Err(Error::NoBackup { what });
         };
         self.logs.begin(newest);
-        let goes_on = !self.parts.are_of_another_history(&stored);
-        let end = self.parts.end().filter(|end| goes_on && end.contains(&newest.position));
+        let begun = self.repo.chain_begun(&newest.name)?;
+        let is_beyond = |end: &&Position| end.contains(&newest.position);
+        let end = self.parts.end(begun).filter(is_beyond);
+        if let (None, Some(other)) = (end, self.parts.end(None).filter(is_beyond)) {
+            log::warn!(
+                "what was received before the chain of {} began leads to {other}, which its primary \
+                 did not have: receiving from {} on",
+                newest.name,
+                newest.position
+            );
+        }
         Ok(end.unwrap_or(&newest.position).clone())
     }
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::journal::history::{History, Point};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
-use crate::os::clock::Micros;
+use crate::os::clock::{Micros, Timestamp};
 use crate::repository::directory::Repository;
 use crate::repository::journals::redundant::Part;
 use crate::repository::journals::{Seen, shown};
@@ -22,7 +22,7 @@ impl History {
     /// # Errors
     /// When the repository cannot be read.
     pub fn read(repo: &Repository) -> Result<History> {
-        History::of(repo, repo.names()?)
+        History::of(repo, repo.names()?, None)
     }
 
     /// The newest moment that can be restored, by the primary's clock, if there is any: from the newest
@@ -32,7 +32,8 @@ impl History {
     /// When the repository cannot be read.
     pub fn recoverable_until(repo: &Repository) -> Result<Option<Micros>> {
         for name in repo.names()?.into_iter().rev() {
-            let history = History::of(repo, vec![name])?;
+            let begun = repo.chain_begun(&name)?;
+            let history = History::of(repo, vec![name], begun)?;
             if history.points.first().is_some_and(|point| point.is_good) {
                 return Ok(history.points.iter().map(Point::complete_until).max());
             }
@@ -40,18 +41,23 @@ impl History {
         Ok(None)
     }
 
-    fn of(repo: &Repository, names: Vec<String>) -> Result<History> {
+    /// That of the backups `names`, and of the parts that were stored after `begun`.
+    fn of(repo: &Repository, names: Vec<String>, begun: Option<Timestamp>) -> Result<History> {
         let mut history = History::default();
         let journals = repo.journals()?;
-        let mut parts = journals.as_ref().map_or(Ok(Vec::new()), Repository::parts)?.into();
+        let parts = journals.as_ref().map_or(Ok(Vec::new()), Repository::parts)?;
+        let is_later = |part: &Part| begun.is_none_or(|begun| !part.was_stored_before(begun));
+        let mut parts: VecDeque<Part> = parts.into_iter().filter(is_later).collect();
         for name in names {
             match repo.look_at(&name)? {
                 Some((Some(summary), None)) => {
+                    history.add_earlier(&mut parts, &summary);
                     history.add_parts(&mut parts, position(&summary).as_ref());
                     history.add(name, &summary);
                     history.bridge(parts.front());
                 }
                 Some((Some(summary), Some(_))) => {
+                    history.add_earlier(&mut parts, &summary);
                     history.add_parts(&mut parts, position(&summary).as_ref());
                     let journal = repo.state(&summary.journal_packs);
                     history.add_damaged(name, &summary, journal.is_none());
@@ -68,6 +74,19 @@ impl History {
         Ok(history)
     }
 
+    /// Adds the parts that were stored before a new chain began with this backup: see
+    /// [`Repository::chain_begun`].
+    fn add_earlier(&mut self, parts: &mut VecDeque<Part>, summary: &Summary) {
+        let header = &summary.header;
+        let is_base = |point: &Point| Some(&point.name) == header.base.as_ref();
+        if self.points.iter().any(is_base) {
+            return;
+        }
+        while parts.front().is_some_and(|part| part.was_stored_before(header.started)) {
+            parts.pop_front().into_iter().for_each(|part| self.add_part(part));
+        }
+    }
+
     /// Adds the parts that end at a position or before it.
     fn add_parts(&mut self, parts: &mut VecDeque<Part>, until: Option<&Position>) {
         let Some(until) = until else { return };
@@ -76,7 +95,7 @@ impl History {
         }
     }
 
-    fn add_part(&mut self, Part { name, from, to, size, latest }: Part) {
+    fn add_part(&mut self, Part { name, from, to, size, times: (_, latest) }: Part) {
         let is_on_way =
             |point: &Point| to.contains(&point.position) && point.position.contains(&from);
         // The newest of them, so that less is to be replayed. One that leads from nothing is of no use.

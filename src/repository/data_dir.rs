@@ -17,8 +17,11 @@ use crate::os::sys::open_below;
 use crate::os::workers::Gauge;
 use crate::repository::manifest::DirEntry;
 
-/// The longest path a manifest allows.
-const LONGEST_PATH: usize = 4095;
+/// The longest path a manifest allows, in bytes, and the most parts of one: removing a tree takes open
+/// files for each level.
+pub const LONGEST_PATH: usize = 4095;
+/// See [`LONGEST_PATH`].
+pub const MOST_PARTS: usize = 100;
 
 /// A file found in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +92,7 @@ pub fn walk(root: &File, data: &Path, gauge: &Gauge) -> Result<Tree> {
             if is_left_out(&path, m.is_dir()) {
                 continue;
             }
-            if path.as_os_str().len() > LONGEST_PATH {
+            if path.as_os_str().len() > LONGEST_PATH || path.components().count() > MOST_PARTS {
                 return Err(Error::config(format!("the path {} is too long", full.display())));
             }
             if m.is_dir() {
@@ -119,7 +122,7 @@ fn check_kind(path: &Path, m: &Metadata) -> Result<()> {
         return Err(Error::config(format!("{shown} is neither a file nor a directory")));
     }
     // What is left out at the top has gone by here.
-    if misleads_server(path) {
+    if misleads_server(path, false) {
         return Err(Error::config(format!(
             "{shown} leads to data elsewhere, as DATA DIRECTORY does, which would not be in the backup"
         )));
@@ -127,12 +130,37 @@ fn check_kind(path: &Path, m: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// True if a server that finds `path`, relative to its data directory, would use files elsewhere or
-/// take options from it. No backup holds such a file.
-pub fn misleads_server(path: &Path) -> bool {
-    // MySQL keeps the settings of SET PERSIST in mysqld-auto.cnf.
-    let options = path.components().count() == 1 && path != Path::new("mysqld-auto.cnf");
-    path.extension().is_some_and(|e| e == "isl" || e == "sym" || (options && e == "cnf"))
+/// True if a server that finds `path`, relative to its data directory, would use files elsewhere, take
+/// options from it, or follow another server; or if it is a file of a restore's own. No backup holds such
+/// a file.
+pub fn misleads_server(path: &Path, is_dir: bool) -> bool {
+    if path.extension().is_some_and(|e| e == "isl" || e == "sym") {
+        return true;
+    }
+    let name = path.as_os_str().as_bytes();
+    if path.components().count() != 1 || is_dir || is_tablespace(path) {
+        return is_dir && name == WORK;
+    }
+    // MySQL keeps the settings of SET PERSIST in mysqld-auto.cnf. Where MariaDB finds a log of definitions
+    // that were interrupted, it removes and renames the files that this names, wherever they are; and where
+    // it purges logs, those in the index.
+    (name.ends_with(b".cnf") && name != b"mysqld-auto.cnf")
+        || name.ends_with(b".index")
+        || name.starts_with(b"ddl_recovery")
+        || is_replication(name)
+        || OF_RESTORES.contains(&name)
+}
+
+/// What a restore has in a data directory while it is at work, and the statements that it adds.
+const OF_RESTORES: [&[u8]; 3] =
+    [b"rollforward-replica.sql", b"rollforward.first", b"rollforward.mark"];
+const WORK: &[u8] = b"rollforward.tmp";
+
+/// True for a file that says which server to follow, and from where on.
+fn is_replication(name: &[u8]) -> bool {
+    let starts = ["master", "relay-log", "worker-relay-log"];
+    name == b"multi-master.info"
+        || (name.ends_with(b".info") && starts.iter().any(|s| name.starts_with(s.as_bytes())))
 }
 
 /// True if `path`, relative to the data directory, is not backed up.
@@ -143,14 +171,16 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
     let name = path.as_os_str().as_bytes();
     if is_dir {
         // Not names of databases, whose '#' and '+' would be written as @0023 and @002b.
-        return matches!(name, b"#innodb_temp" | b"#clone" | b"lost+found");
+        return matches!(name, b"#innodb_temp" | b"#clone" | b"lost+found" | WORK);
     }
     let starts = |s: &str| name.starts_with(s.as_bytes());
     let ends = |s: &str| name.ends_with(s.as_bytes());
     if is_tablespace(path) {
         return false;
     }
-    matches!(name, b"rollforward-replica.sql" | b"core" | b"ibtmp1" | b"multi-master.info")
+    matches!(name, b"core" | b"ibtmp1")
+        || OF_RESTORES.contains(&name)
+        || is_replication(name)
         || (ends(".cnf") && name != b"mysqld-auto.cnf")
         || starts("ib_buffer_pool")
         || starts("ddl_recovery")
@@ -158,8 +188,6 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
         || starts("mariadb_backup_")
         || starts("core.")
         || (starts("#ib_") && (ends(".dblwr") || ends(".bdblwr")))
-        || ((starts("master") || starts("relay-log") || starts("worker-relay-log"))
-            && ends(".info"))
         || [".pid", ".sock", ".sock.lock", ".err"].iter().any(|s| ends(s))
         || is_log(name)
 }
@@ -219,6 +247,8 @@ mod tests {
             "db1.err",
             "core",
             "core.4711",
+            "rollforward.first",
+            "rollforward.mark",
         ] {
             assert!(is_left_out(Path::new(name), false), "{name}");
             assert!(!is_left_out(Path::new(name), true), "a database named {name}");

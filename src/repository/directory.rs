@@ -127,12 +127,7 @@ impl Repository {
     /// Takes the lock for `command`, such as `rollforward run`, or fails naming the holder.
     pub fn lock(&self, command: &str) -> Result<RepoLock> {
         for dir in DIRS.into_iter().chain([PINS]).map(|d| self.root.join(d)) {
-            // Directories that we remove from and write to must not be symbolic links.
-            if dir.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
-                let what = files::no_directory(&dir);
-                let text = format!("{} {what}: put the original directory back", dir.display());
-                return Err(Error::config(text));
-            }
+            check_directory(&dir)?;
         }
         let file = lock_file(&self.root.join("lock"), command)?;
         self.locked.store(true, Ordering::Relaxed);
@@ -174,9 +169,12 @@ impl Repository {
     pub(crate) fn new_name(&self) -> Result<String> {
         let newest = self.names()?.pop();
         let newest = newest.and_then(|n| Timestamp::parse_compact(n.get(..16)?));
-        let time = newest.map_or(Timestamp::now(), |t| Timestamp(t.0 + 1).max(Timestamp::now()));
+        let now = Timestamp::now();
+        let time = newest.map_or(now, |t| Timestamp(t.0 + 1).max(now));
         let random = RandomState::new().hash_one(std::process::id()) as u16;
-        Ok(format!("{}-{random:04x}", time.compact()))
+        let name = |time: Timestamp| format!("{}-{random:04x}", time.compact());
+        // After a forged one of the last second that has a name, none could ever be stored again.
+        Ok(Some(name(time)).filter(|name| is_backup_name(name)).unwrap_or_else(|| name(now)))
     }
 
     /// Reads the manifest of the backup `name`.
@@ -307,8 +305,11 @@ impl Repository {
     pub(crate) fn set_aside(&self, pack: &Hash) -> bool {
         let from = packs::pack_path(&self.root, pack);
         let to = packs::damaged_path(&self.root, pack);
-        let moved = fs::rename(from, &to).is_ok();
-        if let (true, Some(dir)) = (moved, to.parent()) {
+        let Some(dir) = to.parent() else { return false };
+        // A reader gets here without the lock: nothing is renamed behind a link.
+        let moved = dir.ancestors().take(2).all(|dir| check_directory(dir).is_ok())
+            && fs::rename(from, &to).is_ok();
+        if moved {
             // If the rename is lost with the power, the next reader finds the damage again.
             let _ = sync_dir(dir);
         }
@@ -327,6 +328,20 @@ impl Repository {
             self.set_aside(&pack.hash);
         }
     }
+}
+
+/// Refuses anything but a directory, such as a symbolic link to one: what we write and remove there must
+/// not be elsewhere. One that is absent will do.
+///
+/// # Errors
+/// [`Error::Configuration`].
+pub(super) fn check_directory(dir: &Path) -> Result<()> {
+    if dir.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
+        let what = files::no_directory(dir);
+        let text = format!("{} {what}: put the original directory back", dir.display());
+        return Err(Error::config(text));
+    }
+    Ok(())
 }
 
 /// A [`Error::BackupDamaged`].

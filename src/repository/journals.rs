@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::error::{Error, IoExt, Result};
 use crate::os::clock::Micros;
 use crate::os::files;
-use crate::repository::directory::Repository;
+use crate::repository::directory::{Repository, check_directory};
 use crate::repository::format;
 use crate::repository::held::Held;
 
@@ -42,9 +42,9 @@ impl Repository {
     /// What a follower has received, if one has ever run.
     ///
     /// # Errors
-    /// As [`Repository::open`].
+    /// As [`Repository::open`]; something else than a directory in its place.
     pub fn journals(&self) -> Result<Option<Repository>> {
-        let path = self.root().join(DIR);
+        let path = self.journals_dir()?;
         if !Repository::exists(&path) {
             return Ok(None);
         }
@@ -56,8 +56,16 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open_or_create`].
     pub fn make_journals(&self) -> Result<Repository> {
+        let path = self.journals_dir()?;
         format::tell(self.root(), format::raise(self.root())?);
-        Repository::open_or_create(&self.root().join(DIR))
+        Repository::open_or_create(&path)
+    }
+
+    /// Where they are. Behind a link there may be another repository, whose backups would be taken for
+    /// parts, and removed when they are of no more use here.
+    fn journals_dir(&self) -> Result<PathBuf> {
+        let path = self.root().join(DIR);
+        check_directory(&path).map(|()| path)
     }
 
     fn seen_file(&self) -> PathBuf {

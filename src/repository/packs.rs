@@ -25,6 +25,9 @@ use crate::error::{Error, IoExt, Result};
 use crate::os::workers::Gauge;
 use crate::repository::manifest::{Frame, Hash, Link, PackRef, hex};
 
+/// A pack is closed when it reaches 64 MiB, and no frame is much larger than the largest block.
+const LARGEST: u64 = 256 << 20;
+
 /// Open packs per worker, so that blocks from a few alternating packs need no reopening.
 const KEPT_OPEN: usize = 16;
 
@@ -115,7 +118,36 @@ fn fault(path: &Path, pack: &PackRef, e: io::Error) -> Fault {
 /// Reads a whole pack and compares it with its name. Returns early if the gauge is stopped.
 pub fn check_pack(root: &Path, pack: &PackRef, gauge: &Gauge) -> Result<(), Fault> {
     let path = pack_path(root, &pack.hash);
-    let mut file = open(root, pack, &path)?;
+    let file = open(root, pack, &path)?;
+    let sum = sum_of(file, gauge).map_err(|e| fault(&path, pack, e))?;
+    if sum.is_some_and(|sum| sum != pack.hash) {
+        return Err(Fault::Damaged(format!("pack {} does not match its name", hex(&pack.hash))));
+    }
+    Ok(())
+}
+
+/// True if what is in the place of a pack matches its name, whatever size a manifest says that it has.
+/// Also if the gauge is stopped.
+///
+/// # Errors
+/// That of the system; a file that cannot be opened or read because of damage does not match.
+pub fn is_whole(root: &Path, hash: &Hash, gauge: &Gauge) -> Result<bool> {
+    let path = pack_path(root, hash);
+    let Ok(m) = path.symlink_metadata() else { return Ok(false) };
+    // No pack is larger, and reading something else may take days.
+    if !m.is_file() || m.len() > LARGEST {
+        return Ok(false);
+    }
+    let pack = PackRef { hash: *hash, size: m.len() };
+    match check_pack(root, &pack, gauge) {
+        Ok(()) => Ok(true),
+        Err(Fault::Damaged(_)) => Ok(false),
+        Err(Fault::Failed(e)) => Err(e),
+    }
+}
+
+/// The checksum of a file; `None` if the gauge is stopped.
+fn sum_of(mut file: File, gauge: &Gauge) -> io::Result<Option<Hash>> {
     let mut sum = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -123,18 +155,15 @@ pub fn check_pack(root: &Path, pack: &PackRef, gauge: &Gauge) -> Result<(), Faul
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(fault(&path, pack, e)),
+            Err(e) => return Err(e),
         };
         sum.update(&buffer[..n]);
         gauge.add(n as u64);
         if gauge.stopped() {
-            return Ok(());
+            return Ok(None);
         }
     }
-    if Hash::from(sum.finalize()) != pack.hash {
-        return Err(Fault::Damaged(format!("pack {} does not match its name", hex(&pack.hash))));
-    }
-    Ok(())
+    Ok(Some(sum.finalize().into()))
 }
 
 /// Reads blocks. Each worker has its own.

@@ -210,7 +210,8 @@ fn evidence(repo: &Repository, newest: Option<&Summary>, now: Timestamp) -> Evid
         let then = pass.time().filter(|time| *time <= tomorrow)?;
         let up = pass.get("uptime").and_then(|text| text.parse::<i64>().ok());
         let is_same_boot = pass.get("boot").is_some_and(|boot| boot == boot_id());
-        let ago = up.filter(|_| is_same_boot).zip(uptime()).map(|(then, now)| now - then);
+        let ago =
+            up.filter(|_| is_same_boot).zip(uptime()).map(|(then, now)| now.saturating_sub(then));
         Some((then, ago.filter(|ago| *ago >= 0)))
     });
     let primary = newest.and_then(|n| Some((n.as_of?.seconds(), n.header.data_as_of)));
@@ -277,7 +278,7 @@ fn forget_received(repo: &Repository) -> Result<()> {
         lock => lock?,
     };
     let mut parts = journals.parts()?;
-    journals.remove_redundant(&lock, &mut parts, &repo.stored()?)
+    journals.remove_redundant(&lock, &mut parts, repo)
 }
 
 /// Removes a backup that nobody reads. `mind_pins`: nor pins it at that time.
@@ -329,10 +330,13 @@ pub fn report(pruned: &Pruned, dry_run: bool) {
     }
     let verb = if dry_run { "would remove" } else { "removed" };
     if !pruned.removed.is_empty() || pruned.packs > 0 {
+        let names = match pruned.removed.join(", ") {
+            names if names.is_empty() => names,
+            names => format!(" ({names})"),
+        };
         log::info!(
-            "{verb} {} ({}), {}, {}",
+            "{verb} {}{names}, {}, {}",
             count(pruned.removed.len(), "backup"),
-            pruned.removed.join(", "),
             count(pruned.packs, "pack"),
             bytes(pruned.bytes)
         );

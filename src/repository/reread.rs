@@ -123,8 +123,11 @@ impl Repository {
 fn due(packs: &[PackRef], last: &LastRead) -> Vec<PackRef> {
     let share = packs.iter().map(|pack| pack.size).sum::<u64>().div_ceil(PASSES);
     let mut order = packs.to_vec();
+    let now = Timestamp::now();
+    // By a clock that was wrong, none would have its turn again until then.
+    let last = |pack: &PackRef| last.get(&pack.hash).filter(|time| !time.is_future(now));
     // Of equal age by name, which is as good as at random.
-    order.sort_unstable_by_key(|pack| (last.get(&pack.hash).map_or(i64::MIN, |t| t.0), pack.hash));
+    order.sort_unstable_by_key(|pack| (last(pack).map_or(i64::MIN, |t| t.0), pack.hash));
     let mut taken = 0;
     order.retain(|pack| {
         let take = taken < share;
@@ -153,6 +156,8 @@ mod tests {
             }
         }
         assert_eq!(last.len(), packs.len());
+        last.insert(packs[7].hash, Timestamp(Timestamp::now().0 + 90_000));
+        assert_eq!(due(&packs, &last)[0], packs[7]);
         assert!(due(&[], &last).is_empty());
     }
 }

@@ -200,7 +200,9 @@ impl Evidence {
             }
         }
         match self.last_pass {
-            Some((then, Some(ago))) => at_most(then.0 + ago, "the time since the last pass"),
+            Some((then, Some(ago))) => {
+                at_most(then.0.saturating_add(ago), "the time since the last pass")
+            }
             Some((then, None)) => at_most(then.0 + OFF, "the last pass, before a restart"),
             None => {}
         }

@@ -91,9 +91,19 @@ impl Wanted {
 struct Outcome {
     pack: PackRef,
     what: String,
-    /// Whether the pack itself is bad.
-    pack_is_bad: bool,
+    fault: Whose,
     bad: BTreeSet<Wanted>,
+}
+
+/// What is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// The pack.
+    Pack,
+    /// Manifests that give it a size that it has not.
+    Size,
+    /// Manifests with blocks that are not in it.
+    Blocks,
 }
 
 /// Checks the backups `names`. With `all` they are those that a listing found: one that a prune has
@@ -148,7 +158,8 @@ pub fn verify(
         Ok(found)
     })?;
     let found = merge(found.into_iter().flatten().collect());
-    let bad: BTreeSet<PackRef> = found.iter().filter(|o| o.pack_is_bad).map(|o| o.pack).collect();
+    let unread = found.iter().filter(|o| o.fault != Whose::Blocks);
+    let bad: BTreeSet<PackRef> = unread.map(|o| o.pack).collect();
     let good = wanted.iter().map(|(pack, _)| pack).filter(|pack| !bad.contains(pack));
     for pack in good {
         report.packs_read += 1;
@@ -206,10 +217,15 @@ fn check(
     let mut out = Vec::new();
     if let Some(what) = whole {
         let bad = bad.remove(pack).map(|(_, bad)| bad).unwrap_or_default();
-        out.push(Outcome { pack: *pack, what, pack_is_bad: true, bad });
+        // Other manifests may give it the size that it has.
+        let fault = match packs::is_whole(repo.root(), &pack.hash, gauge)? {
+            true => Whose::Size,
+            false => Whose::Pack,
+        };
+        out.push(Outcome { pack: *pack, what, fault, bad });
     }
     for (pack, (what, bad)) in bad {
-        out.push(Outcome { pack, what, pack_is_bad: false, bad });
+        out.push(Outcome { pack, what, fault: Whose::Blocks, bad });
     }
     Ok(out)
 }
@@ -223,14 +239,14 @@ fn merge(found: Vec<Outcome>) -> Vec<Outcome> {
             Entry::Occupied(mut place) => {
                 let known = place.get_mut();
                 known.bad.extend(outcome.bad);
-                if outcome.pack_is_bad {
-                    (known.what, known.pack_is_bad) = (outcome.what, true);
+                if outcome.fault != Whose::Blocks {
+                    (known.what, known.fault) = (outcome.what, outcome.fault);
                 }
             }
         }
     }
     let mut all: Vec<Outcome> = all.into_values().collect();
-    for outcome in all.iter_mut().filter(|outcome| !outcome.pack_is_bad) {
+    for outcome in all.iter_mut().filter(|outcome| outcome.fault != Whose::Pack) {
         outcome.what += ", though the pack is whole: a false manifest";
     }
     all
@@ -250,7 +266,7 @@ fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, ga
         let Ok(manifest) = repo.load(&backup.name) else { continue };
         let mut hit = BTreeSet::new();
         for pack in &manifest.packs {
-            hit.extend(index.get(pack).filter(|at| found[**at].pack_is_bad));
+            hit.extend(index.get(pack).filter(|at| found[**at].fault != Whose::Blocks));
         }
         let paths: Vec<&PathBuf> = manifest.stored_files().map(|file| &file.path).collect();
         for (block, file) in blocks(&manifest) {
@@ -270,10 +286,10 @@ fn report_damage(repo: &Repository, report: &mut Report, found: Vec<Outcome>, ga
             }
         }
     }
-    for (Outcome { pack, mut what, pack_is_bad, .. }, (backups, files)) in
+    for (Outcome { pack, mut what, fault, .. }, (backups, files)) in
         found.into_iter().zip(concerned)
     {
-        if pack_is_bad && packs::pack_path(repo.root(), &pack.hash).exists() {
+        if fault == Whose::Pack && packs::pack_path(repo.root(), &pack.hash).exists() {
             what += match repo.set_aside(&pack.hash) {
                 true => "; it was set aside",
                 false => "; it could not be set aside",

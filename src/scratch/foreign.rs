@@ -65,7 +65,8 @@ pub(super) fn cannot_be(root: &Path, why: &str) -> Error {
 
 /// Files that may exist before the first state file.
 fn is_early(root: &Path, name: &OsStr) -> bool {
-    let early = ["lock", "checkpoint", "checkpoint.new", "state.new", "lost+found"];
+    let early =
+        ["lock", "checkpoint", "checkpoint.new", "checkpoint.pass", "state.new", "lost+found"];
     let is_empty = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
     early.iter().any(|e| name == *e) || (name == "tmp" && is_empty(root.join("tmp")))
 }

@@ -72,6 +72,8 @@ impl Scratch {
     /// When it cannot be written.
     pub fn set_checkpoint_aside(&self, checkpoint: &Path) -> Result<Facts> {
         let kept = self.kept();
+        // What fails next may leave nothing else that shows whose directory this is.
+        self.claim()?;
         if kept.symlink_metadata().is_err() {
             let text = match checkpoint::read(checkpoint) {
                 Ok(Some(_)) => fs::read_to_string(checkpoint).doing("read", checkpoint)?,

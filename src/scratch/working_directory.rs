@@ -99,10 +99,7 @@ impl Scratch {
 
     /// A directory of the same kind, `name` within this one, for a server beside the data here.
     pub(super) fn within(&self, name: &str) -> Result<Scratch> {
-        if !self.root.join("state").exists() {
-            // It shows whose directory this is.
-            self.save()?;
-        }
+        self.claim()?;
         self.make_dir(name)?;
         Scratch::at(self.root.join(name), self.user, "prove")
     }
@@ -207,6 +204,11 @@ impl Scratch {
         self.state.remove("mysqld_pid");
         self.state.remove("mysqld_start");
         self.save()
+    }
+
+    /// Writes the state, which shows whose directory this is, unless it is there.
+    pub(super) fn claim(&self) -> Result<()> {
+        if self.root.join("state").exists() { Ok(()) } else { self.save() }
     }
 
     fn save(&self) -> Result<()> {

@@ -147,6 +147,59 @@ fn writers_refuse_a_repository_directory_behind_a_link() {
     }
 }
 
+/// Its backups would be taken for what a follower has received, and removed as redundant.
+#[test]
+fn journals_of_another_repository_are_left_alone() {
+    need_server!();
+    let case = Copy::new("journals behind a link");
+    let other = case.dir.path().join("other");
+    copy(&sample().repo, &other);
+    symlink(&other, case.repo.join("journals")).unwrap();
+    let before = tree(&other);
+    for args in [&["prune", "--keep-count=9"][..], &["verify"]] {
+        let refused = case.run(args).expect(2);
+        refused.says(&format!("repo/journals is a symbolic link to {}", other.display()));
+    }
+    assert_eq!(tree(&other), before);
+}
+
+#[test]
+fn a_damaged_pack_behind_a_link_stays_where_it_is() {
+    need_server!();
+    let case = Copy::new("a damaged pack behind a link");
+    flip_bit(&case.pack(&sample().own), 100);
+    let elsewhere = case.dir.path().join("elsewhere");
+    fs::rename(case.repo.join("packs"), &elsewhere).unwrap();
+    symlink(&elsewhere, case.repo.join("packs")).unwrap();
+    let before = tree(&elsewhere);
+    case.run(&["verify"]).expect(1).says("it could not be set aside");
+    assert_eq!(tree(&elsewhere), before);
+}
+
+/// The name of the first file comes out of the manifest, and may be below a link to another disk.
+#[test]
+fn an_unfinished_restore_is_marked_nowhere_else() {
+    need_server!();
+    let case = Copy::new("a first file behind a link");
+    let all = sample();
+    let to = case.dir.path().join("to");
+    let into = format!("--to={}", to.display());
+    case.run(&["restore", &into]).expect(0);
+    let elsewhere = case.dir.path().join("elsewhere");
+    fs::rename(to.join("shop"), &elsewhere).unwrap();
+    symlink(&elsewhere, to.join("shop")).unwrap();
+    let before = tree(&elsewhere);
+    edit_manifest(&case.repo, &all.newer, |lines| {
+        let file = lines.iter().find_map(|line| line.strip_prefix("file shop/")).unwrap();
+        let file = format!("shop/{}", file.split(' ').next().unwrap());
+        lines.retain(|line| !line.starts_with("setting innodb_data_file_path "));
+        let at = lines.iter().position(|line| line.starts_with("setting ")).unwrap();
+        lines.insert(at, format!("setting innodb_data_file_path {file}:12M:autoextend"));
+    });
+    case.run(&["restore", "--over", &into]).expect(0).says("shop was a symbolic link");
+    assert_eq!(tree(&elsewhere), before);
+}
+
 #[test]
 fn a_directory_named_like_a_pack_stops_no_sweep() {
     need_server!();

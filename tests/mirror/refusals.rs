@@ -171,3 +171,23 @@ fn page_and_help_agree_on_options_and_causes() {
         assert!(page.contains(&format!("Sy {cause} ")), "{cause} is not in the page");
     }
 }
+
+#[test]
+fn journals_behind_a_link_are_pulled_nowhere() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    copy(&sample.repo, &repo.join("journals"));
+    let remote = "mirror:journals";
+    s3.mirror_well(["push", &word(&repo), remote]);
+    let (to, other) = (s3.path("pulled"), s3.path("another"));
+    s3.mirror_well(["pull", remote, &word(&to)]);
+    copy(&sample.repo, &other);
+    remove_manifests(&other, |name| name != sample.names[0]);
+    fs::remove_dir_all(to.join("journals")).unwrap();
+    std::os::unix::fs::symlink(&other, to.join("journals")).unwrap();
+    let before = contents(&other);
+    refused(&s3, &["pull", "-q", remote, &word(&to)], 2, "pulled/journals is a symbolic link");
+    assert_eq!(contents(&other), before);
+}

@@ -20,8 +20,8 @@ pub struct Part {
     pub to: Position,
     /// Bytes of its logs.
     pub size: u64,
-    /// The latest time of a transaction in it.
-    pub latest: Micros,
+    /// The earliest and the latest time of the transactions in it.
+    pub times: (Micros, Micros),
 }
 
 impl Part {
@@ -31,20 +31,31 @@ impl Part {
         let parse = |text: &str| Position::parse(flavor, text).ok();
         let (first, last) = (summary.spans.first()?, summary.spans.last()?);
         let (from, to) = (parse(&first.from)?, parse(&last.to)?);
-        let latest = summary.spans.iter().filter_map(|span| Some(span.times?.1)).max()?;
-        Some(Part { name, from, to, size: summary.journal_size, latest })
+        let times = || summary.spans.iter().filter_map(|span| span.times);
+        let times = (times().map(|(first, _)| first).min()?, times().map(|(_, last)| last).max()?);
+        Some(Part { name, from, to, size: summary.journal_size, times })
+    }
+
+    /// True if it was stored before that time.
+    pub fn was_stored_before(&self, time: Timestamp) -> bool {
+        was_stored_before(&self.name, time)
     }
 }
 
+fn was_stored_before(name: &str, time: Timestamp) -> bool {
+    let stored = name.get(..16).and_then(Timestamp::parse_compact);
+    stored.is_some_and(|stored| stored < time)
+}
+
 /// A backup, as far as it matters here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stored {
+    /// Its name.
+    pub name: String,
     /// Its position.
     pub position: Position,
     /// Its own journal leads to it.
     pub has_journal: bool,
-    /// When the pass began that made it from nothing older: a chain begins with it.
-    pub begins_chain: Option<Timestamp>,
     /// See [`Header::primary_log`].
     ///
     /// [`Header::primary_log`]: crate::repository::manifest::Header::primary_log
@@ -64,6 +75,32 @@ impl Repository {
             }
         }
         Ok(parts)
+    }
+
+    /// When the pass began that stored the first backup that is left of the chain of `name`. A primary had
+    /// all by then that was received before, or it was reset: what is stored of that leads on from no
+    /// backup of the chain, though its positions may look so. What an adopted copy lacks, since it is older
+    /// than that, is received again.
+    ///
+    /// # Errors
+    /// When a manifest cannot be opened or read.
+    pub fn chain_begun(&self, name: &str) -> Result<Option<Timestamp>> {
+        let (mut name, mut begun) = (name.to_string(), None);
+        loop {
+            let file = match self.open_manifest(&name, false) {
+                Ok(file) => file,
+                Err(Error::NoBackup { .. } | Error::BackupDamaged { .. }) => return Ok(begun),
+                Err(e) => return Err(e),
+            };
+            let Ok(header) = glance::header(&file) else { return Ok(begun) };
+            let value = |key: &str| header.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+            begun = value("started").and_then(Timestamp::parse);
+            match value("base") {
+                // Never in a circle, whatever manifests say.
+                Some(base) if *base < *name => name = base.to_string(),
+                _ => return Ok(begun),
+            }
+        }
     }
 
     /// All backups whose packs are there, oldest first. Only what is before their files is read.
@@ -87,20 +124,18 @@ impl Repository {
             let flavor = value("flavor").and_then(Flavor::from_name);
             let position = flavor.and_then(|f| Position::parse(f, value("position")?).ok());
             let has_journal = value("base").is_some() && value("no_journal").is_none();
-            let started = value("started").and_then(Timestamp::parse);
-            let begins_chain = started.filter(|_| value("base").is_none());
             let primary_log = value("primary_log").and_then(PrimaryLog::parse);
             all.extend(position.map(|position| Stored {
+                name,
                 position,
                 has_journal,
-                begins_chain,
                 primary_log,
             }));
         }
         Ok(all)
     }
 
-    /// Removes the parts among `parts` that are redundant beside these backups, and forgets them. One that
+    /// Removes the parts among `parts` that are redundant beside these `backups`, and forgets them. One that
     /// is being read stays until the next time.
     ///
     /// # Errors
@@ -109,10 +144,15 @@ impl Repository {
         &self,
         lock: &RepoLock,
         parts: &mut Vec<Part>,
-        stored: &[Stored],
+        backups: &Repository,
     ) -> Result<()> {
-        let useless: Vec<String> =
-            parts.iter().filter(|part| !is_needed(part, stored)).map(|p| p.name.clone()).collect();
+        let stored = backups.stored()?;
+        let begun = match stored.last() {
+            Some(newest) => backups.chain_begun(&newest.name)?,
+            None => None,
+        };
+        let useless = parts.iter().filter(|part| !is_needed(part, &stored, begun));
+        let useless: Vec<String> = useless.map(|part| part.name.clone()).collect();
         self.remove_parts(lock, parts, &useless)
     }
 
@@ -143,9 +183,14 @@ impl Repository {
     }
 }
 
-/// True if the part leads beyond all backups, or to one that has no journal of its own.
-fn is_needed(part: &Part, stored: &[Stored]) -> bool {
-    let Some(newest) = stored.last() else { return true };
+/// True if the part leads beyond all backups, or to one that has no journal of its own. One from before the
+/// newest chain began is compared with the backups of that time only, and goes with the last of them.
+fn is_needed(part: &Part, stored: &[Stored], begun: Option<Timestamp>) -> bool {
+    let begun = begun.filter(|begun| part.was_stored_before(*begun));
+    let is_of_then =
+        |other: &&Stored| begun.is_none_or(|begun| was_stored_before(&other.name, begun));
+    let stored = &stored[..stored.iter().take_while(is_of_then).count()];
+    let Some(newest) = stored.last() else { return begun.is_none() };
     let is_beyond = !newest.position.contains(&part.to);
     let bridges = |two: &[Stored]| {
         let [earlier, later] = two else { return false };
@@ -167,14 +212,12 @@ mod tests {
     #[test]
     fn parts_are_needed_beyond_backups_and_where_journals_miss() {
         let part = |from, to| {
-            let (name, latest) = (String::new(), Micros(0));
-            Part { name, from: at(from), to: at(to), size: 0, latest }
+            let (name, times) = (String::new(), (Micros(0), Micros(0)));
+            Part { name, from: at(from), to: at(to), size: 0, times }
         };
-        let stored = |text, has_journal| Stored {
-            position: at(text),
-            has_journal,
-            begins_chain: None,
-            primary_log: None,
+        let stored = |text, has_journal| {
+            let (name, position) = (String::new(), at(text));
+            Stored { name, position, has_journal, primary_log: None }
         };
         let all = [stored("0-1-10", false), stored("0-1-20", true), stored("0-1-30", false)];
         for (from, to, needed) in [
@@ -186,8 +229,31 @@ mod tests {
             ("0-1-30", "0-1-31", true),
             ("0-1-25", "0-1-35", true),
         ] {
-            assert_eq!(is_needed(&part(from, to), &all), needed, "{from} to {to}");
+            assert_eq!(is_needed(&part(from, to), &all, None), needed, "{from} to {to}");
         }
-        assert!(is_needed(&part("0-1-5", "0-1-9"), &[]));
+        assert!(is_needed(&part("0-1-5", "0-1-9"), &[], None));
+    }
+
+    #[test]
+    fn parts_of_an_older_chain_go_with_its_backups() {
+        let begun = Timestamp::parse("2026-11-23T00:00:00Z");
+        let stored = |day, text| {
+            let name = format!("202611{day}T120000Z-0000");
+            Stored { name, position: at(text), has_journal: true, primary_log: None }
+        };
+        let all = [stored(21, "0-1-10"), stored(22, "0-1-20"), stored(23, "0-1-15")];
+        let part = |day, from, to| {
+            let name = format!("202611{day}T130000Z-0000");
+            let times = (Micros(0), Micros(0));
+            Part { name, from: at(from), to: at(to), size: 0, times }
+        };
+        let then = part(22, "0-1-20", "0-1-30");
+        // The primary was reset, and has come beyond it again.
+        let later = [&all[..], &[stored(24, "0-1-40")]].concat();
+        assert!(is_needed(&then, &all, begun) && is_needed(&then, &later, begun));
+        assert!(!is_needed(&then, &later[2..], begun), "nothing leads to it any more");
+        assert!(!is_needed(&part(22, "0-1-10", "0-1-20"), &later, begun));
+        assert!(is_needed(&part(24, "0-1-40", "0-1-50"), &later, begun));
+        assert!(!is_needed(&part(23, "0-1-15", "0-1-40"), &later, begun));
     }
 }

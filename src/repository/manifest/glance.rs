@@ -13,6 +13,8 @@ use super::words::pack_line;
 const LAST: i64 = 4 + 64 + 1;
 /// More than the packs of 60 TB take.
 const MOST: u64 = 64 << 20;
+/// More than the words and settings that a manifest may have: each costs more memory than its text.
+const MOST_LINES: usize = 3000;
 
 /// The keys and values with which a manifest begins.
 ///
@@ -21,7 +23,7 @@ const MOST: u64 = 64 << 20;
 pub fn header(mut file: &File) -> std::io::Result<Vec<(String, String)>> {
     file.seek(SeekFrom::Start(0))?;
     let mut pairs = Vec::new();
-    for line in BufReader::new(file).take(MOST).lines() {
+    for line in BufReader::new(file).take(MOST).lines().take(MOST_LINES) {
         let line = line?;
         match line.split_once(' ') {
             Some(("pack" | "dir" | "file" | "journal" | "end", _)) | None => break,
@@ -63,4 +65,19 @@ pub fn packs(mut file: &File) -> Result<Vec<PackRef>, String> {
         return Err("its manifest is truncated: the last line is missing".into());
     }
     Ok(packs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn millions_of_words_are_not_taken_into_memory() {
+        let path = std::env::temp_dir().join(format!("rf-unit-glance-{}", std::process::id()));
+        let words: String = (0..100_000).map(|n| format!("w{n} 1\n")).collect();
+        std::fs::write(&path, format!("format 1\nbase b\n{words}")).unwrap();
+        let pairs = header(&File::open(&path).unwrap()).unwrap();
+        assert_eq!((pairs.len(), pairs[1].1.as_str()), (MOST_LINES, "b"));
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -20,14 +20,14 @@ use super::{
 };
 use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::{Micros, Timestamp};
-use crate::repository::data_dir::misleads_server;
+use crate::repository::data_dir::{LONGEST_PATH, MOST_PARTS, misleads_server};
 
 /// Limits header lines and settings, since each costs more memory than its text.
 const MOST_WORDS: usize = 1000;
 
 /// The longest path with every byte escaped, plus the rest of its line. A position is exempt: it
 /// may have any number of gaps.
-const LONGEST_LINE: usize = 4 * 4095 + 100;
+const LONGEST_LINE: usize = 4 * LONGEST_PATH + 100;
 
 const TOO_LARGE: &str = "the sizes add up to more than a disk can hold";
 
@@ -160,7 +160,7 @@ impl Parser {
 
     fn dir(&mut self, rest: &str) -> Result<(), String> {
         let [path, mode] = words(rest)?;
-        let path = self.new_path(path)?;
+        let path = self.new_path(path, true)?;
         self.dirs.push(DirEntry { path: path.clone(), mode: octal(mode)? });
         self.dir_paths.insert(path);
         Ok(())
@@ -173,7 +173,7 @@ impl Parser {
         let [path, mode, size] = words(rest)?;
         let size = self.begin_file(size)?;
         self.size = self.size.checked_add(size).ok_or(TOO_LARGE)?;
-        let path = self.new_path(path)?;
+        let path = self.new_path(path, false)?;
         self.file_paths.insert(self.hasher.hash_one(&path));
         self.files.push(FileEntry { path, mode: octal(mode)?, size, blocks: Vec::new() });
         Ok(())
@@ -290,12 +290,16 @@ impl Parser {
     }
 
     /// A path that is safe to write: relative, normal, new, and below a listed directory.
-    fn new_path(&self, word: &str) -> Result<PathBuf, String> {
+    fn new_path(&self, word: &str, is_dir: bool) -> Result<PathBuf, String> {
         let bytes = unescape(word).ok_or("the path is badly escaped")?;
         let normal =
             |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b"..";
-        if bytes.contains(&0) || bytes.len() > 4095 || !bytes.split(|&b| b == b'/').all(normal) {
+        let mut parts = bytes.split(|&b| b == b'/');
+        if bytes.contains(&0) || bytes.len() > LONGEST_PATH || !parts.clone().all(normal) {
             return Err(format!("the path {word} is not relative and normal"));
+        }
+        if parts.nth(MOST_PARTS).is_some() {
+            return Err(format!("a path of more than {MOST_PARTS} parts"));
         }
         let path = PathBuf::from(OsString::from_vec(bytes));
         // Two paths with one hash are next to impossible, since nobody knows the key.
@@ -304,7 +308,7 @@ impl Parser {
         if self.dir_paths.contains(&path) || known {
             return Err(format!("duplicate path {word}"));
         }
-        if misleads_server(&path) {
+        if misleads_server(&path, is_dir) {
             return Err(format!("the path {word} would lead a server elsewhere"));
         }
         match path.parent() {

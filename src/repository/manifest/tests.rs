@@ -3,6 +3,7 @@
 use super::journal::{self, Journal, LogEntry, Span};
 use super::parse::parse;
 use super::*;
+use crate::repository::data_dir::misleads_server;
 
 const PRIMARY_LOG: &str = "ca978112ca1bbdca binlog.000007 2026-11-22T15:00:00Z";
 
@@ -108,6 +109,8 @@ fn a_lying_manifest_is_refused_by_name() {
     let max = u64::MAX.to_string();
     let hash = "ab".repeat(32);
     let two = "02".repeat(32);
+    let deep = (0..102)
+        .fold(String::new(), |all, n| format!("{all}dir {} 700\n", vec!["a"; n + 1].join("/")));
     let five = format!("xor {} 0 5 100\n", "05".repeat(32));
     for (from, to, says) in [
         ("format 1", "format 2", "later format 2"),
@@ -134,6 +137,7 @@ fn a_lying_manifest_is_refused_by_name() {
         ("dir shop", "dir shop\\x00", "relative and normal"),
         ("dir shop", "dir \\x2e\\x2e", "relative and normal"),
         ("dir shop", "dir shop\\x2f", "relative and normal"),
+        ("dir shop", &format!("{deep}dir shop"), "more than 100 parts"),
         ("dir shop", "dir shop\\x+1", "escaped"),
         ("dir shop", "dir shop\\", "escaped"),
         ("dir shop 700", "dir shop 4755", "mode"),
@@ -189,7 +193,23 @@ fn names_of_backups_are_strict() {
 
 #[test]
 fn files_that_mislead_a_server_are_refused() {
-    for path in ["shop/t.isl", "db.sym", "my.cnf", "shop/t.sym", "any.cnf"] {
+    for path in [
+        "shop/t.isl",
+        "db.sym",
+        "my.cnf",
+        "shop/t.sym",
+        "any.cnf",
+        "master.info",
+        "master-ch1.info",
+        "relay-log.info",
+        "multi-master.info",
+        "ddl_recovery.log",
+        "ddl_recovery-backup.log",
+        "binlog.index",
+        "rollforward-replica.sql",
+        "rollforward.first",
+        "rollforward.mark",
+    ] {
         let mut manifest = sample();
         manifest.dirs.push(DirEntry { path: "shop".into(), mode: 0o700 });
         manifest.dirs.dedup_by(|a, b| a.path == b.path);
@@ -199,4 +219,16 @@ fn files_that_mislead_a_server_are_refused() {
         let said = parse(manifest.to_text().as_bytes()).unwrap_err();
         assert!(said.contains("would lead a server elsewhere"), "{path}: {said}");
     }
+    // Nothing that servers have.
+    for (path, is_dir) in [
+        ("mysqld-auto.cnf", false),
+        ("ddl_recovery", true),
+        ("ddl_recovery.ibd", false),
+        ("master.info.ibd", false),
+        ("shop/master.info", false),
+        ("shop/my.cnf", false),
+    ] {
+        assert!(!misleads_server(Path::new(path), is_dir), "{path}");
+    }
+    assert!(misleads_server(Path::new("rollforward.tmp"), true));
 }

@@ -304,9 +304,11 @@ impl Target {
 
     /// Sets the modes and owners of the directories, innermost first.
     pub fn finish_dirs(&self, manifest: &Manifest) -> Result<()> {
+        // A server of ours works below it, and we remove it again: no manifest may keep us from that.
+        let ours = if self.durable { 0 } else { 0o700 };
         for dir in manifest.dirs.iter().rev() {
             self.open_dir(&dir.path)
-                .and_then(|d| self.set_attributes(&d, dir.mode))
+                .and_then(|d| self.set_attributes(&d, dir.mode | ours))
                 .doing("write", &self.path.join(&dir.path))?;
         }
         match self.owner {

@@ -12,7 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::mysql::settings::value;
+use crate::mysql::settings::{find, value};
 use crate::os::files;
 use crate::os::in_use;
 use crate::repository::manifest::Manifest;
@@ -39,7 +39,10 @@ pub struct Gate {
 impl Gate {
     /// That of the data of a backup.
     pub fn of(manifest: &Manifest) -> Gate {
+        let known = find("innodb_data_file_path");
         let files = value(&manifest.header.settings, "innodb_data_file_path");
+        // A manifest may hold anything: what no server has could be below a link that is in our way.
+        let files = files.filter(|files| known.is_some_and(|known| known.fits(files)));
         let first = files.and_then(|files| files.split(':').next());
         let is_stored = |name: &str| manifest.files.iter().any(|f| f.path == Path::new(name));
         let name = first.filter(|name| is_stored(name)).unwrap_or(USUAL);

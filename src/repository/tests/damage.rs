@@ -151,6 +151,23 @@ fn wrong_block_references_condemn_the_manifest_and_not_the_pack() {
 }
 
 #[test]
+fn a_false_size_condemns_the_manifest_and_not_the_pack() {
+    let s = Space::new();
+    s.file("a", 1, 100_000);
+    let good = s.store().name;
+    s.file("b", 2, 100);
+    let bad = s.store().name;
+    s.falsify(&bad, |m| m.packs.iter_mut().for_each(|pack| pack.size += 1));
+    let report = s.verify();
+    let is_good: Vec<_> = report.backups.iter().map(|b| (b.name.as_str(), b.ok)).collect();
+    assert_eq!(is_good, [(good.as_str(), true), (bad.as_str(), false)]);
+    assert!(report.backups[1].what.contains("false manifest"), "{report:?}");
+    assert!(report.damaged.iter().all(|damage| damage.backups == [bad.as_str()]), "{report:?}");
+    assert!(s.packs().iter().all(|p| p.extension().is_none()));
+    s.check(&s.store().name);
+}
+
+#[test]
 fn a_frame_that_grows_beyond_its_block_is_stopped() {
     let (s, name) = two_files();
     // 300 bytes shorter in the manifest than in the frame.

@@ -78,6 +78,17 @@ fn names_stay_ordered_when_the_clock_is_set_back() {
 }
 
 #[test]
+fn a_backup_follows_the_last_time_that_has_a_name() {
+    let s = Space::new();
+    s.file("a", 1, 10);
+    let name = s.store().name;
+    let last = "99991231T235959Z-ffff";
+    fs::rename(s.repo.backups().join(name), s.repo.backups().join(last)).unwrap();
+    let next = s.store().name;
+    assert_eq!(s.repo.names().unwrap(), [last, &next]);
+}
+
+#[test]
 fn a_stop_while_storing_leaves_nothing_behind() {
     let s = Space::new();
     s.file("big.ibd", 1, 200 << 20);

@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::time::Duration;
 
 use super::support::Space;
 use crate::os::clock::Timestamp;
+use crate::os::stamp::boot_id;
+use crate::os::workers::Crew;
 use crate::repository::directory::Repository;
 use crate::repository::proofs::{LONGEST, MOST, Record};
+use crate::repository::prune::prune;
+use crate::repository::retention::Policy;
 
 const NAME: &str = "20261122T153000Z-8f3a";
 
@@ -129,4 +134,17 @@ fn what_another_process_puts_on_record_is_not_waited_for() {
     drop(held);
     s.repo.put_on_record(NAME, &[proof(2)]).unwrap();
     assert_eq!(s.repo.records(NAME), [proof(1), proof(2)]);
+}
+
+#[test]
+fn a_pass_with_a_lying_clock_stops_no_prune() {
+    let s = Space::new();
+    s.file("a", 1, 10);
+    s.store();
+    let policy = Policy { keep_within: Some(Duration::from_secs(1)), ..Policy::ALL };
+    for uptime in [i64::MIN, i64::MIN + 200_000, i64::MAX] {
+        let pass = Record::new("pass", Timestamp(1_795_361_400)).with("boot", boot_id());
+        s.repo.put_pass_on_record(&pass.with("uptime", uptime), |_| true, Timestamp(0)).unwrap();
+        prune(&s.repo, &s.lock(), policy, &mut Crew::unwatched(1)).unwrap();
+    }
 }

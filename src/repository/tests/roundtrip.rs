@@ -234,3 +234,21 @@ fn an_owner_gets_all_of_a_restored_directory() {
         assert_eq!((m.uid(), m.gid()), owner, "{path}");
     }
 }
+
+/// A user other than root could neither start a server on it nor remove it again, each night.
+#[test]
+fn what_a_server_of_ours_works_on_can_be_removed() {
+    let s = Space::new();
+    s.file("shop/a.ibd", 1, 10);
+    let name = s.store().name;
+    s.falsify(&name, |m| m.dirs.iter_mut().for_each(|dir| dir.mode = 0));
+    let held = s.repo.hold(&name).unwrap();
+    for (kept, mode) in [(Kept::Cached, 0o700), (Kept::Uncached, 0o700), (Kept::Synced, 0)] {
+        let to = s.dir.join(format!("{kept:?}"));
+        let to = Destination { path: &to, owner: None, into: Into::Existing, kept, known: None };
+        restore(&s.repo, &held, to, &mut Crew::unwatched(1)).unwrap();
+        let shop = to.path.join("shop");
+        assert_eq!(shop.metadata().unwrap().permissions().mode() & 0o777, mode, "{kept:?}");
+        fs::set_permissions(shop, Permissions::from_mode(0o700)).unwrap();
+    }
+}
