@@ -40,10 +40,11 @@ pub const LARGEST_PACKET: usize = 1 << 30;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Each session with a primary, whatever its settings and its init_connect say: text as we send it, what our
-/// statements mean, no end of the session with a transaction, all rows of an answer, and no limit of its own for statements, which would end a long
-/// one of ours. Each server takes the rest for a comment. A mode may take an empty text for NULL, and 0 is
-/// none, too.
-const AT_PRIMARY: &str = "SET NAMES utf8mb4, SESSION sql_mode = 0, SESSION autocommit = 1, SESSION completion_type = 0, \
+/// statements mean, no end of the session with a transaction, all rows of an answer, and no limit of its own
+/// for statements, which would end a long one of ours. Each server takes the rest for a comment. A mode may
+/// take an empty text for NULL, and 0 is none, too.
+const AT_PRIMARY: &str = "SET NAMES utf8mb4, SESSION sql_mode = 0, SESSION autocommit = 1, \
+    SESSION completion_type = 0, \
     SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1 \
     /*M!100101 , SESSION max_statement_time = 0 */ /*!50708 , SESSION max_execution_time = 0 */";
 /// "Aborted connection" of the servers' error references: the first statement is told once that the
