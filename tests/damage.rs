@@ -43,7 +43,14 @@ fn sample() -> &'static Sample {
         let (first, second) = (packs_of(&repo, &older), packs_of(&repo, &newer));
         let size = |p: &&String| fs::metadata(pack_path(&repo, p)).unwrap().len();
         let shared = second.iter().filter(|p| first.contains(p)).max_by_key(size);
-        let own = second.iter().filter(|p| !first.contains(p)).max_by_key(size);
+        // Of its data: no restore needs a pack of its journal.
+        let text = repository::manifest(&repo, &newer);
+        let data = text.lines().take_while(|line| !line.starts_with("journal "));
+        let pack =
+            |line: &str| second[line.split(' ').nth(2).unwrap().parse::<usize>().unwrap()].clone();
+        let data: Vec<String> = data.filter(|l| l.starts_with("block ")).map(pack).collect();
+        let own = second.iter().filter(|p| !first.contains(p) && data.contains(p));
+        let own = own.max_by_key(size);
         let shared = shared.expect("a pack of both").clone();
         let own = own.expect("a pack of the newer one").clone();
         Sample { _dir: dir, repo, older, newer, shared, own }

@@ -10,6 +10,7 @@ use crate::error::{Error, Place, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::primary_log::PrimaryLog;
+use crate::mysql::settings;
 use crate::os::clock::Timestamp;
 use crate::os::space::check_room;
 use crate::os::sys;
@@ -246,6 +247,7 @@ impl<'a> Bases<'a> {
         let flavor = Flavor::from_name(&manifest.header.flavor)
             .ok_or_else(|| damaged(format!("unknown flavor {}", manifest.header.flavor)))?;
         let position = Position::parse(flavor, &manifest.header.position).map_err(damaged)?;
+        settings::of_manifest(name, &manifest.header.settings)?;
         Ok(Base { name: name.to_string(), manifest, position })
     }
 

@@ -132,6 +132,15 @@ fn a_false_manifest_does_not_spoil_the_next_backup() {
     });
     stage.run(&repo).expect(3).says(&newer);
     stage.stored_from(&repo, &older);
+
+    // What no server is ever set to.
+    let repo = stage.copy();
+    edit_manifest(&repo, &newer, |lines| {
+        let line = lines.iter_mut().find(|l| l.starts_with("setting innodb_page_size ")).unwrap();
+        *line = "setting innodb_page_size none".into();
+    });
+    stage.run(&repo).expect(3).says(&newer).says("innodb_page_size that no server has");
+    stage.stored_from(&repo, &older);
 }
 
 #[test]
