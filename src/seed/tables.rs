@@ -79,6 +79,11 @@ const LIKE_OWN: &str = "\
 const SPACES: &str = "\
     SELECT name FROM information_schema.innodb_tablespaces \
     WHERE space_type = 'General' AND name <> 'mysql'";
+/// MySQL's tables with files in directories of their own. A server that is told of none does not make them
+/// at all, or makes them where its data is, and then not those that are replicated.
+const OUTSIDE: &str = "\
+    SELECT name FROM information_schema.innodb_tablespaces_brief \
+    WHERE path NOT LIKE './%' AND INSTR(name, '/') > 0 ORDER BY name";
 /// MariaDB's tables with system versions, and whether these are numbered by its transactions.
 const VERSIONED: &str = "\
     SELECT CONCAT(t.table_schema, '.', t.table_name), COUNT(c.column_name) \
@@ -181,6 +186,15 @@ fn check_spaces(found: &Rows) -> Result<()> {
     )))
 }
 
+fn check_outside(found: &Rows) -> Result<()> {
+    let Some(tables) = named(firsts(found)) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a dump cannot bring {}, which the primary has outside its data directory (DATA DIRECTORY), and no \
+         backup would hold: move it back there",
+        harmless(&tables)
+    )))
+}
+
 /// Fails if the client would fail, which is to be found out before it begins.
 ///
 /// # Errors
@@ -244,6 +258,7 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     let mut tables = list(&mut session, facts.flavor).map_err(refused)?;
     if facts.flavor == Flavor::MySql {
         check_spaces(&session.query(SPACES).map_err(refused)?)?;
+        check_outside(&session.query(OUTSIDE).map_err(refused)?)?;
     }
     for name in session.query(CSV).map_err(refused)?.iter().map(name) {
         let sum = session.query(&format!("CHECKSUM TABLE {}", name.quoted())).map_err(refused)?;
