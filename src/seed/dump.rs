@@ -26,6 +26,7 @@ use crate::seed::client_session::begins_with;
 use crate::seed::definers;
 use crate::seed::dump_client::{Has, everything, triggers};
 use crate::seed::engines;
+use crate::seed::histograms;
 use crate::seed::json;
 use crate::seed::memory;
 use crate::seed::modes;
@@ -176,6 +177,10 @@ fn load(
         let pipe = Pipe::start(&seeding.setup, mysqld, dump, output, into, room)?;
         pipe.run(seeding.supervisor, stall, &Tables::new(), None)?;
     }
+    let asked = facts.clone();
+    let list = move |primary: &Primary| histograms::statements(primary, &asked);
+    let statements = primary.question(seeding.supervisor, mysqld, list)?;
+    histograms::make(seeding.supervisor, mysqld, statements)?;
     let asked = facts.clone();
     let schemas = primary
         .question(seeding.supervisor, mysqld, move |primary| read_only::schemas(primary, &asked))?;
