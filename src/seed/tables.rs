@@ -84,6 +84,13 @@ const SPACES: &str = "\
 const OUTSIDE: &str = "\
     SELECT name FROM information_schema.innodb_tablespaces_brief \
     WHERE path NOT LIKE './%' AND INSTR(name, '/') > 0 ORDER BY name";
+/// Columns with members of bytes that are no text, in whose place MariaDB prints a question mark. MySQL does
+/// not make them.
+const UNPRINTABLE: &str = "\
+    SELECT CONCAT(table_schema, '.', table_name, '.', column_name) FROM information_schema.columns \
+    WHERE data_type IN ('enum', 'set') AND character_set_name = 'binary' \
+      AND INSTR(column_type, '?') > 0 \
+      AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
 /// MariaDB's tables with system versions, and whether these are numbered by its transactions.
 const VERSIONED: &str = "\
     SELECT CONCAT(t.table_schema, '.', t.table_name), COUNT(c.column_name) \
@@ -195,6 +202,15 @@ fn check_outside(found: &Rows) -> Result<()> {
     )))
 }
 
+fn check_members(found: &Rows) -> Result<()> {
+    let Some(columns) = named(firsts(found)) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a dump would change the members of {}, which are not text but of the character set binary: \
+         use --from dir:PATH",
+        harmless(&columns)
+    )))
+}
+
 /// Fails if the client would fail, which is to be found out before it begins.
 ///
 /// # Errors
@@ -207,6 +223,9 @@ pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
     session.run("SET NAMES utf8mb4").map_err(refused)?;
     check_schemas(&session.query(SCHEMAS).map_err(refused)?)?;
     check_like_own(&session.query(LIKE_OWN).map_err(refused)?)?;
+    if facts.flavor == Flavor::MariaDb {
+        check_members(&session.query(UNPRINTABLE).map_err(refused)?)?;
+    }
     bodies::check(&mut session, facts.flavor).map_err(refused)??;
     let events = check_events(&mut session, facts).map_err(refused)?;
     let found = events.or(check_views(&mut session).map_err(refused)?);

@@ -156,6 +156,12 @@ fn what_no_client_dumps_is_named_before_the_dump() {
         ended.says("--from dir:PATH");
         scene.primary.sql(&format!("DROP DATABASE `{name}`"));
     }
+    if !flavor::is_mysql() {
+        let make = "CREATE DATABASE a; CREATE TABLE a.t (e ENUM(x'80', 'b') CHARACTER SET binary)";
+        scene.primary.sql(make);
+        seed.run_to_end(COMMAND_PATIENCE).expect(2).says("change the members of a.t.e");
+        scene.primary.sql("DROP DATABASE a");
+    }
     scene.primary.sql(
         "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY); \
          CREATE FUNCTION shop.f (n INT) RETURNS INT DETERMINISTIC RETURN n; \
