@@ -352,6 +352,7 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
         let engines = engines::list(primary, &facts)?;
         let sys = Arc::new(sys_schema::list(primary, &facts)?);
         let spatial = Arc::new(spatial::list(primary, &facts)?);
+        moment::check_log(primary, &facts)?;
         Ok(Contents { tables, carried, has, begins_with, engines, definers, sys, spatial })
     })
 }
