@@ -5,6 +5,9 @@
 
 use crate::error::Error;
 
+/// How the text of an error begins that dumping or loading has ended with.
+const OF_A_DUMP: [&str; 4] = ["loading ", "reading a table: ", "mysqldump: ", "mariadb-dump: "];
+
 /// The error and what to do about it, on one line.
 pub fn with(error: &Error) -> String {
     match next(error) {
@@ -41,6 +44,10 @@ fn next(error: &Error) -> Option<&'static str> {
         Error::ReplicationError { errno: 1524, .. } => {
             "have --mysqld load the plugin, as with --mysqld-option=--plugin-load-add=NAME; \
              rollforward seed does not help"
+        }
+        Error::ReplicationError { text, .. } if OF_A_DUMP.iter().any(|by| text.starts_with(by)) => {
+            "correct it on the primary and seed again, or copy the data directory (--from dir:PATH, or \
+             clone on MySQL)"
         }
         Error::ReplicationError { errno: 1032, .. } => {
             "if it is a table of the MEMORY engine, which is empty in every backup, give it another \
@@ -87,4 +94,26 @@ fn next(error: &Error) -> Option<&'static str> {
         | Error::Configuration { .. } => return None,
     };
     Some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_dump_does_not_advise_the_same_dump() {
+        let advice = |errno, text: &str| {
+            with(&Error::ReplicationError { errno, text: text.into() })
+                .split_once("; ")
+                .unwrap()
+                .1
+                .to_string()
+        };
+        for text in ["mysqldump: Error 1690", "loading the dump: ERROR 1005", "loading a.b: x"] {
+            assert!(advice(1005, text).contains("--from dir:PATH"), "{text}");
+        }
+        assert!(advice(1146, "mariadb-dump: x").contains("--from dir:PATH"));
+        assert!(advice(1524, "loading a.b: x").contains("--plugin-load-add"));
+        assert!(advice(1146, "Table 'a.b' doesn't exist").contains("--from dump"));
+    }
 }

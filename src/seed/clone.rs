@@ -212,8 +212,7 @@ fn accept(supervisor: &mut Supervisor, mysqld: &mut Mysqld, facts: &Facts) -> Re
     if !outside.first().is_empty() {
         return Err(Error::config(format!(
             "{} was cloned to its path on the primary, outside the data directory, so no backup \
-             would have it: move the tablespace into the data directory, or take the first backup \
-             by dump",
+             would have it: move the tablespace into the data directory",
             outside.first()
         )));
     }

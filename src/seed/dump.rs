@@ -26,6 +26,7 @@ use crate::seed::client_session::begins_with;
 use crate::seed::definers;
 use crate::seed::dump_client::{Has, everything, triggers};
 use crate::seed::engines;
+use crate::seed::histograms;
 use crate::seed::json;
 use crate::seed::memory;
 use crate::seed::modes;
@@ -176,6 +177,10 @@ fn load(
         let pipe = Pipe::start(&seeding.setup, mysqld, dump, output, into, room)?;
         pipe.run(seeding.supervisor, stall, &Tables::new(), None)?;
     }
+    let asked = facts.clone();
+    let list = move |primary: &Primary| histograms::statements(primary, &asked);
+    let statements = primary.question(seeding.supervisor, mysqld, list)?;
+    histograms::make(seeding.supervisor, mysqld, statements)?;
     let asked = facts.clone();
     let schemas = primary
         .question(seeding.supervisor, mysqld, move |primary| read_only::schemas(primary, &asked))?;
@@ -347,6 +352,7 @@ fn list(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<Conte
         let engines = engines::list(primary, &facts)?;
         let sys = Arc::new(sys_schema::list(primary, &facts)?);
         let spatial = Arc::new(spatial::list(primary, &facts)?);
+        moment::check_log(primary, &facts)?;
         Ok(Contents { tables, carried, has, begins_with, engines, definers, sys, spatial })
     })
 }

@@ -11,6 +11,7 @@ pub mod dump;
 pub mod dump_client;
 pub mod dump_progress;
 mod engines;
+mod histograms;
 pub mod json;
 pub mod layout;
 mod literals;

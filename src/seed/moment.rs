@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::session::Session;
 use crate::mysql::trouble::Trouble;
@@ -218,6 +218,33 @@ impl Watch {
         let rows = self.eye.query(&format!("SELECT BINLOG_GTID_POS({}, {offset})", text(&file)))?;
         Ok(Some(Moment { position: rows.first().to_string(), reader: Some(reader) }))
     }
+}
+
+/// Fails if MariaDB cannot tell its position, of which its client dies.
+///
+/// # Errors
+/// [`Error::Configuration`] naming the file; those of any query to the primary.
+pub fn check_log(primary: &Primary, facts: &Facts) -> Result<()> {
+    if facts.flavor == Flavor::MySql {
+        return Ok(());
+    }
+    let mut session = primary.open(facts)?;
+    session.set_timeout(primary.listing);
+    let told = session.run(SNAPSHOT).and_then(|()| {
+        let at = coordinates(&mut session)?;
+        let (file, offset) = at.rsplit_once(':').unwrap_or((&at, ""));
+        let offset: u64 = offset.parse().unwrap_or(0);
+        let sql = format!("SELECT BINLOG_GTID_POS({}, {offset}) IS NULL", text(file));
+        Ok((session.query(&sql)?.first() != "1").then_some(()).ok_or(file.to_string()))
+    });
+    told.map_err(|t| refused(&facts.address, t))?.map_err(|file| {
+        Error::config(format!(
+            "a dump cannot tell its position: {} cannot read its binary log {}, which has an event larger \
+             than its max_allowed_packet: run FLUSH BINARY LOGS there, and seed again",
+            facts.address,
+            plain(&file)
+        ))
+    })
 }
 
 /// A session that keeps all others from committing, or why there is none.

@@ -79,6 +79,18 @@ const LIKE_OWN: &str = "\
 const SPACES: &str = "\
     SELECT name FROM information_schema.innodb_tablespaces \
     WHERE space_type = 'General' AND name <> 'mysql'";
+/// MySQL's tables with files in directories of their own. A server that is told of none does not make them
+/// at all, or makes them where its data is, and then not those that are replicated.
+const OUTSIDE: &str = "\
+    SELECT name FROM information_schema.innodb_tablespaces_brief \
+    WHERE path NOT LIKE './%' AND INSTR(name, '/') > 0 ORDER BY name";
+/// Columns with members of bytes that are no text, in whose place MariaDB prints a question mark. MySQL does
+/// not make them.
+const UNPRINTABLE: &str = "\
+    SELECT CONCAT(table_schema, '.', table_name, '.', column_name) FROM information_schema.columns \
+    WHERE data_type IN ('enum', 'set') AND character_set_name = 'binary' \
+      AND INSTR(column_type, '?') > 0 \
+      AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
 /// MariaDB's tables with system versions, and whether these are numbered by its transactions.
 const VERSIONED: &str = "\
     SELECT CONCAT(t.table_schema, '.', t.table_name), COUNT(c.column_name) \
@@ -181,6 +193,24 @@ fn check_spaces(found: &Rows) -> Result<()> {
     )))
 }
 
+fn check_outside(found: &Rows) -> Result<()> {
+    let Some(tables) = named(firsts(found)) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a dump cannot bring {}, which the primary has outside its data directory (DATA DIRECTORY), and no \
+         backup would hold: move it back there",
+        harmless(&tables)
+    )))
+}
+
+fn check_members(found: &Rows) -> Result<()> {
+    let Some(columns) = named(firsts(found)) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a dump would change the members of {}, which are not text but of the character set binary: \
+         use --from dir:PATH",
+        harmless(&columns)
+    )))
+}
+
 /// Fails if the client would fail, which is to be found out before it begins.
 ///
 /// # Errors
@@ -193,6 +223,9 @@ pub fn check_names(primary: &Primary, facts: &Facts) -> Result<()> {
     session.run("SET NAMES utf8mb4").map_err(refused)?;
     check_schemas(&session.query(SCHEMAS).map_err(refused)?)?;
     check_like_own(&session.query(LIKE_OWN).map_err(refused)?)?;
+    if facts.flavor == Flavor::MariaDb {
+        check_members(&session.query(UNPRINTABLE).map_err(refused)?)?;
+    }
     bodies::check(&mut session, facts.flavor).map_err(refused)??;
     let events = check_events(&mut session, facts).map_err(refused)?;
     let found = events.or(check_views(&mut session).map_err(refused)?);
@@ -244,6 +277,7 @@ pub fn list_primary(primary: &Primary, facts: &Facts) -> Result<Tables> {
     let mut tables = list(&mut session, facts.flavor).map_err(refused)?;
     if facts.flavor == Flavor::MySql {
         check_spaces(&session.query(SPACES).map_err(refused)?)?;
+        check_outside(&session.query(OUTSIDE).map_err(refused)?)?;
     }
     for name in session.query(CSV).map_err(refused)?.iter().map(name) {
         let sum = session.query(&format!("CHECKSUM TABLE {}", name.quoted())).map_err(refused)?;

@@ -156,6 +156,12 @@ fn what_no_client_dumps_is_named_before_the_dump() {
         ended.says("--from dir:PATH");
         scene.primary.sql(&format!("DROP DATABASE `{name}`"));
     }
+    if !flavor::is_mysql() {
+        let make = "CREATE DATABASE a; CREATE TABLE a.t (e ENUM(x'80', 'b') CHARACTER SET binary)";
+        scene.primary.sql(make);
+        seed.run_to_end(COMMAND_PATIENCE).expect(2).says("change the members of a.t.e");
+        scene.primary.sql("DROP DATABASE a");
+    }
     scene.primary.sql(
         "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY); \
          CREATE FUNCTION shop.f (n INT) RETURNS INT DETERMINISTIC RETURN n; \
@@ -299,4 +305,32 @@ fn a_schema_that_is_read_only_stays_so() {
          ALTER DATABASE `sh%op` READ ONLY = 1",
     );
     scene.run().expect(0);
+}
+
+/// A replica has them, and the client leaves them out.
+#[test]
+fn histograms_come_with_a_dump() {
+    need_server!();
+    if !flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::new("histograms");
+    scene.primary.sql(
+        "CREATE DATABASE shop; USE shop; CREATE DATABASE still; \
+         CREATE TABLE t (id INT PRIMARY KEY, `a``b` VARCHAR(9), x FLOAT, d DECIMAL(9,3)); \
+         INSERT INTO t VALUES (1, 'a\\\\''é', 0.25, 1.5), (2, NULL, -7, 2.5), (3, '', 1e30, NULL); \
+         ANALYZE TABLE t UPDATE HISTOGRAM ON `a``b`, x, d WITH 2 BUCKETS; \
+         CREATE TABLE still.t (n INT); INSERT INTO still.t VALUES (1), (2); \
+         ANALYZE TABLE still.t UPDATE HISTOGRAM ON n WITH 3 BUCKETS; \
+         ALTER DATABASE still READ ONLY = 1",
+    );
+    scene.seed();
+    let restored = Server::start_on(&scene.restore(None));
+    let all = "SELECT CONCAT(COUNT(*), ' ', GROUP_CONCAT(schema_name, column_name, \
+        JSON_LENGTH(histogram->'$.buckets'), histogram->'$.\"histogram-type\"', \
+        histogram->'$.\"null-values\"', histogram->'$.\"number-of-buckets-specified\"' \
+        ORDER BY schema_name, column_name)) FROM information_schema.column_statistics";
+    let there = scene.primary.value(all);
+    assert!(there.starts_with("4 "), "{there}");
+    assert_eq!(restored.value(all), there);
 }

@@ -259,3 +259,23 @@ fn all_processes() -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect()
 }
+
+/// MariaDB then cannot tell where it is, and its client dies of that.
+#[test]
+fn a_binary_log_with_too_large_an_event_is_named() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::with("event", &["--max-allowed-packet=2M", "--binlog-format=ROW"]);
+    scene.primary.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY, b LONGBLOB); \
+         INSERT INTO shop.t VALUES (1, REPEAT('x', 1500000)); UPDATE shop.t SET id = 2",
+    );
+    let seed = scene.command("seed").args(["--from", "dump"]);
+    let ended =
+        seed.run_to_end(COMMAND_PATIENCE).expect(2).says("larger than its max_allowed_packet");
+    ended.says("FLUSH BINARY LOGS");
+    scene.primary.sql("FLUSH BINARY LOGS");
+    scene.seed();
+}
