@@ -9,7 +9,8 @@ use crate::follow::{assert_all_is_kept, end, follower, parts, start, wait_for_en
 use crate::support::repository::Json;
 use crate::support::small_disk::SmallDisk;
 use crate::support::{
-    PATIENCE, Scene, Server, Writer, processes_under, run_helper, template, try_helper, wait_until,
+    PATIENCE, Scene, Server, Writer, flavor, processes_under, run_helper, template, try_helper,
+    wait_until,
 };
 use crate::until::{gtids, until};
 
@@ -218,4 +219,21 @@ fn a_mirror_and_a_prune_leave_it_alone() {
         "",
     );
     assert_eq!(packs, "");
+}
+
+/// MariaDB goes on sending after a reset, and what is committed until it is where it was before would be
+/// missing from what is kept.
+#[test]
+fn a_primary_that_is_reset_ends_the_follower() {
+    need_server!();
+    let scene = Scene::seeded("reset");
+    scene.primary.backlog("shop", 20);
+    let run = start(&scene);
+    let position = scene.primary.gtid_pos();
+    wait_for_end(&scene, &position);
+    scene.primary.sql(flavor::either("RESET MASTER", "RESET BINARY LOGS AND GTIDS"));
+    scene.primary.sql("INSERT INTO shop.t0 (id, n, text) VALUES (9001, 1, 'after')");
+    let ended = run.finish(LONG).expect(1).says("error: diverged: ").says("rollforward seed");
+    assert!(processes_under(&scene.path("following")).is_empty(), "{ended}");
+    assert_eq!(end(&scene), position);
 }

@@ -36,6 +36,11 @@ impl Logs {
         !self.failed && self.checked.as_ref() == receiver.head()
     }
 
+    /// True if the last check has failed.
+    pub(super) fn have_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Checks what has arrived since the last time.
     ///
     /// # Errors

@@ -251,8 +251,29 @@ impl Follower<'_> {
         if follows && !matches!(ended, Err(Error::DiskFull { .. })) {
             self.keep(&mut receiver, &facts)?;
         }
+        let at = receiver.tail.at().clone();
         receiver.end(self.scratch)?;
-        ended
+        // What the logs say is the last word.
+        ended.map_err(|e| if self.logs.have_failed() { e } else { self.judge(e, at) })
+    }
+
+    /// What `error` means, now that there is what is received up to `at`: a primary that was reset says
+    /// little of it to a replica, and another candidate may go on.
+    fn judge(&mut self, error: Error, at: Position) -> Error {
+        match error {
+            Error::ReplicationError { .. } | Error::Diverged { .. } | Error::Purged { .. } => {}
+            error => return error,
+        }
+        let choose = move |primary: &Primary| primary.choose(Some(&at));
+        match (self.plan.primary.question(self.supervisor, &mut Nothing, choose), error) {
+            (Err(error @ (Error::Diverged { .. } | Error::Purged { .. })), _) => error,
+            (Ok(_), Error::Diverged { errant, primary }) => {
+                let text =
+                    format!("it lacks {errant}, which came from it, and another one does not");
+                Error::PrimaryUnreachable { primary, text }
+            }
+            (_, error) => error,
+        }
     }
 
     fn receive(&mut self, receiver: &mut Receiver, facts: &Facts) -> Result<()> {
@@ -349,8 +370,7 @@ impl Follower<'_> {
         let now = move |primary: &Primary| {
             let now = primary.now(&facts)?;
             if !now.0.contains(&at) {
-                // What was received is gone there: it was reset.
-                primary.choose(Some(&at))?;
+                primary.check_still_has(&facts, &at)?;
             }
             Ok(now)
         };

@@ -85,6 +85,11 @@ pub enum With {
     Dump,
 }
 
+/// True if a server that is started with its grant tables may get past `error`.
+pub fn is_not_loaded(error: &Error) -> bool {
+    matches!(error, Error::ReplicationError { errno, .. } if NOT_LOADED.contains(errno))
+}
+
 /// Decides. `exhausted`: the breaker allows no further attempt.
 pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
     if matches!(error, Error::BackupDamaged { .. }) && hand.left != Left::Nothing {
@@ -92,9 +97,7 @@ pub fn after_failure(hand: Hand, error: &Error, exhausted: bool) -> Next {
     }
     let applying = matches!(error, Error::ReplicationError { errno, .. } if *errno != 0);
     let at_statement = hand.left == Left::Server && hand.applier_failed && applying;
-    let not_loaded =
-        matches!(error, Error::ReplicationError { errno, .. } if NOT_LOADED.contains(errno));
-    if at_statement && not_loaded && !hand.grant_tables {
+    if at_statement && is_not_loaded(error) && !hand.grant_tables {
         return Next::LoadGrantTables;
     }
     // Data without a base is dumped again instead.

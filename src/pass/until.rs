@@ -19,6 +19,7 @@ use crate::mysql::version::Version;
 use crate::os::files;
 use crate::os::random::random_server_id;
 use crate::os::workers::Gauge;
+use crate::pass::failure::is_not_loaded;
 use crate::pass::live::{self, Live};
 use crate::pass::means::Means;
 use crate::pass::taken_in;
@@ -34,6 +35,7 @@ use crate::repository::held::Held;
 use crate::repository::journals::Stores;
 use crate::repository::restore::{self, Destination, Into, Kept};
 use crate::scratch::working_directory::Scratch;
+use crate::server::access::without_functions;
 use crate::server::compatibility::{self, With};
 use crate::server::lifecycle::{explain, shut_down, wait_until_ready};
 use crate::server::mysqld::{Mysqld, forget_replication};
@@ -177,12 +179,22 @@ impl Replay<'_> {
         let retries = &self.means.retries;
         let (base, cap) = retries.backoff;
         let mut breaker = Breaker::new(retries.max_failures, base, cap);
+        let mut loads_all = ours.is_some_and(Version::needs_grant_tables);
         loop {
-            let error = match self.attempt(work, way, cut, ours) {
+            let error = match self.attempt(work, way, cut, loads_all) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             work.check_gone()?;
+            // The statements may need functions that the base has not yet.
+            if is_not_loaded(&error) && !loads_all {
+                log::info!(
+                    "{error}: that was a mysqld without its grant tables; restoring again for one \
+                     with them"
+                );
+                loads_all = true;
+                continue;
+            }
             // The log is the same in each attempt.
             if !error.is_temporary() || matches!(error, Error::Stalled { .. }) {
                 return Err(error);
@@ -197,14 +209,14 @@ impl Replay<'_> {
         work: &mut Scratch,
         way: Way<'_>,
         cut: &Cut,
-        ours: Option<&Version>,
+        loads_all: bool,
     ) -> Result<()> {
         self.fill(way.base, &work.data())?;
         forget_replication(&work.data())?;
         let logs = self.restore_logs(work, way)?;
         until_files::place_logs(&logs, cut, &work.data(), self.target.user)?;
         let began = Instant::now();
-        let mut setup = self.setup(work, way, cut, ours)?;
+        let mut setup = self.setup(work, way, cut, loads_all)?;
         let mut mysqld = self.start(work, way, &setup)?;
         if !setup.needs_grant_tables && mysqld.has_functions()? {
             shut_down(self.supervisor, &mut mysqld, self.means.patience.shutdown)?;
@@ -219,8 +231,9 @@ impl Replay<'_> {
                 catch_up::stop(self.supervisor, &mut mysqld, flavor, shutdown, &NoLogs)
             })
             .and_then(|open| Ok((open, replica::position(&mut mysqld, flavor)?)));
-        let (open_tables, at) =
-            replayed.map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))?;
+        let (open_tables, at) = replayed
+            .map_err(|e| if loads_all { e } else { without_functions(e) })
+            .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))?;
         if at != *goal {
             let text = format!("the replay ended at {at} and not at {goal}");
             return Err(Error::ReplicationError { errno: 0, text });
@@ -253,13 +266,7 @@ impl Replay<'_> {
     }
 
     /// As in the pass that kept the journal, whose settings are those of the last backup.
-    fn setup(
-        &self,
-        work: &Scratch,
-        way: Way<'_>,
-        cut: &Cut,
-        ours: Option<&Version>,
-    ) -> Result<Setup> {
+    fn setup(&self, work: &Scratch, way: Way<'_>, cut: &Cut, loads_all: bool) -> Result<Setup> {
         let last = way.steps.iter().rfind(|held| !held.is_received()).unwrap_or(way.base);
         let of_next = &last.manifest.header.settings;
         let settings = settings::of_manifest(&last.name, of_next)?;
@@ -274,7 +281,7 @@ impl Replay<'_> {
             zone: zone.map(String::from),
             server_id: random_server_id(0),
             call_timeout: self.means.retries.ping_timeout,
-            needs_grant_tables: ours.is_some_and(Version::needs_grant_tables),
+            needs_grant_tables: loads_all,
             relay_logs: RelayLogs::Given,
             data_size: Some(way.base.manifest.size),
         })

@@ -167,6 +167,19 @@ impl Primary {
         Ok((position, Timestamp(i64::from(clock))))
     }
 
+    /// Fails if the primary of `facts` lacks a part of what came from it, which is `at`: it was reset, or
+    /// another server answers in its place. MariaDB counts what it sends first, and goes on sending
+    /// after a reset; MySQL may count it later, and breaks the connection.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`]; those of the login and of the answers.
+    pub fn check_still_has(&self, facts: &Facts, at: &Position) -> Result<()> {
+        match facts.flavor {
+            Flavor::MariaDb => self.ask(&facts.address)?.check_base(at),
+            Flavor::MySql => Ok(()),
+        }
+    }
+
     /// Checks that the account has the privileges `wanted` (see [`privileges`]) at the
     /// primary of `facts`.
     ///

@@ -2,8 +2,8 @@
 
 use crate::field::applied::library;
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Scene, Server, flavor};
-use crate::until::until;
+use crate::support::{Scene, Server, flavor, is_root};
+use crate::until::{gtids, until};
 
 /// Who has which role, and as which one everybody begins.
 fn roles(server: &Server) -> Vec<Vec<String>> {
@@ -67,4 +67,26 @@ fn a_server_with_functions_is_entered_with_every_right() {
     }
     let run = scene.command("run").args([&option, "--on-data=true"]);
     run.run_to_end(COMMAND_PATIENCE).expect(0);
+}
+
+/// The backup before it has none yet, and the server that replays the journal was started without.
+#[test]
+fn a_moment_after_a_function_came_is_restored() {
+    need_server!();
+    let library = library();
+    let plugins = format!("--plugin-dir={}", library.path().display());
+    let scene = Scene::seeded_with("came", &[&plugins]);
+    let option = format!("--mysqld-option={plugins}");
+    scene.primary.sql("CREATE FUNCTION rf_seven RETURNS INTEGER SONAME 'rf.so'");
+    scene.primary.sql("CREATE USER first");
+    let moment = gtids(&scene.primary).pop().unwrap();
+    scene.primary.sql("DROP FUNCTION rf_seven; CREATE USER second");
+    scene.command("run").arg(&option).run_to_end(COMMAND_PATIENCE).expect(0);
+    let to = scene.path("moment");
+    let restore = scene.command("restore").args(["--until", &moment, &option, "--to"]).arg(&to);
+    let root = is_root().then_some("--mysqld-user=root");
+    restore.args(scene.mysqld()).args(root).run_to_end(COMMAND_PATIENCE).expect(0);
+    let names = "SELECT name FROM mysql.func UNION ALL \
+                 SELECT user FROM mysql.user WHERE user IN ('first', 'second')";
+    assert_eq!(Server::start_on(&to).sql(names).concat(), ["rf_seven", "first"]);
 }
