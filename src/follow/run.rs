@@ -79,6 +79,7 @@ pub fn follow(plan: &Plan, every: Duration, supervisor: &mut Supervisor) -> Resu
             parts,
             breaker,
             pending,
+            was_at: None,
             moved,
             told,
             logs,
@@ -123,6 +124,8 @@ struct Follower<'a> {
     breaker: Breaker,
     /// What the primary was at when it was last asked, until that has arrived.
     pending: Option<(Position, Timestamp)>,
+    /// Where the primary was when it was last asked.
+    was_at: Option<Position>,
     /// When anything arrived last.
     moved: Instant,
     /// The failure that was told last, and when.
@@ -238,7 +241,7 @@ impl Follower<'_> {
         };
         let mut receiver = Receiver::start(self.supervisor, self.scratch, &means, &facts, &from)?;
         log::info!("following {} from {from} on", facts.address);
-        (self.pending, self.moved) = (None, Instant::now());
+        (self.pending, self.was_at, self.moved) = (None, None, Instant::now());
         let ended = self.receive(&mut receiver, &facts);
         let shutdown = plan.patience.shutdown;
         let ended = ended.map_err(|e| receiver.explain(self.supervisor, e, shutdown));
@@ -367,15 +370,17 @@ impl Follower<'_> {
             };
         }
         let (facts, at) = (facts.clone(), receiver.tail.at().clone());
+        let before = self.was_at.clone().unwrap_or_else(|| facts.position.clone());
         let now = move |primary: &Primary| {
             let now = primary.now(&facts)?;
-            if !now.0.contains(&at) {
-                primary.check_still_has(&facts, &at)?;
-            }
+            primary.check_still_has(&facts, &at, &before, &now.0)?;
             Ok(now)
         };
         match self.plan.primary.question(self.supervisor, receiver, now) {
-            Ok(now) => self.pending = Some(now),
+            Ok(now) => {
+                self.was_at = Some(now.0.clone());
+                self.pending = Some(now);
+            }
             Err(e) if e.blames_primary() => log::debug!("{e}"),
             Err(e) => return Err(e),
         }

@@ -21,6 +21,8 @@ pub struct Head {
     pub file: String,
     /// When it was made, by the primary's clock.
     pub made: Timestamp,
+    /// The id of the primary.
+    pub server: u32,
 }
 
 /// The head of the relay log `log`; `None` if it does not say.
@@ -33,7 +35,7 @@ pub fn head(log: impl Read) -> io::Result<Option<Head>> {
     // Else a checksum may be wrong.
     let is_whole = matches!(ended, End::Torn { why: ENDS, .. });
     let known = head.file.zip(head.made).filter(|_| is_whole);
-    Ok(known.map(|(file, made)| Head { file, made }))
+    Ok(known.map(|(file, (made, server))| Head { file, made, server }))
 }
 
 /// The primary names its log in a rotation to it that is in no log, and goes on with the log's own
@@ -41,7 +43,7 @@ pub fn head(log: impl Read) -> io::Result<Option<Head>> {
 #[derive(Default)]
 struct Reading {
     file: Option<String>,
-    made: Option<Timestamp>,
+    made: Option<(Timestamp, u32)>,
 }
 
 impl Look for Reading {
@@ -61,7 +63,7 @@ impl Look for Reading {
                 Ok(())
             }
             (event::FORMAT, Some(_)) => {
-                self.made = Some(Timestamp(i64::from(header.time)));
+                self.made = Some((Timestamp(i64::from(header.time)), header.server));
                 Err(ENDS)
             }
             _ if header.begins() => Err("there is no head"),
@@ -82,7 +84,8 @@ mod tests {
         let theirs = begin().split_off(4);
         let row = transaction(0, 7, 10);
         let read = |parts: &[&[u8]]| head(parts.concat().as_slice()).unwrap();
-        let found = Head { file: "binlog.000007".into(), made: Timestamp(1_795_361_400) };
+        let found =
+            Head { file: "binlog.000007".into(), made: Timestamp(1_795_361_400), server: 1 };
         assert_eq!(read(&[&ours, &rotation, &theirs]).as_ref(), Some(&found));
         assert_eq!(read(&[&ours, &rotation, &theirs, &row]), Some(found));
         // A log that a receiver began and did not fill, and one that goes on in the middle.

@@ -269,9 +269,9 @@ impl<'a> Attempts<'a> {
             .map_err(|e| if loads { e } else { without_functions(e) })
             .map_err(|e| explain(self.supervisor, mysqld, e, patience.shutdown));
         let reached = goal.target.position().to_string();
-        let told = self.check_primary_log(facts, &from);
-        if caught_up.is_ok() || told.as_ref().is_err_and(|e| !e.is_temporary()) {
-            told?;
+        // Also where a statement failed, since that may be why. A primary that is away tells nothing.
+        if matches!(caught_up, Ok(()) | Err(Error::ReplicationError { .. })) {
+            self.check_primary_log(facts, &from)?;
         }
         caught_up.map_err(|e| self.judge_again(e))?;
         let transactions = self.supervisor.checkpoint.progress().transactions();

@@ -167,16 +167,24 @@ impl Primary {
         Ok((position, Timestamp(i64::from(clock))))
     }
 
-    /// Fails if the primary of `facts` lacks a part of what came from it, which is `at`: it was reset, or
-    /// another server answers in its place. MariaDB counts what it sends first, and goes on sending
-    /// after a reset; MySQL may count it later, and breaks the connection.
+    /// Fails if the primary of `facts`, which is at `now` and was at `before`, lacks a part of what came from
+    /// it, which is `at`: it was reset, or another server answers in its place. MariaDB counts what it
+    /// sends first, and goes on sending after a reset. MySQL may count it later, so only that it has
+    /// gone back says anything there.
     ///
     /// # Errors
     /// [`Error::Diverged`]; those of the login and of the answers.
-    pub fn check_still_has(&self, facts: &Facts, at: &Position) -> Result<()> {
-        match facts.flavor {
-            Flavor::MariaDb => self.ask(&facts.address)?.check_base(at),
-            Flavor::MySql => Ok(()),
+    pub fn check_still_has(
+        &self,
+        facts: &Facts,
+        at: &Position,
+        before: &Position,
+        now: &Position,
+    ) -> Result<()> {
+        let tells = facts.flavor == Flavor::MariaDb || !now.contains(before);
+        match tells && !now.contains(at) {
+            true => self.ask(&facts.address)?.check_base(at),
+            false => Ok(()),
         }
     }
 

@@ -26,16 +26,20 @@ pub struct Received {
     /// With what they begin; not every one has a head.
     heads: Vec<Head>,
     logs: Vec<PathBuf>,
+    /// Nothing came before from another server.
+    is_all: bool,
 }
 
 impl Received {
-    /// Those of `logs`; `None` if they name none, or cannot be read.
-    pub fn in_logs(logs: &[PathBuf]) -> Option<Received> {
-        // The first one may have been begun only.
-        let first = logs.iter().position(|log| head_of(log).is_some())?;
+    /// Those of `logs`; `None` if they name no log of the primary of `facts`, or cannot be read. After another
+    /// candidate has answered, the first ones may be from that.
+    pub fn in_logs(facts: &Facts, logs: &[PathBuf]) -> Option<Received> {
+        let own = |log: &PathBuf| head_of(log).filter(|head| head.server == facts.server_id);
+        let first = logs.iter().position(|log| own(log).is_some())?;
+        let is_all = logs[..first].iter().all(|log| head_of(log).is_none());
         let logs = logs[first..].to_vec();
-        let heads = logs.iter().filter_map(|log| head_of(log)).collect();
-        Some(Received { heads, logs })
+        let heads = logs.iter().filter_map(own).collect();
+        Some(Received { heads, logs, is_all })
     }
 
     /// The name of the first log of the primary.
@@ -51,8 +55,7 @@ impl Received {
     /// The log of the primary of `facts` that begins anew after `earlier`, or after another one here.
     pub fn begins_anew(&self, facts: &Facts, earlier: Option<PrimaryLog>) -> Option<PrimaryLog> {
         let mut before = earlier;
-        for head in &self.heads {
-            let now = log_of(facts, head)?;
+        for now in self.heads.iter().filter_map(|head| log_of(facts, head)) {
             if before.is_some_and(|before| now.begins_anew(&before)) {
                 return Some(now);
             }
@@ -77,7 +80,7 @@ impl Received {
 
     /// The first transaction of each domain of `from` of which `start` has nothing.
     fn firsts(&self, from: &Position, start: &Position) -> io::Result<Vec<Gtid>> {
-        let mut wanted = from.domains_beyond(start);
+        let mut wanted = if self.is_all { from.domains_beyond(start) } else { Default::default() };
         let (mut firsts, mut group) = (Vec::new(), Group::default());
         for (number, log) in self.logs.iter().enumerate() {
             if wanted.is_empty() {
@@ -108,8 +111,11 @@ pub fn head_of(log: &Path) -> Option<Head> {
     files::open_no_link(log).and_then(|log| head(BufReader::new(log))).ok()?
 }
 
-/// The log of the primary of `facts` with that head, if it is one to be kept on record.
+/// The log of the primary of `facts` with that head, if it is from there and one to be kept on record.
 pub fn log_of(facts: &Facts, head: &Head) -> Option<PrimaryLog> {
+    if head.server != facts.server_id {
+        return None;
+    }
     PrimaryLog::new(facts.server.as_deref()?, &head.file, head.made)
 }
 
