@@ -170,3 +170,27 @@ fn a_follower_of_a_reset_primary_keeps_none_of_it() {
         scene.run().expect(0);
     }
 }
+
+/// Without strict mode, a session may pass over numbers. Nothing is missing, also in the first log.
+#[test]
+fn numbers_that_a_primary_passes_over_are_no_gap() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::with("numbers", &["--gtid-strict-mode=OFF"]);
+    scene.primary.fill("shop", 1, 10);
+    scene.seed();
+    let follower = follow::follower(&scene).spawn();
+    for number in [1000, 5000] {
+        scene.primary.sql(&format!("SET gtid_seq_no = {number}; DELETE FROM shop.t0 LIMIT 1"));
+        let all = scene.primary.gtid_pos();
+        wait_until("what was committed", Duration::from_secs(60), || {
+            follower.checkpoint().get("position") == Some(&all)
+        });
+        scene.run().expect(0);
+        assert_eq!(scene.newest_position(), all);
+    }
+    follower.kill(libc::SIGTERM);
+    follower.finish(Duration::from_secs(60)).expect(143);
+}

@@ -17,7 +17,8 @@ use crate::supervisor::main_loop::Supervisor;
 pub(super) struct Logs {
     /// A position, and the log that led there: of the newest backup, or when one was checked last.
     there: Option<(Position, PrimaryLog)>,
-    /// The head that was checked last, and where the first one of this receiver begins.
+    /// The head that was checked last, and what its log had before the first transaction that this receiver
+    /// was sent.
     checked: Option<Head>,
     start: Option<Position>,
     failed: bool,
@@ -94,6 +95,12 @@ impl Logs {
             move |primary: &Primary| primary.log_start(&facts, &file)
         };
         let start = plan.primary.question(supervisor, receiver, ask)?;
+        let is_first = self.checked.as_ref().is_none_or(|checked| checked.begin.is_none());
+        if let Some(begin) = head.begin.filter(|_| is_first) {
+            let (facts, file) = (facts.clone(), head.file.clone());
+            let ask = move |primary: &Primary| primary.log_position(&facts, &file, begin);
+            self.start = plan.primary.question(supervisor, receiver, ask)?;
+        }
         let at = receiver.tail.at();
         let log = log_of(&facts, head);
         if let (Some(now), Some((base, earlier)), Some(start)) = (&log, &self.there, &start)
@@ -102,17 +109,15 @@ impl Logs {
         {
             check_reset(&facts, now, start, base)?;
         }
-        let is_first = self.checked.is_none();
-        if let Some(start) = start.as_ref().filter(|_| !is_first)
+        let is_same = |checked: &Head| (&checked.file, checked.made) == (&head.file, head.made);
+        let is_another = !is_first && !self.checked.as_ref().is_some_and(is_same);
+        if let Some(start) = start.as_ref().filter(|_| is_another)
             && !at.domains_beyond(start).is_empty()
         {
             // Where it went on is known exactly of a first one only.
             let text = "its binary log begins anew".into();
             let primary = facts.address.to_string();
             return Err(Error::PrimaryUnreachable { primary, text });
-        }
-        if is_first {
-            self.start = start;
         }
         if let Some(log) = log {
             self.there = Some((at.clone(), log));

@@ -28,13 +28,16 @@ pub struct Header {
     pub server: u32,
     /// Bytes, with header and checksum.
     pub length: u32,
+    /// Where it ends in the log that it was first in.
+    pub end: u32,
 }
 
 impl Header {
     /// Out of its bytes.
     pub fn parse(bytes: &[u8; HEADER]) -> Header {
         let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
-        Header { time: number(0), kind: bytes[4], server: number(5), length: number(9) }
+        let [time, server, length, end] = [0, 5, 9, 13].map(number);
+        Header { time, kind: bytes[4], server, length, end }
     }
 
     /// True of an event with which a transaction begins.
@@ -280,7 +283,7 @@ mod tests {
     use super::*;
 
     fn header(kind: u8) -> Header {
-        Header { time: 1_795_361_400, kind, server: 9, length: 0 }
+        Header { time: 1_795_361_400, kind, server: 9, length: 0, end: 0 }
     }
 
     fn read(kind: u8, body: &[u8]) -> Result<Event, &'static str> {

@@ -23,6 +23,8 @@ pub struct Head {
     pub made: Timestamp,
     /// The id of the primary.
     pub server: u32,
+    /// Where in that log the first transaction begins that was sent; `None` before it is there.
+    pub begin: Option<u32>,
 }
 
 /// The head of the relay log `log`; `None` if it does not say.
@@ -32,10 +34,11 @@ pub struct Head {
 pub fn head(log: impl Read) -> io::Result<Option<Head>> {
     let mut head = Reading::default();
     let ended = scan_with(0, log.take(MOST), &mut Group::default(), &mut head, &mut |_, _| false)?;
-    // Else a checksum may be wrong.
-    let is_whole = matches!(ended, End::Torn { why: ENDS, .. });
-    let known = head.file.zip(head.made).filter(|_| is_whole);
-    Ok(known.map(|(file, (made, server))| Head { file, made, server }))
+    let Reading { file, made, is_sure, begin } = head;
+    let known = file.zip(made).filter(|_| is_sure || ended == End::Whole);
+    // The same of the transaction's own.
+    let begin = begin.filter(|_| matches!(ended, End::Torn { why: ENDS, .. }));
+    Ok(known.map(|(file, (made, server))| Head { file, made, server, begin }))
 }
 
 /// The primary names its log in a rotation to it that is in no log, and goes on with the log's own
@@ -44,6 +47,9 @@ pub fn head(log: impl Read) -> io::Result<Option<Head>> {
 struct Reading {
     file: Option<String>,
     made: Option<(Timestamp, u32)>,
+    /// What comes after it is only read if its checksum is right.
+    is_sure: bool,
+    begin: Option<u32>,
 }
 
 impl Look for Reading {
@@ -53,6 +59,14 @@ impl Look for Reading {
         body: &mut dyn BufRead,
         length: usize,
     ) -> Result<(), &'static str> {
+        if self.made.is_some() {
+            self.is_sure = true;
+            if header.begins() {
+                self.begin = header.end.checked_sub(header.length);
+            }
+            let goes_on = !header.begins() && !matches!(header.kind, event::ROTATE | event::FORMAT);
+            return if goes_on { Ok(()) } else { Err(ENDS) };
+        }
         match (header.kind, &self.file) {
             (event::ROTATE, _) => {
                 let mut bytes = Vec::new();
@@ -64,7 +78,7 @@ impl Look for Reading {
             }
             (event::FORMAT, Some(_)) => {
                 self.made = Some((Timestamp(i64::from(header.time)), header.server));
-                Err(ENDS)
+                Ok(())
             }
             _ if header.begins() => Err("there is no head"),
             _ => Ok(()),
@@ -75,6 +89,7 @@ impl Look for Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::checksum::Crc32;
     use crate::journal::scan::tests::{begin, event, transaction};
 
     #[test]
@@ -84,10 +99,21 @@ mod tests {
         let theirs = begin().split_off(4);
         let row = transaction(0, 7, 10);
         let read = |parts: &[&[u8]]| head(parts.concat().as_slice()).unwrap();
-        let found =
-            Head { file: "binlog.000007".into(), made: Timestamp(1_795_361_400), server: 1 };
-        assert_eq!(read(&[&ours, &rotation, &theirs]).as_ref(), Some(&found));
-        assert_eq!(read(&[&ours, &rotation, &theirs, &row]), Some(found));
+        let found = |begin| {
+            let (file, made) = ("binlog.000007".to_string(), Timestamp(1_795_361_400));
+            Some(Head { file, made, server: 1, begin })
+        };
+        assert_eq!(read(&[&ours, &rotation, &theirs]), found(None));
+        // After kind and server, the length and where it ends in the primary's log; no checksum yet.
+        let mut placed = transaction(0, 7, 10);
+        let length = u32::from_le_bytes([0, 1, 2, 3].map(|i| placed[9 + i]));
+        placed[13..17].copy_from_slice(&(1000 + length).to_le_bytes());
+        assert_eq!(read(&[&ours, &rotation, &theirs, &placed]), found(None));
+        let length = length as usize;
+        let mut crc = Crc32::new();
+        crc.add(&placed[..length - 4]);
+        placed[length - 4..length].copy_from_slice(&crc.value().to_le_bytes());
+        assert_eq!(read(&[&ours, &rotation, &theirs, &placed]), found(Some(1000)));
         // A log that a receiver began and did not fill, and one that goes on in the middle.
         assert_eq!(read(&[&ours]), None);
         assert_eq!(read(&[&ours, &rotation]), None);

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::pass::attempts::Attempts;
-use crate::replication::primary::Facts;
+use crate::replication::primary::{Facts, Primary};
 use crate::replication::received::{Received, check_reset, logs};
 
 impl Attempts<'_> {
@@ -36,7 +36,7 @@ impl Attempts<'_> {
         {
             let base = base.position.clone();
             // If it does not say now, it is asked again next time.
-            let Some(start) = self.log_start(facts, &log.file)? else { return Ok(()) };
+            let Some(start) = self.log_position(facts, &log.file, None)? else { return Ok(()) };
             check_reset(facts, &log, &start, &base)?;
         }
         self.primary_log = Some(now);
@@ -45,15 +45,26 @@ impl Attempts<'_> {
 
     fn check_gap(&mut self, facts: &Facts, from: &Position, got: Option<Received>) -> Result<()> {
         let Some(received) = got else { return Ok(()) };
-        match self.log_start(facts, received.file())? {
+        let Some(begin) = received.first().begin else { return Ok(()) };
+        match self.log_position(facts, &received.first().file, Some(begin))? {
             Some(start) => received.check_gap(facts, from, &start),
             None => Ok(()),
         }
     }
 
-    fn log_start(&mut self, facts: &Facts, file: &str) -> Result<Option<Position>> {
+    /// At the beginning of a log, or at an offset in it.
+    fn log_position(
+        &mut self,
+        facts: &Facts,
+        file: &str,
+        offset: Option<u32>,
+    ) -> Result<Option<Position>> {
         let (facts, file) = (facts.clone(), file.to_string());
-        match self.ask_aside(move |primary| primary.log_start(&facts, &file)) {
+        let ask = move |primary: &Primary| match offset {
+            Some(offset) => primary.log_position(&facts, &file, offset),
+            None => primary.log_start(&facts, &file),
+        };
+        match self.ask_aside(ask) {
             // It was there until the goal was reached, which is enough for a pass.
             Err(e) if e.blames_primary() => {
                 log::debug!("{}: {e}", e.cause());

@@ -143,12 +143,13 @@ impl Receiver {
         let logs = received::logs(&self.data);
         while let Some(log) = logs.get(self.looked_at) {
             let head = received::head_of(log);
-            // It may not be there yet.
-            if head.is_none() && self.looked_at + 1 == logs.len() {
+            let is_whole = head.as_ref().is_some_and(|head| head.begin.is_some());
+            self.head = head.or(self.head.take());
+            // There may be more of it the next time.
+            if !is_whole && self.looked_at + 1 == logs.len() {
                 break;
             }
             self.looked_at += 1;
-            self.head = head.or(self.head.take());
         }
     }
 

@@ -42,9 +42,9 @@ impl Received {
         Some(Received { heads, logs, is_all })
     }
 
-    /// The name of the first log of the primary.
-    pub fn file(&self) -> &str {
-        &self.heads[0].file
+    /// With what the first log of the primary begins.
+    pub fn first(&self) -> &Head {
+        &self.heads[0]
     }
 
     /// The first log of the primary of `facts`, if it is one to be kept on record.
@@ -64,8 +64,8 @@ impl Received {
         None
     }
 
-    /// Fails if the primary of `facts`, whose first log begins at `start`, did not send all that follows the
-    /// position `from`.
+    /// Fails if the primary of `facts`, whose log had `start` before the first transaction that it sent, did
+    /// not send all that follows the position `from`.
     ///
     /// # Errors
     /// [`Error::Purged`].
@@ -74,7 +74,7 @@ impl Received {
             log::debug!("relay logs cannot be read: {}", system_text(&e));
             Vec::new()
         });
-        let gap = firsts.iter().find_map(|first| facts.gap(from, self.file(), first));
+        let gap = firsts.iter().find_map(|first| facts.gap(from, &self.first().file, first));
         gap.map_or(Ok(()), Err)
     }
 

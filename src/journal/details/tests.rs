@@ -26,7 +26,8 @@ fn query(text: &str) -> Vec<u8> {
 fn read(events: &[(u8, Vec<u8>)]) -> Result<Details, Malformed> {
     let mut details = Details::default();
     for (kind, body) in events {
-        let header = Header { time: 1, kind: *kind, server: 1, length: body.len() as u32 + 23 };
+        let header =
+            Header { time: 1, kind: *kind, server: 1, length: body.len() as u32 + 23, end: 0 };
         details.look(&header, &mut body.as_slice(), body.len())?;
     }
     Ok(details)
@@ -197,7 +198,7 @@ fn any_changed_byte_is_survived() {
 #[test]
 fn no_transaction_takes_much_memory() {
     let mut details = Details::default();
-    let header = Header { time: 1, kind: 19, server: 1, length: 50 };
+    let header = Header { time: 1, kind: 19, server: 1, length: 50, end: 0 };
     let mut refused = false;
     for number in 0..=MAPPED as u32 {
         let mut body = map(0, "a");
