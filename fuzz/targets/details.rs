@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     while let [kind, low, high, more @ ..] = rest {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(more.len());
         let (mut body, after) = more.split_at(length);
-        let header = Header { time: 1, kind: *kind, server: 1, length: length as u32 };
+        let header = Header { time: 1, kind: *kind, server: 1, length: length as u32, end: 0 };
         if details.look(&header, &mut body, length).is_err() {
             break;
         }
