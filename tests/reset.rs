@@ -194,3 +194,22 @@ fn numbers_that_a_primary_passes_over_are_no_gap() {
     follower.kill(libc::SIGTERM);
     follower.finish(Duration::from_secs(60)).expect(143);
 }
+
+/// What its logs begin with is asked when they are first looked at, and then nobody answers.
+#[test]
+fn what_arrived_before_a_primary_went_for_good_is_kept() {
+    need_server!();
+    let mut scene = seen("gone");
+    let wait = Duration::from_secs(60);
+    let mut running = follow::follower(&scene).arg("--every=8s").spawn();
+    running.wait_for_log("following ", wait);
+    scene.primary.backlog("shop", 5);
+    let all = scene.primary.gtid_pos();
+    // It arrives at once, and is stored with the interval.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(follow::parts(&scene).is_empty());
+    scene.primary.kill9();
+    follow::wait_for_end(&scene, &all);
+    running.kill(libc::SIGTERM);
+    running.finish(wait).expect(143);
+}

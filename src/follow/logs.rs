@@ -3,11 +3,12 @@
 
 use crate::error::{Error, Result};
 use crate::journal::head::Head;
+use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::primary_log::PrimaryLog;
 use crate::pass::plan::Plan;
 use crate::receive::receiver::Receiver;
-use crate::replication::primary::Primary;
+use crate::replication::primary::{Facts, Primary};
 use crate::replication::received::{check_reset, log_of};
 use crate::repository::journals::redundant::Stored;
 use crate::supervisor::main_loop::Supervisor;
@@ -32,9 +33,18 @@ impl Logs {
         *self = Logs { there, ..Logs::default() };
     }
 
-    /// True if all that `receiver` has may be kept.
-    pub(super) fn are_checked(&self, receiver: &Receiver) -> bool {
-        !self.failed && self.checked.as_ref() == receiver.head()
+    /// True if all that `receiver` has may be kept. The primary may be gone for good: what has arrived since
+    /// the last check counts unless the logs themselves show that they begin anew.
+    pub(super) fn may_be_kept(&self, receiver: &Receiver) -> bool {
+        let head = receiver.head().filter(|head| self.checked.as_ref() != Some(head));
+        !self.failed && head.is_none_or(|head| self.before(receiver.facts(), head).is_none())
+    }
+
+    /// The position with which the log of `head` has to begin, since it comes before what was there.
+    fn before(&self, facts: &Facts, head: &Head) -> Option<(PrimaryLog, Position)> {
+        let (base, earlier) = self.there.as_ref()?;
+        let now = log_of(facts, head).filter(|now| now.begins_anew(earlier))?;
+        (!facts.may_have_received(base)).then(|| (now, base.clone()))
     }
 
     /// True if the last check has failed.
@@ -85,34 +95,38 @@ impl Logs {
         receiver: &mut Receiver,
         head: &Head,
     ) -> Result<()> {
-        let (facts, file) = (receiver.facts().clone(), head.file.clone());
+        let facts = receiver.facts().clone();
         // By a name that means another server now: the next connection is asked for.
         if head.server != facts.server_id {
             return Ok(());
         }
-        let ask = {
-            let facts = facts.clone();
-            move |primary: &Primary| primary.log_start(&facts, &file)
-        };
-        let start = plan.primary.question(supervisor, receiver, ask)?;
-        let is_first = self.checked.as_ref().is_none_or(|checked| checked.begin.is_none());
-        if let Some(begin) = head.begin.filter(|_| is_first) {
+        let mut ask = |offset: Option<u32>| {
             let (facts, file) = (facts.clone(), head.file.clone());
-            let ask = move |primary: &Primary| primary.log_position(&facts, &file, begin);
-            self.start = plan.primary.question(supervisor, receiver, ask)?;
+            let ask = move |primary: &Primary| match offset {
+                Some(offset) => primary.log_position(&facts, &file, offset),
+                None => primary.log_start(&facts, &file),
+            };
+            plan.primary.question(supervisor, receiver, ask)
+        };
+        if let Some((now, base)) = self.before(&facts, head) {
+            // If it does not say now, it is asked again.
+            let Some(start) = ask(None)? else { return Ok(()) };
+            check_reset(&facts, &now, &start, &base)?;
         }
-        let at = receiver.tail.at();
-        let log = log_of(&facts, head);
-        if let (Some(now), Some((base, earlier)), Some(start)) = (&log, &self.there, &start)
-            && now.begins_anew(earlier)
-            && !facts.may_have_received(base)
-        {
-            check_reset(&facts, now, start, base)?;
-        }
+        let is_first = self.checked.as_ref().is_none_or(|checked| checked.begin.is_none());
         let is_same = |checked: &Head| (&checked.file, checked.made) == (&head.file, head.made);
         let is_another = !is_first && !self.checked.as_ref().is_some_and(is_same);
-        if let Some(start) = start.as_ref().filter(|_| is_another)
-            && !at.domains_beyond(start).is_empty()
+        // MySQL tells of itself what it lacks, and a primary that is gone tells nothing.
+        let start = match facts.flavor {
+            Flavor::MariaDb if is_first && head.begin.is_some() => unless_gone(ask(head.begin))?,
+            Flavor::MariaDb if is_another => unless_gone(ask(None))?,
+            _ => None,
+        };
+        let (at, log) = (receiver.tail.at(), log_of(&facts, head));
+        if is_first {
+            self.start = start;
+        } else if let Some(start) = start
+            && !at.domains_beyond(&start).is_empty()
         {
             // Where it went on is known exactly of a first one only.
             let text = "its binary log begins anew".into();
@@ -123,5 +137,13 @@ impl Logs {
             self.there = Some((at.clone(), log));
         }
         Ok(())
+    }
+}
+
+/// The answer; none of a primary that cannot be asked.
+fn unless_gone(answer: Result<Option<Position>>) -> Result<Option<Position>> {
+    match answer {
+        Err(e) if e.blames_primary() => Ok(None),
+        answer => answer,
     }
 }

@@ -250,7 +250,7 @@ impl Follower<'_> {
             self.supervisor.begin_ending();
             let _ = receiver.look(|_| {});
         }
-        let follows = self.logs.are_checked(&receiver);
+        let follows = self.logs.may_be_kept(&receiver);
         if follows && !matches!(ended, Err(Error::DiskFull { .. })) {
             self.keep(&mut receiver, &facts)?;
         }
