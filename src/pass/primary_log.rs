@@ -21,13 +21,15 @@ impl Attempts<'_> {
         if facts.flavor == Flavor::MariaDb {
             // Also what an earlier receiver got, before a kill.
             for segment in self.log_keeper().segments(facts.flavor).unwrap_or_default() {
-                self.check_gap(facts, &segment.from, Received::in_logs(facts, &segment.logs))?;
+                if let Some(received) = Received::in_logs(facts, &segment.logs) {
+                    self.check_gap(facts, &segment.from, &received)?;
+                }
             }
         }
-        let here = || Received::in_logs(facts, &logs(&self.scratch.data()));
-        let Some(received) = here() else { return Ok(()) };
+        let received = Received::in_logs(facts, &logs(&self.scratch.data()));
+        let Some(received) = received else { return Ok(()) };
         if facts.flavor == Flavor::MariaDb {
-            self.check_gap(facts, from, here())?;
+            self.check_gap(facts, from, &received)?;
         }
         let Some(now) = received.primary_log(facts) else { return Ok(()) };
         if let Some(base) = self.bases.current()
@@ -43,8 +45,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    fn check_gap(&mut self, facts: &Facts, from: &Position, got: Option<Received>) -> Result<()> {
-        let Some(received) = got else { return Ok(()) };
+    fn check_gap(&mut self, facts: &Facts, from: &Position, received: &Received) -> Result<()> {
         let Some(begin) = received.first().begin else { return Ok(()) };
         match self.log_position(facts, &received.first().file, Some(begin))? {
             Some(start) => received.check_gap(facts, from, &start),
