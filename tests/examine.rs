@@ -317,6 +317,22 @@ fn rows_changed_behind_the_binary_log_are_found_by_key() {
     ended.says("shop.wide differs from the primary on ").says("was not compared since");
 }
 
+/// MariaDB does not say where a snapshot is if it may not read the log up to there.
+#[test]
+fn an_event_beyond_max_allowed_packet_hides_no_snapshot() {
+    need_server!();
+    let scene = Scene::seeded("packet");
+    scene.primary.sql("GRANT SELECT ON *.* TO rf_nightly; SET GLOBAL max_allowed_packet = 1048576");
+    // The event has both images of the row.
+    scene.primary.sql(
+        "SET SESSION binlog_format = 'ROW'; CREATE TABLE shop.large (id INT PRIMARY KEY, x LONGTEXT); \
+         INSERT INTO shop.large VALUES (1, REPEAT('a', 700000)); UPDATE shop.large SET x = REPEAT('b', 700000)",
+    );
+    let run = scene.command("run").arg("--compare-time=1m");
+    let ended = run.run_to_end(COMMAND_PATIENCE).expect(0);
+    ended.says("compared with the primary: 3 tables of 3 equal");
+}
+
 /// A table that somebody holds on the primary, and a line on which nothing comes any more.
 #[test]
 fn a_slow_primary_costs_a_comparison_its_time_only() {

@@ -13,8 +13,8 @@ use crate::mysql::session::{Rows, Session, quoted};
 use crate::mysql::trouble::Trouble;
 use crate::replication::primary::Facts;
 
-/// MySQL does not say where a snapshot is. So many times one is taken in the hope that nothing happens
-/// meanwhile, so far apart.
+/// MySQL does not say where a snapshot is, and MariaDB neither if the log up to there has an event larger than
+/// max_allowed_packet. So many times one is taken in the hope that nothing happens meanwhile, so far apart.
 const TRIES: u32 = 100;
 const APART: &str = "DO SLEEP(0.02)";
 /// No chunk takes longer, and no statement of ours runs on for longer when we are gone. If all the time
@@ -61,8 +61,8 @@ impl Snapshot {
         Ok(Snapshot { session, facts: facts.clone() })
     }
 
-    /// Takes a snapshot in the place of an earlier one. `None` if the primary, of MySQL, gave no moment
-    /// of rest: then the position is unknown.
+    /// Takes a snapshot in the place of an earlier one. `None` if the primary does not
+    /// say where it is and gave no moment of rest.
     ///
     /// # Errors
     /// Those of the session.
@@ -71,17 +71,11 @@ impl Snapshot {
         self.end()?;
         if self.facts.flavor == Flavor::MariaDb {
             self.session.run(BEGIN)?;
-            let rows = self.session.query("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")?;
-            let value = |name: &str| {
-                let row = rows.iter().find(|row| row[0].eq_ignore_ascii_case(name));
-                row.map_or(String::new(), |row| row[1].to_string())
-            };
-            let (file, at) = (value("Binlog_snapshot_file"), value("Binlog_snapshot_position"));
-            let at: u64 = at.parse().unwrap_or(0);
-            let sql = format!("SELECT BINLOG_GTID_POS({}, {at})", quoted(&file));
-            let text = self.session.query(&sql)?.first().to_string();
-            let parsed = Position::parse(Flavor::MariaDb, &text).map_err(Trouble::Lost)?;
-            return Ok(Some(parsed).filter(|position| !position.is_empty()));
+            let at = self.said()?;
+            if !at.is_empty() {
+                return Ok(Some(at));
+            }
+            self.end()?;
         }
         for _ in 0..TRIES {
             let before = position(&mut self.session, &self.facts)?;
@@ -93,6 +87,20 @@ impl Snapshot {
             self.session.run(APART)?;
         }
         Ok(None)
+    }
+
+    /// Where MariaDB says that the snapshot is: empty if it does not.
+    fn said(&mut self) -> Result<Position, Trouble> {
+        let rows = self.session.query("SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")?;
+        let value = |name: &str| {
+            let row = rows.iter().find(|row| row[0].eq_ignore_ascii_case(name));
+            row.map_or(String::new(), |row| row[1].to_string())
+        };
+        let (file, at) = (value("Binlog_snapshot_file"), value("Binlog_snapshot_position"));
+        let at: u64 = at.parse().unwrap_or(0);
+        let sql = format!("SELECT BINLOG_GTID_POS({}, {at})", quoted(&file));
+        let text = self.session.query(&sql)?.first().to_string();
+        Position::parse(Flavor::MariaDb, &text).map_err(Trouble::Lost)
     }
 
     /// Reads below a savepoint.
