@@ -310,11 +310,13 @@ fn trouble(error: mysql::Error) -> Trouble {
         mysql::Error::DriverError(e) => driver_trouble(&e),
         mysql::Error::IoError(e) if e.kind() == ErrorKind::WouldBlock => Trouble::TimedOut,
         mysql::Error::IoError(e) if e.kind() == protection::NO_KEY => protection::key_required(),
+        mysql::Error::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => closed(),
         mysql::Error::IoError(e) => Trouble::Lost(plain(&e.to_string())),
         mysql::Error::CodecError(e) => {
             let cause = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());
             match cause.map(std::io::Error::kind) {
                 Some(ErrorKind::WouldBlock) => Trouble::TimedOut,
+                Some(ErrorKind::UnexpectedEof) => closed(),
                 // The TLS library gives all its errors this kind.
                 Some(ErrorKind::InvalidData) => {
                     Trouble::Refused(format!("TLS failed: {}", plain(&e.to_string())))
@@ -329,6 +331,11 @@ fn trouble(error: mysql::Error) -> Trouble {
         }
         e => Trouble::Lost(e.to_string()),
     }
+}
+
+/// The TLS library would send the reader to its manual.
+fn closed() -> Trouble {
+    Trouble::Lost("it closed the connection".into())
 }
 
 fn driver_trouble(error: &DriverError) -> Trouble {

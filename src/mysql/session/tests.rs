@@ -67,6 +67,14 @@ fn a_session_that_timed_out_is_used_up() {
 }
 
 #[test]
+fn a_closed_connection_is_told_without_a_librarys_address() {
+    let text =
+        "peer closed connection without sending TLS close_notify: https://example.org/manual";
+    let error = std::io::Error::new(ErrorKind::UnexpectedEof, text);
+    assert_eq!(trouble(error.into()).to_string(), "it closed the connection");
+}
+
+#[test]
 fn an_answer_has_a_limit_of_rows_and_of_bytes() {
     let end = [0xfe, 0, 0, 2, 0];
     let column = b"\x03def\0\0\0\x01a\0\x0c\x21\0\0\x01\0\0\xfd\0\0\0\0\0";
