@@ -54,6 +54,10 @@ pub fn check(root: &Path, others: &[PathBuf]) -> Result<()> {
             .and_then(|()| refuse_link(&root.join("data"))),
         Ok(_) => Err(cannot_be(root, "it is not a directory")),
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot_be(root, &system_text(&e))),
+        // A link to what is not there: a directory cannot be made in its place.
+        Err(_) if root.is_symlink() => {
+            Err(cannot_be(root, &format!("it {}", files::no_directory(root))))
+        }
         Err(_) if root.parent().is_some_and(Path::is_dir) => Ok(()),
         Err(_) => Err(cannot_be(root, "its parent directory does not exist")),
     }

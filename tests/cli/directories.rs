@@ -51,7 +51,18 @@ fn a_directory_whose_parent_is_missing_is_not_made() {
     let run = place.run();
     let first = run.clone().args(["--first-backup=dump", &place.arg("repo", "no/such/repo")]);
     place.refuses(&first, &["no/such/repo", "does not exist"]);
-    place.refuses(&run.arg(place.arg("scratch", "no/scratch")), &["no/scratch", "does not exist"]);
+    place.refuses(
+        &run.clone().arg(place.arg("scratch", "no/scratch")),
+        &["no/scratch", "does not exist"],
+    );
+    // Neither is one whose link leads nowhere, and nothing else is made then.
+    symlink("nowhere", place.at("link")).unwrap();
+    let first = run.arg("--first-backup=dump");
+    for option in ["repo", "scratch"] {
+        let other = if option == "repo" { "scratch" } else { "repo" };
+        let link = first.clone().args([place.arg(option, "link"), place.arg(other, "new")]);
+        place.refuses(&link, &["link", "is a symbolic link to nowhere"]);
+    }
     place.make_repo("repo");
     let restore = program(["restore", &place.arg("repo", "repo"), &place.arg("to", "no/to")]);
     place.refuses(&restore, &["--to", "no/to", "no such file"]);
