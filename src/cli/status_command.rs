@@ -93,11 +93,11 @@ impl Asked {
     /// Prints the answer. Returns the exit status, that of a monitoring plugin.
     pub fn answer(&self, json: bool) -> u8 {
         let found = self.look();
-        print(&match json {
+        let text = match json {
             true => output::status_json(&found) + "\n",
             false => format!("{}: {}\n", found.verdict.name(), harmless(&found.text)),
-        });
-        found.verdict.exit_status()
+        };
+        tell(found.verdict, &text)
     }
 }
 
@@ -138,10 +138,10 @@ impl All {
             }
         };
         let found = self.look(&files);
-        print(&if json { array(&files, &found) } else { table(&files, &found) });
+        let text = if json { array(&files, &found) } else { table(&files, &found) };
         let worst =
             found.iter().map(|status| status.verdict).max_by_key(|verdict| verdict.gravity());
-        worst.unwrap_or(Verdict::Unknown).exit_status()
+        tell(worst.unwrap_or(Verdict::Unknown), &text)
     }
 
     /// The option files, in the order of their names, or why there are none.
@@ -217,6 +217,13 @@ impl All {
         }
         Asked::of(&options).map(Some)
     }
+}
+
+/// Prints the answer. Returns its exit status: what cannot be read is unknown to the reader, unless
+/// the worst is known already.
+fn tell(verdict: Verdict, text: &str) -> u8 {
+    let unread = print(text) != 0 && verdict != Verdict::Critical;
+    (if unread { Verdict::Unknown } else { verdict }).exit_status()
 }
 
 /// `db1` of `/etc/rollforward/db1.cnf`.

@@ -57,6 +57,23 @@ fn an_unread_log_does_not_end_a_pass() {
 fn a_full_standard_output_is_an_error() {
     let outcome = by_shell(program(["--help"]), "\"$@\" >/dev/full").run_to_end(SOON).expect(1);
     outcome.says("standard output").says("no space left");
+    // An empty answer with status 0 is not ok to a monitor.
+    let place = Place::new("full");
+    place.mkdir("options");
+    let scratch = place.mkdir("scratch");
+    let (repo, scratch) = (place.make_repo("repo"), scratch.display().to_string());
+    place.write("options/db1.cnf", &format!("[rollforward]\nscratch={scratch}\n"));
+    place.write("scratch/checkpoint", "format=1\nstate=done\nexit_status=0\n");
+    let one = program(["status", "--scratch", &scratch]);
+    let none = one.clone().arg("--repo").arg(&repo);
+    for (status, limit, ended) in [
+        (one, "--json", 3),
+        (program(["status", &place.arg("all", "options")]), "--json", 3),
+        (none, "--max-age=1d", 2),
+    ] {
+        let outcome = by_shell(status.arg(limit), "\"$@\" >/dev/full").run_to_end(SOON);
+        outcome.expect(ended).says("standard output");
+    }
 }
 
 #[test]
