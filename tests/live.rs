@@ -14,7 +14,7 @@ use crate::until::gtids;
 const LONG: Duration = Duration::from_secs(60);
 
 /// `restore --until` with the option file of the nightly account, and where to.
-fn until(scene: &Scene, when: &str, more: &[&str]) -> (Outcome, PathBuf) {
+pub fn until(scene: &Scene, when: &str, more: &[&str]) -> (Outcome, PathBuf) {
     let to = (0..).map(|n| scene.path(&format!("until-{n}"))).find(|p| !p.exists()).unwrap();
     let mut command = scene.command("restore").args(["--until", when]).arg("--to").arg(&to);
     command = command.arg("--defaults-file").arg(&scene.nightly).args(scene.mysqld());

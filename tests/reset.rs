@@ -4,8 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::follow;
 use crate::support::{Replica, Scene, flavor, template, wait_until};
+use crate::until::gtids;
+use crate::{follow, live};
 
 /// A pass that has seen the primary's logs; those of the seed were another server's.
 fn seen(name: &str) -> Scene {
@@ -91,6 +92,23 @@ fn a_primary_rebuilt_from_the_newest_backup_is_followed() {
     assert!(log.contains(" binlog.000001 "), "{log}");
 }
 
+/// Its transactions have the names of those that follow the backup, and are others.
+#[test]
+fn no_moment_comes_from_a_reset_primary() {
+    need_server!();
+    let scene = seen("moment");
+    scene.primary.sql("RESET MASTER");
+    scene.primary.backlog("shop", 2000);
+    let last = gtids(&scene.primary).pop().unwrap();
+    let (ended, _) = live::until(&scene, &last, &[]);
+    ended.expect(1).says("error: diverged: the base has ").says(" begins after nothing");
+    scene.seed();
+    scene.primary.backlog("shop", 5);
+    let last = gtids(&scene.primary).pop().unwrap();
+    let (ended, _) = live::until(&scene, &last, &[]);
+    ended.expect(0);
+}
+
 /// MariaDB, unless it is strict, sends what comes later where it no longer has what follows.
 #[test]
 fn a_reset_replica_that_is_our_primary_hides_nothing() {
@@ -119,7 +137,11 @@ fn a_reset_replica_that_is_our_primary_hides_nothing() {
         .says(&format!("purged: the primary no longer has the binary logs after {base}"));
     // Nothing shows it any more but where the log begins.
     write();
-    let pass = run().expect(1).says(" purged: ").says(&base).says("its binlog.000001 begins with ");
+    let begins = "its binlog.000001 begins with ";
+    let last = replica.value("SELECT @@global.gtid_binlog_pos");
+    let (ended, _) = live::until(&scene, &last, &["--primary", &replica.address()]);
+    ended.expect(1).says(" purged: ").says(&base).says(begins);
+    let pass = run().expect(1).says(" purged: ").says(&base).says(begins);
     assert_eq!(scene.checkpoint().get("cause"), Some("purged"), "{pass}");
     assert_eq!(scene.backups(), backups);
     // With all of it in the base, there is nothing to miss.

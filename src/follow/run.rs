@@ -7,12 +7,12 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Place, Result, remedy};
-use crate::follow::logs::Logs;
 use crate::follow::parts::Parts;
 use crate::mysql::position::Position;
 use crate::os::clock::Timestamp;
 use crate::os::space::placed;
 use crate::pass::plan::Plan;
+use crate::receive::logs::Logs;
 use crate::receive::receiver::{Means, Receiver};
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
@@ -191,7 +191,7 @@ impl Follower<'_> {
             );
             return Err(Error::NoBackup { what });
         };
-        self.logs.begin(newest);
+        self.logs.begin(&newest.position, newest.primary_log.as_ref());
         let begun = self.repo.chain_begun(&newest.name)?;
         let is_beyond = |end: &&Position| end.contains(&newest.position);
         let end = self.parts.end(begun).filter(is_beyond);
@@ -297,7 +297,7 @@ impl Follower<'_> {
             });
             self.moved = moved;
             waited?;
-            self.logs.check(self.plan, self.supervisor, receiver)?;
+            self.logs.check(&self.plan.primary, self.supervisor, receiver)?;
             self.keep(receiver, facts)?;
             // What a backup holds need not be put together.
             self.look_at_backups()?;

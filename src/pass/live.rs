@@ -10,9 +10,12 @@ use crate::error::{Error, IoExt, Result};
 use crate::journal::cut::Moment;
 use crate::journal::tail::{Slice, Tail};
 use crate::mysql::position::Position;
+use crate::mysql::primary_log::PrimaryLog;
+use crate::mysql::target::Target;
 use crate::os::clock::{Micros, Timestamp};
 use crate::pass::means::Means;
 use crate::pass::until_files;
+use crate::receive::logs::Logs;
 use crate::receive::receiver::{self, Receiver};
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
@@ -36,6 +39,8 @@ pub(super) struct Live<'a> {
     pub(super) primary: &'a Primary,
     /// Whom the private server runs as, if not us.
     pub(super) user: Option<(u32, u32)>,
+    /// The position of the newest backup on the way, and its log of the primary if that is on record.
+    pub(super) newest: (Position, Option<PrimaryLog>),
 }
 
 /// What was received so far.
@@ -45,6 +50,8 @@ struct Received {
     logs: usize,
     bytes: u64,
     transactions: u64,
+    /// The primary's logs that it came from.
+    from: Logs,
     /// The transaction that the moment names, and one more, were among it.
     is_found: bool,
 }
@@ -64,7 +71,8 @@ impl Live<'_> {
         until_files::make_dir(root, &work, self.user)?;
         let mut scratch = Scratch::at(work.clone(), self.user, "restore")?;
         let is_found = false;
-        let mut received = Received { dir, at: from, logs: 0, bytes: 0, transactions: 0, is_found };
+        let (at, from) = (from, Logs::default());
+        let mut received = Received { dir, at, logs: 0, bytes: 0, transactions: 0, from, is_found };
         self.attempts(&mut scratch, &mut received, moment)?;
         drop(scratch);
         fs::remove_dir_all(&work).doing("remove", &work)?;
@@ -131,36 +139,67 @@ impl Live<'_> {
             patience: self.means.patience,
             account: self.primary.account_at(&facts),
         };
-        let supervisor = &mut *self.supervisor;
-        let mut receiver = Receiver::start(supervisor, scratch, &means, &facts, &received.at)?;
-        let all = received.at.distance_to(&goal);
+        received.from.begin(&self.newest.0, self.newest.1.as_ref());
+        let mut receiver = Receiver::start(self.supervisor, scratch, &means, &facts, &received.at)?;
         let patience = self.means.patience;
-        let wait = Wait { every: EVERY, patience: patience.stall };
-        let mut is_found = false;
-        let mut is_next = false;
-        let reached = supervisor.wait_for(&mut receiver, wait, |receiver, checkpoint| {
-            let looked = receiver.look(|transaction| {
-                // One more than that tells which is the first that is not in.
-                is_found |= is_next;
-                is_next |= matches!(moment, Moment::After(gtid) if transaction.gtid == *gtid);
-                is_found |= matches!(moment, Moment::Before(gtid) if transaction.gtid == *gtid);
-            });
-            if is_found || target.is_reached_at(receiver.tail.at()) {
-                return Ok(Look::Done(()));
-            }
-            let done = all.saturating_sub(receiver.tail.at().distance_to(&goal));
-            checkpoint.measure("receive", Unit::Transactions, done, Some(all));
-            Ok(if looked? { Look::Moving } else { Look::Still })
-        });
-        supervisor.checkpoint.measured();
-        let reached = reached.map_err(|e| receiver.explain(supervisor, e, patience.shutdown));
+        let reached = self.get(&mut receiver, received, moment, (&goal, &target));
+        let reached = reached.map_err(|e| receiver.explain(self.supervisor, e, patience.shutdown));
+        self.supervisor.checkpoint.measured();
+        // The next attempt goes on from it, unless it follows nothing.
+        let follows = reached.is_ok() || received.from.may_be_kept(&receiver);
         let mut tail = receiver.end(scratch)?;
-        received.take(&mut tail)?;
-        received.is_found = is_found;
-        reached?.ok_or_else(|| Error::Stalled {
-            after: patience.stall.unwrap_or_default(),
-            what: format!("the receiver is at {}, short of {goal}", received.at),
-        })
+        if follows {
+            received.take(&mut tail)?;
+        } else {
+            received.is_found = false;
+        }
+        match reached? {
+            true => Ok(()),
+            false => Err(Error::Stalled {
+                after: patience.stall.unwrap_or_default(),
+                what: format!("the receiver is at {}, short of {goal}", received.at),
+            }),
+        }
+    }
+
+    /// Receives until the moment or the goal is there, and the primary's logs have been checked up to
+    /// there. `false` if patience ran out first.
+    fn get(
+        &mut self,
+        receiver: &mut Receiver,
+        received: &mut Received,
+        moment: &Moment,
+        (goal, target): (&Position, &Target),
+    ) -> Result<bool> {
+        let all = received.at.distance_to(goal);
+        let wait = Wait { every: EVERY, patience: self.means.patience.stall };
+        let mut is_next = false;
+        loop {
+            let Received { from, is_found, .. } = &mut *received;
+            let got = self.supervisor.wait_for(receiver, wait, |receiver, checkpoint| {
+                let looked = receiver.look(|transaction| {
+                    // One more than that tells which is the first that is not in.
+                    *is_found |= is_next;
+                    is_next |= matches!(moment, Moment::After(gtid) if transaction.gtid == *gtid);
+                    *is_found |=
+                        matches!(moment, Moment::Before(gtid) if transaction.gtid == *gtid);
+                });
+                if *is_found || target.is_reached_at(receiver.tail.at()) {
+                    return Ok(Look::Done(true));
+                }
+                if from.are_others(receiver) {
+                    return Ok(Look::Done(false));
+                }
+                let done = all.saturating_sub(receiver.tail.at().distance_to(goal));
+                checkpoint.measure("receive", Unit::Transactions, done, Some(all));
+                Ok(if looked? { Look::Moving } else { Look::Still })
+            })?;
+            let Some(is_there) = got else { return Ok(false) };
+            from.check(self.primary, self.supervisor, receiver)?;
+            if is_there {
+                return Ok(true);
+            }
+        }
     }
 
     /// Asks the primary until its clock is beyond the moment.

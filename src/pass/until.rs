@@ -71,6 +71,10 @@ pub struct Way<'a> {
 }
 
 impl Way<'_> {
+    fn last_backup(&self) -> &Held {
+        self.steps.iter().rfind(|held| !held.is_received()).unwrap_or(self.base)
+    }
+
     /// True if the data of `cut` is neither that of the backup at its beginning, nor of one at its end.
     pub fn is_replayed(&self, cut: &Cut) -> bool {
         cut.transactions > 0 && !(cut.next.is_none() && self.ends_well)
@@ -101,12 +105,12 @@ impl Replay<'_> {
         let mut work = self.make_work()?;
         if let Some(primary) = way.beyond {
             let from = position(way.steps.last().unwrap_or(way.base))?;
+            let newest = way.last_backup();
+            let newest = (position(newest)?, newest.manifest.header.primary_log.clone());
             let Replay { supervisor, means, target, .. } = &mut *self;
-            Live { supervisor, means, primary, user: target.user }.receive(
-                work.root(),
-                from,
-                way.moment,
-            )?;
+            let user = target.user;
+            let mut live = Live { supervisor, means, primary, user, newest };
+            live.receive(work.root(), from, way.moment)?;
         }
         let logs = self.restore_logs(&work, way)?;
         let mut crew = self.supervisor.crew("journal", 1);
@@ -267,7 +271,7 @@ impl Replay<'_> {
 
     /// As in the pass that kept the journal, whose settings are those of the last backup.
     fn setup(&self, work: &Scratch, way: Way<'_>, cut: &Cut, loads_all: bool) -> Result<Setup> {
-        let last = way.steps.iter().rfind(|held| !held.is_received()).unwrap_or(way.base);
+        let last = way.last_backup();
         let of_next = &last.manifest.header.settings;
         let settings = settings::of_manifest(&last.name, of_next)?;
         let zone = value(of_next, ZONE).filter(|zone| !time_zone::is_ours(zone));

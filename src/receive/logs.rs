@@ -1,4 +1,4 @@
-//! The primary's logs as a follower meets them: whether what arrives goes on from what it has. See
+//! The primary's logs as a receiver meets them: whether what arrives goes on from what there is. See
 //! `replication/received.rs`.
 
 use crate::error::{Error, Result};
@@ -6,16 +6,14 @@ use crate::journal::head::Head;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::mysql::primary_log::PrimaryLog;
-use crate::pass::plan::Plan;
 use crate::receive::receiver::Receiver;
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::received::{check_reset, log_of};
-use crate::repository::journals::redundant::Stored;
 use crate::supervisor::main_loop::Supervisor;
 
 /// What is known of them.
 #[derive(Default)]
-pub(super) struct Logs {
+pub struct Logs {
     /// A position, and the log that led there: of the newest backup, or when one was checked last.
     there: Option<(Position, PrimaryLog)>,
     /// The head that was checked last, and what its log had before the first transaction that this receiver
@@ -26,16 +24,17 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// A receiver begins, and `newest` is the newest backup.
-    pub(super) fn begin(&mut self, newest: &Stored) {
-        let of_backup = newest.primary_log.clone().map(|log| (newest.position.clone(), log));
+    /// A receiver begins, after the newest backup: its position, and its log of the primary if that is on
+    /// record.
+    pub fn begin(&mut self, position: &Position, log: Option<&PrimaryLog>) {
+        let of_backup = log.map(|log| (position.clone(), log.clone()));
         let there = self.there.take().or(of_backup);
         *self = Logs { there, ..Logs::default() };
     }
 
     /// True if all that `receiver` has may be kept. The primary may be gone for good: what has arrived since
     /// the last check counts unless the logs themselves show that they begin anew.
-    pub(super) fn may_be_kept(&self, receiver: &Receiver) -> bool {
+    pub fn may_be_kept(&self, receiver: &Receiver) -> bool {
         let head = receiver.head().filter(|head| self.checked.as_ref() != Some(head));
         !self.failed && head.is_none_or(|head| self.before(receiver.facts(), head).is_none())
     }
@@ -47,8 +46,13 @@ impl Logs {
         (!facts.may_have_received(base)).then(|| (now, base.clone()))
     }
 
+    /// True if `receiver` has come to another log than the one that was checked last.
+    pub fn are_others(&self, receiver: &Receiver) -> bool {
+        receiver.head().is_some_and(|head| self.checked.as_ref() != Some(head))
+    }
+
     /// True if the last check has failed.
-    pub(super) fn have_failed(&self) -> bool {
+    pub fn have_failed(&self) -> bool {
         self.failed
     }
 
@@ -57,27 +61,27 @@ impl Logs {
     /// # Errors
     /// [`Error::Diverged`] if the primary was reset, [`Error::Purged`] if it did not send all; an error
     /// after which another connection tells.
-    pub(super) fn check(
+    pub fn check(
         &mut self,
-        plan: &Plan,
+        primary: &Primary,
         supervisor: &mut Supervisor,
         receiver: &mut Receiver,
     ) -> Result<()> {
-        let checked = self.check_all(plan, supervisor, receiver);
+        let checked = self.check_all(primary, supervisor, receiver);
         self.failed = checked.is_err();
         checked
     }
 
     fn check_all(
         &mut self,
-        plan: &Plan,
+        primary: &Primary,
         supervisor: &mut Supervisor,
         receiver: &mut Receiver,
     ) -> Result<()> {
         if let Some(head) = receiver.head().cloned()
             && self.checked.as_ref() != Some(&head)
         {
-            self.check_head(plan, supervisor, receiver, &head)?;
+            self.check_head(primary, supervisor, receiver, &head)?;
             self.checked = Some(head);
         }
         let (Some(start), Some(head)) = (&self.start, &self.checked) else { return Ok(()) };
@@ -90,7 +94,7 @@ impl Logs {
 
     fn check_head(
         &mut self,
-        plan: &Plan,
+        primary: &Primary,
         supervisor: &mut Supervisor,
         receiver: &mut Receiver,
         head: &Head,
@@ -106,7 +110,7 @@ impl Logs {
                 Some(offset) => primary.log_position(&facts, &file, offset),
                 None => primary.log_start(&facts, &file),
             };
-            plan.primary.question(supervisor, receiver, ask)
+            primary.question(supervisor, receiver, ask)
         };
         if let Some((now, base)) = self.before(&facts, head) {
             // If it does not say now, it is asked again.
