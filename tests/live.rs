@@ -75,7 +75,7 @@ fn a_live_primary_has_what_no_journal_has() {
     assert!(Server::start_on(&to).try_sql("SELECT 1 FROM shop.t0").is_err());
     // The last one that there is.
     let (ended, to) = until(&scene, &late, &[]);
-    ended.expect(0);
+    ended.expect(0).says(&format!("is not: the first one after {late}"));
     assert_eq!(Server::start_on(&to).sql("SHOW DATABASES LIKE 'late'").len(), 1);
     // Behind a journal: the same server goes along it, and on.
     scene.run().expect(0);

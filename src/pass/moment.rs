@@ -249,9 +249,11 @@ fn ends(cut: &Cut, held: &Held) -> [String; 2] {
         Some(last) => named(last),
         None => format!("the last one of {}", held.name),
     };
-    let next = match &cut.next {
-        Some(next) => named(next),
-        None => format!("the first one after {}", held.name),
+    let next = match (&cut.next, &cut.last) {
+        (Some(next), _) => named(next),
+        // All that the primary had, or all of the journals.
+        (None, Some(last)) => format!("the first one after {}", last.gtid),
+        (None, None) => format!("the first one after {}", held.name),
     };
     [
         format!("the last transaction that is in: {last}"),
