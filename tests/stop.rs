@@ -116,6 +116,11 @@ fn a_stop_while_restoring_or_storing_acts_between_blocks() {
     assert!(again, "half restored data was resumed");
     let at = scene.checkpoint().get("position").unwrap().to_string();
     assert_eq!(at, scene.primary.gtid_pos());
+    // Whatever else would end it without a word.
+    for signal in [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM] {
+        let stopped = signal_in("backup", run(), signal);
+        assert_stopped(&scene, stopped, signal, "backup", 1);
+    }
     // All that was replicated is still there.
     let ended = scene.run().expect(0).says("resuming the interrupted pass");
     assert!(!restored(&ended), "{ended}");

@@ -1,7 +1,7 @@
 //! Signals as bytes on one pipe, and a record of the one that asked us to stop.
 //!
-//! TERM and INT request a stop, CHLD only wakes us, and HUP is ignored so that logging out does not
-//! stop a nightly run; what would go on for good heeds it ([`Signals::heed_hup`]). Only this file uses
+//! TERM, INT and QUIT request a stop, and so does what else would end us without a word; CHLD only wakes
+//! us, and HUP is ignored so that logging out does not stop a nightly run; what would go on for good heeds it ([`Signals::heed_hup`]). Only this file uses
 //! signal-hook. [`Signals::wait`] is the program's one blocking call.
 
 use std::io::{self, Read};
@@ -10,10 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level::pipe};
 
 use crate::os::process;
+
+/// What ends a process that has no handler for it, and is no fault of its own. Whoever started us may want
+/// them ignored.
+const OTHERS: [i32; 4] = [SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM];
 
 /// The receiving end.
 pub struct Signals {
@@ -42,7 +46,7 @@ pub fn end_at_once() -> io::Result<()> {
 }
 
 impl Signals {
-    /// Takes over TERM, INT, CHLD and HUP for the whole process.
+    /// Takes over TERM, INT and the others, CHLD and HUP for the whole process.
     ///
     /// # Errors
     /// When the system refuses a socket pair or a handler.
@@ -51,7 +55,8 @@ impl Signals {
         let (wake, waker) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         let pending = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGTERM, SIGINT] {
+        let others = OTHERS.into_iter().filter(|signal| !process::ignores(*signal));
+        for signal in [SIGTERM, SIGINT].into_iter().chain(others) {
             // The flag first: handlers run in order, and the code woken by the byte must see it.
             flag::register_usize(signal, Arc::clone(&pending), signal as usize)?;
             pipe::register(signal, waker.try_clone()?)?;
