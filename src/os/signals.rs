@@ -1,8 +1,9 @@
 //! Signals as bytes on one pipe, and a record of the one that asked us to stop.
 //!
-//! TERM, INT and QUIT request a stop, and so does what else would end us without a word; CHLD only wakes
-//! us, and HUP is ignored so that logging out does not stop a nightly run; what would go on for good heeds it ([`Signals::heed_hup`]). Only this file uses
-//! signal-hook. [`Signals::wait`] is the program's one blocking call.
+//! TERM and INT request a stop, and so does every other signal that would end us without a last word;
+//! CHLD only wakes us, and HUP is ignored so that logging out does not stop a nightly run; what would go
+//! on for good heeds it ([`Signals::heed_hup`]). Only this file uses signal-hook. [`Signals::wait`] is the
+//! program's one blocking call.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -10,14 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU,
+};
 use signal_hook::{flag, low_level::pipe};
 
 use crate::os::process;
 
-/// What ends a process that has no handler for it, and is no fault of its own. Whoever started us may want
-/// them ignored.
-const OTHERS: [i32; 4] = [SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM];
+/// What else ends a process that does not handle it: a key, a limit of processor time, what is meant for
+/// another program. Unless whoever started us wants it ignored. ABRT stays a crash: the watchdog of a service
+/// manager wants the core.
+const OTHERS: [i32; 7] = [SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU];
 
 /// The receiving end.
 pub struct Signals {
@@ -46,7 +51,7 @@ pub fn end_at_once() -> io::Result<()> {
 }
 
 impl Signals {
-    /// Takes over TERM, INT and the others, CHLD and HUP for the whole process.
+    /// Takes over these signals for the whole process.
     ///
     /// # Errors
     /// When the system refuses a socket pair or a handler.

@@ -95,6 +95,24 @@ fn hangup_is_ignored_and_term_ends_a_waiting_pass() {
 }
 
 #[test]
+fn what_would_end_a_process_ends_a_pass_with_its_checkpoint() {
+    for signal in [libc::SIGQUIT, libc::SIGUSR1, libc::SIGXCPU] {
+        let place = Place::new("ending");
+        let run =
+            place.run().args(["--first-backup=dump", "--max-failures=9", "--backoff-base=30s"]);
+        let mut running = run.scratch(&place.at("scratch")).spawn();
+        running.wait_for_log("retrying in", SOON);
+        running.kill(signal);
+        running.finish(SOON).expect(128 + signal).says(&format!("stopped by signal {signal}"));
+        let checkpoint = fs::read_to_string(place.at("scratch/checkpoint")).unwrap();
+        for line in ["state=stopped", "cause=interrupted", &format!("exit_status={}", 128 + signal)]
+        {
+            assert!(checkpoint.lines().any(|l| l == line), "{line}: {checkpoint}");
+        }
+    }
+}
+
+#[test]
 fn giving_up_on_an_absent_primary_ends_75() {
     let place = Place::new("giveup");
     let run = place.run().args(["--first-backup=dump", "--max-failures=2", "--backoff-base=10ms"]);
