@@ -21,6 +21,7 @@ use crate::replication::replica::{self, ReplicaStatus};
 use crate::replication::temporary_tables;
 use crate::report::meter::Unit;
 use crate::server::globals;
+use crate::server::lifecycle::out_of_patience;
 use crate::server::mandatory_roles;
 use crate::server::mysqld::Mysqld;
 use crate::supervisor::breaker::Breaker;
@@ -141,7 +142,8 @@ pub fn stop(
         (vital, looked) = (signs, Instant::now());
         if moved.elapsed() >= patience { Err(hung()) } else { Ok(Look::Still) }
     })?;
-    stopped.ok_or_else(hung)
+    // Without patience only a second signal ends the wait.
+    stopped.ok_or_else(|| out_of_patience(supervisor, "end of replication", patience))
 }
 
 /// A catch-up to be made.

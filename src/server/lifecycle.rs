@@ -55,8 +55,8 @@ pub struct CleanShutdown(());
 /// Shuts mysqld down cleanly.
 ///
 /// # Errors
-/// [`Error::MysqldDied`], or [`Error::MysqldHung`] after `patience` without activity, when it is
-/// killed.
+/// [`Error::MysqldDied`], or [`Error::MysqldHung`] after `patience` without activity, or a second
+/// signal, when it is killed.
 pub fn shut_down(
     supervisor: &mut Supervisor,
     mysqld: &mut Mysqld,
@@ -77,7 +77,7 @@ pub fn shut_down(
             return Err(stop);
         }
         ended?;
-        return Err(Error::MysqldHung { what: "clean exit".into(), after: Some(patience) });
+        return Err(out_of_patience(supervisor, "clean exit", patience));
     }
     if let Some(stop) = stop {
         return Err(stop);
@@ -86,6 +86,15 @@ pub fn shut_down(
         Some(end) if !mysqld.shutdown_completed() => Err(end),
         _ => Ok(CleanShutdown(())),
     }
+}
+
+/// Why an ending mysqld is waited for no longer: a second signal, or it did nothing for `patience`.
+pub fn out_of_patience(supervisor: &mut Supervisor, what: &str, patience: Duration) -> Error {
+    if supervisor.was_told_again() {
+        let how = "it was killed, since a second signal arrived".into();
+        return Error::MysqldDied { how, log: String::new() };
+    }
+    Error::MysqldHung { what: what.into(), after: Some(patience) }
 }
 
 /// Finds the real reason for `error`, met while querying `mysqld`. A closed session means that

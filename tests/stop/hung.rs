@@ -57,3 +57,21 @@ fn a_second_signal_ends_the_patience_with_mysqld() {
     let ended = scene.run().expect(0);
     assert!(!restored(&ended), "{ended}");
 }
+
+#[test]
+fn a_server_that_a_second_signal_kills_is_not_called_hung() {
+    need_server!();
+    let scene = Scene::seeded("impatient");
+    let body = "trap : TERM; MYSQLD \"$@\" & while :; do wait; done";
+    let fake = scene.fake_mysqld("ignores", body);
+    scene.primary.long_transaction("shop", 40);
+    let mut pass = scene.command("run").arg("--mysqld").arg(&fake).spawn();
+    pass.wait_for_phase("catch-up", PATIENCE);
+    pass.kill(libc::SIGTERM);
+    pass.wait_for_phase("stop", PATIENCE);
+    pass.kill(libc::SIGTERM);
+    let ended = pass.finish(PATIENCE).expect(128 + libc::SIGTERM);
+    let ended = ended.says("it was killed, since a second signal arrived");
+    assert!(!ended.stderr.contains("hung"), "{ended}");
+    scene.assert_nothing_left();
+}
