@@ -101,8 +101,9 @@ impl OptionFile {
         match word {
             "include" => self.add(&target, depth),
             "includedir" => {
-                let entries = fs::read_dir(&target)
-                    .map_err(|e| wrong(&format!("cannot read {}: {e}", target.display())))?;
+                let entries = fs::read_dir(&target).map_err(|e| {
+                    wrong(&format!("cannot read {}: {}", target.display(), system_text(&e)))
+                })?;
                 let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
                 files.retain(|f| f.extension().is_some_and(|e| e == "cnf"));
                 files.sort();

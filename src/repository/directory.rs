@@ -24,6 +24,7 @@ use crate::repository::manifest::glance;
 use crate::repository::manifest::parse::parse;
 use crate::repository::manifest::{Hash, Manifest, PackRef, Summary, is_backup_name};
 use crate::repository::packs::{self, write::sync_dir};
+use crate::text::system_text;
 
 const DIRS: [&str; 4] = ["backups", "packs", "tmp", "proofs"];
 /// Made with the first pin.
@@ -213,7 +214,7 @@ impl Repository {
         let file = options.open(&path).map_err(|e| match e.raw_os_error() {
             Some(libc::ENOENT) => absent(),
             Some(libc::ELOOP | libc::EISDIR | libc::EIO | libc::ENXIO | libc::ENODEV) => {
-                damaged(name, format!("its manifest cannot be read: {e}"))
+                damaged(name, format!("its manifest cannot be read: {}", system_text(&e)))
             }
             _ => Error::io("open", &path, e),
         })?;
@@ -236,7 +237,7 @@ impl Repository {
             Ok(_) => parse(&bytes)
                 .map_err(|what| damaged(name, format!("its manifest does not parse: {what}"))),
             Err(e) if matches!(e.raw_os_error(), Some(libc::EIO | libc::EISDIR)) => {
-                Err(damaged(name, format!("its manifest cannot be read: {e}")))
+                Err(damaged(name, format!("its manifest cannot be read: {}", system_text(&e))))
             }
             Err(e) => Err(Error::io("read", &self.backups().join(name), e)),
         }

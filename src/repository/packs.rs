@@ -24,6 +24,7 @@ use xor::add;
 use crate::error::{Error, IoExt, Result};
 use crate::os::workers::Gauge;
 use crate::repository::manifest::{Frame, Hash, Link, PackRef, hex};
+use crate::text::system_text;
 
 /// A pack is closed when it reaches 64 MiB, and no frame is much larger than the largest block.
 const LARGEST: u64 = 256 << 20;
@@ -70,7 +71,7 @@ pub fn look(root: &Path, pack: &PackRef) -> Result<(), String> {
             let what = if aside { "was found damaged and set aside" } else { "is missing" };
             Err(format!("pack {name} {what}"))
         }
-        Err(e) => Err(format!("pack {name}: {e}")),
+        Err(e) => Err(format!("pack {name}: {}", system_text(&e))),
     }
 }
 
@@ -106,7 +107,7 @@ fn open(root: &Path, pack: &PackRef, path: &Path) -> Result<File, Fault> {
 fn fault(path: &Path, pack: &PackRef, e: io::Error) -> Fault {
     match e.raw_os_error() {
         Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => {
-            Fault::Damaged(format!("pack {} cannot be read: {e}", hex(&pack.hash)))
+            Fault::Damaged(format!("pack {} cannot be read: {}", hex(&pack.hash), system_text(&e)))
         }
         None if e.kind() == io::ErrorKind::UnexpectedEof => {
             Fault::Damaged(format!("pack {} is truncated", hex(&pack.hash)))

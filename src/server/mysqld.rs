@@ -31,6 +31,7 @@ use crate::server::access::Login;
 use crate::server::error_log::{self, LogTail};
 use crate::server::setup::Setup;
 use crate::supervisor::watched::Watched;
+use crate::text::system_text;
 
 /// Between two signals to a server that is starting.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -91,7 +92,7 @@ impl Mysqld {
         let _ = std::fs::remove_file(setup.scratch.join("mysqld.sock.lock"));
         let kills_before = cgroup::kills();
         let child = Child::spawn(&mut command).map_err(|e| Error::MysqldStart {
-            how: format!("cannot execute {}: {e}", setup.program.display()),
+            how: format!("cannot execute {}: {}", setup.program.display(), system_text(&e)),
             log: String::new(),
         })?;
         let scratch = File::open(&setup.scratch).doing("open", &setup.scratch)?;

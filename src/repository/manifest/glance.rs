@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
+use crate::text::system_text;
+
 use super::PackRef;
 use super::words::pack_line;
 
@@ -47,7 +49,7 @@ pub fn packs(mut file: &File) -> Result<Vec<PackRef>, String> {
         match head.read_until(b'\n', &mut line) {
             Ok(0) => break,
             Ok(_) => {}
-            Err(e) => return Err(format!("its manifest cannot be read: {e}")),
+            Err(e) => return Err(format!("its manifest cannot be read: {}", system_text(&e))),
         }
         let text = str::from_utf8(&line).unwrap_or_default().trim_end();
         match text.split_once(' ') {
