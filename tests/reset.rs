@@ -2,9 +2,10 @@
 //! transactions; a replica; or for a good reason.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Replica, Scene, flavor, template, wait_until};
+use crate::support::{Replica, Scene, Server, flavor, template, wait_until};
 use crate::until::gtids;
 use crate::{follow, live};
 
@@ -107,6 +108,52 @@ fn no_moment_comes_from_a_reset_primary() {
     let last = gtids(&scene.primary).pop().unwrap();
     let (ended, _) = live::until(&scene, &last, &[]);
     ended.expect(0);
+}
+
+/// The chains before and after a reset have different transactions by the same names.
+#[test]
+fn transactions_of_one_name_are_told_apart() {
+    need_server!();
+    let scene = seen("names");
+    let log = |args: &[&str]| {
+        let log = scene.command("log").args(args).run_to_end(Duration::from_secs(60)).expect(0);
+        let lines: Vec<String> = log.stdout.lines().map(String::from).collect();
+        (lines, log)
+    };
+    scene.primary.sql("CREATE DATABASE was");
+    scene.primary.sql("CREATE TABLE was.gone (id INT PRIMARY KEY)");
+    std::thread::sleep(Duration::from_millis(1100));
+    scene.primary.sql("DROP TABLE was.gone");
+    let dropped = gtids(&scene.primary).pop().unwrap();
+    let before = format!("before:{dropped}");
+    scene.run().expect(0);
+    let (old, _) = log(&[]);
+    scene.primary.sql("RESET MASTER");
+    scene.primary.sql("CREATE DATABASE anew");
+    scene.seed();
+    // It may be meant, or one that is to come.
+    let (ended, to) = live::until(&scene, &before, &[]);
+    ended.expect(0).says(&format!(" warning: {dropped} is in the journal of "));
+    let has_it = |to: &Path| Server::start_on(to).try_sql("SELECT * FROM was.gone").is_ok();
+    assert!(has_it(&to));
+    scene.primary.backlog("shop", 300);
+    scene.run().expect(0);
+    // None of them is hidden.
+    let (all, _) = log(&[]);
+    assert_eq!(all.len(), old.len() + gtids(&scene.primary).len() - 1);
+    let (some, _) = log(&["--until", &dropped]);
+    assert!(some.len() > old.len() && some.last().unwrap().contains(&dropped), "{some:?}");
+    assert!(some.starts_with(&old));
+    let (ended, to) = live::until(&scene, &before, &[]);
+    ended.expect(0).says(&format!("has another transaction {dropped}: "));
+    assert!(!has_it(&to));
+    // The command is for what is shown.
+    let (lines, ended) = log(&["--table=was.gone", "--ddl"]);
+    ended.says(" warning: a later transaction has the name ");
+    let time = lines.last().unwrap().split(" --until ").nth(1).unwrap();
+    let (ended, to) = live::until(&scene, time.split(' ').next().unwrap(), &[]);
+    ended.expect(0);
+    assert!(has_it(&to));
 }
 
 /// MariaDB, unless it is strict, sends what comes later where it no longer has what follows.

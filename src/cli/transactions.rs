@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::cli::options::too_long;
 use crate::cli::output::{object, quote};
+use crate::cli::reach::{check_reach, spans};
 use crate::cli::windows::{Gap, gaps};
 use crate::error::{Error, Result};
 use crate::journal::cut::Moment;
@@ -18,6 +19,7 @@ use crate::journal::history::{History, Point};
 use crate::journal::names::Name;
 use crate::journal::scan::{End, scan_with};
 use crate::journal::when;
+use crate::mysql::gtid::Gtid;
 use crate::mysql::position::Position;
 use crate::mysql::settings;
 use crate::os::clock::{Micros, Timestamp, is_too_long, parse_duration};
@@ -103,7 +105,7 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
     if let Some(until) = &question.until {
         check_flavor(&history, until)?;
     }
-    check_reach(&history, question)?;
+    check_reach(&history, question.since, question.until.as_ref())?;
     for Gap { from, to, why } in gaps(&history) {
         let is_asked_for = question.since.is_none_or(|since| to >= since)
             && !matches!(question.until, Some(Moment::Time(until)) if from > until);
@@ -113,7 +115,12 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
         }
     }
     let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let mut listing = Listing { question, out, shown: 0, read: 0, last: None, broken: None };
+    let ends_in = match &question.until {
+        Some(Moment::After(gtid) | Moment::Before(gtid)) => history.having(gtid).newest,
+        _ => Vec::new(),
+    };
+    let (last, broken) = (None, None);
+    let mut listing = Listing { question, out, shown: 0, read: 0, last, ends_in, broken };
     let first = listing.all(&stores, &history)?;
     if first.is_none() && listing.broken.is_none() {
         // Before the command: on a terminal, that is the last line.
@@ -123,15 +130,23 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
             Err(e) => listing.broken = Some(e),
         }
     }
-    if let Some(gtid) = &listing.last
+    if let Some(last) = &listing.last
         && question.table.is_some()
         && question.ddl
         && !question.json
     {
         let repo = shell(&harmless(&repo.root().display().to_string()));
         let means: String = question.means.iter().map(|word| format!(" {word}")).collect();
+        let until = just_before(&history, last);
+        if !until.starts_with("before:") {
+            log::warn!(
+                "a later transaction has the name {}, too, since the primary was reset or replaced: the \
+                 command names a time before the one that is shown",
+                last.0
+            );
+        }
         listing.write(&format!(
-            "rollforward restore --repo {repo} --to {TARGET} --until before:{gtid}{means}\n"
+            "rollforward restore --repo {repo} --to {TARGET} --until {until}{means}\n"
         ));
     }
     let flushed = listing.out.flush();
@@ -145,63 +160,14 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
     first.map_or(Ok(0), Err)
 }
 
-/// The journals that there are, for people.
-fn spans(history: &History) -> String {
-    let windows = history.windows();
-    let spans: Vec<String> = windows
-        .iter()
-        .filter(|window| window.ends.0 != window.ends.1)
-        .map(|window| {
-            let at = |at: usize| history.points[at].began().rfc3339();
-            format!("from {} to {}", at(window.ends.0), at(window.ends.1))
-        })
-        .collect();
-    match spans.as_slice() {
-        [] => "there is no journal yet: the next pass keeps one".into(),
-        spans => format!("there are journals {}", spans.join(", and ")),
+/// The moment before a transaction; by its time, where a newer one has its name.
+fn just_before(history: &History, (gtid, time, at): &(Gtid, Micros, usize)) -> String {
+    if history.having(gtid).newest.contains(at) {
+        return format!("before:{gtid}");
     }
-}
-
-/// Fails if no journal has anything of what is asked for.
-fn check_reach(history: &History, question: &Question) -> Result<()> {
-    let out = |what: String| {
-        let what = format!("{what}; {}", spans(history));
-        Err(Error::OutOfReach { what })
-    };
-    let journals = |at: &&Point| at.leads_from.is_ok() && at.journal_size > 0;
-    if let Some(Moment::After(gtid) | Moment::Before(gtid)) = &question.until {
-        let mut all = history.points.iter().filter(journals);
-        let has = |point: &Point| match point.leads_from {
-            Ok(from) => point.position.has(gtid) && !history.points[from].position.has(gtid),
-            Err(_) => false,
-        };
-        if !all.any(has) {
-            return out(format!("no journal has {gtid}"));
-        }
-    }
-    let until = match &question.until {
-        Some(Moment::Time(time)) => Some(*time),
-        _ => None,
-    };
-    let windows = history.windows();
-    let covers = windows.iter().any(|window| {
-        let (first, last) = window.ends;
-        first != last
-            && until.is_none_or(|until| history.points[first].began() <= until)
-            && question.since.is_none_or(|since| history.points[last].began() >= since)
-    });
-    if covers {
-        return Ok(());
-    }
-    let asked = match (question.since, until) {
-        (Some(since), Some(until)) => {
-            format!("no journal has anything from {} to {}", since.rfc3339(), until.rfc3339())
-        }
-        (Some(since), None) => format!("no journal has anything since {}", since.rfc3339()),
-        (None, Some(until)) => format!("no journal has anything until {}", until.rfc3339()),
-        (None, None) => "no transaction is known".into(),
-    };
-    out(asked)
+    // What times are written with.
+    let step = if matches!(gtid, Gtid::MariaDb(_)) { 1_000_000 } else { 1 };
+    Micros(time.0 - step).rfc3339()
 }
 
 /// What is being printed.
@@ -211,8 +177,10 @@ struct Listing<'a, W: Write> {
     /// Transactions.
     shown: u64,
     read: u64,
-    /// The GTID of the last one that was shown.
-    last: Option<String>,
+    /// The last one that was shown, its time, and the journal that has it.
+    last: Option<(Gtid, Micros, usize)>,
+    /// The journals at which a transaction ends them all, since they have it.
+    ends_in: Vec<usize>,
     /// Nobody reads on.
     broken: Option<io::Error>,
 }
@@ -226,15 +194,15 @@ enum Next {
     Nothing,
 }
 
-/// From where to where an earlier journal led.
-type Led<'a> = (&'a Position, &'a Position);
+/// From where to where an earlier journal led, and the latest time in it.
+type Led<'a> = (&'a Position, &'a Position, Option<Micros>);
 
 impl<W: Write> Listing<'_, W> {
     /// Prints what all journals have. Returns the first damage.
     fn all(&mut self, stores: &Stores, history: &History) -> Result<Option<Error>> {
         let mut first = None;
         let mut earlier: Vec<Led<'_>> = Vec::new();
-        for point in &history.points {
+        for (at, point) in history.points.iter().enumerate() {
             let Ok(from) = point.leads_from else { continue };
             let from = &history.points[from].position;
             if point.journal_size == 0 {
@@ -242,7 +210,7 @@ impl<W: Write> Listing<'_, W> {
             }
             let is_before = |since| point.latest.is_some_and(|latest| latest < since);
             if !self.question.since.is_some_and(is_before) {
-                match self.journal(stores, point, from, &earlier) {
+                match self.journal(stores, (at, point), from, &earlier) {
                     Ok(Next::Journal) => {}
                     Ok(Next::Nothing) => break,
                     Err(e @ Error::BackupDamaged { .. }) => match first {
@@ -252,7 +220,7 @@ impl<W: Write> Listing<'_, W> {
                     Err(e) => return Err(e),
                 }
             }
-            earlier.push((from, &point.position));
+            earlier.push((from, &point.position, point.latest));
         }
         Ok(first)
     }
@@ -260,7 +228,7 @@ impl<W: Write> Listing<'_, W> {
     fn journal(
         &mut self,
         stores: &Stores,
-        point: &Point,
+        (number, point): (usize, &Point),
         from: &Position,
         earlier: &[Led<'_>],
     ) -> Result<Next> {
@@ -270,12 +238,12 @@ impl<W: Write> Listing<'_, W> {
         let wrong = |what| damaged(&held.name, what);
         // Where two backups grew from one, what led to the second is partly what led to the first.
         let mut overlaps: Vec<Led<'_>> =
-            earlier.iter().filter(|(_, to)| !from.contains(to)).copied().collect();
+            earlier.iter().filter(|(_, to, _)| !from.contains(to)).copied().collect();
         // What was received may begin before the backup that it leads on from, and go on beyond this one.
         let first = held.manifest.journal.logs.first().filter(|_| is_received);
         let begin = first.map(|entry| Position::parse(from.flavor(), &entry.span.from));
         let begin = begin.transpose().map_err(wrong)?.unwrap_or_else(|| from.clone());
-        overlaps.push((&begin, from));
+        overlaps.push((&begin, from, None));
         let settings = &held.manifest.header.settings;
         let folds = settings::value(settings, "lower_case_table_names").is_some_and(|v| v != "0");
         let (mut position, mut group, mut details) =
@@ -291,7 +259,7 @@ impl<W: Write> Listing<'_, W> {
             let mut take = |transaction: Transaction, details: &mut Details| {
                 let found = details.take();
                 if !is_received || point.position.has(&transaction.gtid) {
-                    next = self.take(&transaction, &found, (&overlaps, folds));
+                    next = self.take(number, &transaction, &found, (&overlaps, folds));
                 }
                 position.add(&transaction.gtid);
                 next == Next::Journal && self.broken.is_none()
@@ -326,6 +294,7 @@ impl<W: Write> Listing<'_, W> {
     /// Prints a transaction, if it is asked for.
     fn take(
         &mut self,
+        number: usize,
         transaction: &Transaction,
         details: &Details,
         (overlaps, folds): (&[Led<'_>], bool),
@@ -333,12 +302,17 @@ impl<W: Write> Listing<'_, W> {
         let gtid = &transaction.gtid;
         let ends = match &self.question.until {
             Some(Moment::Time(time)) if transaction.time > *time => return Next::Nothing,
-            Some(Moment::Before(until)) if gtid == until => return Next::Nothing,
-            Some(Moment::After(until)) => gtid == until,
+            Some(Moment::Before(until)) if gtid == until && self.ends_in.contains(&number) => {
+                return Next::Nothing;
+            }
+            Some(Moment::After(until)) => gtid == until && self.ends_in.contains(&number),
             _ => false,
         };
         let ends = if ends { Next::Nothing } else { Next::Journal };
-        if overlaps.iter().any(|(from, to)| to.has(gtid) && !from.has(gtid)) {
+        // After a reset, another one has the name.
+        let is_same = |latest: &Option<Micros>| latest.is_none_or(|at| transaction.time <= at);
+        let mut overlaps = overlaps.iter().filter(|(_, _, latest)| is_same(latest));
+        if overlaps.any(|(from, to, _)| to.has(gtid) && !from.has(gtid)) {
             return ends;
         }
         self.read += 1;
@@ -350,6 +324,7 @@ impl<W: Write> Listing<'_, W> {
             });
         if is_asked_for {
             self.shown += 1;
+            self.last = Some((gtid.clone(), transaction.time, number));
             let gtid = gtid.to_string();
             let time = transaction.time.rfc3339();
             let line = if question.json {
@@ -358,7 +333,6 @@ impl<W: Write> Listing<'_, W> {
                 format!("{time}  {gtid}  {}", details.line())
             };
             self.write(&(line + "\n"));
-            self.last = Some(gtid);
         }
         ends
     }

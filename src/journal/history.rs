@@ -6,6 +6,7 @@ use crate::journal::cut::Moment;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::gtid::Gtid;
 use crate::mysql::position::Position;
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::{Micros, Timestamp};
 use crate::repository::manifest::Summary;
 
@@ -28,6 +29,8 @@ pub struct Point {
     pub latest: Option<Micros>,
     /// Bytes of its journal.
     pub journal_size: u64,
+    /// The primary's log that its pass began to read, if that is on record.
+    pub primary_log: Option<PrimaryLog>,
     /// Whose journal leads to it: its own, or a part of what a follower has received; `None` where nothing
     /// happened on the way.
     pub journal_of: Option<String>,
@@ -97,6 +100,7 @@ impl History {
             leads_from,
             latest,
             journal_size: summary.journal_size,
+            primary_log: header.primary_log.clone(),
         })
     }
 
@@ -133,9 +137,15 @@ impl History {
             None => return Err("a new chain begins".into()),
         };
         let at = |point: &Point| point.position == from;
+        // One of another chain may be there, too, with other data.
+        let began_anew = |point: &Point| {
+            let logs = summary.header.primary_log.as_ref().zip(point.primary_log.as_ref());
+            logs.is_some_and(|(now, earlier)| now.begins_anew(earlier))
+        };
+        let is_like = |point: &Point| at(point) && !began_anew(point);
         let is_base = |point: &Point| Some(point.name.as_str()) == base;
         let named = self.points.iter().rposition(|point| is_base(point) && at(point));
-        named.or_else(|| self.points.iter().rposition(at)).ok_or_else(|| match base {
+        named.or_else(|| self.points.iter().rposition(is_like)).ok_or_else(|| match base {
             Some(_) if summary.spans.is_empty() => "no journal was kept".into(),
             Some(base) if self.points.iter().any(is_base) => {
                 format!("the next journal begins at {from}, and not where {base} is")
@@ -242,14 +252,10 @@ impl History {
 
     fn to_gtid(&self, gtid: &Gtid, exact: bool) -> Result<Route, OutOfReach> {
         let has = |at: usize| self.points[at].position.has(gtid);
-        for (at, point) in self.points.iter().enumerate().rev() {
-            if let Ok(from) = point.leads_from
-                && has(at)
-                && !has(from)
-                && let Some(way) = self.along(at)
-            {
-                return Ok(way);
-            }
+        // Never to another one of that name.
+        let newest = self.having(gtid).newest;
+        if let Some(way) = newest.into_iter().rev().find_map(|at| self.along(at)) {
+            return Ok(way);
         }
         if exact {
             let text = gtid.to_string();

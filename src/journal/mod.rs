@@ -13,6 +13,7 @@ pub mod head;
 pub mod history;
 pub mod join;
 pub mod names;
+pub mod namesakes;
 pub mod reading;
 pub mod relay_logs;
 pub mod scan;

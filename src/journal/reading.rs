@@ -111,6 +111,7 @@ impl History {
             leads_from: Ok(leads_from),
             latest: Some(latest),
             journal_size: size,
+            primary_log: None,
         });
     }
 

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::journal::cut::Moment;
 use crate::journal::history::{History, Route};
-use crate::pass::moment::{check_flavor, find};
+use crate::pass::moment::{ambiguity, check_flavor, find};
 use crate::repository::journals::Stores;
 use crate::supervisor::main_loop::Supervisor;
 
@@ -34,6 +34,9 @@ pub fn foresee(
     let history = crew.alone(|| History::read(&stores.backups))?;
     check_flavor(&history, moment)?;
     let route = find(&history, moment, has_primary)?;
+    if let Some(what) = ambiguity(&history, moment, &route) {
+        log::warn!("{what}");
+    }
     let (from, along, beyond) = match route {
         Route::Exactly(at) => (at, Vec::new(), false),
         Route::Along(from, along) => (from, along, false),

@@ -56,6 +56,9 @@ pub fn restore(
     };
     let find = |history: &History| find(history, moment, primary.is_some());
     let mut route = find(&history)?;
+    if let Some(what) = ambiguity(&history, moment, &route) {
+        log::warn!("{what}");
+    }
     let mut taking = Taking { stores, supervisor, moment, means, beyond: primary };
     let mut again = 0;
     loop {
@@ -121,6 +124,14 @@ pub(super) fn find(history: &History, moment: &Moment, has_primary: bool) -> Res
         _ => None,
     };
     beyond.map_or(found.map_err(|out| out_of_reach(history, moment, &out)), Ok)
+}
+
+/// What else has the name of the transaction that `moment` names.
+pub(super) fn ambiguity(history: &History, moment: &Moment, route: &Route) -> Option<String> {
+    match moment {
+        Moment::Time(_) => None,
+        Moment::After(gtid) | Moment::Before(gtid) => history.ambiguity(gtid, route),
+    }
 }
 
 /// What is needed to take a way.

@@ -133,6 +133,61 @@ fn a_gtid_leads_to_the_journal_that_has_it() {
     assert_eq!((out(51).before, out(51).after), (Some(4), None));
 }
 
+/// Reset after the second backup: the chain that follows counts from the beginning.
+fn two_chains() -> [Summary; 5] {
+    let log = |made: &str| PrimaryLog::parse(&format!("0123456789abcdef binlog.000001 {made}"));
+    let mut all = [
+        backup("0-1-10", 100, None, &[]),
+        backup("0-1-20", 200, Some(0), &[("0-1-10", "0-1-20", 110, 190)]),
+        backup("0-1-5", 300, None, &[]),
+        backup("0-1-20", 400, Some(2), &[("0-1-5", "0-1-20", 310, 390)]),
+        backup("0-1-30", 500, Some(3), &[("0-1-20", "0-1-30", 410, 490)]),
+    ];
+    for (number, summary) in all.iter_mut().enumerate() {
+        let made = if number < 2 { "2026-11-21T10:00:00Z" } else { "2026-11-22T10:00:00Z" };
+        summary.header.primary_log = log(made);
+    }
+    all
+}
+
+#[test]
+fn a_gtid_of_two_transactions_is_the_newest() {
+    let gtid = Gtid::parse("0-1-15").unwrap();
+    let all = two_chains();
+    // Before the newest chain has got so far.
+    let first = history(&all[..3]);
+    let route = first.route(&Moment::Before(gtid.clone())).unwrap();
+    assert_eq!(route, Route::Along(0, vec![1]));
+    let text = first.ambiguity(&gtid, &route).unwrap();
+    assert!(text.contains("the journal of b1, before the chain of b2 began"), "{text}");
+    let mut all = history(&all);
+    let having = all.having(&gtid);
+    assert_eq!((having.newest, having.others), (vec![3], vec![1]));
+    let route = all.route(&Moment::Before(gtid.clone())).unwrap();
+    assert_eq!(route, Route::Along(2, vec![3]));
+    let text = all.ambiguity(&gtid, &route).unwrap();
+    assert!(text.contains("the journal of b1, from before"), "{text}");
+    // Without a way to it, there is none to the other one.
+    all.spoil_data("b2");
+    assert!(all.route(&Moment::Before(gtid.clone())).is_err());
+    // What two journals of one chain have is one.
+    let sample = sample();
+    let route = sample.route(&Moment::After(gtid.clone())).unwrap();
+    assert_eq!(sample.ambiguity(&gtid, &route), None);
+}
+
+#[test]
+fn no_journal_leads_on_from_another_chain() {
+    let all = two_chains();
+    let mut history = History::default();
+    // The base was pruned.
+    for number in [0, 1, 2, 4] {
+        history.add(format!("b{number}"), &all[number]);
+    }
+    let gap = history.points[3].leads_from.clone().unwrap_err();
+    assert!(gap.contains("b3, which is not there"), "{gap}");
+}
+
 #[test]
 fn windows_end_where_no_journal_leads_on() {
     let sample = sample();
