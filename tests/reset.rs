@@ -156,6 +156,32 @@ fn transactions_of_one_name_are_told_apart() {
     assert!(has_it(&to));
 }
 
+/// By its numbers, it would lead over the backups from before.
+#[test]
+fn what_a_follower_gets_leads_on_from_the_new_chain() {
+    need_server!();
+    let scene = seen("parts");
+    let wait = Duration::from_secs(60);
+    scene.primary.backlog("shop", 60);
+    scene.run().expect(0);
+    scene.primary.sql("RESET MASTER");
+    scene.primary.sql("CREATE DATABASE anew");
+    scene.seed();
+    let mut follower = follow::follower(&scene).spawn();
+    follower.wait_for_log("following ", wait);
+    scene.primary.backlog("shop", 30);
+    follow::wait_for_end(&scene, &scene.primary.gtid_pos());
+    follower.kill(libc::SIGTERM);
+    follower.finish(wait).expect(143);
+    let last = gtids(&scene.primary).pop().unwrap();
+    let (ended, to) = live::until(&scene, &last, &["--primary=127.0.0.1:1"]);
+    ended.expect(0);
+    let restored = Server::start_on(&to);
+    assert_eq!(restored.sql("SHOW DATABASES LIKE 'anew'").len(), 1);
+    let count = "SELECT COUNT(*) FROM shop.backlog";
+    assert_eq!(restored.value(count), scene.primary.value(count));
+}
+
 /// MariaDB, unless it is strict, sends what comes later where it no longer has what follows.
 #[test]
 fn a_reset_replica_that_is_our_primary_hides_nothing() {

@@ -16,6 +16,14 @@ use crate::repository::journals::redundant::Part;
 use crate::repository::journals::{Seen, shown};
 use crate::repository::manifest::Summary;
 
+/// Microseconds by which what a clock said is less precise than what came just before it.
+const CLOCK: i64 = 2_000_000;
+
+/// True of a part from before that chain began.
+fn is_before(part: &Part, chain: Option<Timestamp>) -> bool {
+    chain.is_none_or(|begun| part.was_stored_before(begun))
+}
+
 impl History {
     /// Reads all manifests.
     ///
@@ -48,17 +56,19 @@ impl History {
         let parts = journals.as_ref().map_or(Ok(Vec::new()), Repository::parts)?;
         let is_later = |part: &Part| begun.is_none_or(|begun| !part.was_stored_before(begun));
         let mut parts: VecDeque<Part> = parts.into_iter().filter(is_later).collect();
-        for name in names {
+        let none = || vec![None; names.len()];
+        let nexts = if parts.is_empty() { none() } else { repo.next_chains(&names)? };
+        for (name, next_chain) in names.into_iter().zip(nexts) {
             match repo.look_at(&name)? {
                 Some((Some(summary), None)) => {
                     history.add_earlier(&mut parts, &summary);
-                    history.add_parts(&mut parts, position(&summary).as_ref());
+                    history.add_parts(&mut parts, position(&summary).as_ref(), next_chain);
                     history.add(name, &summary);
-                    history.bridge(parts.front());
+                    history.bridge(parts.front().filter(|part| is_before(part, next_chain)));
                 }
                 Some((Some(summary), Some(_))) => {
                     history.add_earlier(&mut parts, &summary);
-                    history.add_parts(&mut parts, position(&summary).as_ref());
+                    history.add_parts(&mut parts, position(&summary).as_ref(), next_chain);
                     let journal = repo.state(&summary.journal_packs);
                     history.add_damaged(name, &summary, journal.is_none());
                 }
@@ -67,7 +77,7 @@ impl History {
             }
         }
         let all = parts.back().map(|last| last.to.clone());
-        history.add_parts(&mut parts, all.as_ref());
+        history.add_parts(&mut parts, all.as_ref(), None);
         if let Some(seen) = journals.and_then(|journals| journals.seen()) {
             history.see(&seen);
         }
@@ -87,17 +97,31 @@ impl History {
         }
     }
 
-    /// Adds the parts that end at a position or before it.
-    fn add_parts(&mut self, parts: &mut VecDeque<Part>, until: Option<&Position>) {
+    /// Adds the parts that end at a position or before it. Those from after the next chain began only look
+    /// as if they did: the primary was reset.
+    fn add_parts(
+        &mut self,
+        parts: &mut VecDeque<Part>,
+        until: Option<&Position>,
+        next_chain: Option<Timestamp>,
+    ) {
         let Some(until) = until else { return };
-        while parts.front().is_some_and(|part| until.contains(&part.to)) {
+        let is_next = |part: &Part| until.contains(&part.to) && is_before(part, next_chain);
+        while parts.front().is_some_and(is_next) {
             parts.pop_front().into_iter().for_each(|part| self.add_part(part));
         }
     }
 
-    fn add_part(&mut self, Part { name, from, to, size, times: (_, latest) }: Part) {
-        let is_on_way =
-            |point: &Point| to.contains(&point.position) && point.position.contains(&from);
+    fn add_part(&mut self, Part { name, from, to, size, times: (earliest, latest) }: Part) {
+        // What a part leads over is in it, and so no older than all of that: unless it is of a primary that
+        // was reset, and what its chain began with is gone.
+        let is_of_then = |point: &Point| {
+            let is_told = point.as_of.is_some() || point.latest.is_some();
+            point.position == from || !is_told || point.began().0 + CLOCK >= earliest.0
+        };
+        let is_on_way = |point: &Point| {
+            to.contains(&point.position) && point.position.contains(&from) && is_of_then(point)
+        };
         // The newest of them, so that less is to be replayed. One that leads from nothing is of no use.
         let Some(leads_from) = self.points.iter().rposition(is_on_way) else { return };
         let name = shown(&name);

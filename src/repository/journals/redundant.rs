@@ -103,6 +103,30 @@ impl Repository {
         }
     }
 
+    /// For each of the backups `names`, in order, when the next chain after it began.
+    ///
+    /// # Errors
+    /// When a manifest cannot be opened or read.
+    pub fn next_chains(&self, names: &[String]) -> Result<Vec<Option<Timestamp>>> {
+        let (mut next, mut all) = (None, Vec::new());
+        for (at, name) in names.iter().enumerate().rev() {
+            all.push(next);
+            let file = match self.open_manifest(name, false) {
+                Ok(file) => file,
+                Err(Error::NoBackup { .. } | Error::BackupDamaged { .. }) => continue,
+                Err(e) => return Err(e),
+            };
+            let Ok(header) = glance::header(&file) else { continue };
+            let value = |key: &str| header.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+            let begins = value("base").is_none_or(|base| !names[..at].iter().any(|n| n == base));
+            if let (true, Some(started)) = (begins, value("started").and_then(Timestamp::parse)) {
+                next = Some(started);
+            }
+        }
+        all.reverse();
+        Ok(all)
+    }
+
     /// All backups whose packs are there, oldest first. Only what is before their files is read.
     ///
     /// # Errors
