@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Replica, Scene, Server, flavor, template, wait_until};
+use crate::support::repository::set_age;
+use crate::support::{Primary, Replica, Scene, Server, flavor, template, wait_until};
 use crate::until::gtids;
 use crate::{follow, live};
 
@@ -154,6 +155,34 @@ fn transactions_of_one_name_are_told_apart() {
     let (ended, to) = live::until(&scene, time.split(' ').next().unwrap(), &[]);
     ended.expect(0);
     assert!(has_it(&to));
+}
+
+/// Restored to an earlier moment, under the same server id: it goes on with names that the base has.
+#[test]
+fn a_machine_with_earlier_data_is_diverged() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = seen("replaced");
+    let restored = scene.restore(None);
+    scene.primary.backlog("shop", 20);
+    scene.run().expect(0);
+    let (backups, base) = (scene.backups(), scene.newest_position());
+    // It takes a while to set up another one.
+    set_age(&scene.repo, backups.last().unwrap(), 60);
+    let id = format!("--server-id={}", scene.primary.value("SELECT @@global.server_id"));
+    let other = Primary::start_copy("replacement", &restored, &[&id]);
+    other.backlog("shop", 50);
+    let there = format!("--primary=127.0.0.1:{}", other.port());
+    let wait = Duration::from_secs(60);
+    let says = format!("diverged: the base has {base}, which the primary lacks");
+    scene.command("run").arg(&there).run_to_end(wait).expect(1).says(&says);
+    assert_eq!(scene.backups(), backups);
+    follow::follower(&scene).arg(&there).run_to_end(wait).expect(1).says(&says);
+    assert!(follow::parts(&scene).is_empty());
+    let (ended, _) = live::until(&scene, &other.gtid_pos(), &[&there]);
+    ended.expect(1).says(&says);
 }
 
 /// By its numbers, it would lead over the backups from before.

@@ -16,6 +16,7 @@ use crate::receive::logs::Logs;
 use crate::receive::receiver::{Means, Receiver};
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
+use crate::replication::received::Newest;
 use crate::report::checkpoint::Checkpoint;
 use crate::report::keys::{Key, Phase, State};
 use crate::report::meter::Unit;
@@ -191,7 +192,11 @@ impl Follower<'_> {
             );
             return Err(Error::NoBackup { what });
         };
-        self.logs.begin(&newest.position, newest.primary_log.as_ref());
+        self.logs.begin(&Newest {
+            position: newest.position.clone(),
+            log: newest.primary_log.clone(),
+            as_of: newest.as_of,
+        });
         let begun = self.repo.chain_begun(&newest.name)?;
         let is_beyond = |end: &&Position| end.contains(&newest.position);
         let end = self.parts.end(begun).filter(is_beyond);

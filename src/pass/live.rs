@@ -10,7 +10,6 @@ use crate::error::{Error, IoExt, Result};
 use crate::journal::cut::Moment;
 use crate::journal::tail::{Slice, Tail};
 use crate::mysql::position::Position;
-use crate::mysql::primary_log::PrimaryLog;
 use crate::mysql::target::Target;
 use crate::os::clock::{Micros, Timestamp};
 use crate::pass::means::Means;
@@ -19,6 +18,7 @@ use crate::receive::logs::Logs;
 use crate::receive::receiver::{self, Receiver};
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::privileges;
+use crate::replication::received::Newest;
 use crate::report::meter::Unit;
 use crate::scratch::working_directory::Scratch;
 use crate::supervisor::breaker::Breaker;
@@ -39,8 +39,8 @@ pub(super) struct Live<'a> {
     pub(super) primary: &'a Primary,
     /// Whom the private server runs as, if not us.
     pub(super) user: Option<(u32, u32)>,
-    /// The position of the newest backup on the way, and its log of the primary if that is on record.
-    pub(super) newest: (Position, Option<PrimaryLog>),
+    /// The newest backup on the way.
+    pub(super) newest: Newest,
 }
 
 /// What was received so far.
@@ -139,7 +139,7 @@ impl Live<'_> {
             patience: self.means.patience,
             account: self.primary.account_at(&facts),
         };
-        received.from.begin(&self.newest.0, self.newest.1.as_ref());
+        received.from.begin(&self.newest);
         let mut receiver = Receiver::start(self.supervisor, scratch, &means, &facts, &received.at)?;
         let patience = self.means.patience;
         let reached = self.get(&mut receiver, received, moment, (&goal, &target));

@@ -5,7 +5,9 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::pass::attempts::Attempts;
 use crate::replication::primary::{Facts, Primary};
-use crate::replication::received::{Received, check_reset, logs};
+use crate::replication::received::{
+    Newest, Received, check_replaced, check_reset, logs, made_later,
+};
 
 impl Attempts<'_> {
     /// Judges the relay logs that a catch-up from the position `from` has left, and keeps on record with
@@ -32,6 +34,7 @@ impl Attempts<'_> {
             self.check_gap(facts, from, &received)?;
         }
         let Some(now) = received.primary_log(facts) else { return Ok(()) };
+        self.check_replaced(facts, &received)?;
         if let Some(base) = self.bases.current()
             && let Some(log) = received.begins_anew(facts, base.primary_log())
             && !facts.may_have_received(&base.position)
@@ -43,6 +46,20 @@ impl Attempts<'_> {
         }
         self.primary_log = Some(now);
         Ok(())
+    }
+
+    /// Whether another machine has taken the place of the primary of the base, with earlier data.
+    fn check_replaced(&mut self, facts: &Facts, received: &Received) -> Result<()> {
+        let Some(base) = self.bases.current() else { return Ok(()) };
+        let (position, log, as_of) =
+            (base.position.clone(), base.primary_log(), base.manifest.as_of);
+        let first = received.first();
+        let newest = Newest { position, log, as_of };
+        let Some(later) = made_later(facts, first, &newest) else { return Ok(()) };
+        let Some(begin) = first.begin else { return Ok(()) };
+        let start = self.log_position(facts, &first.file, None)?;
+        let sent = self.log_position(facts, &first.file, Some(begin))?;
+        start.zip(sent).map_or(Ok(()), |(start, sent)| check_replaced(facts, &later, &start, &sent))
     }
 
     fn check_gap(&mut self, facts: &Facts, from: &Position, received: &Received) -> Result<()> {

@@ -27,6 +27,7 @@ use crate::pass::until_files::{self, WORK};
 use crate::replication::catch_up;
 use crate::replication::kept_logs::NoLogs;
 use crate::replication::primary::Primary;
+use crate::replication::received::Newest;
 use crate::replication::replay::replay;
 use crate::replication::replica;
 use crate::replication::time_zone;
@@ -106,7 +107,11 @@ impl Replay<'_> {
         if let Some(primary) = way.beyond {
             let from = position(way.steps.last().unwrap_or(way.base))?;
             let newest = way.last_backup();
-            let newest = (position(newest)?, newest.manifest.header.primary_log.clone());
+            let newest = Newest {
+                position: position(newest)?,
+                log: newest.manifest.header.primary_log.clone(),
+                as_of: newest.manifest.journal.as_of,
+            };
             let Replay { supervisor, means, target, .. } = &mut *self;
             let user = target.user;
             let mut live = Live { supervisor, means, primary, user, newest };

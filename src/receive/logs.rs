@@ -8,12 +8,14 @@ use crate::mysql::position::Position;
 use crate::mysql::primary_log::PrimaryLog;
 use crate::receive::receiver::Receiver;
 use crate::replication::primary::{Facts, Primary};
-use crate::replication::received::{check_reset, log_of};
+use crate::replication::received::{Newest, check_replaced, check_reset, log_of, made_later};
 use crate::supervisor::main_loop::Supervisor;
 
 /// What is known of them.
 #[derive(Default)]
 pub struct Logs {
+    /// The newest backup.
+    newest: Option<Newest>,
     /// A position, and the log that led there: of the newest backup, or when one was checked last.
     there: Option<(Position, PrimaryLog)>,
     /// The head that was checked last, and what its log had before the first transaction that this receiver
@@ -24,12 +26,11 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// A receiver begins, after the newest backup: its position, and its log of the primary if that is on
-    /// record.
-    pub fn begin(&mut self, position: &Position, log: Option<&PrimaryLog>) {
-        let of_backup = log.map(|log| (position.clone(), log.clone()));
+    /// A receiver begins, after the newest backup.
+    pub fn begin(&mut self, newest: &Newest) {
+        let of_backup = newest.log.clone().map(|log| (newest.position.clone(), log));
         let there = self.there.take().or(of_backup);
-        *self = Logs { there, ..Logs::default() };
+        *self = Logs { newest: Some(newest.clone()), there, ..Logs::default() };
     }
 
     /// True if all that `receiver` has may be kept. The primary may be gone for good: what has arrived since
@@ -116,6 +117,13 @@ impl Logs {
             // If it does not say now, it is asked again.
             let Some(start) = ask(None)? else { return Ok(()) };
             check_reset(&facts, &now, &start, &base)?;
+        }
+        if let (Some(later), Some(begin)) =
+            (self.newest.as_ref().and_then(|newest| made_later(&facts, head, newest)), head.begin)
+            && let Some(start) = unless_gone(ask(None))?
+            && let Some(sent) = unless_gone(ask(Some(begin)))?
+        {
+            check_replaced(&facts, &later, &start, &sent)?;
         }
         let is_first = self.checked.as_ref().is_none_or(|checked| checked.begin.is_none());
         let is_same = |checked: &Head| (&checked.file, checked.made) == (&head.file, head.made);

@@ -2,7 +2,8 @@
 //! names, and that the primary sends what comes later than it asked for.
 //!
 //! The first is so after a reset once the primary has got further than before: its logs begin anew, and
-//! not with what the base has. The second is so on MariaDB, unless it is strict, after a reset of a
+//! not with what the base has. It is so as well where another machine has replaced it with earlier data and
+//! the same server id: its log has what the base had before that log was made. The second is so on MariaDB, unless it is strict, after a reset of a
 //! primary that is a replica itself, or on a copy of one without its logs: its first log begins behind
 //! the replica. The heads of the relay logs name the primary's, and it says with what one begins.
 
@@ -17,9 +18,13 @@ use crate::journal::scan::scan;
 use crate::mysql::gtid::Gtid;
 use crate::mysql::position::Position;
 use crate::mysql::primary_log::PrimaryLog;
+use crate::os::clock::Micros;
 use crate::os::files;
 use crate::replication::primary::Facts;
 use crate::text::system_text;
+
+/// The clocks of two machines differ by no more. Microseconds.
+const AHEAD: i64 = 10_000_000;
 
 /// The relay logs of a receiver, from the first one that names a log of the primary.
 pub struct Received {
@@ -98,6 +103,43 @@ impl Received {
         }
         Ok(firsts)
     }
+}
+
+/// The newest backup, as far as it matters here.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// Its position.
+    pub position: Position,
+    /// The log of its primary, if that is on record.
+    pub log: Option<PrimaryLog>,
+    /// What the clock of its primary said then, if that is on record.
+    pub as_of: Option<Micros>,
+}
+
+/// What the primary of `facts` has committed itself of the base `newest`, which was had from another server,
+/// if it made the log of `head` later than that: none of it can be in that log.
+pub fn made_later(facts: &Facts, head: &Head, newest: &Newest) -> Option<(PrimaryLog, Position)> {
+    let now = log_of(facts, head)?;
+    let other = newest.log.as_ref().is_some_and(|log| log.server != now.server);
+    let as_of = newest.as_of.filter(|_| other)?;
+    let is_later = now.made.precise().0 > as_of.0.saturating_add(AHEAD);
+    let own = facts.own_of(&newest.position);
+    (is_later && !own.is_empty()).then_some((now, own))
+}
+
+/// Fails if the log `now`, which the primary of `facts` made after its own transactions `own` were in a base,
+/// begins at `start` without them and has them before the position `sent`, after which it sent the rest.
+/// They have the names of those of the base, and are others: it has replaced the primary with earlier data.
+///
+/// # Errors
+/// [`Error::Diverged`].
+pub fn check_replaced(
+    facts: &Facts,
+    (now, own): &(PrimaryLog, Position),
+    start: &Position,
+    sent: &Position,
+) -> Result<()> {
+    if sent.contains(own) { check_reset(facts, now, start, own) } else { Ok(()) }
 }
 
 /// The relay logs in the directory `dir`.

@@ -148,6 +148,15 @@ impl Facts {
         }
     }
 
+    /// What of `position` was committed by this primary itself, if it is true that it has all of it: MariaDB
+    /// knows what it got as a replica. Nothing on MySQL, whose transactions name who committed them.
+    pub fn own_of(&self, position: &Position) -> Position {
+        match &self.history {
+            History::MariaDb { applied, .. } => position.minus(applied),
+            History::MySql { .. } => position.minus(position),
+        }
+    }
+
     /// What a replica has to reach to have all that this primary has up to `position`: its own, or one
     /// read from it shortly after.
     pub fn target(&self, position: Position) -> Target {

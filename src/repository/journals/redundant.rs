@@ -60,6 +60,8 @@ pub struct Stored {
     ///
     /// [`Header::primary_log`]: crate::repository::manifest::Header::primary_log
     pub primary_log: Option<PrimaryLog>,
+    /// All that the primary had committed until then is in it, by its clock.
+    pub as_of: Option<Micros>,
 }
 
 impl Repository {
@@ -149,11 +151,13 @@ impl Repository {
             let position = flavor.and_then(|f| Position::parse(f, value("position")?).ok());
             let has_journal = value("base").is_some() && value("no_journal").is_none();
             let primary_log = value("primary_log").and_then(PrimaryLog::parse);
+            let as_of = value("primary_as_of").and_then(Micros::parse);
             all.extend(position.map(|position| Stored {
                 name,
                 position,
                 has_journal,
                 primary_log,
+                as_of,
             }));
         }
         Ok(all)
@@ -241,7 +245,7 @@ mod tests {
         };
         let stored = |text, has_journal| {
             let (name, position) = (String::new(), at(text));
-            Stored { name, position, has_journal, primary_log: None }
+            Stored { name, position, has_journal, primary_log: None, as_of: None }
         };
         let all = [stored("0-1-10", false), stored("0-1-20", true), stored("0-1-30", false)];
         for (from, to, needed) in [
@@ -263,7 +267,7 @@ mod tests {
         let begun = Timestamp::parse("2026-11-23T00:00:00Z");
         let stored = |day, text| {
             let name = format!("202611{day}T120000Z-0000");
-            Stored { name, position: at(text), has_journal: true, primary_log: None }
+            Stored { name, position: at(text), has_journal: true, primary_log: None, as_of: None }
         };
         let all = [stored(21, "0-1-10"), stored(22, "0-1-20"), stored(23, "0-1-15")];
         let part = |day, from, to| {
