@@ -258,20 +258,23 @@ impl Primary {
             })
         };
         let history = match flavor {
-            Flavor::MariaDb => History::MariaDb {
-                state: BinlogState::parse(rows.require("state")?)
-                    .map_err(|text| Error::ReplicationError { errno: 0, text })?,
-                applied: position("applied")?,
-            },
+            Flavor::MariaDb => {
+                let state = BinlogState::parse(rows.require("state")?)
+                    .map_err(|text| Error::ReplicationError { errno: 0, text })?;
+                let applied = position("applied")?;
+                let logs_all = rows.require("logs_all")? != "0";
+                let all =
+                    if logs_all { Position::MariaDb(Default::default()) } else { applied.clone() };
+                History::MariaDb { unlogged: state.lacks(&all), state, applied }
+            }
             Flavor::MySql => History::MySql { purged: position("purged")? },
         };
         let position = position("position")?;
         let names = ["binlog_expire_logs_seconds", "expire_logs_days", CLUSTERED];
         let variables = query(&settings::query(&[&names[..], &binary_log::FILTERS].concat()))?;
         let variables: Vec<Vec<&str>> = variables.iter().collect();
-        if let History::MariaDb { state, applied } = &history
-            && rows.require("logs_all")? == "0"
-            && !state.lacks(applied).is_empty()
+        if let History::MariaDb { applied, unlogged, .. } = &history
+            && !unlogged.is_empty()
         {
             let running = query(binary_log::REPLICATES)?;
             binary_log::check_replica(address, !position.contains(applied), &running)?;

@@ -57,6 +57,52 @@ fn a_mysql_replica_that_logs_nothing_is_no_primary() {
     scene.command("run").arg(address).run_to_end(COMMAND_PATIENCE).expect(1).says("purged: ");
 }
 
+/// One of MariaDB that ceased to log it and was promoted has the base in its log, and goes on from there
+/// without what it applied meanwhile.
+#[test]
+fn what_a_promoted_replica_did_not_log_is_purged() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let scene = Scene::seeded("promoted");
+    let args = ["--skip-slave-start", "--log-bin=binlog", "--log-slave-updates=ON"];
+    let mut second = Server::start("second", true, &args);
+    second.sql(&flavor::change_master(&format!(
+        "MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='{}', MASTER_PASSWORD='{}'",
+        scene.primary.port(),
+        NIGHTLY.user,
+        crate::support::PASSWORD
+    )));
+    let follow = |second: &Server| {
+        second.sql("START SLAVE");
+        scene.primary.backlog("shop", 5);
+        let position = scene.primary.gtid_pos();
+        crate::support::wait_until("the replica", crate::support::PATIENCE, || {
+            second.value("SELECT @@global.gtid_slave_pos") == position
+        });
+    };
+    let run = |second: &Server, command: &str| {
+        let address = format!("--primary=127.0.0.1:{}", second.port.expect("it listens"));
+        scene.command(command).arg(address)
+    };
+    follow(&second);
+    run(&second, "run").run_to_end(COMMAND_PATIENCE).expect(0);
+    second.add_option("--log-slave-updates=OFF");
+    second.restart();
+    follow(&second);
+    let applied = scene.primary.gtid_pos();
+    second.sql("STOP SLAVE; RESET SLAVE ALL; CREATE DATABASE promoted");
+    let before = scene.backups();
+    let ended = run(&second, "run").run_to_end(COMMAND_PATIENCE).expect(1);
+    ended.says("purged: ").says(&format!("it has {applied} and no log of it"));
+    assert_eq!(scene.backups(), before);
+    // What it says helps.
+    run(&second, "seed").arg("--from=dump").run_to_end(COMMAND_PATIENCE).expect(0);
+    second.sql("CREATE DATABASE later");
+    run(&second, "run").run_to_end(COMMAND_PATIENCE).expect(0);
+}
+
 /// Two writers in one domain, a stopped primary of that kind adopted, and a domain that is deleted
 /// and used again: all as on a plain replica.
 #[test]

@@ -50,8 +50,15 @@ pub struct Facts {
 /// What its binary log holds.
 #[derive(Clone, Debug)]
 pub(super) enum History {
-    MariaDb { state: BinlogState, applied: Position },
-    MySql { purged: Position },
+    MariaDb {
+        state: BinlogState,
+        applied: Position,
+        /// What it has applied and not logged, where it logs nothing that it applies.
+        unlogged: Position,
+    },
+    MySql {
+        purged: Position,
+    },
 }
 
 impl Facts {
@@ -85,7 +92,7 @@ impl Facts {
         }
         let errant = match &self.history {
             // Even a replica without a binary log of its own has applied it.
-            History::MariaDb { state, applied } => {
+            History::MariaDb { state, applied, .. } => {
                 let errant = state.lacks(position).minus(applied);
                 // It has deleted a domain from its log, or never had it; but not all of them.
                 let unknown = state.unknown(position, applied);
@@ -107,10 +114,12 @@ impl Facts {
                 let at = shown(&self.position);
                 Err(self.purged(position, &format!("it is at {at} and has purged {purged}")))
             }
-            History::MariaDb { state, applied } => {
-                // Nothing of a domain that it once replicated is in its log.
-                let ahead = applied.minus(position).of_domains(position);
-                let unlogged = state.unknown(&ahead, &Position::MariaDb(Default::default()));
+            History::MariaDb { state, applied, unlogged } => {
+                // Nothing of a domain that it once replicated is in its log, or only what came before and
+                // after: the server finds the base in its log, and sends what follows there.
+                let ahead = |of: &Position| of.minus(position).of_domains(position);
+                let nothing = Position::MariaDb(Default::default());
+                let unlogged = state.unknown(&ahead(applied), &nothing).and(&ahead(unlogged));
                 match unlogged.is_empty() {
                     true => Ok(()),
                     false => {
@@ -170,7 +179,7 @@ impl Facts {
     /// binary log: should it use one of them again, it counts from the beginning. `None` if there are
     /// none, or if this primary is or was a replica, which may only not have got so far.
     pub fn without_deleted_domains(&self, position: &Position) -> Option<Position> {
-        let History::MariaDb { state, applied } = &self.history else { return None };
+        let History::MariaDb { state, applied, .. } = &self.history else { return None };
         let unknown = state.unknown(position, applied);
         let deleted = applied.is_empty() && !unknown.is_empty() && unknown != *position;
         deleted.then(|| position.minus(&unknown))

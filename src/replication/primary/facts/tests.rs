@@ -24,6 +24,7 @@ fn facts(state: &str, applied: &str) -> Facts {
         history: History::MariaDb {
             state: BinlogState::parse(state).unwrap(),
             applied: position(applied),
+            unlogged: position(""),
         },
     }
 }
@@ -89,6 +90,22 @@ fn what_is_in_no_log_of_the_primary_is_purged() {
     let behind = primary.check_base(&base("0-1-49,7-2-3")).unwrap_err();
     assert_eq!(behind.cause(), Cause::Purged);
     assert!(behind.to_string().contains("it has 0-1-50 and no log of it"), "{behind}");
+}
+
+/// A replica that ceased to log what it applies, and was promoted later.
+#[test]
+fn what_a_log_leaves_out_in_its_midst_is_purged() {
+    let position = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+    let mut primary = facts("0-1-50,0-2-80", "0-1-60");
+    let after = |primary: &Facts, base| primary.check_base(&position(base)).map_err(|e| e.cause());
+    // What filters left out of the log is no gap.
+    assert_eq!(after(&primary, "0-1-50"), Ok(()));
+    let History::MariaDb { unlogged, .. } = &mut primary.history else { panic!("of MySQL") };
+    *unlogged = position("0-1-60");
+    assert_eq!(after(&primary, "0-1-50"), Err(Cause::Purged));
+    for base in ["0-1-60", "0-2-61", "0-2-80"] {
+        assert_eq!(after(&primary, base), Ok(()), "{base}");
+    }
 }
 
 #[test]
