@@ -38,6 +38,13 @@ fn open_with(path: &Path, flags: i32) -> io::Result<File> {
     Ok(file)
 }
 
+/// True for an error that says nothing about what the file is: the system had no descriptor or memory
+/// left, could not read the disk, or keeps it for another user.
+pub fn hides_file(error: &io::Error) -> bool {
+    let hiding = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO, libc::EACCES];
+    error.raw_os_error().is_some_and(|errno| hiding.contains(&errno))
+}
+
 /// True for a file with an execute bit.
 pub fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
@@ -183,4 +190,16 @@ pub fn empty(dir: &File, stopped: &dyn Fn() -> bool) -> io::Result<()> {
 pub fn remove(dir: &File, name: &Path, is_dir: bool) -> io::Result<()> {
     let path = path_of(dir).join(name);
     if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_permission_hides_what_a_file_is() {
+        let of = io::Error::from_raw_os_error;
+        assert!(hides_file(&of(libc::EACCES)) && hides_file(&of(libc::EMFILE)));
+        assert!(!hides_file(&of(libc::ENOENT)) && !hides_file(&of(libc::ELOOP)));
+    }
 }

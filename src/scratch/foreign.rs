@@ -84,8 +84,13 @@ fn refuse_foreign(root: &Path, others: &[PathBuf]) -> Result<()> {
         .collect();
     // The state file identifies a scratch directory. It starts with its format, whatever follows.
     let mut first = [0; 7];
-    let has_state = files::open_no_link(&root.join("state"))
-        .is_ok_and(|mut f| f.read_exact(&mut first).is_ok() && first == *b"format=");
+    let state = root.join("state");
+    let has_state = match files::open_no_link(&state) {
+        Ok(mut file) => file.read_exact(&mut first).is_ok() && first == *b"format=",
+        // This says nothing about whose directory it is.
+        Err(e) if files::hides_file(&e) => return Err(Error::io("open", &state, e)),
+        Err(_) => false,
+    };
     for entry in entries {
         let name = entry.doing("read", root)?.file_name();
         let other = others.iter().any(|o| {

@@ -44,8 +44,7 @@ pub fn choose(is_root: bool, owner: (u32, u32), name: Option<&str>) -> Result<Op
         (false, Some(_)) => Err(Error::config("--mysqld-user works only as root")),
         (false, None) => Ok(None),
         (true, Some(name)) => {
-            let user = sys::user_by_name(name)
-                .ok_or_else(|| Error::config(format!("no user '{name}' for --mysqld-user")))?;
+            let user = sys::user_by_name(name).ok_or_else(|| unknown(name))?;
             Ok(Some(user).filter(|(uid, _)| *uid != 0))
         }
         (true, None) if owner.0 == 0 => Err(Error::config(
@@ -53,6 +52,15 @@ pub fn choose(is_root: bool, owner: (u32, u32), name: Option<&str>) -> Result<Op
              be root",
         )),
         (true, None) => Ok(Some(owner)),
+    }
+}
+
+/// A database that could not be read says nothing about the user.
+fn unknown(name: &str) -> Error {
+    let database = Path::new("/etc/passwd");
+    match files::open(database) {
+        Err(e) if files::hides_file(&e) => Error::io("open", database, e),
+        _ => Error::config(format!("no user '{name}' for --mysqld-user")),
     }
 }
 

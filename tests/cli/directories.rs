@@ -128,6 +128,18 @@ fn a_scratch_directory_with_foreign_files_is_refused() {
 }
 
 #[test]
+fn a_lack_of_descriptors_makes_no_directory_foreign() {
+    let place = Place::new("descriptors");
+    place.run().run_to_end(SOON).expect(1).says("no-backup");
+    place.mkdir("scratch/data");
+    for limit in 12..40 {
+        let script = format!("ulimit -n {limit}; exec \"$@\"");
+        let outcome = place.run().under(["sh", "-c", &script, "sh"]).run_to_end(SOON).expect(1);
+        assert!(!outcome.stderr.contains("not ours"), "{limit}: {outcome}");
+    }
+}
+
+#[test]
 fn the_data_directory_of_a_live_server_is_refused() {
     need_server!();
     let place = Place::new("live");
