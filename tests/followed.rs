@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::follow::{assert_all_is_kept, end, follower, parts, start, wait_for_end};
+use crate::follow::{assert_all_is_kept, end, follower, parts, start, value, wait_for_end};
 use crate::support::repository::Json;
 use crate::support::small_disk::SmallDisk;
 use crate::support::{
@@ -89,6 +89,58 @@ fn a_full_scratch_disk_ends_it_and_nothing_is_lost() {
     let (ended, to) = until(&scene, &gtids(&scene.primary).pop().unwrap());
     ended.expect(0);
     assert_eq!(Server::start_on(&to).value("SELECT COUNT(*) FROM shop.noise"), "6");
+}
+
+/// Several servers write in one domain of MariaDB, as in a ring: the last number is not the highest.
+#[test]
+fn numbers_out_of_order_lose_nothing_that_was_received() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let mut scene = Scene::seeded_with("ring", &["--gtid-strict-mode=OFF"]);
+    let write = |scene: &Scene, session: &str, name: &str| {
+        scene.primary.sql(&format!("SET SESSION {session}; CREATE DATABASE {name}"));
+    };
+    let names = "SELECT GROUP_CONCAT(schema_name ORDER BY 1) FROM information_schema.schemata \
+                 WHERE schema_name LIKE 'ring%'";
+    write(&scene, "gtid_seq_no = 5000", "ring1");
+    scene.run().expect(0);
+    // In the journal of the next pass, and ahead of nothing by its number.
+    write(&scene, "server_id = 7, gtid_seq_no = 4900", "ring2");
+    write(&scene, "server_id = DEFAULT, gtid_seq_no = 5001", "ring3");
+    scene.run().expect(0);
+    let run = start(&scene);
+    for number in [4901, 4902] {
+        let session = format!("server_id = 7, gtid_seq_no = {number}");
+        write(&scene, &session, &format!("ring{number}"));
+        wait_for_end(&scene, &scene.primary.gtid_pos());
+    }
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+    let received = parts(&scene);
+    scene
+        .command("prune")
+        .arg("--keep-count=1")
+        .run_to_end(LONG)
+        .expect(0)
+        .says("removed 1 backup");
+    assert_eq!(parts(&scene), received);
+    let mut run = start(&scene);
+    run.wait_for_log("from 0-7-4902", LONG);
+    run.kill(libc::SIGTERM);
+    run.finish(LONG).expect(143);
+    scene.primary.kill9();
+    for (gtid, expected) in [
+        ("0-7-4900", "ring1,ring2"),
+        ("before:0-7-4901", "ring1,ring2,ring3"),
+        ("0-7-4901", "ring1,ring2,ring3,ring4901"),
+        ("0-7-4902", "ring1,ring2,ring3,ring4901,ring4902"),
+    ] {
+        let (found, ended) = value(&scene, gtid, names);
+        assert_eq!(found, expected, "{gtid}: {ended}");
+    }
+    until(&scene, "0-8-4900").0.expect(1).says("out-of-reach: ").says("it is not in the journal");
 }
 
 #[test]

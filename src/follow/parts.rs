@@ -12,7 +12,6 @@ use crate::error::{Error, IoExt, Result};
 use crate::journal::group::Group;
 use crate::journal::scan::{End, Mark, scan_on};
 use crate::journal::tail::Slice;
-use crate::mysql::position::Position;
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::replication::primary::Facts;
@@ -58,11 +57,11 @@ impl<'a> Parts<'a> {
         Ok(parts)
     }
 
-    /// The position to which they lead; `None` if the last one was stored before `begun`.
-    pub(super) fn end(&self, begun: Option<Timestamp>) -> Option<&Position> {
+    /// The last one; `None` if it was stored before `begun`.
+    pub(super) fn last(&self, begun: Option<Timestamp>) -> Option<&Part> {
         let last = self.all.last();
         let is_later = |part: &&Part| begun.is_none_or(|begun| !part.was_stored_before(begun));
-        last.filter(is_later).map(|part| &part.to)
+        last.filter(is_later)
     }
 
     /// Removes those that were put together and not removed.
@@ -73,6 +72,7 @@ impl<'a> Parts<'a> {
             later.any(|other| {
                 other.to.contains(&part.to)
                     && part.from.contains(&other.from)
+                    && other.from != part.to
                     && other.times.0 <= part.times.1
             })
         };

@@ -23,6 +23,7 @@ use crate::report::meter::Unit;
 use crate::report::metrics::Metrics;
 use crate::repository::directory::Repository;
 use crate::repository::journals::Seen;
+use crate::repository::journals::redundant::Part;
 use crate::scratch::working_directory::Scratch;
 use crate::supervisor::breaker::Breaker;
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
@@ -198,9 +199,14 @@ impl Follower<'_> {
             as_of: newest.as_of,
         });
         let begun = self.repo.chain_begun(&newest.name)?;
-        let is_beyond = |end: &&Position| end.contains(&newest.position);
-        let end = self.parts.end(begun).filter(is_beyond);
-        if let (None, Some(other)) = (end, self.parts.end(None).filter(is_beyond)) {
+        let is_beyond = |part: &&Part| {
+            let is_in = newest.position.contains(&part.to);
+            part.to.contains(&newest.position)
+                || (is_in && !part.is_within(&newest.position, newest.started))
+        };
+        let end_of = |begun| self.parts.last(begun).filter(is_beyond).map(|part| &part.to);
+        let end = end_of(begun);
+        if let (None, Some(other)) = (end, end_of(None)) {
             log::warn!(
                 "what was received before the chain of {} began leads to {other}, which its primary \
                  did not have: receiving from {} on",

@@ -43,6 +43,8 @@ pub struct History {
     pub points: Vec<Point>,
     /// Those that are damaged and lead nowhere, with the index of the next one in `points`.
     pub damaged: Vec<(String, usize)>,
+    /// In whose journals a GTID was looked for in vain, by their index.
+    searched: Vec<usize>,
 }
 
 /// The way to a moment.
@@ -117,6 +119,11 @@ impl History {
         for point in self.points.iter_mut().filter(is_of) {
             point.leads_from = Err(format!("the journal of {name} is damaged"));
         }
+    }
+
+    /// The GTID of the moment is not in the journal that leads to `at`.
+    pub fn rule_out(&mut self, at: usize) {
+        self.searched.push(at);
     }
 
     /// The backup from which the journal of the next one leads on.
@@ -253,8 +260,18 @@ impl History {
     fn to_gtid(&self, gtid: &Gtid, exact: bool) -> Result<Route, OutOfReach> {
         let has = |at: usize| self.points[at].position.has(gtid);
         // Never to another one of that name.
-        let newest = self.having(gtid).newest;
-        if let Some(way) = newest.into_iter().rev().find_map(|at| self.along(at)) {
+        let having = self.having(gtid);
+        // Numbers of several servers of MariaDB come in any order: its domain has moved, at least.
+        let may_come = |at: &usize| {
+            let point = &self.points[*at];
+            let from = point.leads_from.as_ref().ok().map(|from| &self.points[*from]);
+            from.is_some_and(|from| gtid.is_between(&from.position, &point.position))
+        };
+        let all = (0..self.points.len()).rev();
+        let unlikely = all.filter(|at| !having.others.contains(at)).filter(may_come);
+        let left = having.newest.into_iter().rev().chain(unlikely);
+        let mut left = left.filter(|at| !self.searched.contains(at));
+        if let Some(way) = left.find_map(|at| self.along(at)) {
             return Ok(way);
         }
         if exact {

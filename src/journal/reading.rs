@@ -62,13 +62,13 @@ impl History {
             match repo.look_at(&name)? {
                 Some((Some(summary), None)) => {
                     history.add_earlier(&mut parts, &summary);
-                    history.add_parts(&mut parts, position(&summary).as_ref(), next_chain);
+                    history.add_parts(&mut parts, &summary, next_chain);
                     history.add(name, &summary);
                     history.bridge(parts.front().filter(|part| is_before(part, next_chain)));
                 }
                 Some((Some(summary), Some(_))) => {
                     history.add_earlier(&mut parts, &summary);
-                    history.add_parts(&mut parts, position(&summary).as_ref(), next_chain);
+                    history.add_parts(&mut parts, &summary, next_chain);
                     let journal = repo.state(&summary.journal_packs);
                     history.add_damaged(name, &summary, journal.is_none());
                 }
@@ -76,8 +76,7 @@ impl History {
                 None => {}
             }
         }
-        let all = parts.back().map(|last| last.to.clone());
-        history.add_parts(&mut parts, all.as_ref(), None);
+        parts.into_iter().for_each(|part| history.add_part(part));
         if let Some(seen) = journals.and_then(|journals| journals.seen()) {
             history.see(&seen);
         }
@@ -97,16 +96,20 @@ impl History {
         }
     }
 
-    /// Adds the parts that end at a position or before it. Those from after the next chain began only look
-    /// as if they did: the primary was reset.
+    /// Adds the parts that end where this backup is, or before. Those from after the next chain began only
+    /// look as if they did: the primary was reset.
     fn add_parts(
         &mut self,
         parts: &mut VecDeque<Part>,
-        until: Option<&Position>,
+        summary: &Summary,
         next_chain: Option<Timestamp>,
     ) {
-        let Some(until) = until else { return };
-        let is_next = |part: &Part| until.contains(&part.to) && is_before(part, next_chain);
+        let Some(until) = position(summary) else { return };
+        let started = Some(summary.header.started);
+        let is_next = |part: &Part| {
+            let is_in = part.from != until && part.is_within(&until, started);
+            is_in && is_before(part, next_chain)
+        };
         while parts.front().is_some_and(is_next) {
             parts.pop_front().into_iter().for_each(|part| self.add_part(part));
         }
@@ -117,10 +120,12 @@ impl History {
         // was reset, and what its chain began with is gone.
         let is_of_then = |point: &Point| {
             let is_told = point.as_of.is_some() || point.latest.is_some();
-            point.position == from || !is_told || point.began().0 + CLOCK >= earliest.0
+            !is_told || point.began().0 + CLOCK >= earliest.0
         };
+        // Where it begins, whatever the numbers are.
         let is_on_way = |point: &Point| {
-            to.contains(&point.position) && point.position.contains(&from) && is_of_then(point)
+            let within = to.contains(&point.position) && point.position.contains(&from);
+            point.position == from || (within && is_of_then(point))
         };
         // The newest of them, so that less is to be replayed. One that leads from nothing is of no use.
         let Some(leads_from) = self.points.iter().rposition(is_on_way) else { return };

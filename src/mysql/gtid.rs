@@ -37,6 +37,23 @@ impl Gtid {
         }
     }
 
+    /// True if it may be between two positions of a log though numbers deny it: those of several servers of
+    /// MariaDB come in any order, and only those of one tell.
+    pub fn is_between(&self, from: &Position, to: &Position) -> bool {
+        let (Gtid::MariaDb(gtid), Position::MariaDb(from), Position::MariaDb(to)) =
+            (self, from, to)
+        else {
+            return false;
+        };
+        let [from, to] = [from, to].map(|position| position.get(&gtid.domain));
+        let own = |last: Option<&(u32, u64)>| {
+            last.filter(|(server, _)| *server == gtid.server).map(|(_, number)| *number)
+        };
+        from != to
+            && own(from).is_none_or(|number| number < gtid.sequence)
+            && own(to).is_none_or(|number| number >= gtid.sequence)
+    }
+
     /// The kind of server it belongs to.
     pub fn flavor(&self) -> Flavor {
         match self {
@@ -114,6 +131,17 @@ mod tests {
     use super::*;
 
     const U: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    #[test]
+    fn only_numbers_of_its_own_server_place_a_transaction() {
+        let at = |text| Position::parse(Flavor::MariaDb, text).unwrap();
+        let gtid = Gtid::parse("0-2-90").unwrap();
+        let between = |from, to| gtid.is_between(&at(from), &at(to));
+        assert!(between("0-1-100", "0-1-110") && between("0-2-89", "0-1-100"));
+        assert!(between("7-1-1", "0-2-90,7-1-1") && between("0-1-100", "0-2-95"));
+        assert!(!between("0-2-90", "0-1-100") && !between("0-1-80", "0-2-89"));
+        assert!(!between("0-1-100,7-1-1", "0-1-100,7-1-9"), "nothing came in its domain");
+    }
 
     #[test]
     fn one_transaction_is_parsed_and_sets_are_not() {

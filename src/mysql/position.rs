@@ -91,6 +91,13 @@ impl Position {
         }
     }
 
+    /// True if the numbers of both tell what [`Position::contains`] asks: those of several servers of MariaDB
+    /// in one domain come in any order.
+    pub fn tells(&self, other: &Position) -> bool {
+        let (Position::MariaDb(a), Position::MariaDb(b)) = (self, other) else { return true };
+        b.iter().all(|(domain, (server, _))| a.get(domain).is_none_or(|(s, _)| s == server))
+    }
+
     /// The transactions that `other` lacks. For MariaDB, the last transaction of each domain where
     /// this position is ahead.
     pub fn minus(&self, other: &Position) -> Position {

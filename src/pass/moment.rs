@@ -61,6 +61,8 @@ pub fn restore(
     }
     let mut taking = Taking { stores, supervisor, moment, means, beyond: primary };
     let mut again = 0;
+    // Of the likeliest way.
+    let mut not_there = None;
     loop {
         let (error, spoilt) = match taking.take(&history, &route, target) {
             Ok(taken) => return Ok(taken),
@@ -74,13 +76,24 @@ pub fn restore(
             clear()?;
             continue;
         }
+        if let Some(Spoilt::Search(at)) = spoilt {
+            history.rule_out(at);
+            let (is_first, first) = (not_there.is_none(), not_there.take().unwrap_or(error));
+            let Ok(other) = find(&history) else { return Err(first) };
+            if is_first {
+                log::info!("it is not where its number says: looking in other journals");
+            }
+            (not_there, route) = (Some(first), other);
+            clear()?;
+            continue;
+        }
         // What was found damaged may be gone around.
         let (Error::BackupDamaged { backup, .. }, Some(spoilt)) = (&error, spoilt) else {
             return Err(error);
         };
         match spoilt {
             Spoilt::Data => history.spoil_data(backup),
-            Spoilt::Journal => history.spoil_journal(backup),
+            Spoilt::Journal | Spoilt::Search(_) => history.spoil_journal(backup),
         }
         match find(&history) {
             Ok(other) if other != route => route = other,
@@ -169,6 +182,8 @@ impl Taken {
 enum Spoilt {
     Data,
     Journal,
+    /// The journal that leads to this point has not the transaction.
+    Search(usize),
 }
 
 impl Taking<'_> {
@@ -205,7 +220,8 @@ impl Taking<'_> {
                 if !cut.found && !matches!(self.moment, Moment::Time(_)) {
                     let why = "it is not in the journal".to_string();
                     let out = OutOfReach { why, before: Some(*from), after: Some(last) };
-                    return Err((out_of_reach(history, self.moment, &out), None));
+                    let search = beyond.is_none().then_some(Spoilt::Search(last));
+                    return Err((out_of_reach(history, self.moment, &out), search));
                 }
                 if way.is_replayed(&cut) {
                     return Ok(Taken { held: base, cut: Some(cut), replayed: true });

@@ -36,6 +36,13 @@ impl Part {
         Some(Part { name, from, to, size: summary.journal_size, times })
     }
 
+    /// True if all of it is in a backup at `position` whose pass began at `started`. Where numbers do not
+    /// tell, what was received before the pass began does: its primary had that by then.
+    pub fn is_within(&self, position: &Position, started: Option<Timestamp>) -> bool {
+        let is_earlier = || started.is_some_and(|started| self.was_stored_before(started));
+        position.contains(&self.to) && (position.tells(&self.to) || is_earlier())
+    }
+
     /// True if it was stored before that time.
     pub fn was_stored_before(&self, time: Timestamp) -> bool {
         was_stored_before(&self.name, time)
@@ -54,6 +61,8 @@ pub struct Stored {
     pub name: String,
     /// Its position.
     pub position: Position,
+    /// When its pass began.
+    pub started: Option<Timestamp>,
     /// Its own journal leads to it.
     pub has_journal: bool,
     /// See [`Header::primary_log`].
@@ -152,9 +161,11 @@ impl Repository {
             let has_journal = value("base").is_some() && value("no_journal").is_none();
             let primary_log = value("primary_log").and_then(PrimaryLog::parse);
             let as_of = value("primary_as_of").and_then(Micros::parse);
+            let started = value("started").and_then(Timestamp::parse);
             all.extend(position.map(|position| Stored {
                 name,
                 position,
+                started,
                 has_journal,
                 primary_log,
                 as_of,
@@ -219,7 +230,7 @@ fn is_needed(part: &Part, stored: &[Stored], begun: Option<Timestamp>) -> bool {
         |other: &&Stored| begun.is_none_or(|begun| was_stored_before(&other.name, begun));
     let stored = &stored[..stored.iter().take_while(is_of_then).count()];
     let Some(newest) = stored.last() else { return begun.is_none() };
-    let is_beyond = !newest.position.contains(&part.to);
+    let is_beyond = !part.is_within(&newest.position, newest.started);
     let bridges = |two: &[Stored]| {
         let [earlier, later] = two else { return false };
         !later.has_journal
@@ -245,7 +256,8 @@ mod tests {
         };
         let stored = |text, has_journal| {
             let (name, position) = (String::new(), at(text));
-            Stored { name, position, has_journal, primary_log: None, as_of: None }
+            let (started, primary_log, as_of) = (None, None, None);
+            Stored { name, position, started, has_journal, primary_log, as_of }
         };
         let all = [stored("0-1-10", false), stored("0-1-20", true), stored("0-1-30", false)];
         for (from, to, needed) in [
@@ -262,12 +274,37 @@ mod tests {
         assert!(is_needed(&part("0-1-5", "0-1-9"), &[], None));
     }
 
+    /// After `0-1-20` a server without `gtid_strict_mode` may log `0-2-15`.
+    #[test]
+    fn numbers_of_several_servers_make_no_part_redundant() {
+        let began = Timestamp::parse("2026-11-23T12:00:00Z");
+        let newest = |text| Stored {
+            name: "20261123T120500Z-0000".into(),
+            position: at(text),
+            started: began,
+            has_journal: true,
+            primary_log: None,
+            as_of: None,
+        };
+        let part = |hour, from, to| {
+            let name = format!("20261123T{hour}3000Z-0000");
+            Part { name, from: at(from), to: at(to), size: 0, times: (Micros(0), Micros(0)) }
+        };
+        let needed = |part: &Part, text| is_needed(part, &[newest(text)], None);
+        assert!(needed(&part(12, "0-1-20", "0-2-15"), "0-1-20"));
+        // The pass began later: its primary had it by then.
+        assert!(!needed(&part(11, "0-1-20", "0-2-15"), "0-1-30"));
+        assert!(!needed(&part(12, "0-1-20", "0-1-25"), "0-1-30"));
+    }
+
     #[test]
     fn parts_of_an_older_chain_go_with_its_backups() {
         let begun = Timestamp::parse("2026-11-23T00:00:00Z");
         let stored = |day, text| {
             let name = format!("202611{day}T120000Z-0000");
-            Stored { name, position: at(text), has_journal: true, primary_log: None, as_of: None }
+            let (position, started) = (at(text), None);
+            let (primary_log, as_of) = (None, None);
+            Stored { name, position, started, has_journal: true, primary_log, as_of }
         };
         let all = [stored(21, "0-1-10"), stored(22, "0-1-20"), stored(23, "0-1-15")];
         let part = |day, from, to| {
