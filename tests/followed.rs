@@ -140,7 +140,7 @@ fn numbers_out_of_order_lose_nothing_that_was_received() {
         let (found, ended) = value(&scene, gtid, names);
         assert_eq!(found, expected, "{gtid}: {ended}");
     }
-    until(&scene, "0-8-4900").0.expect(1).says("out-of-reach: ").says("it is not in the journal");
+    until(&scene, "0-8-4900").0.expect(1).says("out-of-reach: ").says("is before the first backup");
 }
 
 #[test]

@@ -261,11 +261,13 @@ impl History {
         let has = |at: usize| self.points[at].position.has(gtid);
         // Never to another one of that name.
         let having = self.having(gtid);
-        // Numbers of several servers of MariaDB come in any order: its domain has moved, at least.
+        // Numbers of several servers of MariaDB come in any order: its domain has moved, at least. Unless
+        // its number is beyond all that there is.
+        let is_beyond = !(0..self.points.len()).any(has);
         let may_come = |at: &usize| {
             let point = &self.points[*at];
             let from = point.leads_from.as_ref().ok().map(|from| &self.points[*from]);
-            from.is_some_and(|from| gtid.is_between(&from.position, &point.position))
+            !is_beyond && from.is_some_and(|from| gtid.is_between(&from.position, &point.position))
         };
         let all = (0..self.points.len()).rev();
         let unlikely = all.filter(|at| !having.others.contains(at)).filter(may_come);

@@ -61,8 +61,7 @@ pub fn restore(
     }
     let mut taking = Taking { stores, supervisor, moment, means, beyond: primary };
     let mut again = 0;
-    // Of the likeliest way.
-    let mut not_there = None;
+    let mut searches = false;
     loop {
         let (error, spoilt) = match taking.take(&history, &route, target) {
             Ok(taken) => return Ok(taken),
@@ -78,12 +77,10 @@ pub fn restore(
         }
         if let Some(Spoilt::Search(at)) = spoilt {
             history.rule_out(at);
-            let (is_first, first) = (not_there.is_none(), not_there.take().unwrap_or(error));
-            let Ok(other) = find(&history) else { return Err(first) };
-            if is_first {
+            route = find(&history)?;
+            if !std::mem::replace(&mut searches, true) {
                 log::info!("it is not where its number says: looking in other journals");
             }
-            (not_there, route) = (Some(first), other);
             clear()?;
             continue;
         }
