@@ -279,7 +279,8 @@ impl History {
         if exact {
             let text = gtid.to_string();
             let is = |point: &Point| point.position.to_string() == text;
-            if let Some(way) = self.points.iter().rposition(is).and_then(|at| self.exactly(at)) {
+            let newest = self.points.iter().rposition(is).filter(|at| !self.is_other(*at, gtid));
+            if let Some(way) = newest.and_then(|at| self.exactly(at)) {
                 return Ok(way);
             }
         }

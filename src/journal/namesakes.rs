@@ -4,7 +4,6 @@
 
 use crate::journal::history::{History, Route};
 use crate::mysql::gtid::Gtid;
-use crate::os::clock::Micros;
 
 /// The journals with transactions of one name, by the indexes of the backups that they lead to, oldest
 /// first.
@@ -26,27 +25,25 @@ impl History {
             }
             Err(_) => false,
         };
-        let all: Vec<usize> = (0..self.points.len()).filter(has).collect();
-        let Some(last) = all.last().copied() else { return Namesakes::default() };
-        let is_same = |at: &usize| self.root(*at) == self.root(last) || !self.is_before(*at, last);
-        let (newest, others) = all.into_iter().partition(is_same);
+        let all = (0..self.points.len()).filter(has);
+        let (others, newest) = all.partition(|at| self.is_other(*at, gtid));
         Namesakes { newest, others }
     }
 
-    /// The backup with which its chain begins, or goes on after a gap.
-    fn root(&self, mut at: usize) -> usize {
-        while let Ok(from) = self.points[at].leads_from {
-            at = from;
-        }
-        at
+    /// True if the transaction `gtid` on the way to `at` is not the newest of that name: one that came later
+    /// was before it again, and then it came again, also where no journal tells of that.
+    pub fn is_other(&self, at: usize, gtid: &Gtid) -> bool {
+        let mut later = (at + 1..self.points.len()).rev();
+        let came_again = later.any(|n| self.points[n].position.has(gtid));
+        came_again && later.any(|n| self.is_from_before(at, n, gtid))
     }
 
-    /// All in the journal of `at` was committed before that of `last` began: two chains of one primary may
-    /// have the same transactions, since what was received goes on.
-    fn is_before(&self, at: usize, last: usize) -> bool {
-        let began = |from: &usize| self.points[*from].began();
-        let began = self.points[last].leads_from.as_ref().map_or(Micros(i64::MAX), began);
-        self.points[at].latest.is_some_and(|latest| latest < began)
+    /// True if the one at `later` lacks the transaction, and all on the way to `at` was committed before. Two
+    /// chains of one primary may have the same transactions, since what was received goes on.
+    fn is_from_before(&self, at: usize, later: usize, gtid: &Gtid) -> bool {
+        let (point, later) = (&self.points[at], &self.points[later]);
+        let latest = point.latest.unwrap_or_else(|| point.began());
+        !later.position.has(gtid) && latest < later.began()
     }
 
     /// What there is to know of the way to the transaction `gtid`: whatever else has its name.
@@ -55,8 +52,9 @@ impl History {
         let at = *steps.last().unwrap_or(from);
         let journal =
             |at: usize| self.points[at].journal_of.as_ref().unwrap_or(&self.points[at].name);
-        let newest = self.points.last().filter(|newest| !newest.position.has(gtid));
-        if let (Some(newest), Route::Along(..)) = (newest, route) {
+        let last = self.points.len() - 1;
+        let newest = &self.points[last];
+        if self.is_from_before(at, last, gtid) && matches!(route, Route::Along(..)) {
             return Some(format!(
                 "{gtid} is in the journal of {}, before the chain of {} began, which is at {}: what the \
                  primary commits by that name since is another transaction",

@@ -168,6 +168,10 @@ fn a_gtid_of_two_transactions_is_the_newest() {
     let text = all.ambiguity(&gtid, &route).unwrap();
     assert!(text.contains("the journal of b1, from before"), "{text}");
     // Without a way to it, there is none to the other one.
+    let mut damaged = all.clone();
+    damaged.spoil_journal("b3");
+    assert!(damaged.route(&Moment::Before(gtid.clone())).is_err());
+    assert!(damaged.route(&Moment::After(Gtid::parse("0-1-20").unwrap())).is_ok());
     all.spoil_data("b2");
     assert!(all.route(&Moment::Before(gtid.clone())).is_err());
     // What two journals of one chain have is one.
