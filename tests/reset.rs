@@ -239,6 +239,15 @@ fn a_reset_replica_that_is_our_primary_hides_nothing() {
         .says(&format!("purged: the primary no longer has the binary logs after {base}"));
     // Nothing shows it any more but where the log begins.
     write();
+    // Also where a stop comes before anybody has asked.
+    let mut follower = follow::follower(&scene).args(["--every=60s", "--primary"]);
+    follower = follower.arg(replica.address());
+    let mut follower = follower.spawn();
+    follower.wait_for_log("following ", Duration::from_secs(60));
+    std::thread::sleep(Duration::from_secs(3));
+    follower.kill(libc::SIGTERM);
+    follower.finish(Duration::from_secs(60)).expect(143);
+    assert!(follow::parts(&scene).is_empty());
     let begins = "its binlog.000001 begins with ";
     let last = replica.value("SELECT @@global.gtid_binlog_pos");
     let (ended, _) = live::until(&scene, &last, &["--primary", &replica.address()]);

@@ -37,7 +37,20 @@ impl Logs {
     /// the last check counts unless the logs themselves show that they begin anew.
     pub fn may_be_kept(&self, receiver: &Receiver) -> bool {
         let head = receiver.head().filter(|head| self.checked.as_ref() != Some(head));
-        !self.failed && head.is_none_or(|head| self.before(receiver.facts(), head).is_none())
+        let facts = receiver.facts();
+        let is_sound = |head: &Head| {
+            let later = self.newest.as_ref().and_then(|newest| made_later(facts, head, newest));
+            let begins_anew = later.is_some() || self.before(facts, head).is_some();
+            !begins_anew && !self.may_have_a_gap(receiver, head)
+        };
+        !self.failed && head.is_none_or(is_sound)
+    }
+
+    /// True if the first that arrived may not be what follows, and nobody has said yet that it is.
+    fn may_have_a_gap(&self, receiver: &Receiver, head: &Head) -> bool {
+        let (from, firsts) = receiver.firsts();
+        let gap = |first| receiver.facts().gap(from, &head.file, first);
+        self.start.is_none() && firsts.values().find_map(gap).is_some()
     }
 
     /// The position with which the log of `head` has to begin, since it comes before what was there.
