@@ -31,6 +31,9 @@ pub fn check(options: &Options) -> Result<()> {
     for (at, name) in WRITTEN.iter().enumerate() {
         let Some(path) = options.path(name) else { continue };
         let wrong = |why: &str| Err(Error::config(format!("--{name} {} {why}", path.display())));
+        if *name != "log-file" && is_special(&path) {
+            return wrong("is no regular file, and would be replaced by one");
+        }
         let (in_repo, in_scratch) = places(&path);
         if in_repo.is_some() {
             return wrong("is inside the repository");
@@ -56,6 +59,15 @@ pub fn check(options: &Options) -> Result<()> {
         return Err(Error::config(format!("--slots {dir} {why}")));
     }
     Ok(())
+}
+
+/// True for a device, a pipe or a socket, and for a name of the system's: `/dev/null` would be a file of
+/// text afterwards, and so would `/dev/stdout`, which is a link.
+fn is_special(path: &Path) -> bool {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let parent = path.parent().map(real).unwrap_or_default();
+    let is_systems = parent == Path::new("/dev") || parent.starts_with("/proc");
+    is_systems || fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
 }
 
 /// True if both are one file, also by two names.

@@ -8,7 +8,7 @@
 use std::fs::{self, File, OpenOptions, ReadDir};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,11 @@ fn too_long(most: u64) -> io::Error {
 /// Replaces `path` atomically by a file with `text` and these permissions. The text is first
 /// written to `path` with `.new` appended.
 pub fn replace(path: &Path, text: &str, mode: u32, durably: bool) -> io::Result<()> {
+    // What a user named by mistake must not cost the machine a device.
+    let is_device = |kind: fs::FileType| kind.is_char_device() || kind.is_block_device();
+    if path.symlink_metadata().is_ok_and(|meta| is_device(meta.file_type())) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a device"));
+    }
     let new = new_of(path);
     // Never write into an existing link or pipe: the directory may belong to mysqld's user.
     let _ = fs::remove_file(&new);

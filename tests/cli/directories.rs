@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::{Place, SOON, program};
-use crate::support::{Scene, Server};
+use crate::support::{Scene, Server, run_helper};
 
 #[test]
 fn a_missing_repository_is_named_and_not_made_by_readers() {
@@ -289,6 +289,15 @@ fn no_file_is_written_that_others_depend_on() {
         }
         let password = at("password").arg(place.arg("password-file", "password"));
         place.refuses(&password, &[option, "is the file of --password-file"]);
+    }
+    // What is replaced by a rename must be a file: as root, /dev/null would be gone. A pipe is as good here.
+    run_helper(std::process::Command::new("mkfifo").arg(place.at("pipe")), "");
+    symlink("pipe", place.at("to-pipe")).unwrap();
+    for option in ["checkpoint", "metrics-file"] {
+        for pipe in ["pipe", "to-pipe"] {
+            let run = place.run().arg(&option_file).arg(place.arg(option, pipe));
+            place.refuses(&run, &[option, pipe, "no regular file"]);
+        }
     }
     let log = place.run().arg(place.arg("log-file", "log")).arg(place.arg("metrics-file", "log"));
     place.refuses(&log, &["--log-file", "is the file of --metrics-file"]);
