@@ -4,9 +4,10 @@
 //! the journal understands if it reads them. simplelog filters and writes; [`Logger`] hands it each
 //! line complete. A closed pipe or a full disk does not stop a pass.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, WriteLogger};
@@ -31,13 +32,10 @@ pub fn start(options: &Options) -> Result<()> {
     let log_file = options.path("log-file");
     let journal = log_file.is_none() && is_read_by_journal();
     let to: Box<dyn Write + Send> = match log_file {
-        Some(path) => {
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-            Box::new(file.map_err(|e| {
-                let text = system_text(&e);
-                Error::config(format!("cannot open --log-file {}: {text}", path.display()))
-            })?)
-        }
+        Some(path) => Box::new(open(&path).map_err(|e| {
+            let text = system_text(&e);
+            Error::config(format!("cannot open --log-file {}: {text}", path.display()))
+        })?),
         None => Box::new(io::stderr()),
     };
     if !options.switch("quiet") {
@@ -59,6 +57,20 @@ pub fn start(options: &Options) -> Result<()> {
     // Fails only if a logger was set before.
     let _ = log::set_boxed_logger(Box::new(logger));
     Ok(())
+}
+
+/// Opens the log file, to append to it.
+fn open(path: &Path) -> io::Result<File> {
+    // To open a pipe that nobody reads would take for ever.
+    let is_pipe = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+    let mut probe = OpenOptions::new();
+    probe.write(true).custom_flags(libc::O_NONBLOCK);
+    let unread = |e: io::Error| match e.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::other("it is a pipe that nobody reads"),
+        _ => e,
+    };
+    let _probe = if is_pipe { Some(probe.open(path).map_err(unread)?) } else { None };
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 /// Prints an error where there is no log.

@@ -18,7 +18,7 @@ use crate::report::keys::{Key, Phase, State};
 use crate::report::meter::{Meter, Unit};
 use crate::report::metrics::Metrics;
 use crate::report::progress::Progress;
-use crate::text::harmless;
+use crate::text::{harmless, system_text};
 
 /// At most this often while something moves.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -244,7 +244,7 @@ impl Checkpoint {
         if let Err(e) = files::replace(path, &self.text(), 0o600, durably)
             && !std::mem::replace(&mut self.warned, true)
         {
-            log::warn!("cannot write the checkpoint {}: {e}", path.display());
+            log::warn!("cannot write the checkpoint {}: {}", path.display(), system_text(&e));
         }
     }
 

@@ -15,6 +15,7 @@ use crate::error::Cause;
 use crate::os::clock::Timestamp;
 use crate::os::files;
 use crate::report::keys::{Facts, Phase, State};
+use crate::text::system_text;
 
 /// At most this often while only numbers change; the checkpoint is written every ten seconds.
 const SELDOM: Duration = Duration::from_secs(9);
@@ -135,7 +136,7 @@ impl Metrics {
         if let Err(e) = files::replace(path, &self.text(facts), 0o644, false)
             && !std::mem::replace(&mut self.warned, true)
         {
-            log::warn!("cannot write the metrics file {}: {e}", path.display());
+            log::warn!("cannot write the metrics file {}: {}", path.display(), system_text(&e));
         }
     }
 

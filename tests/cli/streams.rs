@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Place, SOON, program};
-use crate::support::Rollforward;
+use crate::support::{Rollforward, run_helper};
 
 /// Runs the program by `script`, as its `"$@"`.
 fn by_shell(command: Rollforward, script: &str) -> Rollforward {
@@ -152,4 +152,16 @@ fn a_log_file_takes_the_log_and_is_appended_to() {
     let run = place.run().arg(place.arg("log-file", "scratch/log"));
     run.run_to_end(SOON).expect(1);
     run.run_to_end(SOON).expect(1);
+}
+
+#[test]
+fn a_log_file_that_is_a_pipe_needs_a_reader() {
+    let place = Place::new("logpipe");
+    let pipe = place.at("log");
+    run_helper(std::process::Command::new("mkfifo").arg(&pipe), "");
+    let run = place.run().arg(place.arg("log-file", "log"));
+    run.run_to_end(SOON).expect(2).says("--log-file").says("a pipe that nobody reads");
+    assert!(!place.at("scratch").exists());
+    let script = format!("cat {} >&2 & \"$@\"; status=$?; wait; exit $status", pipe.display());
+    by_shell(run, &script).run_to_end(SOON).expect(1).says("error: no-backup: ");
 }
