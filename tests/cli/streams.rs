@@ -95,7 +95,7 @@ fn hangup_is_ignored_and_term_ends_a_waiting_pass() {
 }
 
 #[test]
-fn what_would_end_a_process_ends_a_pass_with_its_checkpoint() {
+fn a_signal_that_would_kill_ends_a_pass_cleanly() {
     for signal in [libc::SIGQUIT, libc::SIGUSR1, libc::SIGXCPU] {
         let place = Place::new("ending");
         let run =

@@ -59,7 +59,7 @@ fn a_second_signal_ends_the_patience_with_mysqld() {
 }
 
 #[test]
-fn a_server_that_a_second_signal_kills_is_not_called_hung() {
+fn what_a_second_signal_kills_is_not_called_hung() {
     need_server!();
     let scene = Scene::seeded("impatient");
     let body = "trap : TERM; MYSQLD \"$@\" & while :; do wait; done";
