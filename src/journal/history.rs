@@ -153,10 +153,10 @@ impl History {
         let is_base = |point: &Point| Some(point.name.as_str()) == base;
         let named = self.points.iter().rposition(|point| is_base(point) && at(point));
         named.or_else(|| self.points.iter().rposition(is_like)).ok_or_else(|| match base {
-            Some(_) if summary.spans.is_empty() => "no journal was kept".into(),
-            Some(base) if self.points.iter().any(is_base) => {
-                format!("the next journal begins at {from}, and not where {base} is")
-            }
+            Some(base) if self.points.iter().any(is_base) => match summary.spans.is_empty() {
+                true => "no journal was kept".into(),
+                false => format!("the next journal begins at {from}, and not where {base} is"),
+            },
             Some(base) => {
                 let is_damaged = self.damaged.iter().any(|(name, _)| name == base);
                 let state = if is_damaged { "damaged" } else { "not there" };

@@ -242,6 +242,11 @@ fn what_is_pruned_or_damaged_leaves_a_gap() {
     assert_eq!(pruned.len(), 2);
     assert!(pruned[1].gap.contains("b1"), "{}", pruned[1].gap);
     assert!(without(1, true)[1].gap.contains("b1 is damaged"));
+    // An idle pass has no relay logs to keep, which is no reason.
+    let mut idle = history(&all[..1]);
+    idle.add("b2".into(), &backup("0-1-20", 300, Some(1), &[]));
+    let gap = &idle.windows()[1].gap;
+    assert_eq!(gap, "the next journal leads on from b1, which is not there");
     let mut cut = history(&all[..1]);
     cut.damaged.push(("b1".into(), 1));
     let beyond = cut.route(&Moment::Time(Timestamp(190).precise())).unwrap_err();
