@@ -42,9 +42,11 @@ const LOCK: u32 = 1;
 const SNAPSHOT: &str = "START TRANSACTION /*!40100 WITH CONSISTENT SNAPSHOT */";
 
 /// Statements that run for a second and longer: behind a lock that waits for one, all others would wait.
+/// The applier of a replica, or of a member of a group, counts as one while it has nothing to do.
 const LONG: &str = "\
     SELECT CONCAT(id, ' of ', user, ', for ', time, ' s') FROM information_schema.processlist \
     WHERE command IN ('Query', 'Execute') AND time >= 1 AND id <> CONNECTION_ID() \
+    AND NOT (user = 'system user' AND COALESCE(state, '') LIKE '% has read all relay log%') \
     ORDER BY time DESC LIMIT 1";
 
 /// Which connection of our account a process of this machine has; nothing without a performance schema.
@@ -61,9 +63,11 @@ const BEGUN: &str = "\
     LEFT JOIN performance_schema.events_statements_current s ON s.thread_id = h.thread_id \
     WHERE h.processlist_id = ";
 
-/// Transactions that are being committed: their GTIDs may come after what a snapshot shows of them.
+/// Transactions that are being committed: their GTIDs may come after what a snapshot shows of them. One
+/// thread of group replication, which commits nothing, has that state for ever.
 const COMMITTING: &str = "\
-    SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'waiting for handler commit'";
+    SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'waiting for handler commit' \
+    AND NOT (user = 'system user' AND COALESCE(info, '') = 'Group replication applier module')";
 
 /// Sessions of MariaDB that hold snapshots.
 const SNAPSHOTS: usize = 12;

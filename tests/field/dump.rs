@@ -8,7 +8,10 @@ use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Replica, Scene, Server, Writer, flavor, kill, processes_under, wait_for};
+use crate::support::server::free_port;
+use crate::support::{
+    Replica, Scene, Server, Writer, assert_same, flavor, kill, processes_under, snapshot, wait_for,
+};
 
 /// Values that six digits do not tell, and a bit pattern of their own.
 const FLOATS: &str = "(1, 0.010516252390057362), (2, 16777217), (3, 123456.789), (4, 3.4028234e37), \
@@ -278,4 +281,42 @@ fn a_binary_log_with_too_large_an_event_is_named() {
     ended.says("FLUSH BINARY LOGS");
     scene.primary.sql("FLUSH BINARY LOGS");
     scene.seed();
+}
+
+/// The threads of a group look as if they always committed something, and ran a statement.
+#[test]
+fn a_member_of_a_group_is_dumped_and_followed() {
+    need_server!();
+    if !flavor::is_mysql() {
+        return;
+    }
+    let name = "cccccccc-1111-2222-3333-444444444444";
+    let scene = Scene::with(
+        "group",
+        &[
+            "--plugin-load-add=group_replication.so",
+            &format!("--loose-group-replication-group-name={name}"),
+            "--loose-group-replication-start-on-boot=OFF",
+        ],
+    );
+    let join = || {
+        let address = format!("127.0.0.1:{}", free_port());
+        scene.primary.sql(&format!(
+            "SET GLOBAL group_replication_local_address = '{address}'; \
+             SET GLOBAL group_replication_bootstrap_group = ON; START GROUP_REPLICATION"
+        ));
+    };
+    join();
+    scene.primary.fill("shop", 1, 100);
+    scene.seed();
+    scene.primary.backlog("shop", 5);
+    // As after a failover: a new view, and transactions of its own in between.
+    scene.primary.sql("STOP GROUP_REPLICATION; SET GLOBAL super_read_only = OFF");
+    scene.primary.backlog("shop", 5);
+    join();
+    scene.primary.backlog("shop", 5);
+    scene.run().expect(0);
+    let restored = Server::start_on(&scene.restore(None));
+    assert!(restored.value("SELECT @@global.gtid_executed").contains(name));
+    assert_same("ours", &snapshot(&restored), "the member", &snapshot(&scene.primary));
 }
