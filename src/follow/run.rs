@@ -337,7 +337,8 @@ impl Follower<'_> {
         }
         let at = receiver.tail.at();
         let seen = self.pending.take_if(|(position, _)| at.contains(position));
-        if let Some((_, clock)) = seen {
+        // Where numbers do not tell whether it has arrived, the primary is asked again.
+        if let Some((_, clock)) = seen.filter(|(position, _)| at.tells(position)) {
             // Its clock tells whole seconds.
             let as_of = Timestamp(clock.0 - 1).precise();
             self.journals.set_seen(&Seen { position: at.to_string(), as_of })?;

@@ -87,3 +87,10 @@ fn both_are_united_by_domain_and_by_source() {
     assert_eq!(my("U:1-5:9").and(&my("U:6-7,V:1,U:tag:2")), my("U:1-7:9,V:1,U:tag:2"));
     assert_eq!(ma("0-1-1").and(&my("U:1")), ma("0-1-1"));
 }
+
+#[test]
+fn numbers_tell_only_where_each_domain_has_one_server() {
+    assert!(ma("0-1-100,7-2-5").tells(&ma("0-1-90,3-9-9,7-2-5")));
+    assert!(!ma("0-1-100,7-2-5").tells(&ma("0-1-90,7-3-4")));
+    assert!(my("U:1-5").tells(&my("V:7")));
+}
