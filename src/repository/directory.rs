@@ -94,6 +94,10 @@ impl Repository {
                     "cannot create repository {}: its parent directory does not exist",
                     path.display()
                 )),
+                io::ErrorKind::NotADirectory => Error::config(format!(
+                    "cannot create repository {}: its parent is not a directory",
+                    path.display()
+                )),
                 _ => fail(e),
             })?;
             if let Some(parent) = std::path::absolute(path).map_err(fail)?.parent() {

@@ -51,6 +51,8 @@ fn a_directory_whose_parent_is_missing_is_not_made() {
     let run = place.run();
     let first = run.clone().args(["--first-backup=dump", &place.arg("repo", "no/such/repo")]);
     place.refuses(&first, &["no/such/repo", "does not exist"]);
+    let first = run.clone().args(["--first-backup=dump", &place.arg("repo", "db.cnf/repo")]);
+    place.refuses(&first, &["db.cnf/repo", "is not a directory"]);
     place.refuses(
         &run.clone().arg(place.arg("scratch", "no/scratch")),
         &["no/scratch", "does not exist"],
