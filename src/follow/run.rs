@@ -199,11 +199,7 @@ impl Follower<'_> {
             as_of: newest.as_of,
         });
         let begun = self.repo.chain_begun(&newest.name)?;
-        let is_beyond = |part: &&Part| {
-            let is_in = newest.position.contains(&part.to);
-            part.to.contains(&newest.position)
-                || (is_in && !part.is_within(&newest.position, newest.started))
-        };
+        let is_beyond = |part: &&Part| part.leads_beyond(&newest.position, newest.started);
         let end_of = |begun| self.parts.last(begun).filter(is_beyond).map(|part| &part.to);
         let end = end_of(begun);
         if let (None, Some(other)) = (end, end_of(None)) {

@@ -43,6 +43,12 @@ impl Part {
         position.contains(&self.to) && (position.tells(&self.to) || is_earlier())
     }
 
+    /// True if it ends where such a backup is, or goes on from there.
+    pub fn leads_beyond(&self, position: &Position, started: Option<Timestamp>) -> bool {
+        let is_in = position.contains(&self.to);
+        self.to.contains(position) || (is_in && !self.is_within(position, started))
+    }
+
     /// True if it was stored before that time.
     pub fn was_stored_before(&self, time: Timestamp) -> bool {
         was_stored_before(&self.name, time)
