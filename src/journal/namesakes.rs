@@ -43,7 +43,7 @@ impl History {
     fn is_from_before(&self, at: usize, later: usize, gtid: &Gtid) -> bool {
         let (point, later) = (&self.points[at], &self.points[later]);
         let latest = point.latest.unwrap_or_else(|| point.began());
-        !later.position.has(gtid) && latest < later.began()
+        gtid.is_after(&later.position) && latest < later.began()
     }
 
     /// What there is to know of the way to the transaction `gtid`: whatever else has its name.

@@ -54,6 +54,16 @@ impl Gtid {
             && own(to).is_none_or(|number| number >= gtid.sequence)
     }
 
+    /// True if it certainly comes after a position, if ever: on MariaDB only numbers of its own server tell.
+    pub fn is_after(&self, position: &Position) -> bool {
+        match (self, position) {
+            (Gtid::MariaDb(gtid), Position::MariaDb(position)) => position
+                .get(&gtid.domain)
+                .is_none_or(|(server, number)| *server == gtid.server && *number < gtid.sequence),
+            _ => !position.has(self),
+        }
+    }
+
     /// The kind of server it belongs to.
     pub fn flavor(&self) -> Flavor {
         match self {
@@ -141,6 +151,8 @@ mod tests {
         assert!(between("7-1-1", "0-2-90,7-1-1") && between("0-1-100", "0-2-95"));
         assert!(!between("0-2-90", "0-1-100") && !between("0-1-80", "0-2-89"));
         assert!(!between("0-1-100,7-1-1", "0-1-100,7-1-9"), "nothing came in its domain");
+        assert!(gtid.is_after(&at("0-2-89")) && gtid.is_after(&at("7-1-1")));
+        assert!(!gtid.is_after(&at("0-2-90")) && !gtid.is_after(&at("0-1-80")));
     }
 
     #[test]

@@ -180,6 +180,23 @@ fn a_gtid_of_two_transactions_is_the_newest() {
     assert_eq!(sample.ambiguity(&gtid, &route), None);
 }
 
+/// Without `gtid_strict_mode`, a log of several servers.
+#[test]
+fn a_gtid_passed_by_another_servers_number_has_no_namesake() {
+    let mut history = history(&[
+        backup("0-1-900", 100, None, &[]),
+        backup("0-1-1000", 200, Some(0), &[("0-1-900", "0-1-1000", 110, 190)]),
+        backup("0-2-990", 300, Some(1), &[("0-1-1000", "0-2-990", 210, 290)]),
+        backup("0-1-1010", 400, Some(2), &[("0-2-990", "0-1-1010", 310, 390)]),
+    ]);
+    let moment = Moment::After(Gtid::parse("0-1-1000").unwrap());
+    assert_eq!(history.route(&moment), Ok(Route::Along(2, vec![3])));
+    history.rule_out(3);
+    let route = history.route(&moment).unwrap();
+    assert_eq!(route, Route::Along(0, vec![1]));
+    assert_eq!(history.ambiguity(&Gtid::parse("0-1-1000").unwrap(), &route), None);
+}
+
 #[test]
 fn no_journal_leads_on_from_another_chain() {
     let all = two_chains();
