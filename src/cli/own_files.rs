@@ -51,12 +51,13 @@ pub fn check(options: &Options) -> Result<()> {
             }
         }
     }
-    if let Some(slots) = options.slots()?
-        && let (Some(_), _) | (_, Some(_)) = places(&slots.dir)
-    {
-        let dir = slots.dir.display();
-        let why = "is inside the repository or the scratch directory";
-        return Err(Error::config(format!("--slots {dir} {why}")));
+    let Some(slots) = options.slots()? else { return Ok(()) };
+    let wrong = |why| Err(Error::config(format!("--slots {} {why}", slots.dir.display())));
+    if let (Some(_), _) | (_, Some(_)) = places(&slots.dir) {
+        return wrong("is inside the repository or the scratch directory");
+    }
+    if slots.dir.exists() && !slots.dir.is_dir() {
+        return wrong("is not a directory");
     }
     Ok(())
 }

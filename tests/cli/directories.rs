@@ -307,4 +307,6 @@ fn no_file_is_written_that_others_depend_on() {
         let slots = format!("{}:1", place.arg("slots", dir));
         place.refuses(&place.run().arg(slots), &["--slots", dir, "is inside"]);
     }
+    let slots = format!("{}:1", place.arg("slots", "db.cnf"));
+    place.refuses(&place.run().arg(slots), &["--slots", "db.cnf", "is not a directory"]);
 }
