@@ -123,3 +123,16 @@ fn a_slow_handshake_is_slow_and_not_lost() {
     let ended = run(&["--connect-timeout=2s", "--max-failures=0"]).expect(75);
     ended.says("primary-unreachable").says("no answer in time");
 }
+
+#[test]
+fn a_full_primary_is_not_called_down() {
+    need_server!();
+    let scene = Scene::seeded("full");
+    scene.primary.sql("SET GLOBAL max_connections = 10");
+    let sessions: Vec<_> = (0..12).map_while(|_| scene.primary.open().ok()).collect();
+    let run = scene.command("run").arg("--max-failures=0");
+    let ended = run.run_to_end(COMMAND_PATIENCE).expect(75);
+    ended.says("primary-unreachable: primary ").says(" takes no session now: error 1040: ");
+    drop(sessions);
+    scene.run().expect(0);
+}

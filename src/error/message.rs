@@ -51,7 +51,9 @@ impl fmt::Display for Error {
                 write!(f, "; {}", place.advice())
             }
             Error::PrimaryUnreachable { primary, text } => {
-                write!(f, "primary {primary} does not answer: {text}")
+                let what =
+                    if takes_none(text) { "takes no session now" } else { "does not answer" };
+                write!(f, "primary {primary} {what}: {text}")
             }
             Error::Stalled { after, what } => {
                 write!(f, "no progress for {}: {what}", short(*after))
@@ -111,6 +113,12 @@ impl fmt::Display for Error {
             Error::Configuration { text } => f.write_str(text),
         }
     }
+}
+
+/// True for the text of a primary that answers, and has no place for a session of ours: as many are open as
+/// may be, or its mode is offline. Numbers from the servers' error references.
+pub(super) fn takes_none(text: &str) -> bool {
+    [1040, 1203, 1226, 3032].iter().any(|errno| text.contains(&format!("error {errno}: ")))
 }
 
 fn quoted_log(log: &str) -> String {

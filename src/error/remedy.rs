@@ -4,6 +4,7 @@
 //! command instead of once per attempt.
 
 use crate::error::Error;
+use crate::error::message::takes_none;
 
 /// How the text of an error begins that dumping or loading has ended with.
 const OF_A_DUMP: [&str; 4] = ["loading ", "reading a table: ", "mysqldump: ", "mariadb-dump: "];
@@ -24,6 +25,9 @@ fn next(error: &Error) -> Option<&'static str> {
         Error::MysqldHung { .. } => {
             "see mysqld.log in the scratch directory; if the disk is slow, raise --ping-timeout, \
              --start-timeout or --shutdown-timeout"
+        }
+        Error::PrimaryUnreachable { text, .. } if takes_none(text) => {
+            "see to the limit or the mode that it names, then run again"
         }
         Error::PrimaryUnreachable { .. } => {
             "check that it is running and reachable from here, then run again"
@@ -99,6 +103,18 @@ fn next(error: &Error) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_primary_that_is_full_is_not_called_down() {
+        let line = |text: &str| {
+            with(&Error::PrimaryUnreachable { primary: "db1:3306".into(), text: text.into() })
+        };
+        let full = line("error 1040: Too many connections");
+        assert!(full.starts_with("primary db1:3306 takes no session now: error 1040"), "{full}");
+        assert!(full.contains("; see to the limit"), "{full}");
+        assert!(line("error 2003: refused").contains("does not answer: error 2003"));
+        assert!(line("error 10400: x").contains("does not answer"));
+    }
 
     #[test]
     fn a_failed_dump_does_not_advise_the_same_dump() {
