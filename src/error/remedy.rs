@@ -9,6 +9,9 @@ use crate::error::message::takes_none;
 /// How the text of an error begins that dumping or loading has ended with.
 const OF_A_DUMP: [&str; 4] = ["loading ", "reading a table: ", "mysqldump: ", "mariadb-dump: "];
 
+/// How the text begins when the last of several dumps has failed as well.
+pub const CHANGED: &str = "tables were changed during each of";
+
 /// The error and what to do about it, on one line.
 pub fn with(error: &Error) -> String {
     match next(error) {
@@ -48,6 +51,9 @@ fn next(error: &Error) -> Option<&'static str> {
         Error::ReplicationError { errno: 1524, .. } => {
             "have --mysqld load the plugin, as with --mysqld-option=--plugin-load-add=NAME; \
              rollforward seed does not help"
+        }
+        Error::ReplicationError { text, .. } if text.starts_with(CHANGED) => {
+            "run rollforward seed --from dump again while no table is created, altered or dropped"
         }
         Error::ReplicationError { text, .. } if OF_A_DUMP.iter().any(|by| text.starts_with(by)) => {
             "correct it on the primary and seed again, or copy the data directory (--from dir:PATH, or \
@@ -129,6 +135,8 @@ mod tests {
             assert!(advice(1005, text).contains("--from dir:PATH"), "{text}");
         }
         assert!(advice(1146, "mariadb-dump: x").contains("--from dir:PATH"));
+        let changed = format!("{CHANGED} 3 dumps, the last time with: mysqldump: x");
+        assert!(advice(1412, &changed).contains("rollforward seed --from dump again"));
         assert!(advice(1524, "loading a.b: x").contains("--plugin-load-add"));
         assert!(advice(1146, "Table 'a.b' doesn't exist").contains("--from dump"));
     }

@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::remedy::CHANGED;
 use crate::error::{Error, Result};
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
@@ -90,11 +91,16 @@ pub fn dump(seeding: &mut Seeding, primary: &Primary, facts: &Facts) -> Result<S
     for tries in 1.. {
         let before = list(seeding, primary, facts)?;
         let dumped = dump_once(seeding, primary, facts, &before);
-        let Err(e @ Error::ReplicationError { .. }) = dumped else { return dumped };
-        // "Table definition has changed" and "no such table" of the servers' error references.
-        let changed = matches!(e, Error::ReplicationError { errno: 1412 | 1146, .. });
+        let Err(Error::ReplicationError { errno, text }) = dumped else { return dumped };
         let after = list(seeding, primary, facts)?;
-        if tries == TRIES || (!changed && before.tables.keys().eq(after.tables.keys())) {
+        // "Table definition has changed" and "no such table" of the servers' error references.
+        let changed = matches!(errno, 1412 | 1146) || !before.tables.keys().eq(after.tables.keys());
+        if changed && tries == TRIES {
+            let text = format!("{CHANGED} {tries} dumps, the last time with: {text}");
+            return Err(Error::ReplicationError { errno, text });
+        }
+        let e = Error::ReplicationError { errno, text };
+        if !changed {
             return Err(e);
         }
         log::warn!("{}: {e}; tables changed meanwhile, dumping again", e.cause());
