@@ -140,6 +140,13 @@ fn numbers_out_of_order_lose_nothing_that_was_received() {
         let (found, ended) = value(&scene, gtid, names);
         assert_eq!(found, expected, "{gtid}: {ended}");
     }
+    // It ends the list, and is no other transaction of its name.
+    let log = |args: &[&str]| scene.command("log").args(args).run_to_end(LONG).expect(0);
+    let listed = log(&["--until", "0-7-4900"]);
+    assert!(listed.stdout.lines().last().unwrap().contains("  0-7-4900  "), "{listed}");
+    // By its number it might have been there.
+    let log = scene.command("log").args(["--until", "0-8-5000"]);
+    log.run_to_end(LONG).expect(1).says("out-of-reach: no journal has 0-8-5000");
     until(&scene, "0-8-4900").0.expect(1).says("out-of-reach: ").says("is before the first backup");
 }
 

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::journal::cut::Moment;
-use crate::journal::history::{History, Point};
+use crate::journal::history::History;
+use crate::mysql::gtid::Gtid;
 use crate::os::clock::Micros;
 
 /// The journals that there are, for people.
@@ -32,14 +33,9 @@ pub(super) fn check_reach(
         let what = format!("{what}; {}", spans(history));
         Err(Error::OutOfReach { what })
     };
-    let journals = |at: &&Point| at.leads_from.is_ok() && at.journal_size > 0;
     if let Some(Moment::After(gtid) | Moment::Before(gtid)) = until {
-        let mut all = history.points.iter().filter(journals);
-        let has = |point: &Point| match point.leads_from {
-            Ok(from) => point.position.has(gtid) && !history.points[from].position.has(gtid),
-            Err(_) => false,
-        };
-        if !all.any(has) {
+        let mut all = history.candidates(gtid).into_iter();
+        if !all.any(|at| history.points[at].journal_size > 0) {
             return out(format!("no journal has {gtid}"));
         }
     }
@@ -66,4 +62,13 @@ pub(super) fn check_reach(
         (None, None) => "no transaction is known".into(),
     };
     out(asked)
+}
+
+/// Fails for a transaction that did not come, if only its number did not rule it out.
+pub(super) fn check_found(history: &History, gtid: &Gtid) -> Result<()> {
+    if !history.having(gtid).newest.is_empty() {
+        return Ok(());
+    }
+    let what = format!("no journal has {gtid}; {}", spans(history));
+    Err(Error::OutOfReach { what })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cli::options::too_long;
 use crate::cli::output::{object, quote};
-use crate::cli::reach::{check_reach, spans};
+use crate::cli::reach::{check_found, check_reach, spans};
 use crate::cli::windows::{Gap, gaps};
 use crate::error::{Error, Result};
 use crate::journal::cut::Moment;
@@ -115,12 +115,13 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
         }
     }
     let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let ends_in = match &question.until {
-        Some(Moment::After(gtid) | Moment::Before(gtid)) => history.having(gtid).newest,
+    let passes = match &question.until {
+        Some(Moment::After(gtid) | Moment::Before(gtid)) => history.having(gtid).others,
         _ => Vec::new(),
     };
     let (last, broken) = (None, None);
-    let mut listing = Listing { question, out, shown: 0, read: 0, last, ends_in, broken };
+    let mut listing =
+        Listing { question, out, shown: 0, read: 0, last, passes, met: false, broken };
     let first = listing.all(&stores, &history)?;
     if first.is_none() && listing.broken.is_none() {
         // Before the command: on a terminal, that is the last line.
@@ -157,12 +158,21 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
         let doing = "write to standard output".into();
         return Err(Error::Io { doing, source: e });
     }
-    first.map_or(Ok(0), Err)
+    if let Some(e) = first {
+        return Err(e);
+    }
+    match &question.until {
+        Some(Moment::After(gtid) | Moment::Before(gtid)) if !listing.met => {
+            check_found(&history, gtid)
+        }
+        _ => Ok(()),
+    }
+    .map(|()| 0)
 }
 
 /// The moment before a transaction; by its time, where a newer one has its name.
 fn just_before(history: &History, (gtid, time, at): &(Gtid, Micros, usize)) -> String {
-    if history.having(gtid).newest.contains(at) {
+    if !history.having(gtid).others.contains(at) {
         return format!("before:{gtid}");
     }
     // What times are written with.
@@ -179,8 +189,10 @@ struct Listing<'a, W: Write> {
     read: u64,
     /// The last one that was shown, its time, and the journal that has it.
     last: Option<(Gtid, Micros, usize)>,
-    /// The journals at which a transaction ends them all, since they have it.
-    ends_in: Vec<usize>,
+    /// The journals whose transaction of the name with which all ends is another one, from before.
+    passes: Vec<usize>,
+    /// The transaction with which all ends has come.
+    met: bool,
     /// Nobody reads on.
     broken: Option<io::Error>,
 }
@@ -302,12 +314,14 @@ impl<W: Write> Listing<'_, W> {
         let gtid = &transaction.gtid;
         let ends = match &self.question.until {
             Some(Moment::Time(time)) if transaction.time > *time => return Next::Nothing,
-            Some(Moment::Before(until)) if gtid == until && self.ends_in.contains(&number) => {
+            Some(Moment::Before(until)) if gtid == until && !self.passes.contains(&number) => {
+                self.met = true;
                 return Next::Nothing;
             }
-            Some(Moment::After(until)) => gtid == until && self.ends_in.contains(&number),
+            Some(Moment::After(until)) => gtid == until && !self.passes.contains(&number),
             _ => false,
         };
+        self.met |= ends;
         let ends = if ends { Next::Nothing } else { Next::Journal };
         // After a reset, another one has the name.
         let is_same = |latest: &Option<Micros>| latest.is_none_or(|at| transaction.time <= at);

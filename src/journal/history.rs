@@ -257,13 +257,12 @@ impl History {
         Err(OutOfReach { why, before: Some(base), after })
     }
 
-    fn to_gtid(&self, gtid: &Gtid, exact: bool) -> Result<Route, OutOfReach> {
-        let has = |at: usize| self.points[at].position.has(gtid);
-        // Never to another one of that name.
+    /// The journals that may have a transaction, the likeliest first.
+    pub fn candidates(&self, gtid: &Gtid) -> Vec<usize> {
         let having = self.having(gtid);
         // Numbers of several servers of MariaDB come in any order: its domain has moved, at least. Unless
         // its number is beyond all that there is.
-        let is_beyond = !(0..self.points.len()).any(has);
+        let is_beyond = !self.points.iter().any(|point| point.position.has(gtid));
         let may_come = |at: &usize| {
             let point = &self.points[*at];
             let from = point.leads_from.as_ref().ok().map(|from| &self.points[*from]);
@@ -271,8 +270,14 @@ impl History {
         };
         let all = (0..self.points.len()).rev();
         let unlikely = all.filter(|at| !having.others.contains(at)).filter(may_come);
-        let left = having.newest.into_iter().rev().chain(unlikely);
-        let mut left = left.filter(|at| !self.searched.contains(at));
+        having.newest.iter().rev().copied().chain(unlikely).collect()
+    }
+
+    fn to_gtid(&self, gtid: &Gtid, exact: bool) -> Result<Route, OutOfReach> {
+        let has = |at: usize| self.points[at].position.has(gtid);
+        // Never to another one of that name.
+        let left = self.candidates(gtid);
+        let mut left = left.into_iter().filter(|at| !self.searched.contains(at));
         if let Some(way) = left.find_map(|at| self.along(at)) {
             return Ok(way);
         }
