@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::repository::set_age;
-use crate::support::{Primary, Replica, Scene, Server, flavor, template, wait_until};
+use crate::support::{
+    PATIENCE, Primary, Proxy, Replica, Scene, Server, flavor, template, wait_until,
+};
 use crate::until::gtids;
 use crate::{follow, live};
 
@@ -52,6 +54,19 @@ fn a_reset_primary_that_got_further_is_diverged() {
     scene.primary.backlog("shop", 5);
     scene.run().expect(0);
     assert_eq!(scene.newest_position(), scene.primary.gtid_pos());
+}
+
+#[test]
+fn a_night_with_nothing_new_records_the_log_it_saw() {
+    need_server!();
+    let scene = Scene::seeded("nothing-new");
+    let others = newest_log(&scene);
+    // The receiver has connected long before the first bytes of a log arrive.
+    let proxy = Proxy::start(&scene.primary);
+    proxy.slow_down(4000);
+    let run = scene.command("run").args(["--primary", &proxy.address()]);
+    let pass = run.run_to_end(PATIENCE).expect(0);
+    assert_ne!(newest_log(&scene), others, "{pass}");
 }
 
 #[test]

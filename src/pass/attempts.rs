@@ -263,6 +263,7 @@ impl<'a> Attempts<'a> {
             stall: patience.stall,
             open_tables: &self.open_tables,
             logs: &logs,
+            data: &self.scratch.data(),
         };
         let caught_up = catch_up
             .run(self.supervisor, mysqld, &mut self.breaker)

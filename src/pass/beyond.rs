@@ -90,6 +90,7 @@ impl Attempts<'_> {
             stall: self.plan.patience.stall,
             open_tables: &self.open_tables,
             logs: &logs,
+            data: &self.scratch.data(),
         };
         catch_up
             .run(self.supervisor, mysqld, &mut self.breaker)

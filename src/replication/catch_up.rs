@@ -5,6 +5,7 @@
 //! goal, too.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ use crate::replication::connection::Connection;
 use crate::replication::keeping::Keeping;
 use crate::replication::kept_logs::KeepLogs;
 use crate::replication::primary::Facts;
+use crate::replication::received::{Received, logs};
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::replication::temporary_tables;
 use crate::report::meter::Unit;
@@ -29,6 +31,8 @@ use crate::supervisor::main_loop::{Look, Supervisor, Wait, is_active};
 use crate::supervisor::watched::Watched;
 use crate::text::count;
 
+/// How long to wait at most for the first bytes of a receiver that has connected, and has nothing to receive.
+const HEAD: Duration = Duration::from_secs(1);
 /// Before a stop, how long to wait for an applier that shows no sign of life.
 const DRAINING: Duration = Duration::from_secs(5);
 /// The minimum time allowed for the applier to stop, unless in a hurry. MySQL's waits a minute for
@@ -162,6 +166,8 @@ pub struct CatchUp<'a> {
     pub open_tables: &'a Cell<u64>,
     /// Keeps the relay logs.
     pub logs: &'a dyn KeepLogs,
+    /// The data directory, where they are.
+    pub data: &'a Path,
 }
 
 impl CatchUp<'_> {
@@ -202,6 +208,9 @@ impl CatchUp<'_> {
             self.check(&status, begin.as_ref(), &mut connection)?;
             Ok(Look::Still)
         })?;
+        if there {
+            self.wait_for_head(supervisor, &mut keeping)?;
+        }
         let mut received = String::new();
         let all = begin.as_ref().map(|begin| begin.distance_to(goal));
         let wait = Wait { every: self.poll, patience: self.stall };
@@ -247,6 +256,17 @@ impl CatchUp<'_> {
             ),
         })?;
         globals::check(mysqld, self.facts.flavor)
+    }
+
+    /// Waits until the relay logs say with which log of the primary they begin, so that this is on record
+    /// although nothing else is to come. A receiver has connected before it has written that.
+    fn wait_for_head(&self, supervisor: &mut Supervisor, keeping: &mut Keeping<'_>) -> Result<()> {
+        let (began, wait) = (Instant::now(), Wait { every: HEAD / 100, patience: None });
+        let waited = supervisor.wait_for(keeping, wait, |_, _| {
+            let there = Received::in_logs(self.facts, &logs(self.data)).is_some();
+            Ok(if there || began.elapsed() >= HEAD { Look::Done(()) } else { Look::Still })
+        });
+        waited.map(drop)
     }
 
     fn check(
