@@ -160,7 +160,7 @@ impl OptionFile {
             Some(path) => match self.password.get() {
                 Some(password) => password.0.clone(),
                 None => {
-                    let text = load(path)?.trim_end_matches(['\n', '\r']).to_string();
+                    let text = password_in(path)?;
                     self.password.get_or_init(|| Secret(text)).0.clone()
                 }
             },
@@ -267,6 +267,17 @@ impl OptionFile {
 /// True for the groups that mean us.
 fn is_read(group: &str) -> bool {
     matches!(group, "client" | "rollforward")
+}
+
+/// The password that a file holds alone.
+fn password_in(path: &Path) -> Result<String> {
+    let text = load(path)?.trim_end_matches(['\n', '\r']).to_string();
+    if text.contains('\0') {
+        // The server would end it there, and say that the password is wrong.
+        let path = path.display();
+        return Err(Error::config(format!("the password in {path} contains a NUL byte")));
+    }
+    Ok(text)
 }
 
 fn load(path: &Path) -> Result<String> {

@@ -151,6 +151,8 @@ fn a_password_file_must_be_readable() {
     let run = |name: &str| place.run().arg(place.arg("password-file", name));
     place.refuses(&run("none"), &["none", "no such file"]);
     place.refuses(&run(""), &["cannot read"]);
+    place.write("nul", "sec\0ret\n");
+    place.refuses(&run("nul"), &["nul contains a NUL byte"]);
     place.make_repo("repo");
     place.write("password", "secret of the test\n");
     let outcome = run("password").run_to_end(SOON).expect(1).says("no-backup");
