@@ -217,7 +217,10 @@ impl<W: Write> Listing<'_, W> {
         for (at, point) in history.points.iter().enumerate() {
             let Ok(from) = point.leads_from else { continue };
             let from = &history.points[from].position;
-            if point.journal_size == 0 {
+            // A part that ends where a backup is leads to that, too.
+            let is_told =
+                |p: &Point| (&p.journal_of, &p.position) == (&point.journal_of, &point.position);
+            if point.journal_size == 0 || history.points[..at].iter().any(is_told) {
                 continue;
             }
             let is_before = |since| point.latest.is_some_and(|latest| latest < since);

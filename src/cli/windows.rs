@@ -18,7 +18,7 @@ struct Shown<'a> {
 fn shown<'a>(history: &'a History, windows: &'a [Window]) -> Vec<Shown<'a>> {
     let one = |window: &'a Window| {
         let (from, to) = window.ends;
-        let size = history.points[from + 1..=to].iter().map(|point| point.journal_size).sum();
+        let size = history.journal_bytes(from + 1..=to);
         Shown { window, from: &history.points[from], to: &history.points[to], size }
     };
     windows.iter().map(one).collect()

@@ -27,7 +27,7 @@ pub struct Point {
     pub leads_from: Result<usize, String>,
     /// The latest time of a transaction in its journal.
     pub latest: Option<Micros>,
-    /// Bytes of its journal.
+    /// Bytes of the journal that leads to it.
     pub journal_size: u64,
     /// The primary's log that its pass began to read, if that is on record.
     pub primary_log: Option<PrimaryLog>,

@@ -153,18 +153,21 @@ impl History {
         let at = &backup.position;
         let same = earlier.iter().rfind(|point| point.position == *at && point.leads_from.is_ok());
         let way = match (same, next) {
-            (Some(same), _) => Some((same.leads_from.clone(), same.journal_of.clone())),
+            (Some(same), _) => {
+                Some((same.leads_from.clone(), same.journal_of.clone(), same.journal_size))
+            }
             (None, Some(next)) if at.contains(&next.from) && next.to.contains(at) => {
                 let is_on_way = |point: &Point| {
                     point.position.contains(&next.from) && at.contains(&point.position)
                 };
                 let from = earlier.iter().rposition(is_on_way);
-                from.map(|from| (Ok(from), Some(shown(&next.name))))
+                from.map(|from| (Ok(from), Some(shown(&next.name)), next.size))
             }
             _ => None,
         };
-        if let Some((leads_from, journal_of)) = way {
+        if let Some((leads_from, journal_of, size)) = way {
             (backup.leads_from, backup.journal_of) = (leads_from, journal_of);
+            backup.journal_size = size;
             backup.latest = Some(backup.began());
         }
     }

@@ -1,5 +1,7 @@
 //! What can be restored to any moment, and the gaps between. Pure.
 
+use std::collections::HashMap;
+
 use crate::journal::history::History;
 
 /// A span of time that can be restored to any moment.
@@ -42,5 +44,11 @@ impl History {
             windows.push(Window { ends: (at, at), gap });
         }
         windows
+    }
+
+    /// Bytes of the journals that lead to these points. One may lead to several.
+    pub fn journal_bytes(&self, points: impl Iterator<Item = usize>) -> u64 {
+        let sizes = points.map(|at| &self.points[at]).map(|p| (&p.journal_of, p.journal_size));
+        sizes.collect::<HashMap<_, _>>().into_values().sum()
     }
 }

@@ -43,8 +43,8 @@ pub fn foresee(
         Route::Beyond(from, along) => (from, along, true),
     };
     let steps = along.iter().map(|at| &history.points[*at]);
-    let mut journals: Vec<String> = steps.clone().filter_map(|p| p.journal_of.clone()).collect();
+    let mut journals: Vec<String> = steps.filter_map(|p| p.journal_of.clone()).collect();
     journals.dedup();
-    let journal_bytes = steps.map(|point| point.journal_size).sum();
+    let journal_bytes = history.journal_bytes(along.iter().copied());
     Ok(Foreseen { backup: history.points[from].name.clone(), journals, journal_bytes, beyond })
 }
