@@ -1,15 +1,15 @@
 //! `log`: which transactions the journals hold, without a value; and the command that undoes the last one.
 
 mod forged;
+mod meanwhile;
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::follow::{follower, parts, start, wait_for_end};
+use crate::follow::{parts, start, wait_for_end};
 use crate::support::repository::Json;
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Outcome, Rollforward, Scene, Server, flavor, is_root, wait_until};
+use crate::support::{Outcome, Rollforward, Scene, Server, flavor, is_root};
 use crate::until::gtids;
 
 /// A part of every value and password.
@@ -370,31 +370,4 @@ fn what_a_follower_received_is_listed() {
     // The next pass has the same in its journal, and nothing is listed twice.
     scene.run().expect(0);
     assert_eq!(listed(&[]), all);
-}
-
-/// A part of what a follower received leads to a backup without a journal, and beyond.
-#[test]
-fn what_was_received_over_a_backup_is_listed() {
-    need_server!();
-    let scene = Scene::seeded("over");
-    let before = gtids(&scene.primary).len();
-    let mut run = follower(&scene).arg("--every=1h").spawn();
-    run.wait_for_log("following ", COMMAND_PATIENCE);
-    scene.primary.sql("CREATE DATABASE before_it");
-    scene.command("run").arg("--no-journal").run_to_end(COMMAND_PATIENCE).expect(0);
-    scene.primary.sql("CREATE DATABASE after_it");
-    let data = scene.path("following/data");
-    let has_it = |log: &Path| fs::read(log).is_ok_and(|l| l.windows(8).any(|w| w == b"after_it"));
-    wait_until("its arrival", COMMAND_PATIENCE, || {
-        fs::read_dir(&data).is_ok_and(|dir| dir.flatten().any(|entry| has_it(&entry.path())))
-    });
-    run.kill(libc::SIGTERM);
-    run.finish(COMMAND_PATIENCE).expect(128 + libc::SIGTERM);
-    let all = gtids(&scene.primary).split_off(before);
-    for count in 1..=all.len() {
-        let ended = log(&scene, &["--json", "--until", &all[count - 1]]);
-        let lines = objects(&ended);
-        let listed = lines.iter().map(|line| line.get("gtid").str().to_string());
-        assert_eq!(listed.collect::<Vec<_>>(), all[..count], "{ended}");
-    }
 }

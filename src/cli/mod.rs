@@ -15,6 +15,7 @@ mod own_files;
 pub mod pass_options;
 mod prefixes;
 pub mod print;
+pub mod question;
 mod reach;
 pub mod report;
 pub mod restore;

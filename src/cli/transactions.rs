@@ -5,10 +5,9 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::time::Duration;
 
-use crate::cli::options::too_long;
 use crate::cli::output::{object, quote};
+use crate::cli::question::Question;
 use crate::cli::reach::{check_found, check_reach, spans};
 use crate::cli::windows::{Gap, gaps};
 use crate::error::{Error, Result};
@@ -16,13 +15,11 @@ use crate::journal::cut::Moment;
 use crate::journal::details::Details;
 use crate::journal::group::{Group, Transaction};
 use crate::journal::history::{History, Point};
-use crate::journal::names::Name;
 use crate::journal::scan::{End, scan_with};
-use crate::journal::when;
 use crate::mysql::gtid::Gtid;
 use crate::mysql::position::Position;
 use crate::mysql::settings;
-use crate::os::clock::{Micros, Timestamp, is_too_long, parse_duration};
+use crate::os::clock::Micros;
 use crate::os::signals;
 use crate::pass::moment::check_flavor;
 use crate::repository::contents::Contents;
@@ -30,64 +27,10 @@ use crate::repository::directory::{Repository, damaged};
 use crate::repository::journals::Stores;
 use crate::text::{count, harmless, shell, system_text};
 
+/// So many times what there is is read again, if it changes meanwhile.
+const REREAD: u32 = 5;
 /// Where the command at the end restores to: a place that the user has to choose.
 const TARGET: &str = "/var/lib/mysql-restored";
-
-/// Which transactions to show, and how.
-#[derive(Debug, Default)]
-pub struct Question {
-    /// Not those before.
-    pub since: Option<Micros>,
-    /// Not those beyond.
-    pub until: Option<Moment>,
-    /// Only those that touch it.
-    pub table: Option<Name>,
-    /// Only definitions.
-    pub ddl: bool,
-    /// For programs.
-    pub json: bool,
-    /// What a restore has to be told besides: how its private server is run.
-    pub means: Vec<String>,
-}
-
-impl Question {
-    /// Of the values of `--since`, `--until` and `--table`.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`], naming the option and what is wrong with its value.
-    pub fn new(since: Option<&str>, until: Option<&str>, table: Option<&str>) -> Result<Question> {
-        let since = match since {
-            None => None,
-            Some(text) if is_too_long(text) => return Err(too_long("since", text)),
-            Some(text) => Some(match parse_duration(text) {
-                Some(back) => back_from_now(back),
-                None => match when::parse(text) {
-                    Ok(Moment::Time(time)) => time,
-                    _ => {
-                        return Err(Error::config(format!(
-                            "--since: '{text}' is neither a duration such as 2h nor a time such as \
-                             2026-11-28T10:13:59Z"
-                        )));
-                    }
-                },
-            }),
-        };
-        let wrong = |what| Error::config(format!("--until: {what}"));
-        let until = until.map(when::parse).transpose().map_err(wrong)?;
-        let table = match table {
-            None => None,
-            Some(text) => Some(Name::parse(text).ok_or_else(|| {
-                Error::config(format!("--table: '{}' is not DB.TABLE", harmless(text)))
-            })?),
-        };
-        Ok(Question { since, until, table, ..Question::default() })
-    }
-}
-
-fn back_from_now(back: Duration) -> Micros {
-    let back = i64::try_from(back.as_micros()).unwrap_or(i64::MAX);
-    Micros(Timestamp::now().precise().0.saturating_sub(back))
-}
 
 /// Prints the transactions. Returns the exit status.
 ///
@@ -98,7 +41,7 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
     signals::end_at_once().map_err(|e| Error::io("handle signals for", path, e))?;
     let stores = Stores::new(Repository::open(path)?)?;
     let repo = &stores.backups;
-    let history = History::read(repo)?;
+    let mut history = History::read(repo)?;
     if history.points.is_empty() && history.damaged.is_empty() {
         repo.find(None)?;
     }
@@ -115,14 +58,31 @@ pub fn print(path: &Path, question: &Question) -> Result<u8> {
         }
     }
     let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let passes = match &question.until {
-        Some(Moment::After(gtid) | Moment::Before(gtid)) => history.having(gtid).others,
-        _ => Vec::new(),
+    let mut listing = Listing {
+        question,
+        out,
+        shown: 0,
+        read: 0,
+        last: None,
+        passes: Vec::new(),
+        met: false,
+        broken: None,
+        led: Vec::new(),
+        damage: None,
     };
-    let (last, broken) = (None, None);
-    let mut listing =
-        Listing { question, out, shown: 0, read: 0, last, passes, met: false, broken };
-    let first = listing.all(&stores, &history)?;
+    let mut again = 0;
+    while let Err((at, e)) = listing.all(&stores, &history) {
+        // A pass or a follower may have removed it since, and have put something else in its place.
+        let now = History::read(repo)?;
+        again += 1;
+        let is_gone = matches!(e, Error::NoBackup { .. });
+        if !is_gone || again > REREAD || !now.has_what_follows(&history, at) {
+            return Err(e);
+        }
+        listing.go_on_in(&now, &history);
+        history = now;
+    }
+    let first = listing.damage.take();
     if first.is_none() && listing.broken.is_none() {
         // Before the command: on a terminal, that is the last line.
         let (shown, read) = (listing.shown, count(listing.read, "transaction"));
@@ -195,6 +155,10 @@ struct Listing<'a, W: Write> {
     met: bool,
     /// Nobody reads on.
     broken: Option<io::Error>,
+    /// What was listed.
+    led: Vec<Led>,
+    /// The first journal that cannot be read.
+    damage: Option<Error>,
 }
 
 /// How the way along a journal went on.
@@ -206,38 +170,60 @@ enum Next {
     Nothing,
 }
 
-/// From where to where an earlier journal led, and the latest time in it.
-type Led<'a> = (&'a Position, &'a Position, Option<Micros>);
+/// What an earlier journal led over.
+struct Led {
+    journal: Option<String>,
+    from: Position,
+    to: Position,
+    /// The latest time in it.
+    latest: Option<Micros>,
+}
+
+/// The same, as far as it matters to a transaction.
+type Span<'a> = (&'a Position, &'a Position, Option<Micros>);
 
 impl<W: Write> Listing<'_, W> {
-    /// Prints what all journals have. Returns the first damage.
-    fn all(&mut self, stores: &Stores, history: &History) -> Result<Option<Error>> {
-        let mut first = None;
-        let mut earlier: Vec<Led<'_>> = Vec::new();
+    /// What there is has changed from `before` while it was listed.
+    fn go_on_in(&mut self, now: &History, before: &History) {
+        if let Some((_, _, at)) = &mut self.last {
+            let journal = before.points.get(*at).map(|point| &point.journal_of);
+            let is_it = |point: &Point| Some(&point.journal_of) == journal;
+            *at = now.points.iter().position(is_it).unwrap_or(usize::MAX);
+        }
+    }
+
+    /// Prints what all journals have that have not led anywhere yet. On a failure, also of which point.
+    fn all(&mut self, stores: &Stores, history: &History) -> Result<(), (usize, Error)> {
+        if let Some(Moment::After(gtid) | Moment::Before(gtid)) = &self.question.until {
+            self.passes = history.having(gtid).others;
+        }
         for (at, point) in history.points.iter().enumerate() {
             let Ok(from) = point.leads_from else { continue };
             let from = &history.points[from].position;
             // A part that ends where a backup is leads to that, too.
-            let is_told =
-                |p: &Point| (&p.journal_of, &p.position) == (&point.journal_of, &point.position);
-            if point.journal_size == 0 || history.points[..at].iter().any(is_told) {
+            let is_it = |led: &Led| led.journal == point.journal_of && led.to == point.position;
+            if point.journal_size == 0 || self.led.iter().any(is_it) {
                 continue;
             }
             let is_before = |since| point.latest.is_some_and(|latest| latest < since);
             if !self.question.since.is_some_and(is_before) {
-                match self.journal(stores, (at, point), from, &earlier) {
+                let led = std::mem::take(&mut self.led);
+                let listed = self.journal(stores, (at, point), from, &led);
+                self.led = led;
+                match listed {
                     Ok(Next::Journal) => {}
                     Ok(Next::Nothing) => break,
-                    Err(e @ Error::BackupDamaged { .. }) => match first {
-                        None => first = Some(e),
+                    Err(e @ Error::BackupDamaged { .. }) => match self.damage {
+                        None => self.damage = Some(e),
                         Some(_) => log::warn!("{}: {e}", e.cause()),
                     },
-                    Err(e) => return Err(e),
+                    Err(e) => return Err((at, e)),
                 }
             }
-            earlier.push((from, &point.position, point.latest));
+            let (journal, to, latest) = (point.journal_of.clone(), &point.position, point.latest);
+            self.led.push(Led { journal, from: from.clone(), to: to.clone(), latest });
         }
-        Ok(first)
+        Ok(())
     }
 
     fn journal(
@@ -245,15 +231,18 @@ impl<W: Write> Listing<'_, W> {
         stores: &Stores,
         (number, point): (usize, &Point),
         from: &Position,
-        earlier: &[Led<'_>],
+        led: &[Led],
     ) -> Result<Next> {
         let Some(name) = &point.journal_of else { return Ok(Next::Journal) };
         let held = stores.hold(name)?;
         let is_received = held.is_received();
         let wrong = |what| damaged(&held.name, what);
         // Where two backups grew from one, what led to the second is partly what led to the first.
-        let mut overlaps: Vec<Led<'_>> =
-            earlier.iter().filter(|(_, to, _)| !from.contains(to)).copied().collect();
+        let mut overlaps: Vec<Span<'_>> = led
+            .iter()
+            .filter(|led| !from.contains(&led.to))
+            .map(|led| (&led.from, &led.to, led.latest))
+            .collect();
         // What was received may begin before the backup that it leads on from, and go on beyond this one.
         let first = held.manifest.journal.logs.first().filter(|_| is_received);
         let begin = first.map(|entry| Position::parse(from.flavor(), &entry.span.from));
@@ -312,7 +301,7 @@ impl<W: Write> Listing<'_, W> {
         number: usize,
         transaction: &Transaction,
         details: &Details,
-        (overlaps, folds): (&[Led<'_>], bool),
+        (overlaps, folds): (&[Span<'_>], bool),
     ) -> Next {
         let gtid = &transaction.gtid;
         let ends = match &self.question.until {

@@ -46,6 +46,19 @@ impl History {
         windows
     }
 
+    /// True if all that leads on from the point `at` of `before` is here as well, in whatever journals.
+    pub fn has_what_follows(&self, before: &History, at: usize) -> bool {
+        let windows = self.windows();
+        before.points[at..].iter().all(|point| {
+            let Ok(from) = point.leads_from else { return true };
+            windows.iter().any(|window| {
+                let ends = (&self.points[window.ends.0], &self.points[window.ends.1]);
+                before.points[from].position.contains(&ends.0.position)
+                    && ends.1.position.contains(&point.position)
+            })
+        })
+    }
+
     /// Bytes of the journals that lead to these points. One may lead to several.
     pub fn journal_bytes(&self, points: impl Iterator<Item = usize>) -> u64 {
         let sizes = points.map(|at| &self.points[at]).map(|p| (&p.journal_of, p.journal_size));
