@@ -233,6 +233,10 @@ fn many_parts_become_few() {
     wait_for_end(&scene, &primary.gtid_pos());
     let found = parts(&scene).len();
     assert!(found < 25, "{found}");
+    // Named when they were stored, or a seed after a reset would not be later than they are.
+    let last = parts(&scene).pop().unwrap();
+    let now = rollforward::os::clock::Timestamp::now().compact();
+    assert!(last.file_name().unwrap().to_str().unwrap()[..16] <= now[..], "{last:?}, {now}");
     let last = gtids(primary).pop().unwrap();
     let (count, ended) = value(&scene, &last, "SELECT COUNT(*) FROM shop.many");
     assert_eq!(count, "60", "{ended}");

@@ -5,7 +5,6 @@
 //! it. Backups are made in [`super::pending`] and removed in [`super::prune`].
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -168,18 +167,6 @@ impl Repository {
             });
         }
         Ok(names)
-    }
-
-    /// A name that sorts after all others, even if the clock was set back.
-    pub(crate) fn new_name(&self) -> Result<String> {
-        let newest = self.names()?.pop();
-        let newest = newest.and_then(|n| Timestamp::parse_compact(n.get(..16)?));
-        let now = Timestamp::now();
-        let time = newest.map_or(now, |t| Timestamp(t.0 + 1).max(now));
-        let random = RandomState::new().hash_one(std::process::id()) as u16;
-        let name = |time: Timestamp| format!("{}-{random:04x}", time.compact());
-        // After a forged one of the last second that has a name, none could ever be stored again.
-        Ok(Some(name(time)).filter(|name| is_backup_name(name)).unwrap_or_else(|| name(now)))
     }
 
     /// Reads the manifest of the backup `name`.

@@ -8,6 +8,7 @@ pub mod held;
 pub mod journals;
 pub mod known;
 pub mod manifest;
+mod names;
 pub mod packs;
 pub mod parcels;
 pub mod pending;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::support::{Space, header};
 use crate::error::Error;
+use crate::os::clock::Timestamp;
 use crate::os::workers::{Crew, Gauge};
 use crate::repository::directory::Repository;
 use crate::repository::prune::{Removal, foretell, prune};
@@ -75,6 +76,17 @@ fn names_stay_ordered_when_the_clock_is_set_back() {
     assert_eq!(s.repo.names().unwrap(), [later, &next]);
     assert!(matches!(s.repo.load("../../format"), Err(Error::NoBackup { .. })));
     assert!(matches!(s.repo.hold("20260101T000000Z-0000"), Err(Error::NoBackup { .. })));
+}
+
+/// Or a follower would be ahead of the clock before long.
+#[test]
+fn many_names_in_a_second_stay_in_it() {
+    let s = Space::new();
+    s.file("a", 1, 10);
+    let names: Vec<String> = (0..20).map(|_| s.store().name).collect();
+    assert_eq!(s.repo.names().unwrap(), names);
+    let now = Timestamp(Timestamp::now().0 + 2).compact();
+    assert!(names.iter().all(|name| *name < now), "{names:?}");
 }
 
 #[test]
