@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -190,4 +191,65 @@ fn journals_behind_a_link_are_pulled_nowhere() {
     let before = contents(&other);
     refused(&s3, &["pull", "-q", remote, &word(&to)], 2, "pulled/journals is a symbolic link");
     assert_eq!(contents(&other), before);
+}
+
+/// A push from elsewhere removes what has expired.
+#[test]
+fn what_vanishes_from_the_remote_is_not_called_damaged() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    s3.mirror_well(["push", &word(&repo), "here:db1"]);
+    let (oldest, newest) = (&sample.names[0], sample.names.last().unwrap());
+    let run = |args: &[&str], name: &str, copies: &str| {
+        s3.forget_calls();
+        let manifest = s3.path("here/db1/backups").join(name);
+        let vanish = format!("case $* in {copies}) mv {0} kept;; esac", manifest.display());
+        let ended = s3.spawn_mirror(args, &[("DO", &vanish)]).finish();
+        fs::rename(s3.path("kept"), manifest).unwrap();
+        ended
+    };
+    let to = s3.path("pulled");
+    let manifests = "copy*--files-from-raw*here:db1/backups*";
+    let (status, said) = run(&["pull", "here:db1", &word(&to)], oldest, manifests);
+    assert!(
+        status == 0 && said.contains(&format!("{oldest} was not pulled: it was removed")),
+        "{said}"
+    );
+    assert!(said.contains("holds the 3 backups"), "{said}");
+    // Another one is the newest now.
+    let other = s3.path("other");
+    let (status, said) = run(&["check", "here:db1"], newest, manifests);
+    assert!(status == 0 && said.contains(&format!("{newest} was removed")), "{said}");
+    let (status, said) = run(&["restore", "--to", &word(&other), "here:db1"], newest, manifests);
+    assert!(status == 1 && said.contains(&format!("no-backup: {newest} was removed")), "{said}");
+    assert!(!said.contains("damaged"), "{said}");
+}
+
+/// A follower puts parts together at any time.
+#[test]
+fn parts_put_together_during_a_push_are_all_pushed() {
+    need_server!();
+    let s3 = need_s3!();
+    let sample = Sample::get();
+    let repo = sample.copy(&s3);
+    copy(&sample.repo, &repo.join("journals"));
+    let parts = repo.join("journals/backups");
+    let (one, later) = (parts.join(&sample.names[2]), parts.join("29991122T153000Z-0000"));
+    // When the parts are listed, and before they are linked.
+    let shim = format!(
+        "#!/bin/sh\n[ -e {later} ] || mv {one} {later}\nPATH=${{PATH#*:}} exec ln \"$@\"\n",
+        later = later.display(),
+        one = one.display()
+    );
+    let at = s3.path("bin/ln");
+    fs::write(&at, shim).unwrap();
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).unwrap();
+    s3.mirror_well(["push", &word(&repo), "here:db1"]);
+    let names = |dir: &Path| {
+        let all = fs::read_dir(dir).unwrap().flatten().map(|entry| entry.file_name());
+        all.collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names(&s3.path("here/db1/journals/backups")), names(&parts));
 }

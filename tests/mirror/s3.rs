@@ -81,9 +81,11 @@ impl S3 {
             file.unwrap().write_all(text.as_bytes()).unwrap();
         };
         write("rclone.conf", 0o600, &text);
-        // In place of rclone: notes its arguments, and kills the script at a call of choice.
+        // In place of rclone: notes its arguments, kills the script at a call of choice, and does what it
+        // is told first.
         let shim = "#!/bin/sh\ncd -P \"${0%/*}/..\" || exit\necho \"$*\" >>calls\n\
                     if [ \"$(wc -l <calls)\" -eq \"${KILL_AT:-0}\" ]; then kill -9 $PPID; exit 1; fi\n\
+                    eval \"${DO:-}\"\n\
                     exec \"$RCLONE\" \"$@\"\n";
         fs::create_dir(dir.path().join("bin")).unwrap();
         write("bin/rclone", 0o755, shim);
