@@ -12,8 +12,10 @@ use crate::error::{Error, IoExt, Result};
 use crate::journal::group::Group;
 use crate::journal::scan::{End, Mark, scan_on};
 use crate::journal::tail::Slice;
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::Timestamp;
 use crate::os::files;
+use crate::receive::logs::Logs;
 use crate::replication::primary::Facts;
 use crate::repository::directory::{RepoLock, Repository};
 use crate::repository::journals::redundant::Part;
@@ -98,6 +100,7 @@ impl<'a> Parts<'a> {
         supervisor: &mut Supervisor,
         slices: &[Slice],
         facts: &Facts,
+        primary_logs: &Logs,
     ) -> Result<()> {
         self.empty_dir()?;
         let mut logs = Vec::new();
@@ -107,6 +110,7 @@ impl<'a> Parts<'a> {
             let (from, to) = (slice.from.to_string(), slice.to.to_string());
             logs.push((name, Span { from, to, times: slice.times }));
         }
+        let log = slices.last().and_then(|slice| primary_logs.that_led_to(&slice.to)).cloned();
         let last = slices.iter().filter_map(|slice| slice.times).map(|(_, last)| last).max();
         let header = Header {
             flavor: facts.flavor.name().into(),
@@ -119,7 +123,7 @@ impl<'a> Parts<'a> {
             primary_log: None,
             settings: Vec::new(),
         };
-        self.store(supervisor, header, logs)
+        self.store(supervisor, header, logs, log)
     }
 
     fn store(
@@ -127,10 +131,11 @@ impl<'a> Parts<'a> {
         supervisor: &mut Supervisor,
         header: Header,
         logs: Vec<(PathBuf, Span)>,
+        last_log: Option<PrimaryLog>,
     ) -> Result<()> {
         let empty = self.dir.join("empty");
         fs::create_dir(&empty).doing("create", &empty)?;
-        let journal = Journal { dir: self.dir.clone(), logs, gap: None, as_of: None };
+        let journal = Journal { dir: self.dir.clone(), logs, last_log, ..Journal::default() };
         let data = Data { path: &empty, known: None, journal: &journal };
         let mut crew = supervisor.crew("follow", 1);
         let stored = store::store(self.repo, self.lock, data, header, self.level, &mut crew)?;
@@ -190,7 +195,7 @@ impl<'a> Parts<'a> {
         self.empty_dir()?;
         let names: Vec<String> = self.all[first..].iter().map(|part| part.name.clone()).collect();
         let mut logs = Vec::new();
-        let mut header = None;
+        let mut last = None;
         for (number, name) in names.iter().enumerate() {
             let held = self.repo.hold(name)?;
             let within = PathBuf::from(format!("part-{number}"));
@@ -205,14 +210,14 @@ impl<'a> Parts<'a> {
             drop(crew);
             let spans = entries.map(|entry| entry.span.clone());
             logs.extend(files.iter().map(|file| within.join(file)).zip(spans));
-            header = Some(held.manifest.header);
+            last = Some((held.manifest.header, held.manifest.journal.last_log));
         }
-        let Some(header) = header else { return Ok(()) };
+        let Some((header, last_log)) = last else { return Ok(()) };
         let mut crew = supervisor.crew("follow", 1);
         let dir = self.dir.clone();
         let logs = crew.alone(|| join_logs(&dir, logs))?;
         drop(crew);
-        self.store(supervisor, header, logs)?;
+        self.store(supervisor, header, logs, last_log)?;
         self.repo.remove_parts(self.lock, &mut self.all, &names)
     }
 }

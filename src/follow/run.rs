@@ -193,16 +193,19 @@ impl Follower<'_> {
             );
             return Err(Error::NoBackup { what });
         };
+        let begun = self.repo.chain_begun(&newest.name)?;
+        let is_beyond = |part: &&Part| part.leads_beyond(&newest.position, newest.started);
+        let end_of = |begun| self.parts.last(begun).filter(is_beyond);
+        let end = end_of(begun);
+        let led = end.map(|part| (&part.to, &part.log));
+        let led = led.or(Some((&newest.position, &newest.last_log)));
         self.logs.begin(&Newest {
             position: newest.position.clone(),
             log: newest.primary_log.clone(),
             as_of: newest.as_of,
+            led: led.and_then(|(to, log)| Some((to.clone(), log.clone()?))),
         });
-        let begun = self.repo.chain_begun(&newest.name)?;
-        let is_beyond = |part: &&Part| part.leads_beyond(&newest.position, newest.started);
-        let end_of = |begun| self.parts.last(begun).filter(is_beyond).map(|part| &part.to);
-        let end = end_of(begun);
-        if let (None, Some(other)) = (end, end_of(None)) {
+        if let (None, Some(Part { to: other, .. })) = (end, end_of(None)) {
             log::warn!(
                 "what was received before the chain of {} began leads to {other}, which its primary \
                  did not have: receiving from {} on",
@@ -210,7 +213,7 @@ impl Follower<'_> {
                 newest.position
             );
         }
-        Ok(end.unwrap_or(&newest.position).clone())
+        Ok(end.map_or(&newest.position, |part| &part.to).clone())
     }
 
     /// After a pass has stored a backup or removed one.
@@ -318,11 +321,11 @@ impl Follower<'_> {
         let slices = receiver.tail.take();
         let mut stopped = Ok(());
         if !slices.is_empty() {
-            let mut added = self.parts.add(self.supervisor, &slices, facts);
+            let mut added = self.parts.add(self.supervisor, &slices, facts, &self.logs);
             if let Err(Error::Interrupted { .. }) = &added {
                 // It ends with this stored.
                 self.supervisor.begin_ending();
-                added = self.parts.add(self.supervisor, &slices, facts).and(added);
+                added = self.parts.add(self.supervisor, &slices, facts, &self.logs).and(added);
             }
             stopped = added;
             if !matches!(stopped, Ok(()) | Err(Error::Interrupted { .. })) {

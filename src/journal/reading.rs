@@ -115,7 +115,7 @@ impl History {
         }
     }
 
-    fn add_part(&mut self, Part { name, from, to, size, times: (earliest, latest) }: Part) {
+    fn add_part(&mut self, Part { name, from, to, size, times: (earliest, latest), .. }: Part) {
         // What a part leads over is in it, and so no older than all of that: unless it is of a primary that
         // was reset, and what its chain began with is gone.
         let is_of_then = |point: &Point| {

@@ -60,6 +60,13 @@ impl PrimaryLog {
             && (now < then || (now == then && self.made != earlier.made))
     }
 
+    /// The log that this server made after this one, if `later` is one of those.
+    pub fn next_before(&self, later: &PrimaryLog) -> Option<String> {
+        let ((base, now), (other, then)) = (self.number()?, later.number()?);
+        let is_later = self.server == later.server && base == other && then > now;
+        is_later.then(|| format!("{base}.{:06}", now + 1))
+    }
+
     /// Its base name and number.
     fn number(&self) -> Option<(&str, u64)> {
         let (base, digits) = self.file.rsplit_once('.')?;
@@ -81,6 +88,21 @@ mod tests {
 
     fn log(name: &str, file: &str, made: i64) -> PrimaryLog {
         PrimaryLog::new(&mark(name), file, Timestamp(made)).unwrap()
+    }
+
+    #[test]
+    fn a_later_log_of_the_server_has_one_before_it() {
+        let earlier = log("a", "binlog.000009", 1_796_000_000);
+        for (later, next) in [
+            (log("a", "binlog.000010", 1_796_000_900), Some("binlog.000010")),
+            (log("a", "binlog.1000000", 1_796_000_900), Some("binlog.000010")),
+            (log("a", "binlog.000009", 1_796_000_000), None),
+            (log("a", "binlog.000008", 1_796_000_900), None),
+            (log("a", "mysql-bin.000010", 1_796_000_900), None),
+            (log("b", "binlog.000010", 1_796_000_900), None),
+        ] {
+            assert_eq!(earlier.next_before(&later).as_deref(), next, "{later}");
+        }
     }
 
     #[test]

@@ -107,9 +107,10 @@ impl Attempts<'_> {
                     count(parts.len(), "log"),
                     bytes(all)
                 );
+                let last_log = self.log_that_led(parts.last());
                 let dir = self.log_keeper().dir().to_path_buf();
                 let logs = parts.into_iter().map(|part| (relative(&part, &dir), span(part)));
-                Ok(Journal { logs: logs.collect(), dir, gap: None, as_of })
+                Ok(Journal { logs: logs.collect(), dir, gap: None, as_of, last_log })
             }
             Err(why) => {
                 log::warn!("no journal leads from {base} to {at}: {why}");

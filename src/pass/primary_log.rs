@@ -1,12 +1,14 @@
 //! From which log of the primary a pass has its transactions, and whether they go on from the base.
 
 use crate::error::Result;
+use crate::journal::join::Part;
 use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
+use crate::mysql::primary_log::PrimaryLog;
 use crate::pass::attempts::Attempts;
 use crate::replication::primary::{Facts, Primary};
 use crate::replication::received::{
-    Newest, Received, check_replaced, check_reset, logs, made_later,
+    Newest, Received, check_lost, check_replaced, check_reset, head_of, log_of, logs, made_later,
 };
 
 impl Attempts<'_> {
@@ -35,6 +37,7 @@ impl Attempts<'_> {
         }
         let Some(now) = received.primary_log(facts) else { return Ok(()) };
         self.check_replaced(facts, &received)?;
+        self.check_lost(facts, &now)?;
         if let Some(base) = self.bases.current()
             && let Some(log) = received.begins_anew(facts, base.primary_log())
             && !facts.may_have_received(&base.position)
@@ -54,12 +57,29 @@ impl Attempts<'_> {
         let (position, log, as_of) =
             (base.position.clone(), base.primary_log(), base.manifest.as_of);
         let first = received.first();
-        let newest = Newest { position, log, as_of };
+        let newest = Newest { position, log, as_of, led: None };
         let Some(later) = made_later(facts, first, &newest) else { return Ok(()) };
         let Some(begin) = first.begin else { return Ok(()) };
         let start = self.log_position(facts, &first.file, None)?;
         let sent = self.log_position(facts, &first.file, Some(begin))?;
         start.zip(sent).map_or(Ok(()), |(start, sent)| check_replaced(facts, &later, &start, &sent))
+    }
+
+    /// Whether a crash took from the primary the end of the log that led to the base: the log after that
+    /// would begin with it.
+    fn check_lost(&mut self, facts: &Facts, now: &PrimaryLog) -> Result<()> {
+        let Some(base) = self.bases.current() else { return Ok(()) };
+        let position = base.position.clone();
+        let last = base.manifest.last_log.as_ref();
+        let Some(next) = last.and_then(|last| last.next_before(now)) else { return Ok(()) };
+        let start = self.log_position(facts, &next, None)?;
+        start.map_or(Ok(()), |start| check_lost(facts, &next, &start, &position))
+    }
+
+    /// The log of the primary that the last part of a journal is from; that of the base, where there is none.
+    pub(super) fn log_that_led(&self, last: Option<&Part>) -> Option<PrimaryLog> {
+        let Some(last) = last else { return self.bases.current()?.manifest.last_log.clone() };
+        log_of(self.facts.as_ref()?, &head_of(&last.path)?)
     }
 
     fn check_gap(&mut self, facts: &Facts, from: &Position, received: &Received) -> Result<()> {

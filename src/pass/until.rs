@@ -107,10 +107,12 @@ impl Replay<'_> {
         if let Some(primary) = way.beyond {
             let from = position(way.steps.last().unwrap_or(way.base))?;
             let newest = way.last_backup();
+            let led = way.steps.last().unwrap_or(way.base).manifest.journal.last_log.clone();
             let newest = Newest {
                 position: position(newest)?,
                 log: newest.manifest.header.primary_log.clone(),
                 as_of: newest.manifest.journal.as_of,
+                led: led.map(|log| (from.clone(), log)),
             };
             let Replay { supervisor, means, target, .. } = &mut *self;
             let user = target.user;

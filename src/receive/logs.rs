@@ -8,7 +8,9 @@ use crate::mysql::position::Position;
 use crate::mysql::primary_log::PrimaryLog;
 use crate::receive::receiver::Receiver;
 use crate::replication::primary::{Facts, Primary};
-use crate::replication::received::{Newest, check_replaced, check_reset, log_of, made_later};
+use crate::replication::received::{
+    Newest, check_lost, check_replaced, check_reset, log_of, made_later,
+};
 use crate::supervisor::main_loop::Supervisor;
 
 /// What is known of them.
@@ -18,6 +20,8 @@ pub struct Logs {
     newest: Option<Newest>,
     /// A position, and the log that led there: of the newest backup, or when one was checked last.
     there: Option<(Position, PrimaryLog)>,
+    /// A position that was received, nothing of it from a later log than this one.
+    led: Option<(Position, PrimaryLog)>,
     /// The head that was checked last, and what its log had before the first transaction that this receiver
     /// was sent.
     checked: Option<Head>,
@@ -30,7 +34,17 @@ impl Logs {
     pub fn begin(&mut self, newest: &Newest) {
         let of_backup = newest.log.clone().map(|log| (newest.position.clone(), log));
         let there = self.there.take().or(of_backup);
-        *self = Logs { newest: Some(newest.clone()), there, ..Logs::default() };
+        *self = Logs {
+            newest: Some(newest.clone()),
+            there,
+            led: newest.led.clone(),
+            ..Logs::default()
+        };
+    }
+
+    /// The log that has led to this position, if that was checked.
+    pub fn that_led_to(&self, position: &Position) -> Option<&PrimaryLog> {
+        self.led.as_ref().filter(|(to, _)| to == position).map(|(_, log)| log)
     }
 
     /// True if all that `receiver` has may be kept. The primary may be gone for good: what has arrived since
@@ -98,6 +112,8 @@ impl Logs {
             self.check_head(primary, supervisor, receiver, &head)?;
             self.checked = Some(head);
         }
+        let log = self.checked.as_ref().and_then(|head| log_of(receiver.facts(), head));
+        self.led = log.map(|log| (receiver.tail.at().clone(), log)).or(self.led.take());
         let (Some(start), Some(head)) = (&self.start, &self.checked) else { return Ok(()) };
         let (from, firsts) = receiver.firsts();
         let beyond = from.domains_beyond(start);
@@ -118,14 +134,21 @@ impl Logs {
         if head.server != facts.server_id {
             return Ok(());
         }
-        let mut ask = |offset: Option<u32>| {
-            let (facts, file) = (facts.clone(), head.file.clone());
+        let mut ask_of = |file: &str, offset: Option<u32>| {
+            let (facts, file) = (facts.clone(), file.to_string());
             let ask = move |primary: &Primary| match offset {
                 Some(offset) => primary.log_position(&facts, &file, offset),
                 None => primary.log_start(&facts, &file),
             };
             primary.question(supervisor, receiver, ask)
         };
+        if let (Some((led, then)), Some(now)) = (&self.led, log_of(&facts, head))
+            && let Some(next) = then.next_before(&now)
+            && let Some(start) = unless_gone(ask_of(&next, None))?
+        {
+            check_lost(&facts, &next, &start, led)?;
+        }
+        let mut ask = |offset| ask_of(&head.file, offset);
         if let Some((now, base)) = self.before(&facts, head) {
             // If it does not say now, it is asked again.
             let Some(start) = ask(None)? else { return Ok(()) };

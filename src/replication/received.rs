@@ -114,6 +114,8 @@ pub struct Newest {
     pub log: Option<PrimaryLog>,
     /// What the clock of its primary said then, if that is on record.
     pub as_of: Option<Micros>,
+    /// A position that was received after it, and the log that led there.
+    pub led: Option<(Position, PrimaryLog)>,
 }
 
 /// What the primary of `facts` has committed itself of the base `newest`, which was had from another server,
@@ -140,6 +142,26 @@ pub fn check_replaced(
     sent: &Position,
 ) -> Result<()> {
     if sent.contains(own) { check_reset(facts, now, start, own) } else { Ok(()) }
+}
+
+/// Fails if the log `next` of the primary of `facts` begins at `start`, without what was `led` to by those
+/// before it: a crash of its machine took that from the end of a log that was not synced, and what it has
+/// committed since has the names of that. A domain that it has deleted is none of them.
+///
+/// # Errors
+/// [`Error::Diverged`].
+pub fn check_lost(facts: &Facts, next: &str, start: &Position, led: &Position) -> Result<()> {
+    let led = led.clone().of_domains(start);
+    // MySQL leaves out of its logs what came with a copy.
+    let lost = facts.not_received(&led.minus(start));
+    if !start.tells(&led) || lost.is_empty() {
+        return Ok(());
+    }
+    let (address, at) = (&facts.address, &facts.position);
+    Err(Error::Diverged {
+        errant: lost.to_string(),
+        primary: format!("{address} at {at}, whose {next} begins after {start}"),
+    })
 }
 
 /// The relay logs in the directory `dir`.

@@ -105,6 +105,8 @@ pub struct Summary {
     pub gap: Option<String>,
     /// See [`Journal::as_of`].
     pub as_of: Option<Micros>,
+    /// See [`Journal::last_log`].
+    pub last_log: Option<PrimaryLog>,
 }
 
 impl From<Manifest> for Summary {
@@ -113,7 +115,7 @@ impl From<Manifest> for Summary {
         let Manifest { header, finished, size, stored, packs, files, journal, .. } = manifest;
         let (files, journal_size, as_of) = (files.len() as u64, journal.size(), journal.as_of);
         let spans = journal.logs.into_iter().map(|log| log.span).collect();
-        let gap = journal.gap;
+        let (gap, last_log) = (journal.gap, journal.last_log);
         Summary {
             header,
             finished,
@@ -126,6 +128,7 @@ impl From<Manifest> for Summary {
             journal_packs,
             gap,
             as_of,
+            last_log,
         }
     }
 }
@@ -228,6 +231,9 @@ impl Manifest {
         }
         if let Some(log) = &self.header.primary_log {
             line(out, format_args!("primary_log {log}"));
+        }
+        if let Some(log) = &self.journal.last_log {
+            line(out, format_args!("primary_last_log {log}"));
         }
         if let Some(as_of) = self.journal.as_of {
             line(out, format_args!("primary_as_of {}", as_of.rfc3339()));

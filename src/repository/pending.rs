@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Error, IoExt, Result};
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::{Micros, Timestamp};
 use crate::repository::data_dir::Found;
 use crate::repository::directory::{MAX_MANIFEST, RepoLock, Repository, write_durably};
@@ -46,6 +47,8 @@ pub struct StoredJournal {
     pub gap: Option<String>,
     /// See [`Journal::as_of`].
     pub as_of: Option<Micros>,
+    /// See [`Journal::last_log`].
+    pub last_log: Option<PrimaryLog>,
 }
 
 /// A stored block: the number of its file, its own, and where it is.
@@ -228,7 +231,8 @@ fn assemble(
         let path = journal::path(number);
         LogEntry { file: entry(StoredFile { path, ..log }), span }
     });
-    let (logs, gap, as_of) = (logs.collect(), journal.gap, journal.as_of);
+    let StoredJournal { gap, as_of, last_log, .. } = journal;
+    let logs = logs.collect();
     Manifest {
         header,
         finished: Timestamp::now(),
@@ -238,7 +242,7 @@ fn assemble(
         packs,
         dirs,
         files,
-        journal: Journal { logs, gap, as_of },
+        journal: Journal { logs, gap, as_of, last_log },
         links,
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, IoExt, Place, Result};
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::Micros;
 use crate::os::files;
 use crate::os::space::check_room;
@@ -76,6 +77,8 @@ pub struct Journal {
     pub gap: Option<String>,
     /// The clock of the primary when the goal was read.
     pub as_of: Option<Micros>,
+    /// The log of the primary that led to the position.
+    pub last_log: Option<PrimaryLog>,
 }
 
 /// Stores the data directory `data` as a new backup.
@@ -185,7 +188,8 @@ fn attempt(
         let logs = join(logs.0, log_blocks, Vec::new());
         let spans = journal.logs.iter().map(|(_, span)| span.clone());
         let logs = logs.into_iter().zip(spans).collect();
-        let journal = StoredJournal { logs, gap: journal.gap.clone(), as_of: journal.as_of };
+        let (gap, as_of, last_log) = (journal.gap.clone(), journal.as_of, journal.last_log.clone());
+        let journal = StoredJournal { logs, gap, as_of, last_log };
         let backup = partial.finish(header, tree.dirs, files, journal)?;
         let known = Known::new(&backup.name, &root, conditions, stamps);
         *locked(&stored) = Some((backup, known));

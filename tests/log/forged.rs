@@ -80,8 +80,8 @@ fn repository(dir: &Path, log: &[u8], last: u64) -> PathBuf {
     let logs = Journal {
         dir: logs,
         logs: vec![("relay.000001".into(), span)],
-        gap: None,
         as_of: Some(time),
+        ..Journal::default()
     };
     add(header(&to, Some(base)), &logs);
     repo

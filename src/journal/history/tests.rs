@@ -40,6 +40,7 @@ fn backup(
         journal_packs: Vec::new(),
         gap: None,
         as_of: Some(time(as_of)),
+        last_log: None,
     }
 }
 

@@ -157,6 +157,14 @@ impl Facts {
         }
     }
 
+    /// What of `position` it has not got from elsewhere.
+    pub fn not_received(&self, position: &Position) -> Position {
+        match &self.history {
+            History::MariaDb { applied, .. } => position.minus(applied),
+            History::MySql { purged } => position.minus(purged),
+        }
+    }
+
     /// What of `position` was committed by this primary itself, if it is true that it has all of it: MariaDB
     /// knows what it got as a replica. Nothing on MySQL, whose transactions name who committed them.
     pub fn own_of(&self, position: &Position) -> Position {

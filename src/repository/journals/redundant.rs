@@ -22,6 +22,8 @@ pub struct Part {
     pub size: u64,
     /// The earliest and the latest time of the transactions in it.
     pub times: (Micros, Micros),
+    /// The primary's log that led there, if that is on record: nothing in it is from a later one.
+    pub log: Option<PrimaryLog>,
 }
 
 impl Part {
@@ -33,7 +35,8 @@ impl Part {
         let (from, to) = (parse(&first.from)?, parse(&last.to)?);
         let times = || summary.spans.iter().filter_map(|span| span.times);
         let times = (times().map(|(first, _)| first).min()?, times().map(|(_, last)| last).max()?);
-        Some(Part { name, from, to, size: summary.journal_size, times })
+        let log = summary.last_log.clone();
+        Some(Part { name, from, to, size: summary.journal_size, times, log })
     }
 
     /// True if all of it is in a backup at `position` whose pass began at `started`. Where numbers do not
@@ -75,6 +78,10 @@ pub struct Stored {
     ///
     /// [`Header::primary_log`]: crate::repository::manifest::Header::primary_log
     pub primary_log: Option<PrimaryLog>,
+    /// See [`Journal::last_log`].
+    ///
+    /// [`Journal::last_log`]: crate::repository::manifest::journal::Journal::last_log
+    pub last_log: Option<PrimaryLog>,
     /// All that the primary had committed until then is in it, by its clock.
     pub as_of: Option<Micros>,
 }
@@ -165,7 +172,8 @@ impl Repository {
             let flavor = value("flavor").and_then(Flavor::from_name);
             let position = flavor.and_then(|f| Position::parse(f, value("position")?).ok());
             let has_journal = value("base").is_some() && value("no_journal").is_none();
-            let primary_log = value("primary_log").and_then(PrimaryLog::parse);
+            let log = |key| value(key).and_then(PrimaryLog::parse);
+            let (primary_log, last_log) = (log("primary_log"), log("primary_last_log"));
             let as_of = value("primary_as_of").and_then(Micros::parse);
             let started = value("started").and_then(Timestamp::parse);
             all.extend(position.map(|position| Stored {
@@ -174,6 +182,7 @@ impl Repository {
                 started,
                 has_journal,
                 primary_log,
+                last_log,
                 as_of,
             }));
         }
@@ -258,12 +267,12 @@ mod tests {
     fn parts_are_needed_beyond_backups_and_where_journals_miss() {
         let part = |from, to| {
             let (name, times) = (String::new(), (Micros(0), Micros(0)));
-            Part { name, from: at(from), to: at(to), size: 0, times }
+            Part { name, from: at(from), to: at(to), size: 0, times, log: None }
         };
         let stored = |text, has_journal| {
             let (name, position) = (String::new(), at(text));
             let (started, primary_log, as_of) = (None, None, None);
-            Stored { name, position, started, has_journal, primary_log, as_of }
+            Stored { name, position, started, has_journal, primary_log, last_log: None, as_of }
         };
         let all = [stored("0-1-10", false), stored("0-1-20", true), stored("0-1-30", false)];
         for (from, to, needed) in [
@@ -290,11 +299,19 @@ mod tests {
             started: began,
             has_journal: true,
             primary_log: None,
+            last_log: None,
             as_of: None,
         };
         let part = |hour, from, to| {
             let name = format!("20261123T{hour}3000Z-0000");
-            Part { name, from: at(from), to: at(to), size: 0, times: (Micros(0), Micros(0)) }
+            Part {
+                name,
+                from: at(from),
+                to: at(to),
+                size: 0,
+                times: (Micros(0), Micros(0)),
+                log: None,
+            }
         };
         let needed = |part: &Part, text| is_needed(part, &[newest(text)], None);
         assert!(needed(&part(12, "0-1-20", "0-2-15"), "0-1-20"));
@@ -310,13 +327,21 @@ mod tests {
             let name = format!("202611{day}T120000Z-0000");
             let (position, started) = (at(text), None);
             let (primary_log, as_of) = (None, None);
-            Stored { name, position, started, has_journal: true, primary_log, as_of }
+            Stored {
+                name,
+                position,
+                started,
+                has_journal: true,
+                primary_log,
+                last_log: None,
+                as_of,
+            }
         };
         let all = [stored(21, "0-1-10"), stored(22, "0-1-20"), stored(23, "0-1-15")];
         let part = |day, from, to| {
             let name = format!("202611{day}T130000Z-0000");
             let times = (Micros(0), Micros(0));
-            Part { name, from: at(from), to: at(to), size: 0, times }
+            Part { name, from: at(from), to: at(to), size: 0, times, log: None }
         };
         let then = part(22, "0-1-20", "0-1-30");
         // The primary was reset, and has come beyond it again.

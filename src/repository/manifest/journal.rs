@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::blocks::FileEntry;
+use crate::mysql::primary_log::PrimaryLog;
 use crate::os::clock::Micros;
 
 /// The journal of a pass.
@@ -14,6 +15,8 @@ pub struct Journal {
     pub gap: Option<String>,
     /// The clock of the primary when the goal was read: all that was committed later is in a later journal.
     pub as_of: Option<Micros>,
+    /// The log of the primary that led to the position: nothing there is from a later one.
+    pub last_log: Option<PrimaryLog>,
 }
 
 /// A log of a journal, and where its content is. It is no part of the data.

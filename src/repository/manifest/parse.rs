@@ -348,13 +348,13 @@ impl Parser {
         let primary_log = self.header.get("primary_log").map(|text| {
             PrimaryLog::parse(text).ok_or_else(|| format!("primary_log: {text:?} is malformed"))
         });
+        let last_log = self.header.get("primary_last_log").and_then(|text| PrimaryLog::parse(text));
         let logs = std::mem::take(&mut self.logs);
-        let journal = Journal { logs, gap: gap.transpose()?, as_of: as_of.transpose()? };
+        let journal = Journal { logs, gap: gap.transpose()?, as_of: as_of.transpose()?, last_log };
         journal.check(&position)?;
         let base = self.header.get("base").cloned();
-        if base.as_ref().is_some_and(|b| !is_backup_name(b)) {
-            return Err("the base is not a backup name".into());
-        }
+        let is_name = base.as_ref().is_none_or(|base| is_backup_name(base));
+        is_name.then_some(()).ok_or("the base is not a backup name")?;
         Ok(Manifest {
             finished: self.time_of("finished")?,
             block_size: self.number_of("block_size")?,

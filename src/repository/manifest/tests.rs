@@ -59,6 +59,7 @@ fn sample() -> Manifest {
             logs: vec![log(1, "0-1-7", "0-1-7", None), log(2, "0-1-7", "0-1-119,5-2-7", times)],
             gap: None,
             as_of: Some(Micros(1_795_361_399_000_000)),
+            last_log: PrimaryLog::parse(PRIMARY_LOG),
         },
         links,
     }

@@ -25,7 +25,7 @@ fn journal(s: &Space) -> Journal {
         let (from, to) = (position(3 + number as u32), position(4 + number as u32));
         logs.push((name.into(), Span { from, to, times: Some((Micros(1), Micros(2))) }));
     }
-    Journal { dir, logs, gap: None, as_of: Some(Micros(3_000_000)) }
+    Journal { dir, logs, as_of: Some(Micros(3_000_000)), ..Journal::default() }
 }
 
 fn store_with(s: &Space, journal: &Journal) -> Stored {
