@@ -14,10 +14,11 @@ use crate::mysql::settings;
 use crate::os::clock::Timestamp;
 use crate::os::space::check_room;
 use crate::os::sys;
+use crate::os::workers::Crew;
 use crate::report::checkpoint::Facts as Checkpointed;
 use crate::report::keys::Key;
-use crate::repository::directory::Repository;
-use crate::repository::manifest::Summary;
+use crate::repository::directory::{Repository, damaged};
+use crate::repository::manifest::{Summary, hex};
 use crate::scratch::working_directory::Scratch;
 use crate::text::{bytes, short};
 
@@ -47,6 +48,8 @@ pub struct Bases<'a> {
     pub(crate) repo: &'a Repository,
     current: Option<Base>,
     skipped: Vec<String>,
+    /// Backups that are good in spite of a pack that was set aside: what to say of each.
+    in_spite: Vec<(String, String)>,
     /// The newest undamaged backup, whatever the base is.
     newest: Option<Base>,
     /// Those with temporary tables open are taken, too.
@@ -64,6 +67,7 @@ impl<'a> Bases<'a> {
             repo,
             current: None,
             skipped: Vec::new(),
+            in_spite: Vec::new(),
             newest: None,
             any: false,
             given_up: None,
@@ -86,6 +90,13 @@ impl<'a> Bases<'a> {
         let skipped = self.skipped.join(", ");
         let what = "skipped as damaged; rollforward verify lists all damage";
         (!skipped.is_empty()).then(|| format!("backup {skipped} was {what}"))
+    }
+
+    /// What is to be said of the base if a pack of it was set aside.
+    pub fn in_spite(&self) -> Option<&str> {
+        let base = &self.current.as_ref()?.name;
+        let found = self.in_spite.iter().find(|(name, _)| name == base);
+        found.map(|(_, what)| what.as_str())
     }
 
     /// Excludes a backup from the choice.
@@ -151,7 +162,9 @@ impl<'a> Bases<'a> {
             return false;
         }
         let age = base.manifest.header.data_as_of.age(now);
-        let young = self.skipped.is_empty() && age < min_interval;
+        // What was set aside is stored again as soon as possible.
+        let good = self.skipped.is_empty() && self.in_spite.is_empty();
+        let young = good && age < min_interval;
         if young {
             log::info!("nothing is due: {} is {} old", base.name, short(age));
         }
@@ -197,7 +210,7 @@ impl<'a> Bases<'a> {
     }
 
     /// Picks the base; skips damaged backups with a warning. Fails if the repository cannot be read.
-    pub fn pick(&mut self) -> Result<()> {
+    pub fn pick(&mut self, crew: &mut Crew<'_>) -> Result<()> {
         self.current = None;
         // With temporary tables open: the base only if there is no better one.
         let mut second: Option<Base> = None;
@@ -207,7 +220,7 @@ impl<'a> Bases<'a> {
             if self.skipped.contains(&name) {
                 continue;
             }
-            match self.examine(&name) {
+            match self.examine_all(&name, crew) {
                 Ok(base) => {
                     if instead.is_none() {
                         self.newest.get_or_insert_with(|| base.clone());
@@ -238,12 +251,37 @@ impl<'a> Bases<'a> {
         Ok(())
     }
 
+    /// Examines a backup. One with packs that were set aside is damaged only if a block that it needs is.
+    fn examine_all(&mut self, name: &str, crew: &mut Crew<'_>) -> Result<Base> {
+        let manifest = self.repo.summary(name)?;
+        if let Some(what) = self.repo.state(&manifest.packs) {
+            let (repo, gauge) = (self.repo, crew.gauge());
+            let Some(pack) = crew.alone(|| repo.good_in_spite_of(name, &gauge))? else {
+                return Err(damaged(name, what));
+            };
+            let pack = hex(&pack.hash);
+            let what = format!(
+                "pack {pack} was set aside as damaged, but what {name} needs of it is good; its \
+                 content is stored again"
+            );
+            if !self.in_spite.iter().any(|(known, _)| known == name) {
+                log::warn!("backup-damaged: {what}");
+                self.in_spite.push((name.into(), what));
+            }
+        }
+        self.base_of(name, manifest)
+    }
+
     fn examine(&self, name: &str) -> Result<Base> {
         let manifest = self.repo.summary(name)?;
-        let damaged = |what: String| Error::BackupDamaged { backup: name.into(), what };
-        if let Some(what) = self.repo.state(&manifest.packs) {
-            return Err(damaged(what));
+        match self.repo.state(&manifest.packs) {
+            Some(what) => Err(damaged(name, what)),
+            None => self.base_of(name, manifest),
         }
+    }
+
+    fn base_of(&self, name: &str, manifest: Summary) -> Result<Base> {
+        let damaged = |what: String| damaged(name, what);
         let flavor = Flavor::from_name(&manifest.header.flavor)
             .ok_or_else(|| damaged(format!("unknown flavor {}", manifest.header.flavor)))?;
         let position = Position::parse(flavor, &manifest.header.position).map_err(damaged)?;
@@ -257,7 +295,7 @@ impl<'a> Bases<'a> {
             return Ok(());
         }
         if let Some(name) = self.skipped.first() {
-            let what = "and no other one is good; take a new one with rollforward seed --from dump";
+            let what = "no other one is good either";
             return Err(Error::BackupDamaged { backup: name.clone(), what: what.into() });
         }
         if optional {

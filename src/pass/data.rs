@@ -25,7 +25,7 @@ use crate::text::{bytes, count, short};
 impl Attempts<'_> {
     /// Makes the newest undamaged backup the base.
     pub(crate) fn pick_base(&mut self) -> Result<()> {
-        self.bases.pick()?;
+        self.bases.pick(&mut self.supervisor.crew("look at the backups", 1))?;
         if let Some(base) = self.bases.current() {
             self.supervisor.checkpoint.set(Key::BaseBackup, &base.name);
             self.supervisor.checkpoint.expect_at(&base.position);

@@ -71,6 +71,7 @@ pub fn run(plan: &Plan, supervisor: &mut Supervisor) -> Result<u8> {
             }
             Reached::Short => Some(Look::OnRecord),
         }
+        .or(attempts.bases.in_spite().map(|what| Look::At(Cause::BackupDamaged, what.into())))
         .or(rotten)
         .or(attempts.chain_doubts().inspect(Look::tell))
         .or(attempts.unequal())

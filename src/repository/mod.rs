@@ -1,5 +1,6 @@
 //! Backups on disk, of no database in particular.
 
+mod aside;
 pub mod contents;
 pub mod data_dir;
 pub mod directory;

@@ -110,6 +110,36 @@ fn an_older_backup_replaces_a_damaged_newest_one_loudly() {
 }
 
 #[test]
+fn rot_that_the_newest_backup_does_not_need_stops_nobody() {
+    need_server!();
+    let mut stage = Stage::new();
+    let (older, newer) = (stage.older.clone(), stage.newer.clone());
+    let repo = stage.copy();
+    let packs = packs_of(&repo, &newer);
+    let text = fs::read_to_string(repo.join("backups").join(&newer)).unwrap();
+    let stale = packs.iter().enumerate().find_map(|(number, pack)| {
+        let is_used = |(offset, length): &(usize, usize)| {
+            text.contains(&format!(" {number} {offset} {length}\n"))
+        };
+        let shared = packs_of(&repo, &older).contains(pack);
+        let of_older = if shared { frames_of(&repo, &older, pack) } else { Default::default() };
+        Some((pack.clone(), of_older.into_iter().find(|frame| !is_used(frame))?))
+    });
+    let (pack, (offset, length)) = stale.expect("a frame that only the older backup needs");
+    flip_bit(&pack_path(&repo, &pack), offset + length / 2);
+    let verify = stage.scene.command("verify").arg("--repo").arg(&repo);
+    verify.run_to_end(PATIENCE).expect(1).says(&pack).says("set aside");
+
+    let run = stage.scene.command("run").args(["--min-interval", "1h", "--repo"]).arg(&repo);
+    let says = format!("what {newer} needs of it is good; its content is stored again");
+    run.run_to_end(LONG).expect(3).says(&pack).says(&says);
+    stage.stored_from(&repo, &newer);
+    let newest = stage.names(&repo).pop().unwrap();
+    assert!(!packs_of(&repo, newest.strip_suffix(" complete").unwrap()).contains(&pack));
+    stage.run(&repo).expect(0);
+}
+
+#[test]
 fn a_false_manifest_does_not_spoil_the_next_backup() {
     need_server!();
     let mut stage = Stage::new();
