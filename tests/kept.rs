@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::repository::{flip_bit, frames_of, pack_path, packs_of};
 use crate::support::scene::COMMAND_PATIENCE;
 use crate::support::{Outcome, Replica, Scene, run_helper};
 
@@ -81,6 +82,54 @@ fn data_of_a_pass_killed_before_its_end_is_read() {
     change_behind_the_back(&table(&scene));
     pass(&scene);
     assert_right(&scene, &replica);
+}
+
+#[test]
+fn packs_that_are_gone_are_stored_again_from_kept_data() {
+    need_server!();
+    let scene = Scene::seeded("gone");
+    let replica = Replica::start(&scene.primary);
+    scene.primary.fill("wide", 1, 3000);
+    pass(&scene);
+    let [older, newest] = scene.backups().try_into().unwrap();
+    let first = packs_of(&scene.repo, &older);
+    let shared = |name: &str| packs_of(&scene.repo, name).into_iter().find(|p| first.contains(p));
+    let run = |options: &[&str]| scene.command("run").args(options).run_to_end(COMMAND_PATIENCE);
+
+    // All backups lack it, but the data is at hand; a pass that keeps its own another time, too.
+    let pack = shared(&newest).unwrap();
+    fs::remove_file(pack_path(&scene.repo, &pack)).unwrap();
+    scene.primary.backlog("shop", 20);
+    let says = format!("{pack} is missing, but the scratch directory has the data of {newest}");
+    run(&["--keep-scratch"]).expect(3).says(&says);
+    scene.assert_newest_equals(&replica);
+    let third = scene.backups().pop().unwrap();
+    scene.command("verify").arg(&third).run_to_end(COMMAND_PATIENCE).expect(0);
+    pass(&scene);
+
+    // What verify found and set aside.
+    let newest = scene.backups().pop().unwrap();
+    let pack = packs_of(&scene.repo, &newest).into_iter().max_by_key(|pack| {
+        frames_of(&scene.repo, &newest, pack).iter().map(|(_, length)| *length).sum::<usize>()
+    });
+    let pack = pack.unwrap();
+    let (offset, length) = *frames_of(&scene.repo, &newest, &pack).last().unwrap();
+    flip_bit(&pack_path(&scene.repo, &pack), offset + length / 2);
+    scene.command("verify").run_to_end(COMMAND_PATIENCE).expect(1).says("it was set aside");
+    scene.primary.backlog("shop", 20);
+    run(&[]).expect(3).says(&format!("the scratch directory has the data of {newest}"));
+    scene.assert_newest_equals(&replica);
+    run(&[]).expect(0);
+
+    // Data in which a block differs that is nowhere else is of no use.
+    let newest = scene.backups().pop().unwrap();
+    pass(&scene);
+    let table = table(&scene);
+    change_behind_the_back(&table);
+    for pack in packs_of(&scene.repo, &newest) {
+        let _ = fs::remove_file(pack_path(&scene.repo, &pack));
+    }
+    run(&[]).expect(1).says("no other one is good either").says(&older);
 }
 
 #[test]

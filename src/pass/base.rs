@@ -48,7 +48,7 @@ pub struct Bases<'a> {
     pub(crate) repo: &'a Repository,
     current: Option<Base>,
     skipped: Vec<String>,
-    /// Backups that are good in spite of a pack that was set aside: what to say of each.
+    /// Backups that can be used in spite of what is wrong with a pack: what to say of each.
     in_spite: Vec<(String, String)>,
     /// The newest undamaged backup, whatever the base is.
     newest: Option<Base>,
@@ -92,7 +92,7 @@ impl<'a> Bases<'a> {
         (!skipped.is_empty()).then(|| format!("backup {skipped} was {what}"))
     }
 
-    /// What is to be said of the base if a pack of it was set aside.
+    /// What is to be said of the base if it is one of them.
     pub fn in_spite(&self) -> Option<&str> {
         let base = &self.current.as_ref()?.name;
         let found = self.in_spite.iter().find(|(name, _)| name == base);
@@ -209,8 +209,9 @@ impl<'a> Bases<'a> {
         }
     }
 
-    /// Picks the base; skips damaged backups with a warning. Fails if the repository cannot be read.
-    pub fn pick(&mut self, crew: &mut Crew<'_>) -> Result<()> {
+    /// Picks the base; skips damaged backups with a warning, but not the one whose data is in the `scratch`
+    /// directory. Fails if the repository cannot be read.
+    pub fn pick(&mut self, scratch: &Scratch, crew: &mut Crew<'_>) -> Result<()> {
         self.current = None;
         // With temporary tables open: the base only if there is no better one.
         let mut second: Option<Base> = None;
@@ -220,7 +221,7 @@ impl<'a> Bases<'a> {
             if self.skipped.contains(&name) {
                 continue;
             }
-            match self.examine_all(&name, crew) {
+            match self.examine_all(&name, scratch, crew) {
                 Ok(base) => {
                     if instead.is_none() {
                         self.newest.get_or_insert_with(|| base.clone());
@@ -251,19 +252,27 @@ impl<'a> Bases<'a> {
         Ok(())
     }
 
-    /// Examines a backup. One with packs that were set aside is damaged only if a block that it needs is.
-    fn examine_all(&mut self, name: &str, crew: &mut Crew<'_>) -> Result<Base> {
+    /// Examines a backup. One with packs that were set aside is damaged only if a block that it needs is,
+    /// and the data of one may be at hand.
+    fn examine_all(&mut self, name: &str, scratch: &Scratch, crew: &mut Crew<'_>) -> Result<Base> {
         let manifest = self.repo.summary(name)?;
         if let Some(what) = self.repo.state(&manifest.packs) {
             let (repo, gauge) = (self.repo, crew.gauge());
-            let Some(pack) = crew.alone(|| repo.good_in_spite_of(name, &gauge))? else {
+            // With an older base, the primary may give the journal once more.
+            let has_journal = repo.state(&manifest.journal_packs).is_none();
+            let what = if has_journal && scratch.base() == Some(name) {
+                format!(
+                    "{what}, but the scratch directory has the data of {name}: it is stored again"
+                )
+            } else if let Some(pack) = crew.alone(|| repo.good_in_spite_of(name, &gauge))? {
+                let pack = hex(&pack.hash);
+                format!(
+                    "pack {pack} was set aside as damaged, but what {name} needs of it is good; its \
+                     content is stored again"
+                )
+            } else {
                 return Err(damaged(name, what));
             };
-            let pack = hex(&pack.hash);
-            let what = format!(
-                "pack {pack} was set aside as damaged, but what {name} needs of it is good; its \
-                 content is stored again"
-            );
             if !self.in_spite.iter().any(|(known, _)| known == name) {
                 log::warn!("backup-damaged: {what}");
                 self.in_spite.push((name.into(), what));

@@ -25,7 +25,9 @@ use crate::text::{bytes, count, short};
 impl Attempts<'_> {
     /// Makes the newest undamaged backup the base.
     pub(crate) fn pick_base(&mut self) -> Result<()> {
-        self.bases.pick(&mut self.supervisor.crew("look at the backups", 1))?;
+        let mut crew = self.supervisor.crew("look at the backups", 1);
+        self.bases.pick(self.scratch, &mut crew)?;
+        drop(crew);
         if let Some(base) = self.bases.current() {
             self.supervisor.checkpoint.set(Key::BaseBackup, &base.name);
             self.supervisor.checkpoint.expect_at(&base.position);
@@ -86,6 +88,7 @@ impl Attempts<'_> {
         let held = self.bases.repo.hold(name)?;
         let into = if self.scratch.has_data() { Into::Existing } else { Into::Empty };
         let known = known_files::take(self.scratch.root()).filter(|_| self.scratch.is_kept());
+        let over_itself = self.scratch.base() == Some(name);
         self.scratch.set_stage(Stage::Partial, Some(name))?;
         self.scratch.make_data()?;
         // What was received after older data.
@@ -97,7 +100,10 @@ impl Attempts<'_> {
         let (owner, known) = (self.scratch.user(), known.as_ref());
         let to = Destination { path: &data, owner, into, kept, known };
         let mut crew = self.supervisor.crew("restore", self.plan.storage.jobs);
-        let restored = restore::restore(self.bases.repo, &held, to, &mut crew)?;
+        let restored = match over_itself {
+            true => restore::restore_over_itself(self.bases.repo, &held, to, &mut crew)?,
+            false => restore::restore(self.bases.repo, &held, to, &mut crew)?,
+        };
         drop(crew);
         self.scratch.set_clean()?;
         self.scratch.set_stage(Stage::Ready, Some(name))?;

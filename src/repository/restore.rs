@@ -62,13 +62,28 @@ pub fn restore(
     crew: &mut Crew<'_>,
 ) -> Result<Restored> {
     let manifest = &held.manifest;
-    let gauge = crew.gauge();
     crew.alone(|| {
         let look = |pack| packs::look_for_reading(repo.root(), pack);
         // The journal's own packs may be gone, and those of the data while the journal is restored.
         let needed = manifest.packs_of(manifest.files.iter());
         needed.iter().try_for_each(look).map_err(|what| damaged(&held.name, what))
     })?;
+    restore_over_itself(repo, held, to, crew)
+}
+
+/// Restores the backup `held` over its own data, or what became of that. Packs may be missing: this is an
+/// error only where a block differs that is in one of them.
+///
+/// # Errors
+/// As for [`restore`].
+pub fn restore_over_itself(
+    repo: &Repository,
+    held: &Held,
+    to: Destination<'_>,
+    crew: &mut Crew<'_>,
+) -> Result<Restored> {
+    let manifest = &held.manifest;
+    let gauge = crew.gauge();
     // Removing extra files and creating many directories may take long.
     let target = crew.alone(|| Target::prepare(&to, held))?;
     let files = manifest.files.iter().enumerate().filter(|(n, _)| !target.is_unchanged(*n));

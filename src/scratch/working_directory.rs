@@ -225,16 +225,19 @@ impl Scratch {
         self.data().exists()
     }
 
-    /// True if the data was kept by a pass that succeeded, so that it only serves to speed up a
-    /// restore.
+    /// True if a pass that succeeded kept the data, which then serves to speed up a restore.
     pub fn is_kept(&self) -> bool {
         self.state.get("stage").map(String::as_str) == Some(Stage::Kept.name())
     }
 
     /// True if its data is whole, whatever has become of its server.
     pub fn is_ready(&self) -> bool {
-        let stage = self.state.get("stage").map(String::as_str);
-        self.has_data() && stage == Some(Stage::Ready.name())
+        self.has_data() && self.state.get("stage").is_some_and(|s| s == Stage::Ready.name())
+    }
+
+    /// The backup whose data it is or has grown from.
+    pub fn base(&self) -> Option<&str> {
+        self.state.get("base").map(String::as_str).filter(|_| self.has_data())
     }
 
     /// True if the last mysqld was not shut down.
