@@ -296,3 +296,33 @@ fn a_primary_that_is_reset_ends_the_follower() {
     assert!(processes_under(&scene.path("following")).is_empty(), "{ended}");
     assert_eq!(end(&scene), position);
 }
+
+/// It goes on with names that the follower has, and its refusal of what it lacked is seen only then.
+#[test]
+fn a_primary_that_lost_what_it_sent_is_not_purged() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let mut scene = Scene::seeded("refused");
+    let run = start(&scene);
+    scene.primary.backlog("shop", 5);
+    wait_for_end(&scene, &scene.primary.gtid_pos());
+    let at = scene.primary.sql("SHOW MASTER STATUS").swap_remove(0);
+    scene.primary.backlog("shop", 5);
+    let lost = scene.primary.gtid_pos();
+    wait_for_end(&scene, &lost);
+    run.kill(libc::SIGSTOP);
+    scene.primary.kill9();
+    let log = fs::File::options().write(true).open(scene.primary.datadir().join(&at[0])).unwrap();
+    log.set_len(at[1].parse().unwrap()).unwrap();
+    scene.primary.restart();
+    let refused = scene.path("following/mysqld.log");
+    wait_until("its refusal", LONG, || {
+        fs::read_to_string(&refused).is_ok_and(|log| log.contains("1236"))
+    });
+    scene.primary.backlog("shop", 20);
+    run.kill(libc::SIGCONT);
+    let says = format!("diverged: the base has {lost}, which the primary lacks");
+    run.finish(LONG).expect(1).says(&says);
+}

@@ -131,7 +131,7 @@ impl Receiver {
             take(transaction);
         })?;
         self.look_at_heads();
-        if let Some(failure) = status.receiver_failure(&self.facts, &self.from) {
+        if let Some(failure) = status.receiver_failure(&self.facts, self.tail.at()) {
             return Err(failure);
         }
         self.connection.check(&status, status.has_connected(), &self.facts)?;
