@@ -258,3 +258,21 @@ fn a_stream_of_another_series_is_refused() {
     let ended = by.run_to_end(COMMAND_PATIENCE).expect(2);
     is_gone(&scene, ended.says("of a newer series: use --mysqld to select"));
 }
+
+/// The options of the data are in the stream; who prepares it needs them.
+#[test]
+fn a_stream_of_unusual_layout_is_prepared_and_followed() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let files = "--innodb-data-file-path=ibdata1:16M;more.ibdata:16M:autoextend";
+    let mut scene = Scene::with("layout", &["--innodb-page-size=8192", files]);
+    scene.primary.fill("shop", 2, 2000);
+    let file = stream(&mut scene);
+    seed(&scene, file.to_str().unwrap()).run_to_end(COMMAND_PATIENCE).expect(0);
+    scene.primary.backlog("shop", 100);
+    scene.run().expect(0);
+    let (restored, _) = crate::support::as_told(&scene);
+    assert_same("ours", &snapshot(&restored), "the primary", &snapshot(&scene.primary));
+}

@@ -27,6 +27,7 @@ pub mod seeding;
 mod sequences;
 mod spatial;
 pub mod stream;
+mod stream_options;
 mod sys_schema;
 pub mod tables;
 pub mod unpack;

@@ -23,6 +23,7 @@ use crate::os::workers::Aside;
 use crate::report::meter::Unit;
 use crate::seed::seeding::Seeding;
 use crate::seed::stream::{Format, Opened, Stream, ends_early};
+use crate::seed::stream_options;
 use crate::seed::xbstream::Scan;
 use crate::server::buffers::buffers;
 use crate::server::initialize::Tool;
@@ -100,7 +101,7 @@ pub fn unpack(seeding: &mut Seeding, stream: &Stream, begun: Begun) -> Result<Un
 pub fn prepare(seeding: &mut Seeding, stream: &Stream, unpacked: &Unpacked) -> Result<()> {
     let Some(program) = &unpacked.prepare else { return Ok(()) };
     let began = Instant::now();
-    check_options(&seeding.setup.data(), &seeding.setup.scratch)
+    stream_options::check(&seeding.setup.data(), &seeding.setup.scratch)
         .map_err(|what| Error::config(format!("--from {} {what}", stream.name())))?;
     apply_log(seeding, stream, program, unpacked.length)?;
     log::info!("prepared it in {}", short(began.elapsed()));
@@ -238,37 +239,12 @@ fn failed(stream: &Stream, program: &Command, exit: Exit, said: &Path, data: &Pa
     Error::Io { doing: format!("unpack {}", stream.name()), source }
 }
 
-/// Fails if the options of the backup, which the program that prepares it goes by, lead out of it.
-fn check_options(data: &Path, scratch: &Path) -> Result<(), String> {
-    let Ok(text) = crate::os::files::read(&data.join("backup-my.cnf"), 1 << 20) else {
-        return Ok(());
-    };
-    for line in String::from_utf8_lossy(&text).lines().map(str::trim) {
-        let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        let (key, value) = (key.trim().replace('_', "-"), value.trim().trim_matches(['"', '\'']));
-        // A library that is loaded must not have come with the stream.
-        let in_scratch = || match Path::new(value).canonicalize() {
-            Ok(path) => path.starts_with(scratch) || Path::new(value).is_relative(),
-            Err(_) => true,
-        };
-        let leads_out = key.starts_with('!')
-            || (key.ends_with("plugin-dir") && in_scratch())
-            || (key.contains("plugin-load") && value.contains('/'))
-            || (key.contains("innodb")
-                && (value.contains("..") || value.contains('/') && value != "./"));
-        if leads_out {
-            return Err(format!("has a backup-my.cnf that leads elsewhere with {key}"));
-        }
-    }
-    Ok(())
-}
-
 /// Makes data of one moment of what was copied while a server was at work.
 fn apply_log(seeding: &mut Seeding, stream: &Stream, program: &Path, length: u64) -> Result<()> {
     let setup = &seeding.setup;
     let said = setup.scratch.join(SAID);
     let mut command = process::command(program);
-    command.env("LC_ALL", "C").args(["--no-defaults", "--prepare"]);
+    command.env("LC_ALL", "C").arg(stream_options::pass_on(setup)?).arg("--prepare");
     let mut target = std::ffi::OsString::from("--target-dir=");
     target.push(setup.data());
     let mut tmp = std::ffi::OsString::from("--tmpdir=");
