@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::scene::COMMAND_PATIENCE;
-use crate::support::{Outcome, Rollforward, Scene, TempDir, find_program, flavor};
+use crate::support::{Outcome, Rollforward, Scene, Server, TempDir, find_program, flavor};
 
 /// A program and a plugin directory of their own, with a keyring that is set up.
 struct Keyring {
@@ -145,4 +145,35 @@ fn a_component_that_is_missing_is_named() {
     let says = format!("cannot load component_keyring_file, listed in {}", manifest.display());
     refused.says(&says);
     assert_eq!(scene.backups().len(), 1);
+}
+
+/// The key stays as it is where it cannot be made anew, in a pass and in a replay.
+#[test]
+fn a_rotation_of_the_master_key_is_passed_over() {
+    need_server!();
+    if !flavor::is_mysql() {
+        return;
+    }
+    let mut scene = Scene::seeded("rotation");
+    let keyring = Keyring::new();
+    scene.primary.sql("CREATE DATABASE keys1; CREATE TABLE keys1.t (a INT PRIMARY KEY)");
+    let logs =
+        ["--log-bin=binlog", "--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--server-id=1"];
+    let rotation = "ALTER INSTANCE ROTATE INNODB MASTER KEY;";
+    let statements = format!("{rotation}\nINSERT INTO keys1.t VALUES (1);\n{rotation}");
+    let data = data_with(&mut scene, &keyring, &statements, &logs);
+    fs::remove_dir_all(scene.primary.datadir()).unwrap();
+    crate::support::repository::copy(&data, scene.primary.datadir());
+    scene.primary.restart();
+    scene.primary.sql("INSERT INTO keys1.t VALUES (2)");
+    let goal = scene.primary.gtid_pos();
+    let ended = scene.run().expect(0);
+    assert_eq!(ended.stderr.matches("rotates the master key of InnoDB").count(), 2, "{ended}");
+    assert_eq!(scene.newest_position(), goal);
+    let last = format!("before:{}", goal.replacen(":1-", ":", 1));
+    let (ended, to) = crate::until::until(&scene, &last);
+    let ended = ended.expect(0);
+    assert_eq!(ended.stderr.matches("rotates the master key of InnoDB").count(), 2, "{ended}");
+    let restored = Server::start_on(&to);
+    assert_eq!(restored.value("SELECT GROUP_CONCAT(a) FROM keys1.t"), "1");
 }

@@ -153,10 +153,7 @@ impl Attempts<'_> {
         let next = after_failure(self.situation(suspect, &error), &error, exhausted);
         let error = match next {
             Next::SkipBase => return self.skip_base(&error).map(|()| false),
-            Next::TryAgain => {
-                self.try_again(&error);
-                return Ok(false);
-            }
+            Next::TryAgain => return self.try_again(&error).map(|()| false),
             Next::LoadGrantTables => return self.restart_with_grant_tables(&error).map(|()| false),
             Next::GoBack => return self.go_back(error).map(|()| false),
             Next::TakeNewest => return self.take_newest(&error).map(|()| false),

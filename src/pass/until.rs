@@ -28,7 +28,7 @@ use crate::replication::catch_up;
 use crate::replication::kept_logs::NoLogs;
 use crate::replication::primary::Primary;
 use crate::replication::received::Newest;
-use crate::replication::replay::replay;
+use crate::replication::replay::{Ended, replay};
 use crate::replication::replica;
 use crate::replication::time_zone;
 use crate::repository::directory::damaged;
@@ -228,16 +228,29 @@ impl Replay<'_> {
         until_files::place_logs(&logs, cut, &work.data(), self.target.user)?;
         let began = Instant::now();
         let mut setup = self.setup(work, way, cut, loads_all)?;
-        let mut mysqld = self.start(work, way, &setup)?;
+        let base = position(way.base)?;
+        let mut mysqld = self.start(work, way, &setup, &base)?;
         if !setup.needs_grant_tables && mysqld.has_functions()? {
             shut_down(self.supervisor, &mut mysqld, self.means.patience.shutdown)?;
             setup.needs_grant_tables = true;
-            mysqld = self.start(work, way, &setup)?;
+            mysqld = self.start(work, way, &setup, &base)?;
         }
         let patience = self.means.patience;
         let (flavor, goal) = (setup.flavor, &cut.position);
-        let replayed = replay(self.supervisor, &mut mysqld, goal, patience.stall)
-            .and_then(|()| {
+        let mut replayed = replay(self.supervisor, &mut mysqld, goal, patience.stall);
+        while let Ok(Ended::Rotated) = replayed {
+            // Its logs go with its replication; what they brought stays, and is not applied again.
+            catch_up::stop(self.supervisor, &mut mysqld, flavor, patience.shutdown, &NoLogs)?;
+            let at = replica::position(&mut mysqld, flavor)?;
+            shut_down(self.supervisor, &mut mysqld, patience.shutdown)?;
+            forget_replication(&work.data())?;
+            let logs = self.restore_logs(work, way)?;
+            until_files::place_logs(&logs, cut, &work.data(), self.target.user)?;
+            mysqld = self.start(work, way, &setup, &at)?;
+            replayed = replay(self.supervisor, &mut mysqld, goal, patience.stall);
+        }
+        let replayed = replayed
+            .and_then(|_| {
                 let shutdown = patience.shutdown;
                 catch_up::stop(self.supervisor, &mut mysqld, flavor, shutdown, &NoLogs)
             })
@@ -261,13 +274,19 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn start(&mut self, work: &mut Scratch, way: Way<'_>, setup: &Setup) -> Result<Mysqld> {
+    /// Starts a private server on data that is at `at`.
+    fn start(
+        &mut self,
+        work: &mut Scratch,
+        way: Way<'_>,
+        setup: &Setup,
+        at: &Position,
+    ) -> Result<Mysqld> {
         let patience = self.means.patience;
         let mut mysqld = Mysqld::spawn(setup, false)?;
         work.set_running(&mysqld, true)?;
         wait_until_ready(self.supervisor, &mut mysqld, patience.start)?;
-        let base = position(way.base)?;
-        catch_up::prepare(&mut mysqld, setup.flavor, Some(&base))
+        catch_up::prepare(&mut mysqld, setup.flavor, Some(at))
             .map_err(|e| explain(self.supervisor, &mut mysqld, e, patience.shutdown))
             .map_err(|e| match e {
                 Error::BackupDamaged { what, .. } => damaged(&way.base.name, what),

@@ -5,7 +5,8 @@ use crate::error::{Cause, Error, Result, remedy};
 use crate::pass::attempts::Attempts;
 use crate::pass::run::Look;
 use crate::replication::replica::{self, ReplicaStatus};
-use crate::server::mandatory_roles;
+use crate::replication::temporary_tables;
+use crate::server::{key_rotation, mandatory_roles};
 use crate::text::count;
 
 /// What keeps the next passes from needing what they cannot have.
@@ -31,9 +32,18 @@ impl Attempts<'_> {
 
     /// Lets the applier try once more, as an operator would: privileges that were changed in their
     /// tables count from now on, and what else stood in its way may be gone.
-    pub(crate) fn try_again(&mut self, error: &Error) {
+    pub(crate) fn try_again(&mut self, error: &Error) -> Result<()> {
         let flavor = self.flavor();
         self.tried_again = self.supervisor.checkpoint.progress().at().cloned();
+        if let Some(mysqld) = self.hand.mysqld()
+            && let Ok(true) = key_rotation::pass_over(mysqld, error)
+        {
+            // What is to be created encrypted needs it; but temporary tables would not survive that.
+            return match temporary_tables::open(mysqld) {
+                Ok(0) => self.restart(),
+                _ => Ok(()),
+            };
+        }
         log::warn!("{}: {error}; reading the privileges again and trying again", error.cause());
         if let Some(mysqld) = self.hand.mysqld()
             && let Err(e) = mysqld
@@ -42,6 +52,7 @@ impl Attempts<'_> {
         {
             log::debug!("cannot read the privileges again: {e}");
         }
+        Ok(())
     }
 
     /// Starts the server again in the way in which it loads functions and plugins. Its data stays, but for
@@ -51,6 +62,11 @@ impl Attempts<'_> {
             log::info!("error {errno} at a mysqld without its grant tables; starting it with them");
         }
         self.grant_tables = true;
+        self.restart()
+    }
+
+    /// Shuts the server down, for the next attempt to start it again.
+    fn restart(&mut self) -> Result<()> {
         match self.shut_down() {
             Ok(_) => self.tables_lost().or_else(|why| self.discard(&why)),
             Err(stop @ Error::Interrupted { .. }) => Err(stop),

@@ -7,13 +7,22 @@ use crate::mysql::flavor::Flavor;
 use crate::mysql::position::Position;
 use crate::replication::replica::{self, ReplicaStatus};
 use crate::report::meter::Unit;
-use crate::server::globals;
-use crate::server::mandatory_roles;
 use crate::server::mysqld::Mysqld;
+use crate::server::{globals, key_rotation, mandatory_roles};
 use crate::supervisor::main_loop::{Look, Supervisor, Wait};
 
 /// Between two looks at the position.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// How a replay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// At its goal.
+    AtGoal,
+    /// Before it, after a [rotation](key_rotation) that was passed over: another replay, on the server
+    /// started again, goes on from there.
+    Rotated,
+}
 
 /// Applies the relay logs from the first on, until the executed position is `goal`, where they end. The
 /// applier then waits for more.
@@ -25,7 +34,7 @@ pub fn replay(
     mysqld: &mut Mysqld,
     goal: &Position,
     stall: Option<Duration>,
-) -> Result<()> {
+) -> Result<Ended> {
     let flavor = goal.flavor();
     globals::note(mysqld)?;
     // They begin where the data is, so it takes no position: the log ends where the data shall end.
@@ -57,11 +66,14 @@ pub fn replay(
             // Looked at again: what counts as executed may be what it has just stopped at.
             let failure = ReplicaStatus::read(mysqld, flavor)?.applier_failure();
             let failure = failure.filter(mandatory_roles::is_counted);
-            return failure.map_or(Ok(Look::Done(())), Err);
+            return failure.map_or(Ok(Look::Done(Ended::AtGoal)), Err);
         }
         let done = all.saturating_sub(at.distance_to(goal));
         checkpoint.measure("replay", Unit::Transactions, done, Some(all));
         if let Some(failure) = status.applier_failure() {
+            if key_rotation::pass_over(mysqld, &failure)? {
+                return Ok(Look::Done(Ended::Rotated));
+            }
             if mandatory_roles::provide(mysqld, &failure)? {
                 mysqld.run("START REPLICA SQL_THREAD")?;
                 return Ok(Look::Moving);
@@ -73,9 +85,9 @@ pub fn replay(
         Ok(if moved { Look::Moving } else { Look::Still })
     });
     supervisor.checkpoint.measured();
-    reached?.ok_or_else(|| Error::Stalled {
+    let ended = reached?.ok_or_else(|| Error::Stalled {
         after: stall.unwrap_or_default(),
         what: format!("the replay is at {last}, short of {goal}"),
     })?;
-    globals::check(mysqld, flavor)
+    globals::check(mysqld, flavor).map(|()| ended)
 }

@@ -7,6 +7,7 @@ pub mod error_log;
 pub mod globals;
 pub mod guest;
 pub mod initialize;
+pub mod key_rotation;
 pub mod lifecycle;
 pub mod mandatory_roles;
 pub mod mysqld;

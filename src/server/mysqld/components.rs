@@ -15,6 +15,11 @@ use crate::error::{Error, Result};
 const NAMED: usize = 3;
 
 impl Mysqld {
+    /// What it wrote to its log of late.
+    pub fn log_text(&self) -> String {
+        self.log.text()
+    }
+
     /// Checks that it can read all its data, and warns of a component that it lacks.
     ///
     /// # Errors
