@@ -109,12 +109,16 @@ struct Shared {
 /// Checks tables in the order of their turns until the time is up.
 pub fn check(supervisor: &mut Supervisor, mysqld: &mut Mysqld, job: Job) -> Checked {
     let shared = Arc::new(Shared::default());
-    let ended = run(supervisor, mysqld, job, shared.clone());
+    let mut ended = run(supervisor, mysqld, job, shared.clone());
     // Its thread may still be at it; what it finds now counts no more.
     shared.stop.store(true, Ordering::Release);
     let mut verdicts = std::mem::take(&mut *locked(&shared.verdicts));
     let wrong = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Wrong(_)));
-    if wrong && mysqld.lacks_files() {
+    if wrong && let Some(error) = mysqld.lacks_keys() {
+        // What it cannot read is not damaged.
+        verdicts.clear();
+        ended = ended.and(Err(error));
+    } else if wrong && mysqld.lacks_files() {
         for (_, verdict) in &mut verdicts {
             if let Verdict::Wrong(what) = verdict {
                 *verdict = Verdict::Lacking(format!("{what} (its log: Too many open files)"));

@@ -12,6 +12,13 @@ const OF_A_DUMP: [&str; 4] = ["loading ", "reading a table: ", "mysqldump: ", "m
 /// How the text begins when the last of several dumps has failed as well.
 pub const CHANGED: &str = "tables were changed during each of";
 
+/// What MariaDB says of a table's options, among them `ENCRYPTED=YES` where it has no keys.
+const WRONG_OPTIONS: &str = "Wrong create options";
+/// Of MySQL's encrypted tables.
+const NO_NEW_KEY: &str = "the private mysqld makes no new key, since it writes below the scratch directory \
+    only: start from the primary's data directory, whose keys it then uses (rollforward seed --from \
+    dir:PATH, with the primary's keyring)";
+
 /// The error and what to do about it, on one line.
 pub fn with(error: &Error) -> String {
     match next(error) {
@@ -51,6 +58,14 @@ fn next(error: &Error) -> Option<&'static str> {
         Error::ReplicationError { errno: 1524, .. } => {
             "have --mysqld load the plugin, as with --mysqld-option=--plugin-load-add=NAME; \
              rollforward seed does not help"
+        }
+        Error::ReplicationError { errno: 3185 | 3825, .. } => NO_NEW_KEY,
+        // A clone makes a key of its own.
+        Error::ReplicationError { errno: 1815, text } if text.contains("Encrypt Key") => NO_NEW_KEY,
+        Error::ReplicationError { errno: 1005, text } if text.contains(WRONG_OPTIONS) => {
+            "if the table is encrypted, have --mysqld load the plugin with the primary's keys, as with \
+             --mysqld-option=--plugin-load-add=file_key_management and \
+             --mysqld-option=--file-key-management-filename=FILE; rollforward seed does not help"
         }
         Error::ReplicationError { text, .. } if text.starts_with(CHANGED) => {
             "run rollforward seed --from dump again while no table is created, altered or dropped"
@@ -138,6 +153,14 @@ mod tests {
         let changed = format!("{CHANGED} 3 dumps, the last time with: mysqldump: x");
         assert!(advice(1412, &changed).contains("rollforward seed --from dump again"));
         assert!(advice(1524, "loading a.b: x").contains("--plugin-load-add"));
+        let wrong =
+            "loading the dump: Can't create table `a`.`b` (errno: 140 \"Wrong create options\")";
+        assert!(advice(1005, wrong).contains("file_key_management"));
+        for (errno, text) in
+            [(3185, "loading a.b: x"), (3825, "x"), (1815, "Failed to Encrypt Key")]
+        {
+            assert!(advice(errno, text).contains("with the primary's keyring"), "{text}");
+        }
         assert!(advice(1146, "Table 'a.b' doesn't exist").contains("--from dump"));
     }
 }

@@ -146,6 +146,13 @@ impl Attempts<'_> {
         // Before the server is examined: refusing to start on fresh data does not make it suspect.
         let suspect = self.hand.is_suspect();
         self.examine_server(&error)?;
+        let error = match self.hand.mysqld() {
+            // What it calls damaged then is only encrypted.
+            Some(mysqld) if matches!(error, Error::ReplicationError { .. }) => {
+                mysqld.lacks_keys().unwrap_or(error)
+            }
+            _ => error,
+        };
         if self.make_room(&error) {
             return Ok(false);
         }

@@ -1,4 +1,6 @@
-//! Keyrings and other MySQL components that the data needs and the private server lacks.
+//! Keys, keyrings and other MySQL components that the data needs and the private server lacks.
+//!
+//! MariaDB calls a table damaged that it has no plugin with the key for, once it reads it.
 //!
 //! Measured with MySQL 9.7: without the keyring, a server with an encrypted dictionary, redo or
 //! undo log exits with status 1; one with encrypted tables starts, logs an error for each, and
@@ -13,6 +15,10 @@ use crate::error::{Error, Result};
 
 /// How many are named in a message.
 const NAMED: usize = 3;
+
+/// Whether MariaDB has a plugin with keys.
+const KEY_PLUGINS: &str = "SELECT COUNT(*) FROM information_schema.plugins \
+                           WHERE plugin_type = 'ENCRYPTION' AND plugin_status = 'ACTIVE'";
 
 impl Mysqld {
     /// What it wrote to its log of late.
@@ -38,6 +44,24 @@ impl Mysqld {
             );
         }
         Ok(())
+    }
+
+    /// The error for tables of MariaDB's that it cannot read, since no plugin of its has keys.
+    pub fn lacks_keys(&mut self) -> Option<Error> {
+        let files = encrypted(&self.log.text());
+        if files.is_empty() {
+            return None;
+        }
+        let active = self.control().ok()?.query(KEY_PLUGINS).ok()?;
+        (active.first() == "0").then(|| {
+            Error::config(format!(
+                "{} cannot be decrypted, because the private mysqld has no plugin with the keys: have it \
+                 load that of the server that the data comes from, as with \
+                 --mysqld-option=--plugin-load-add=file_key_management and \
+                 --mysqld-option=--file-key-management-filename=FILE",
+                list(&files)
+            ))
+        })
     }
 
     /// Why it did not start, if a keyring or component was the reason.
@@ -68,6 +92,14 @@ fn missing_key(log: &str) -> Option<String> {
              mysqld.my next to the --mysqld program, and set it up in its plugin directory"
         )
     })
+}
+
+/// The files with pages that MariaDB took for encrypted, and could not decrypt.
+fn encrypted(log: &str) -> Vec<String> {
+    let pages = log.lines().filter_map(|line| line.split_once("InnoDB: Encrypted page ["));
+    let files = pages.filter_map(|(_, rest)| rest.split_once(" in file ")?.1.split_once(" looks "));
+    let files: BTreeSet<String> = files.map(|(file, _)| file.to_string()).collect();
+    files.into_iter().collect()
 }
 
 /// The components in the manifest, since the server does not name the one that failed.
@@ -120,6 +152,19 @@ the keyring is loaded.
 2026-11-23T01:20:48.4Z 1 [ERROR] [MY-012226] [InnoDB] Encryption information in datafile: ./e/t.ibd \
 can't be decrypted, please confirm that keyring is loaded.
 ";
+
+    #[test]
+    fn encrypted_tables_are_told_from_the_log() {
+        let line = |file: &str| {
+            format!(
+                "2026-12-01  0:52:43 4 [ERROR] InnoDB: Encrypted page [page id: space=10, page number=3] in \
+                 file {file} looks corrupted; key_version=1\n"
+            )
+        };
+        let log = [line("./shop/b.ibd"), line("./shop/a.ibd"), line("./shop/b.ibd")].concat();
+        assert_eq!(encrypted(&log), ["./shop/a.ibd", "./shop/b.ibd"]);
+        assert!(encrypted("x 4 [ERROR] InnoDB: File './shop/e2.ibd' is corrupted").is_empty());
+    }
 
     #[test]
     fn what_cannot_be_decrypted_is_named_once() {
