@@ -193,9 +193,18 @@ pub fn is_left_out(path: &Path, is_dir: bool) -> bool {
 }
 
 /// True for a name that only a tablespace has, whatever its beginning: MySQL's CREATE TABLESPACE accepts
-/// `core.ibd` and `master-1.ibd`, and CREATE UNDO TABLESPACE the like.
+/// `core.ibd` and `master-1.ibd`, and CREATE UNDO TABLESPACE the like. So do the files of MariaDB's Mroonga,
+/// which keeps schema `core` in `core.mrn`, `core.mrn.conf`, `core.mrn.001`, `core.mrn.0000100` and
+/// `core.mrn.000010D.c`.
 pub fn is_tablespace(path: &Path) -> bool {
+    let of_mroonga = |name: &str| {
+        let mut parts = name.split('.').skip(1);
+        let number =
+            |part: &str| matches!(part.len(), 3 | 7) && part.bytes().all(|b| b.is_ascii_hexdigit());
+        parts.next() == Some("mrn") && parts.all(|p| matches!(p, "conf" | "c") || number(p))
+    };
     path.extension().is_some_and(|e| e == "ibd" || e == "ibu")
+        || path.to_str().is_some_and(of_mroonga)
 }
 
 /// Binary and relay logs and their companion files, whatever their base name: they end in a number
@@ -233,6 +242,7 @@ mod tests {
             "relay.index",
             "db1-relay-bin.000002",
             "relay-bin-ch1.1000000",
+            "binlog.mrn.000001",
             "relay-log.info",
             "relay-log-ch1.info",
             "master.info",
@@ -273,6 +283,14 @@ mod tests {
             "private_key.pem",
             "tc.log",
             "relay",
+            "shop.mrn",
+            "shop.mrn.0000000",
+            "shop.mrn.0000103",
+            "shop.mrn.000010D.c",
+            "shop.mrn.001",
+            "core.mrn",
+            "master.mrn.conf",
+            "xtrabackup_1.mrn.0000000",
             "t.000001.ibd",
             "core.ibd",
             "master_data.ibd",
