@@ -254,3 +254,28 @@ fn an_adopted_replica_brings_no_login_of_its_primary() {
         assert_eq!(server.value(logins), "0");
     }
 }
+
+/// It may have applied more than it logged: its binary log alone would have that applied again.
+#[test]
+fn a_replica_that_logged_less_needs_a_position_given() {
+    need_server!();
+    if flavor::is_mysql() {
+        return;
+    }
+    let mut scene = Scene::new("two");
+    scene.primary.fill("shop", 1, 100);
+    let position = scene.primary.gtid_pos();
+    let replicated = format!("{position},5-9-7");
+    scene.primary.sql(&format!("SET GLOBAL gtid_slave_pos = '{replicated}'"));
+    let source = scene.primary.datadir().to_path_buf();
+    scene.primary.stop();
+    let ended = adopt(&scene, &source, &[]).expect(2).says("has two positions");
+    ended.says(&position).says(&replicated).says("give with --position");
+    assert!(scene.backups().is_empty());
+    adopt(&scene, &source, &["--position", &position]).expect(0);
+    assert_eq!(scene.newest_position(), position);
+    // The one in its table, where nothing was logged.
+    fs::write(source.join("binlog.state"), "").unwrap();
+    adopt(&scene, &source, &[]).expect(0);
+    assert_eq!(scene.newest_position(), replicated);
+}

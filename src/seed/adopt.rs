@@ -341,13 +341,26 @@ fn log_of(seeding: &Seeding) -> String {
     String::from_utf8_lossy(&log).into_owned()
 }
 
+/// What is wrong with data that was replicated beyond what it logged: a server without `log_slave_updates`,
+/// or one whose log was reset. Which of the two its primary knows cannot be told.
+fn two_positions(name: &str, logged: &Position, replicated: &Position) -> String {
+    format!(
+        "{name} has two positions: {logged} by its binary log, and {replicated} by its gtid_slave_pos, as \
+         a replica without log_slave_updates has, or a primary that was one: give with --position the one \
+         that the primary to follow knows"
+    )
+}
+
 /// Reads what is known of the data that `mysqld` runs on, and sets its position.
 fn ask(mysqld: &mut Mysqld, source: &Source, data_as_of: Timestamp) -> Result<Adopted> {
     mysqld.load_grant_tables(source.flavor)?;
     // A replica brings where it replicated from, and MySQL's the password there, in a table.
     replica::forget(mysqld, source.flavor, &NoLogs)?;
     let own = replica::position(mysqld, source.flavor)?;
-    let position = match &source.position {
+    let position = match source.position.as_ref().filter(|p| source.is_given || !p.is_empty()) {
+        Some(position) if !source.is_given && !position.contains(&own) => {
+            return Err(Error::config(two_positions(&source.name, position, &own)));
+        }
         Some(position) => {
             let recorded = source.overruled.as_ref().unwrap_or(&own);
             if source.is_given && !recorded.is_empty() && recorded != position {
