@@ -13,6 +13,8 @@ use crate::error::{IoExt as _, Result};
 use crate::os::{files, sys};
 use crate::server::setup::Setup;
 
+/// In the names of plugins with keys, and of their options.
+const KEYS: &str = "-key-management";
 /// Written by the program that made the backup.
 const CAME: &str = "backup-my.cnf";
 /// What is passed on, in the directory for temporary files.
@@ -97,10 +99,15 @@ fn split(option: &str) -> (String, String) {
 /// The text of what is passed on: what came, then the user's own, which count.
 fn passed(came: &[(String, String)], own: &[String]) -> String {
     let own = own.iter().map(|option| split(option.trim_start_matches('-')));
-    let own = own.filter(|(key, _)| is_of_keys(key));
+    let own = own.filter(|(key, _)| key == "plugin-dir" || is_of_keys(key));
     let came = came.iter().filter(|(key, _)| LAYOUT.contains(&key.as_str()) || is_of_keys(key));
+    // A stream names no directory of libraries, and none of them but for keys.
+    let came = came.map(|(key, value)| match key.as_str() {
+        "plugin-load" => (key.clone(), key_plugins(value)),
+        _ => (key.clone(), value.clone()),
+    });
     let mut text = String::from("[mysqld]\n");
-    for (key, value) in came.cloned().chain(own) {
+    for (key, value) in came.chain(own) {
         if !value.contains(char::is_control) {
             text += &format!("{key}=\"{}\"\n", value.replace('\\', "\\\\").replace('"', "\\\""));
         }
@@ -110,7 +117,14 @@ fn passed(came: &[(String, String)], own: &[String]) -> String {
 
 /// True for what leads to the keys of encrypted data.
 fn is_of_keys(key: &str) -> bool {
-    ["plugin-dir", "plugin-load"].contains(&key) || key.contains("-key-management")
+    key == "plugin-load" || key.contains(KEYS)
+}
+
+/// The plugins with keys in a list.
+fn key_plugins(list: &str) -> String {
+    let plugins: Vec<&str> =
+        list.split(';').filter(|p| p.replace('_', "-").contains(KEYS)).collect();
+    plugins.join(";")
 }
 
 #[cfg(test)]
@@ -120,7 +134,8 @@ mod tests {
     #[test]
     fn only_layout_and_keys_are_passed_on() {
         let came = "# x\n[mariadb-backup]\nbackup\ntmpdir=/etc\ninnodb_page_size=8192\n\
-                    aria_log_dir_path=/etc\nfile_key_management_filename=/theirs\nplugin_load=a=a"
+                    aria_log_dir_path=/etc\nplugin_dir=/tmp\nfile_key_management_filename=/theirs\n\
+                    plugin_load=a=a.so;file_key_management=file_key_management.so"
             .lines()
             .map(split)
             .collect::<Vec<_>>();
@@ -129,7 +144,7 @@ mod tests {
         assert_eq!(
             passed(&came, &own.map(String::from)),
             "[mysqld]\ninnodb-page-size=\"8192\"\nfile-key-management-filename=\"/theirs\"\n\
-             plugin-load=\"a=a\"\nplugin-dir=\"/p\"\nfile-key-management-filename=\"/o u\\\\rs\"\n"
+             plugin-load=\"file_key_management=file_key_management.so\"\nplugin-dir=\"/p\"\nfile-key-management-filename=\"/o u\\\\rs\"\n"
         );
     }
 }
